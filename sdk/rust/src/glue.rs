@@ -1,0 +1,71 @@
+//! Between the contract's `policy` interface and the [`Policy`] trait.
+
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use crate::bindings::exports::flannel::backend::policy as wit;
+use crate::{Config, PeerId, Policy, convert};
+
+/// Where the one instance of a policy lives; implemented by [`crate::export!`].
+pub trait Instance: Policy {
+    /// Lends the instance, which is there once `register` has succeeded.
+    fn with<T>(run: impl FnOnce(&mut Option<Self>) -> T) -> T;
+}
+
+/// The component of a policy.
+pub struct Guest<P>(PhantomData<P>);
+
+const NOT_REGISTERED: &str = "called before a successful register";
+
+fn lent<P: Instance, T>(run: impl FnOnce(&mut P) -> Result<T, String>) -> Result<T, String> {
+    P::with(|policy| run(policy.as_mut().ok_or(NOT_REGISTERED)?))
+}
+
+impl<P: Instance> wit::Guest for Guest<P> {
+    fn describe() -> wit::Description {
+        wit::Description {
+            name: P::NAME.to_owned(),
+            version: P::VERSION.to_owned(),
+            backend_types: P::BACKEND_TYPES.iter().map(|&name| name.to_owned()).collect(),
+        }
+    }
+
+    fn register(node: wit::Node, config: String) -> Result<wit::Registration, String> {
+        #[cfg(target_family = "wasm")]
+        crate::log::report_panics();
+        let (policy, registration) = P::register(&convert::node(&node), &Config::parse(&config)?)?;
+        P::with(|place| *place = Some(policy));
+        Ok(wit::Registration {
+            backend_type: registration.backend_type,
+            backend_data: registration.backend_data,
+            backend_v6_data: registration.backend_v6_data,
+            mtu: registration.mtu,
+        })
+    }
+
+    fn leased(node_lease: wit::Lease) -> Result<(), String> {
+        lent::<P, _>(|policy| policy.leased(&convert::lease(node_lease)))
+    }
+
+    fn apply(changes: Vec<wit::Change>) -> Result<Vec<wit::Rejection>, String> {
+        lent::<P, _>(|policy| {
+            let mut rejections = Vec::new();
+            for change in changes {
+                match change {
+                    wit::Change::Put((peer, lease)) => {
+                        if let Err(reason) = policy.put(PeerId(peer), &convert::lease(lease)) {
+                            rejections.push(wit::Rejection { peer, reason });
+                        }
+                    }
+                    wit::Change::Removed(peer) => policy.removed(PeerId(peer)),
+                }
+            }
+            Ok(rejections)
+        })
+    }
+
+    fn tick() -> Result<Option<u64>, String> {
+        let milliseconds = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        lent::<P, _>(|policy| Ok(policy.tick()?.map(milliseconds)))
+    }
+}

@@ -1,0 +1,152 @@
+//! A policy without a host: capability calls go into a record, and come out as text that reads like iproute2's, fit for
+//! golden files. Each thread has a record of its own.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::log::Level;
+use crate::{Config, Error, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
+
+/// One thing that the policy declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declared {
+    /// A device.
+    Vxlan(Vxlan),
+    /// A device's addresses.
+    Addresses(String, Vec<IpNet>),
+    /// A route, over a device.
+    Route(PeerId, Route, String),
+    /// A neighbour entry, on a device.
+    Neighbour(PeerId, IpAddr, Mac, String),
+    /// A forwarding database entry, of a device.
+    Fdb(PeerId, Mac, IpAddr, String),
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vxlan(device) => {
+                let Vxlan { name, vni, port, family, learning, gbp, mtu } = device;
+                write!(f, "link {name} vxlan id {vni} {family:?}")?;
+                port.map_or(Ok(()), |port| write!(f, " dstport {port}"))?;
+                write!(f, "{}{} mtu {mtu}", if *learning { "" } else { " nolearning" }, if *gbp { " gbp" } else { "" })
+            }
+            Self::Addresses(device, addresses) => {
+                let addresses: Vec<String> = addresses.iter().map(IpNet::to_string).collect();
+                write!(f, "addresses {} dev {device}", addresses.join(" "))
+            }
+            Self::Route(_, route, device) => {
+                let onlink = if route.onlink { " onlink" } else { "" };
+                write!(f, "route {} via {} dev {device}{onlink}", route.destination, route.via)
+            }
+            Self::Neighbour(_, address, mac, device) => write!(f, "neigh {address} lladdr {mac} dev {device}"),
+            Self::Fdb(_, mac, destination, device) => write!(f, "fdb {mac} dst {destination} dev {device}"),
+        }
+    }
+}
+
+/// The host that is not there: what capabilities answer, and what was declared.
+#[derive(Debug)]
+pub struct Host {
+    /// Name of the external interface.
+    pub external: String,
+    /// Ethernet addresses by device; a declared device that is not here gets one.
+    pub macs: BTreeMap<String, Mac>,
+    /// MTUs by device.
+    pub mtus: BTreeMap<String, u32>,
+    /// Addresses that are reached without a gateway.
+    pub on_link: BTreeSet<IpAddr>,
+    /// What was declared and not taken yet.
+    pub declared: Vec<Declared>,
+    /// What was logged.
+    pub log: Vec<(Level, String)>,
+    /// The durable store.
+    pub state: BTreeMap<String, Vec<u8>>,
+    /// What both clocks say.
+    pub now: Duration,
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self {
+            external: "eth0".to_owned(),
+            macs: BTreeMap::new(),
+            mtus: BTreeMap::new(),
+            on_link: BTreeSet::new(),
+            declared: Vec::new(),
+            log: Vec::new(),
+            state: BTreeMap::new(),
+            now: Duration::ZERO,
+        }
+    }
+}
+
+impl Host {
+    pub(crate) fn device(&mut self, device: &Vxlan) {
+        let last = u8::try_from(self.macs.len() + 1).unwrap_or(u8::MAX);
+        self.macs.entry(device.name.clone()).or_insert(Mac([2, 0, 0, 0, 0, last]));
+        self.mtus.insert(device.name.clone(), device.mtu);
+        self.declared.push(Declared::Vxlan(device.clone()));
+    }
+}
+
+thread_local! {
+    static HOST: RefCell<Host> = RefCell::new(Host::default());
+}
+
+/// Lends this thread's host.
+pub fn with<T>(run: impl FnOnce(&mut Host) -> T) -> T {
+    HOST.with_borrow_mut(run)
+}
+
+/// Records a declaration.
+#[allow(clippy::unnecessary_wraps, reason = "stands in for a call that the host may refuse")]
+pub(crate) fn declare(declared: Declared) -> Result<(), Error> {
+    with(|host| host.declared.push(declared));
+    Ok(())
+}
+
+/// What was declared since the last time, one line each.
+pub fn taken() -> Vec<String> {
+    with(|host| host.declared.drain(..).map(|declared| declared.to_string()).collect())
+}
+
+/// A policy on a host of its own.
+pub struct Bench<P> {
+    /// The policy.
+    pub policy: P,
+    /// What it publishes.
+    pub registration: Registration,
+}
+
+impl<P: Policy> Bench<P> {
+    /// Registers a policy with a fresh host.
+    pub fn register(node: &Node, config: &str) -> Result<Self, String> {
+        Self::register_on(Host::default(), node, config)
+    }
+
+    /// Registers a policy with a prepared host.
+    pub fn register_on(host: Host, node: &Node, config: &str) -> Result<Self, String> {
+        with(|place| *place = host);
+        let (policy, registration) = P::register(node, &Config::parse(config)?)?;
+        Ok(Self { policy, registration })
+    }
+
+    /// Hands the node's own lease over; answers what was declared.
+    pub fn leased(&mut self, own: &Lease) -> Result<Vec<String>, String> {
+        self.policy.leased(own).map(|()| taken())
+    }
+
+    /// Hands a peer's lease over; answers what was declared.
+    pub fn put(&mut self, peer: u64, lease: &Lease) -> Result<Vec<String>, String> {
+        let outcome = self.policy.put(PeerId(peer), lease);
+        let declared = taken();
+        outcome.map(|()| declared)
+    }
+}
+

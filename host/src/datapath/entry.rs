@@ -1,0 +1,147 @@
+//! What can exist in the kernel on behalf of a peer, and the devices that it hangs on. Plain data: desired by the
+//! ledger, read back by the reconciler.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+
+    /// Reads six hexadecimal octets with colons between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no Ethernet address; one looks like 9e:01:c5:3f:00:0b");
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(wrong)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// A device that entries refer to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Device {
+    /// The external interface, whichever it is at the moment.
+    External,
+    /// A device of ours, by its name.
+    Own(Arc<str>),
+}
+
+/// A VXLAN device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port of the tunnel.
+    pub port: u16,
+    /// Source of the tunnel's packets: an address of the external interface.
+    pub local: IpAddr,
+    /// Whether the kernel learns FDB entries from packets.
+    pub learning: bool,
+    /// Whether the group based policy extension is on.
+    pub gbp: bool,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// The device's own Ethernet address.
+    pub mac: Mac,
+}
+
+/// What identifies an entry in the kernel: there is at most one for each key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A route of the main table.
+    Route(IpNet),
+    /// A neighbour entry.
+    Neighbour(Device, IpAddr),
+    /// A forwarding database entry.
+    Fdb(Device, Mac),
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::External => f.write_str("the external interface"),
+            Self::Own(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(destination) => write!(f, "route {destination}"),
+            Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
+            Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
+        }
+    }
+}
+
+/// One entry in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// Packets for `destination` go to the next hop `via` on `device`.
+    Route {
+        /// The peer's subnet, or part of it.
+        destination: IpNet,
+        /// The next hop, of the same family.
+        via: IpAddr,
+        /// The next hop is on the device's link even though no address of this node says so.
+        onlink: bool,
+        /// Where packets leave.
+        device: Device,
+    },
+    /// `address` is found at `mac` on `device`.
+    Neighbour {
+        /// The neighbour's address.
+        address: IpAddr,
+        /// The neighbour's Ethernet address.
+        mac: Mac,
+        /// A device of ours.
+        device: Device,
+    },
+    /// Frames for `mac` go through the tunnel `device` to `destination`.
+    Fdb {
+        /// The peer's VTEP.
+        mac: Mac,
+        /// The peer's public address.
+        destination: IpAddr,
+        /// A VXLAN device of ours.
+        device: Device,
+    },
+}
+
+impl Entry {
+    /// What identifies this entry in the kernel.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Route { destination, .. } => Key::Route(*destination),
+            Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
+            Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What should exist in the kernel, and the one place that makes it so. The way in is [`Datapath`].
+
+mod codec;
+pub mod entry;
+mod kernel;
+pub mod ledger;
+mod links;
+mod netlink;
+mod plan;
+mod reconciler;
+mod report;
+#[cfg(test)]
+mod tests;
+mod thread;
+
+pub use kernel::Link;
+pub use links::DEFAULT_VXLAN_PORT;
+pub use netlink::NetlinkError;
+pub use reconciler::Event;
+pub use report::{Figures, Report};
+pub use thread::{Datapath, DatapathError, Probe};

@@ -1,0 +1,544 @@
+//! The only writer: keeps the kernel as the ledger says. Runs on a thread of its own with blocking sockets, so that a
+//! large batch never holds up the rest of the daemon.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage as Rt;
+use tracing::{debug, info, warn};
+
+use super::codec;
+use super::entry::{Device, Key};
+use super::kernel::{Fact, Kernel};
+use super::ledger::{Ledger, Transaction};
+use super::links;
+use super::netlink::{Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
+use super::plan::{self, Plan, Planner, Step};
+use super::report::{Failure, Figures, Report};
+
+/// First and longest wait before something that the kernel refused is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How often everything is looked at, even if nothing was heard.
+const RESYNC: Duration = Duration::from_secs(60);
+/// Rounds of repair within a second after which somebody else is fighting us for the same entries, and we slow down.
+const REPAIRS_PER_SECOND: u32 = 200;
+
+/// Steps after which the notifications are read.
+const STEPS: usize = 4096;
+
+/// What the daemon wants to know of at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The external interface, its addresses or the routes over it changed: which peers are on the link may have too.
+    Reachability,
+}
+
+/// What to look at in the next round.
+#[derive(Debug, Default)]
+struct Dirty {
+    /// Entries whose state the kernel told us about.
+    keys: BTreeSet<Key>,
+    /// Notifications do not tell all: look at everything.
+    everything: bool,
+}
+
+/// The reconciler's state; owned by its thread.
+pub struct Reconciler {
+    ledger: Ledger,
+    kernel: Kernel,
+    requests: RequestSocket,
+    notifications: NotificationSocket,
+    external: Arc<str>,
+    networks: Vec<IpNet>,
+    nexthops: bool,
+    /// Leftovers are removed only when it is known what should be there.
+    prune: bool,
+    dirty: Dirty,
+    waiting: BTreeSet<Key>,
+    failures: BTreeMap<Key, Failure>,
+    device_failure: Option<(String, u32, Instant)>,
+    next_resync: Instant,
+    repairs: (Instant, u32),
+    figures: Figures,
+    events: tokio::sync::mpsc::UnboundedSender<Event>,
+}
+
+impl Reconciler {
+    /// Opens the sockets in the network namespace of the calling thread. `external` is the name of the external
+    /// interface, `networks` are the cluster networks.
+    pub fn open(
+        external: &str,
+        networks: Vec<IpNet>,
+        events: tokio::sync::mpsc::UnboundedSender<Event>,
+    ) -> Result<Self, NetlinkError> {
+        let notifications = NotificationSocket::open()?;
+        let mut requests = RequestSocket::open()?;
+        let nexthops = requests.dump(&Payload::GetNexthop(NexthopMessage::default())).is_ok();
+        if !nexthops {
+            info!("this kernel has no nexthop objects (5.3 and later have): plain routes instead");
+        }
+        let mut reconciler = Self {
+            ledger: Ledger::default(),
+            kernel: Kernel::default(),
+            requests,
+            notifications,
+            external: external.into(),
+            networks,
+            nexthops,
+            prune: false,
+            dirty: Dirty::default(),
+            waiting: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            device_failure: None,
+            next_resync: Instant::now() + RESYNC,
+            repairs: (Instant::now(), 0),
+            figures: Figures::default(),
+            events,
+        };
+        reconciler.resync()?;
+        Ok(reconciler)
+    }
+
+    /// The descriptor of the notification socket, to wait on.
+    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.notifications.descriptor()
+    }
+
+    /// When there is something to do even if nothing is heard.
+    pub fn deadline(&self) -> Instant {
+        let retry = self.failures.values().map(|failure| failure.again).min();
+        let device = self.device_failure.as_ref().map(|(_, _, again)| *again);
+        [retry, device].into_iter().flatten().fold(self.next_resync, Instant::min)
+    }
+
+    /// Makes a transaction part of what should be, and the kernel follow.
+    pub fn commit(&mut self, transaction: Transaction) -> Report {
+        let changed = self.ledger.commit(transaction);
+        self.figures.commits += 1;
+        self.absorb_notifications();
+        if changed.devices || self.dirty.everything {
+            self.resync_or_complain();
+        } else {
+            self.forget_failures(&changed.keys);
+            let mut keys = changed.keys;
+            keys.append(&mut self.dirty.keys);
+            self.reconcile_keys(&keys);
+        }
+        self.report()
+    }
+
+    /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
+    pub fn adopt(&mut self) -> Report {
+        self.prune = true;
+        self.resync_or_complain();
+        self.report()
+    }
+
+    /// The external interface has another name now.
+    pub fn set_external(&mut self, name: &str) {
+        self.external = name.into();
+        self.dirty.everything = true;
+    }
+
+    /// Deals with what was heard and what is due.
+    pub fn turn(&mut self) {
+        self.absorb_notifications();
+        let now = Instant::now();
+        let devices_due = self.device_failure.as_ref().is_some_and(|(_, _, again)| *again <= now);
+        if self.dirty.everything || devices_due || now >= self.next_resync {
+            let heard = self.dirty.everything;
+            if heard {
+                self.pace();
+            }
+            self.resync_or_complain();
+            return;
+        }
+        let mut keys = std::mem::take(&mut self.dirty.keys);
+        if !keys.is_empty() {
+            self.pace();
+        }
+        keys.extend(self.failures.iter().filter(|(_, f)| f.again <= now).map(|(key, _)| key.clone()));
+        if !keys.is_empty() {
+            self.reconcile_keys(&keys);
+        }
+    }
+
+    /// What is, in short.
+    pub fn report(&self) -> Report {
+        Report {
+            entries: self.ledger.len(),
+            waiting: self.waiting.len(),
+            failures: self
+                .failures
+                .iter()
+                .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.ledger.owners(key).last()))
+                .collect(),
+            device_failure: self.device_failure.as_ref().map(|(reason, _, _)| reason.clone()),
+            devices: self.kernel.links.iter().map(|(name, link)| (name.clone(), link.clone())).collect(),
+            figures: Figures { messages: self.requests.sent(), ..self.figures },
+        }
+    }
+
+    /// Slows down when somebody undoes our repairs as fast as we make them.
+    fn pace(&mut self) {
+        let (since, count) = &mut self.repairs;
+        if since.elapsed() > Duration::from_secs(1) {
+            *since = Instant::now();
+            *count = 0;
+        }
+        *count += 1;
+        if *count == REPAIRS_PER_SECOND {
+            warn!("something else keeps changing our entries: repairing more slowly");
+        }
+        if *count >= REPAIRS_PER_SECOND {
+            std::thread::sleep(Duration::from_millis(50));
+            self.absorb_notifications();
+        }
+    }
+
+    fn resync_or_complain(&mut self) {
+        if let Err(error) = self.resync() {
+            self.device_problem(&format!("cannot read the kernel's state: {error}"));
+        }
+    }
+
+    /// Looks at everything and puts right what differs.
+    fn resync(&mut self) -> Result<(), NetlinkError> {
+        let started = Instant::now();
+        self.figures.resyncs += 1;
+        self.next_resync = started + RESYNC;
+        self.absorb_notifications();
+        self.dirty = Dirty::default();
+        self.observe_external()?;
+        self.ensure_devices();
+        self.observe_entries()?;
+        let plan = self.planner().everything(self.prune);
+        self.execute(plan, None);
+        self.figures.resync_time += started.elapsed();
+        Ok(())
+    }
+
+    fn observe_external(&mut self) -> Result<(), NetlinkError> {
+        let found = links::find(&mut self.requests, &self.external)?.link;
+        if found != self.kernel.external {
+            debug!(interface = %self.external, ?found, "external interface");
+            self.kernel.external = found;
+            // Nobody listens any more when the daemon is going down.
+            let _ = self.events.send(Event::Reachability);
+        }
+        Ok(())
+    }
+
+    fn ensure_devices(&mut self) {
+        let mut problems = Vec::new();
+        let devices: Vec<_> = self.ledger.devices().cloned().collect();
+        for device in devices {
+            let Some(parent) = self.kernel.external.as_ref().map(|link| link.index) else {
+                problems.push(format!("{}: the external interface {} is away", device.name, self.external));
+                self.kernel.links.remove(&device.name);
+                continue;
+            };
+            let addresses = self.ledger.addresses(&device.name).cloned();
+            let made = links::ensure_vxlan(
+                &mut self.requests,
+                &device,
+                parent,
+                addresses.as_ref(),
+                &self.networks,
+            );
+            match made {
+                Ok((link, _)) => {
+                    self.kernel.links.insert(device.name.clone(), link);
+                }
+                Err(error) => {
+                    self.kernel.links.remove(&device.name);
+                    problems.push(format!("{}: {error}", device.name));
+                }
+            }
+        }
+        if problems.is_empty() {
+            if self.device_failure.take().is_some() {
+                info!("devices are as they should be again");
+            }
+        } else {
+            self.device_problem(&problems.join("; "));
+        }
+    }
+
+    fn device_problem(&mut self, reason: &str) {
+        let attempts = self.device_failure.as_ref().map_or(0, |(_, attempts, _)| *attempts);
+        if self.device_failure.as_ref().is_none_or(|(before, _, _)| before != reason) {
+            warn!(reason, "devices are not as they should be; trying again");
+        }
+        let again = Instant::now() + backoff(attempts);
+        self.device_failure = Some((reason.to_owned(), attempts + 1, again));
+    }
+
+    /// Fills the mirror.
+    fn observe_entries(&mut self) -> Result<(), NetlinkError> {
+        self.kernel.forget_entries();
+        if self.nexthops {
+            for found in self.requests.dump(&Payload::GetNexthop(NexthopMessage::default()))? {
+                if let Payload::NewNexthop(message) = found {
+                    self.observe_nexthop(&message);
+                }
+            }
+        }
+        for ipv4 in [true, false] {
+            if self.networks.iter().any(|network| network.addr().is_ipv4() == ipv4) {
+                self.observe(codec::all_routes(ipv4))?;
+            }
+        }
+        let indexes: Vec<u32> = self.kernel.links.values().map(|link| link.index).collect();
+        for index in indexes {
+            self.observe(codec::all_neighbours(index))?;
+            self.observe(codec::all_fdb(index))?;
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, request: Payload) -> Result<(), NetlinkError> {
+        for found in self.requests.dump(&request)? {
+            if let Some(fact) = self.fact(&found) {
+                self.kernel.learn(fact);
+            }
+        }
+        Ok(())
+    }
+
+    fn observe_nexthop(&mut self, message: &NexthopMessage) {
+        match codec::own_nexthop(message) {
+            Some(hop) => self.kernel.learn(Fact::Nexthop(message.id, Some(hop))),
+            None => {
+                self.kernel.foreign_nexthops.insert(message.id);
+            }
+        }
+    }
+
+    /// What a message says about entries that concern us.
+    fn fact(&self, payload: &Payload) -> Option<Fact> {
+        match payload {
+            Payload::Route(Rt::NewRoute(message)) => {
+                let (destination, mut route) = codec::read_route(message)?;
+                self.concerns(&destination).then(|| {
+                    // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
+                    if let Some(hop) = route.nexthop.and_then(|id| self.kernel.nexthop(id)) {
+                        route.via = Some(hop.via);
+                        route.oif = hop.oif;
+                        route.onlink = hop.onlink;
+                    }
+                    Fact::Route(destination, Some(route))
+                })
+            }
+            Payload::Route(Rt::DelRoute(message)) => {
+                let (destination, _) = codec::read_route(message)?;
+                self.concerns(&destination).then_some(Fact::Route(destination, None))
+            }
+            Payload::Route(Rt::NewNeighbour(message)) => codec::read_neighbour(message, false),
+            Payload::Route(Rt::DelNeighbour(message)) => codec::read_neighbour(message, true),
+            _ => None,
+        }
+        .filter(|fact| match fact {
+            Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => self.kernel.own_device(*index).is_some(),
+            Fact::Route(..) | Fact::Nexthop(..) => true,
+        })
+    }
+
+    fn concerns(&self, destination: &IpNet) -> bool {
+        self.networks.iter().any(|network| network.contains(destination))
+    }
+
+    /// Reads the notifications into the mirror, and notes what has to be looked at.
+    fn absorb_notifications(&mut self) {
+        let mut drained = Drained::default();
+        if let Err(error) = self.notifications.drain(self.requests.port(), &mut drained) {
+            warn!(%error, "notifications cannot be read: looking at everything");
+            drained.lost = true;
+        }
+        if drained.lost {
+            info!("the kernel dropped notifications: looking at everything");
+            self.dirty.everything = true;
+        }
+        self.figures.notifications += drained.messages.len() as u64;
+        for message in drained.messages {
+            self.absorb(&message);
+        }
+    }
+
+    fn absorb(&mut self, message: &Payload) {
+        match message {
+            Payload::Route(Rt::NewLink(link) | Rt::DelLink(link)) => {
+                let gone = matches!(message, Payload::Route(Rt::DelLink(_)));
+                self.absorb_link(&links::read_link(link), gone);
+            }
+            Payload::Route(Rt::NewAddress(address) | Rt::DelAddress(address)) => {
+                if self.kernel.own_device(address.header.index).is_some() {
+                    self.dirty.everything = true;
+                } else if self.kernel.external.as_ref().is_some_and(|l| l.index == address.header.index) {
+                    self.dirty.everything = true;
+                    let _ = self.events.send(Event::Reachability);
+                }
+            }
+            // With a nexthop object all routes that use it go, and no notification says so.
+            Payload::NewNexthop(nexthop) | Payload::DelNexthop(nexthop) => {
+                let known = self.kernel.nexthop(nexthop.id);
+                if plan::is_own(nexthop) || known.is_some() {
+                    self.dirty.everything = true;
+                } else if matches!(message, Payload::NewNexthop(_)) {
+                    self.kernel.foreign_nexthops.insert(nexthop.id);
+                }
+            }
+            _ => match self.fact(message) {
+                Some(fact) => {
+                    self.dirty.keys.extend(self.key_of(&fact).filter(|key| self.ledger.entry(key).is_some()));
+                    self.kernel.learn(fact);
+                }
+                None => self.absorb_other_route(message),
+            },
+        }
+    }
+
+    /// A route that is not ours, over the external interface, may change which peers are on the link.
+    fn absorb_other_route(&self, message: &Payload) {
+        let (Payload::Route(Rt::NewRoute(route) | Rt::DelRoute(route)), Some(external)) =
+            (message, &self.kernel.external)
+        else {
+            return;
+        };
+        if codec::read_route(route).is_some_and(|(_, route)| route.oif == external.index) {
+            let _ = self.events.send(Event::Reachability);
+        }
+    }
+
+    fn absorb_link(&mut self, observed: &links::Observed, gone: bool) {
+        let Some(link) = &observed.link else { return };
+        let external = observed.name == *self.external
+            || self.kernel.external.as_ref().is_some_and(|known| known.index == link.index);
+        if external && (gone || self.kernel.external.as_ref() != Some(link)) {
+            self.dirty.everything = true;
+        }
+        let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
+        let named = self.ledger.devices().any(|device| *device.name == *observed.name);
+        if (known.is_some() || named) && (gone || known != Some(link)) {
+            self.dirty.everything = true;
+        }
+    }
+
+    fn key_of(&self, fact: &Fact) -> Option<Key> {
+        let own = |index: &u32| self.kernel.own_device(*index).cloned().map(Device::Own);
+        match fact {
+            Fact::Route(destination, _) => Some(Key::Route(*destination)),
+            Fact::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
+            Fact::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
+            Fact::Nexthop(..) => None,
+        }
+    }
+
+    fn planner(&self) -> Planner<'_> {
+        Planner { ledger: &self.ledger, kernel: &self.kernel, nexthops: self.nexthops, networks: &self.networks }
+    }
+
+    fn reconcile_keys(&mut self, keys: &BTreeSet<Key>) {
+        let plan = self.planner().keys(keys);
+        self.execute(plan, Some(keys));
+    }
+
+    /// Sends a plan. `looked_at`: the keys that it was made for; none: all.
+    fn execute(&mut self, plan: Plan, looked_at: Option<&BTreeSet<Key>>) {
+        match looked_at {
+            Some(keys) => {
+                for key in keys {
+                    self.waiting.remove(key);
+                    if self.ledger.entry(key).is_none() {
+                        self.failures.remove(key);
+                    }
+                }
+                self.waiting.extend(plan.waiting);
+            }
+            None => {
+                self.waiting = plan.waiting;
+                self.failures.retain(|key, _| plan.steps.iter().any(|step| step.key.as_ref() == Some(key)));
+            }
+        }
+        if plan.steps.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let (count, mut failed) = (plan.steps.len(), 0);
+        let mut steps = plan.steps.into_iter().peekable();
+        while steps.peek().is_some() {
+            failed += self.send(steps.by_ref().take(STEPS));
+            // What others did meanwhile waits in the socket. What we did does not, except for the FDB's notifications,
+            // which do not say who caused them; they must not fill the socket, and say what the mirror says already.
+            self.absorb_notifications();
+        }
+        let took = started.elapsed();
+        self.figures.batch_time += took;
+        debug!(requests = count, failed, took_us = took.as_micros(), "kernel updated");
+    }
+
+    /// Sends some steps; answers how many failed.
+    fn send(&mut self, steps: impl Iterator<Item = Step>) -> usize {
+        let (pending, messages): (Vec<_>, Vec<Message>) = steps
+            .map(|step| {
+                let removal = step.is_removal();
+                ((step.key, removal, step.fact), step.message)
+            })
+            .unzip();
+        let results = self.requests.batch(messages);
+        let settled = pending.into_iter().zip(results);
+        settled.map(|((key, removal, fact), result)| usize::from(!self.settle(key, removal, fact, result))).sum()
+    }
+
+    /// Takes the result of one request in; `false`: it failed and will be tried again.
+    fn settle(&mut self, key: Option<Key>, removal: bool, fact: Fact, result: Result<(), NetlinkError>) -> bool {
+        let absent = |error: &NetlinkError| {
+            error.is(libc::ENOENT) || error.is(libc::ESRCH) || error.is(libc::ENODEV) || error.is(libc::EADDRNOTAVAIL)
+        };
+        match result {
+            Ok(()) => {
+                self.kernel.learn(fact);
+                if let Some(key) = key
+                    && let Some(failure) = self.failures.remove(&key)
+                {
+                    info!(entry = %key, attempts = failure.attempts, "the kernel took it at last");
+                }
+                true
+            }
+            Err(error) if removal && absent(&error) => {
+                self.kernel.learn(fact);
+                true
+            }
+            Err(error) => {
+                if matches!(error, NetlinkError::Socket(_)) {
+                    self.dirty.everything = true;
+                }
+                let Some(key) = key else {
+                    // A nexthop object: its routes fail too, and say it for their peers.
+                    warn!(%error, ?fact, "the kernel refused a nexthop object");
+                    return false;
+                };
+                let attempts = self.failures.get(&key).map_or(0, |failure| failure.attempts);
+                if attempts == 0 {
+                    warn!(entry = %key, peer = self.ledger.owners(&key).last().map(|p| p.0), %error, "the kernel refused an entry; trying again");
+                }
+                let again = Instant::now() + backoff(attempts);
+                self.failures.insert(key, Failure { reason: error.to_string(), attempts: attempts + 1, again });
+                false
+            }
+        }
+    }
+
+    /// Entries that the ledger changed are tried at once, whatever failed before.
+    fn forget_failures(&mut self, keys: &BTreeSet<Key>) {
+        for key in keys {
+            self.failures.remove(key);
+        }
+    }
+}
+
+fn backoff(attempts: u32) -> Duration {
+    RETRY.0.saturating_mul(2_u32.saturating_pow(attempts.min(16))).min(RETRY.1)
+}

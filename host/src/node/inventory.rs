@@ -1,0 +1,216 @@
+//! The interfaces, addresses and default routes that the kernel has, for the choice of the external interface.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+/// One address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// It should not be used for anything new.
+    pub deprecated: bool,
+    /// It was set by hand, not by DHCP or router advertisements.
+    pub permanent: bool,
+    /// It is a privacy address (RFC 8981).
+    pub temporary: bool,
+}
+
+impl Address {
+    /// The unspecified address, set by hand: to be filled in.
+    pub fn permanent() -> Self {
+        Self { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), deprecated: false, permanent: true, temporary: false }
+    }
+
+    /// Lower is better: global before link-local, permanent before dynamic, lasting before temporary, as upstream.
+    pub fn rank(&self) -> (bool, bool, bool) {
+        (is_link_local(self.ip), !self.permanent, self.temporary)
+    }
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Its addresses in the kernel's order.
+    pub addresses: Vec<Address>,
+}
+
+impl Interface {
+    /// Whether it has an address, usable or not.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.addresses.iter().any(|address| address.ip == ip)
+    }
+
+    /// The addresses that peers could reach: global or link-local, not deprecated.
+    pub fn usable(&self) -> impl Iterator<Item = &Address> {
+        self.addresses.iter().filter(|a| {
+            !a.deprecated && !a.ip.is_loopback() && !a.ip.is_multicast() && !a.ip.is_unspecified()
+        })
+    }
+}
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// All interfaces, in the order of their numbers.
+    pub interfaces: Vec<Interface>,
+    /// The interface of the IPv4 default route with the lowest metric.
+    pub default_v4: Option<u32>,
+    /// The same for IPv6.
+    pub default_v6: Option<u32>,
+    /// The interface, and the source address, with which the asked-for address is reached.
+    pub reach: Option<(u32, Option<IpAddr>)>,
+}
+
+impl Inventory {
+    /// The interface with a number.
+    pub fn by_index(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.index == index)
+    }
+
+    /// Asks the kernel. `target`: an address for `reach`.
+    pub async fn take(target: Option<IpAddr>) -> Result<Self, rtnetlink::Error> {
+        let (connection, handle, _) = rtnetlink::new_connection()
+            .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+        let task = tokio::spawn(connection);
+        let inventory = Self::ask(&handle, target).await;
+        task.abort();
+        inventory
+    }
+
+    async fn ask(handle: &Handle, target: Option<IpAddr>) -> Result<Self, rtnetlink::Error> {
+        let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
+        let addresses: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
+        let mut interfaces: Vec<Interface> = links.iter().map(interface).collect();
+        interfaces.sort_by_key(|interface| interface.index);
+        for message in &addresses {
+            if let Some(interface) = interfaces.iter_mut().find(|i| i.index == message.header.index) {
+                interface.addresses.extend(address(message));
+            }
+        }
+        let default_v4 = default_route(handle, RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
+        let default_v6 = default_route(handle, RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
+        let reach = match target {
+            Some(target) => reach(handle, target).await?,
+            None => None,
+        };
+        Ok(Self { interfaces, default_v4, default_v6, reach })
+    }
+}
+
+impl fmt::Display for Inventory {
+    /// The interfaces with their addresses, but for the loopback.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for interface in self.interfaces.iter().filter(|interface| interface.name != "lo") {
+            let addresses: Vec<String> = interface.addresses.iter().map(|a| a.ip.to_string()).collect();
+            let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" ") };
+            write!(f, "{separator}{} ({addresses})", interface.name)?;
+            separator = ", ";
+        }
+        if separator.is_empty() { f.write_str("none but lo") } else { Ok(()) }
+    }
+}
+
+fn interface(message: &LinkMessage) -> Interface {
+    let mut interface =
+        Interface { index: message.header.index, name: String::new(), mtu: 0, addresses: Vec::new() };
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name.clone_from(name),
+            LinkAttribute::Mtu(mtu) => interface.mtu = *mtu,
+            _ => {}
+        }
+    }
+    interface
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let (mut local, mut plain) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link `Address` is the other end's.
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Address(ip) => plain = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    Some(Address {
+        ip: local.or(plain)?,
+        deprecated: flags.contains(AddressFlags::Deprecated),
+        permanent: flags.contains(AddressFlags::Permanent),
+        // For IPv4 the same bit says that the address is not the first of its network.
+        temporary: message.header.family == AddressFamily::Inet6 && flags.contains(AddressFlags::Secondary),
+    })
+}
+
+async fn default_route(handle: &Handle, request: RouteMessage) -> Result<Option<u32>, rtnetlink::Error> {
+    let routes: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
+    let mut best: Option<(u32, u32)> = None;
+    for route in routes {
+        if route.header.destination_prefix_length != 0
+            || route.header.kind != RouteType::Unicast
+            || route.header.table != RouteHeader::RT_TABLE_MAIN
+        {
+            continue;
+        }
+        let (mut metric, mut oif) = (0, None);
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Priority(value) => metric = *value,
+                RouteAttribute::Oif(index) => oif = Some(*index),
+                _ => {}
+            }
+        }
+        if let Some(oif) = oif
+            && best.is_none_or(|(lowest, _)| metric < lowest)
+        {
+            best = Some((metric, oif));
+        }
+    }
+    Ok(best.map(|(_, oif)| oif))
+}
+
+async fn reach(handle: &Handle, target: IpAddr) -> Result<Option<(u32, Option<IpAddr>)>, rtnetlink::Error> {
+    let request = match target {
+        IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
+        IpAddr::V6(v6) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128).build(),
+    };
+    let Ok(answers) = handle.route().get(request).execute().try_collect::<Vec<_>>().await else {
+        // The kernel's way of saying that there is no route.
+        return Ok(None);
+    };
+    let Some(route) = answers.first() else { return Ok(None) };
+    let (mut oif, mut source) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => oif = Some(*index),
+            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => source = Some(IpAddr::V4(*v4)),
+            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => source = Some(IpAddr::V6(*v6)),
+            _ => {}
+        }
+    }
+    Ok(oif.map(|index| (index, source)))
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,6 @@
+//! This node: its external interface, its devices' MAC addresses, and the subnet file.
+
+pub mod external;
+pub mod inventory;
+pub mod macs;
+pub mod subnet_file;

@@ -1,0 +1,55 @@
+//! Why the daemon ends.
+
+use std::io;
+
+use crate::datapath::{DatapathError, NetlinkError};
+use crate::lease::config::ConfigError;
+use crate::lease::store::StoreError;
+use crate::node::external::ExternalError;
+use crate::plugin::{ArtifactError, PluginError};
+
+/// A reason to end, for the operator: one line.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Signal handlers could not be installed.
+    #[error("cannot listen for signals: {0}")]
+    Signals(io::Error),
+    /// The network config is wrong.
+    #[error("network config ({place}): {error}")]
+    Config {
+        /// Where it came from.
+        place: String,
+        /// What is wrong.
+        error: ConfigError,
+    },
+    /// The lease store refused.
+    #[error("lease store: {0}")]
+    Store(#[from] StoreError),
+    /// No external interface.
+    #[error("external interface: {0}")]
+    External(#[from] ExternalError),
+    /// The kernel's interfaces could not be read.
+    #[error("external interface: the kernel's interfaces cannot be read: {0}")]
+    Inventory(#[from] rtnetlink::Error),
+    /// The plugin could not be loaded.
+    #[error("{0}")]
+    Artifact(#[from] ArtifactError),
+    /// The plugin failed in a call without which there is no start.
+    #[error("{0}")]
+    Plugin(#[from] PluginError),
+    /// The kernel cannot be reached.
+    #[error("{0}")]
+    Datapath(#[from] DatapathError),
+    /// The kernel cannot be asked.
+    #[error("the kernel's network configuration is out of reach: {0}")]
+    Netlink(#[from] NetlinkError),
+    /// A device could not be made.
+    #[error("device {0}")]
+    Device(String),
+    /// The thread that the plugin runs on ended.
+    #[error("the plugin's thread ended")]
+    PolicyThread,
+    /// The store's watch ended.
+    #[error("the watch of the lease store ended")]
+    WatchEnded,
+}

@@ -1,0 +1,140 @@
+//! The peers that are known, each with the number under which plugin and ledger speak of it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::datapath::ledger::PeerId;
+use crate::lease::model::{Lease, Subnets};
+use crate::lease::store::Change;
+use crate::plugin::PeerChange;
+
+struct Peer {
+    id: PeerId,
+    lease: Arc<Lease>,
+}
+
+/// All leases but our own.
+#[derive(Default)]
+pub struct Peers {
+    known: HashMap<Subnets, Peer>,
+    last_id: u64,
+}
+
+impl Peers {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The subnets of a peer, for messages.
+    pub fn subnets(&self, id: PeerId) -> Option<Subnets> {
+        self.known.iter().find(|(_, peer)| peer.id == id).map(|(subnets, _)| *subnets)
+    }
+
+    /// Takes a whole snapshot: what is new or changed, and what is gone.
+    pub fn replace(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
+        let present: HashSet<Subnets> = leases.iter().map(|lease| lease.subnets).collect();
+        let gone: Vec<Subnets> = self.known.keys().filter(|known| !present.contains(known)).copied().collect();
+        let mut changes: Vec<PeerChange> = gone.iter().filter_map(|subnets| self.remove(subnets)).collect();
+        changes.extend(leases.into_iter().filter_map(|lease| self.put(lease, own)));
+        changes
+    }
+
+    /// Takes changes in their order.
+    pub fn update(&mut self, changes: Vec<Change>, own: &Subnets) -> Vec<PeerChange> {
+        changes
+            .into_iter()
+            .filter_map(|change| match change {
+                Change::Put(lease) => self.put(lease, own),
+                Change::Removed(subnets) => self.remove(&subnets),
+            })
+            .collect()
+    }
+
+    /// All of them again, for a policy whose surroundings have changed.
+    pub fn again(&self) -> Vec<PeerChange> {
+        self.known.values().map(|peer| PeerChange::Put(peer.id, Arc::clone(&peer.lease))).collect()
+    }
+
+    /// One of them again; none if it is gone by now.
+    pub fn one_again(&self, id: PeerId) -> Option<PeerChange> {
+        self.known.values().find(|peer| peer.id == id).map(|peer| PeerChange::Put(id, Arc::clone(&peer.lease)))
+    }
+
+    /// A renewal that changes nothing but the expiry is no change.
+    fn put(&mut self, lease: Lease, own: &Subnets) -> Option<PeerChange> {
+        if lease.subnets == *own {
+            // It was somebody else's until we got it.
+            return self.remove(own);
+        }
+        let lease = Arc::new(lease);
+        match self.known.get_mut(&lease.subnets) {
+            Some(peer) => {
+                let same = peer.lease.attributes == lease.attributes;
+                peer.lease = Arc::clone(&lease);
+                (!same).then(|| PeerChange::Put(peer.id, lease))
+            }
+            None => {
+                self.last_id += 1;
+                let id = PeerId(self.last_id);
+                self.known.insert(lease.subnets, Peer { id, lease: Arc::clone(&lease) });
+                Some(PeerChange::Put(id, lease))
+            }
+        }
+    }
+
+    fn remove(&mut self, subnets: &Subnets) -> Option<PeerChange> {
+        self.known.remove(subnets).map(|peer| PeerChange::Removed(peer.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::model::Attributes;
+
+    fn subnets(text: &str) -> Subnets {
+        Subnets { v4: Some(text.parse().expect("prefix")), v6: None }
+    }
+
+    fn lease(subnet: &str, last: u8) -> Lease {
+        let attributes =
+            Attributes { public_ip: Some([192, 168, 0, last].into()), ..Attributes::default() };
+        Lease { subnets: subnets(subnet), attributes, expires: None }
+    }
+
+    fn own() -> Subnets {
+        subnets("10.5.1.0/24")
+    }
+
+    #[test]
+    fn a_snapshot_brings_the_new_the_changed_and_the_gone() {
+        let mut peers = Peers::default();
+        let first = vec![lease("10.5.1.0/24", 1), lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 3), lease("10.5.4.0/24", 4)];
+        assert_eq!(peers.replace(first, &own()).len(), 3, "our own lease is no peer");
+        let second = vec![lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 33)];
+        let changes = peers.replace(second, &own());
+        assert!(matches!(changes[0], PeerChange::Removed(_)), "the peer that is gone");
+        let [_, PeerChange::Put(_, changed)] = &changes[..] else { panic!("{}", changes.len()) };
+        assert_eq!(changed.attributes.public_ip, Some([192, 168, 0, 33].into()));
+    }
+
+    #[test]
+    fn a_renewal_is_no_change() {
+        let mut peers = Peers::default();
+        peers.replace(vec![lease("10.5.2.0/24", 2)], &own());
+        let renewed = Lease { expires: Some(std::time::SystemTime::now()), ..lease("10.5.2.0/24", 2) };
+        assert!(peers.update(vec![Change::Put(renewed)], &own()).is_empty());
+    }
+
+    #[test]
+    fn a_subnet_that_is_leased_again_is_another_peer() {
+        let mut peers = Peers::default();
+        let PeerChange::Put(first, _) = peers.replace(vec![lease("10.5.2.0/24", 2)], &own()).remove(0) else {
+            panic!("a peer came");
+        };
+        peers.update(vec![Change::Removed(subnets("10.5.2.0/24"))], &own());
+        let changes = peers.update(vec![Change::Put(lease("10.5.2.0/24", 2))], &own());
+        assert!(matches!(changes[0], PeerChange::Put(id, _) if id != first));
+    }
+}

@@ -1,0 +1,31 @@
+//! The plugin, called from asynchronous code: its calls run on a thread where they may take their time.
+
+use crate::plugin::Policy;
+
+use super::DaemonError;
+
+/// Holds the policy between calls.
+pub struct PolicyRunner(Option<Policy>);
+
+impl PolicyRunner {
+    /// Takes a started policy.
+    pub fn new(policy: Policy) -> Self {
+        Self(Some(policy))
+    }
+
+    /// Runs calls on a blocking thread. After a panic in the host's own code in there, there is no policy any more.
+    pub async fn call<T: Send + 'static>(
+        &mut self,
+        calls: impl FnOnce(&mut Policy) -> T + Send + 'static,
+    ) -> Result<T, DaemonError> {
+        let mut policy = self.0.take().ok_or(DaemonError::PolicyThread)?;
+        let joined = tokio::task::spawn_blocking(move || {
+            let answer = calls(&mut policy);
+            (policy, answer)
+        })
+        .await;
+        let (policy, answer) = joined.map_err(|_| DaemonError::PolicyThread)?;
+        self.0 = Some(policy);
+        Ok(answer)
+    }
+}

@@ -1,0 +1,269 @@
+//! The loop: lease changes through the policy into the datapath, and the node's own lease beside it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant as At, sleep_until};
+use tracing::{debug, error, info, warn};
+
+use crate::datapath::ledger::PeerId;
+use crate::datapath::{Datapath, Event as DatapathEvent};
+use crate::lease::model::Lease;
+use crate::lease::store::{Change, Event, LeaseStore, Renewed};
+use crate::plugin::PeerChange;
+
+use super::DaemonError;
+use super::own_lease::{self, RENEWAL_RETRY, Wanted};
+use super::peers::Peers;
+use super::policy::PolicyRunner;
+
+/// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
+const SETTLE: Duration = Duration::from_millis(200);
+/// First and longest wait before peers that a broken plugin could not be asked about are tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// A time that does not come.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Peers that the policy could not be asked about, and when that is tried again.
+#[derive(Default)]
+pub struct Trouble {
+    deferred: BTreeSet<PeerId>,
+    attempts: u32,
+}
+
+/// A node in operation.
+pub struct Daemon {
+    pub(super) store: Arc<dyn LeaseStore>,
+    pub(super) policy: PolicyRunner,
+    pub(super) datapath: Datapath,
+    pub(super) events: UnboundedReceiver<DatapathEvent>,
+    pub(super) wanted: Wanted,
+    pub(super) own: Lease,
+    pub(super) margin: Duration,
+    pub(super) peers: Peers,
+    pub(super) trouble: Trouble,
+}
+
+/// When something is due that nobody tells us of.
+struct Timers {
+    renewal: At,
+    tick: At,
+    retry: At,
+    settle: At,
+}
+
+impl Daemon {
+    /// Gives the policy the node's own lease, and the container runtimes their subnet.
+    pub(super) async fn take_up_lease(&mut self) -> Result<(), DaemonError> {
+        let own = self.own.clone();
+        let transaction = self.policy.call(move |policy| policy.leased(&own)).await??;
+        let report = self.datapath.commit(transaction).await?;
+        if let Some(reason) = report.device_failure {
+            warn!(reason, "the node's own devices are not complete yet");
+        }
+        self.wanted.write_subnet_file(&self.own);
+        Ok(())
+    }
+
+    /// Serves until something without which there is no going on has failed.
+    pub async fn serve(mut self) -> Result<(), DaemonError> {
+        let mut watch = Arc::clone(&self.store).watch();
+        let mut timers =
+            Timers { renewal: self.renewal(), tick: never(), retry: never(), settle: never() };
+        let mut ready = false;
+        loop {
+            tokio::select! {
+                event = watch.recv() => {
+                    self.heard(event.ok_or(DaemonError::WatchEnded)?, &mut timers).await?;
+                    if !ready {
+                        ready = true;
+                        self.first_snapshot_done(&mut timers).await?;
+                    }
+                }
+                Some(DatapathEvent::Reachability) = self.events.recv() => timers.settle = At::now() + SETTLE,
+                () = sleep_until(timers.settle) => {
+                    timers.settle = never();
+                    let again = self.peers.again();
+                    self.apply(again, &mut timers).await?;
+                }
+                () = sleep_until(timers.retry) => self.retry(&mut timers).await?,
+                () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
+                () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
+            }
+        }
+    }
+
+    /// All peers are in the ledger: what earlier runs left and nobody needs goes now.
+    async fn first_snapshot_done(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
+        let report = self.datapath.adopt().await?;
+        timers.tick = self.tick().await?;
+        // What the datapath saw while it was starting is no change.
+        while self.events.try_recv().is_ok() {}
+        info!(
+            peers = self.peers.len(),
+            entries = report.entries,
+            waiting = report.waiting,
+            refused = report.failures.len(),
+            netlink_messages = report.figures.messages,
+            "ready"
+        );
+        Ok(())
+    }
+
+    async fn heard(&mut self, event: Event, timers: &mut Timers) -> Result<(), DaemonError> {
+        let own = self.own.subnets;
+        let (changes, lost) = match event {
+            Event::Snapshot(leases) => {
+                let lost = lacks(&leases, &self.own);
+                (self.peers.replace(leases, &own), lost)
+            }
+            Event::Changes(changes) => {
+                let lost = changes.iter().fold(false, |lost, change| match change {
+                    Change::Put(lease) if lease.subnets == own => !same_owner(lease, &self.own),
+                    Change::Removed(subnets) if *subnets == own => true,
+                    _ => lost,
+                });
+                (self.peers.update(changes, &own), lost)
+            }
+        };
+        self.apply(changes, timers).await?;
+        if lost {
+            timers.renewal = self.renew().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes changes through the policy into the kernel.
+    async fn apply(&mut self, changes: Vec<PeerChange>, timers: &mut Timers) -> Result<(), DaemonError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let count = changes.len();
+        let gone: Vec<PeerId> = changes
+            .iter()
+            .filter_map(|change| match change {
+                PeerChange::Removed(id) => Some(*id),
+                PeerChange::Put(..) => None,
+            })
+            .collect();
+        let asked: BTreeSet<PeerId> = changes.iter().map(PeerChange::id).collect();
+        let started = Instant::now();
+        let mut applied = self.policy.call(move |policy| policy.apply(changes)).await?;
+        let plugin_us = started.elapsed().as_micros();
+        // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
+        applied.transaction.peers.extend(gone.into_iter().map(|id| (id, None)));
+        for failure in &applied.failures {
+            error!(plugin = failure.plugin, function = failure.function, "{failure}");
+        }
+        for (id, reason) in &applied.rejected {
+            let subnet = self.peers.subnets(*id).map(|subnets| subnets.to_string());
+            warn!(peer = id.0, subnet, reason, "the policy cannot serve this peer");
+        }
+        let started = Instant::now();
+        let report = self.datapath.commit(applied.transaction).await?;
+        info!(
+            changes = count,
+            plugin_us,
+            kernel_us = started.elapsed().as_micros(),
+            entries = report.entries,
+            "leases applied"
+        );
+        self.trouble.deferred.retain(|id| !asked.contains(id));
+        self.trouble.deferred.extend(applied.deferred.iter().map(PeerChange::id));
+        timers.retry = if self.trouble.deferred.is_empty() {
+            self.trouble.attempts = 0;
+            never()
+        } else {
+            self.trouble.attempts += 1;
+            let wait = RETRY.0.saturating_mul(1 << self.trouble.attempts.min(10)).min(RETRY.1);
+            warn!(peers = self.trouble.deferred.len(), wait_s = wait.as_secs(), "peers wait for the plugin");
+            At::now() + wait
+        };
+        Ok(())
+    }
+
+    async fn retry(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
+        timers.retry = never();
+        let changes: Vec<PeerChange> =
+            self.trouble.deferred.iter().filter_map(|id| self.peers.one_again(*id)).collect();
+        self.trouble.deferred.clear();
+        self.apply(changes, timers).await
+    }
+
+    async fn tick(&mut self) -> Result<At, DaemonError> {
+        match self.policy.call(crate::plugin::Policy::tick).await? {
+            Ok((transaction, next)) => {
+                self.datapath.commit(transaction).await?;
+                Ok(next.map_or_else(never, |wait| At::now() + wait))
+            }
+            Err(failure) => {
+                error!(plugin = failure.plugin, function = failure.function, "{failure}");
+                Ok(At::now() + RETRY.1)
+            }
+        }
+    }
+
+    fn renewal(&self) -> At {
+        own_lease::until_renewal(&self.own, self.margin).map_or_else(never, |wait| At::now() + wait)
+    }
+
+    /// Renews the lease, or takes it again if it is lost. Answers when to renew next. While the store is away the node goes
+    /// on with the lease that it has.
+    async fn renew(&mut self) -> Result<At, DaemonError> {
+        match self.store.renew(&self.own).await {
+            Ok(Renewed::Until(expires)) => {
+                debug!(subnet = %self.own.subnets, "lease renewed");
+                self.own.expires = expires;
+                Ok(self.renewal())
+            }
+            Ok(Renewed::Lost) => {
+                own_lease::mourn(&self.own);
+                self.acquire_again().await
+            }
+            Err(error) => {
+                warn!(%error, "the lease cannot be renewed; trying again in a minute");
+                Ok(At::now() + RENEWAL_RETRY)
+            }
+        }
+    }
+
+    async fn acquire_again(&mut self) -> Result<At, DaemonError> {
+        match self.store.acquire(&self.wanted.request()).await {
+            Ok(lease) => {
+                let moved = lease.subnets != self.own.subnets;
+                if moved {
+                    warn!(from = %self.own.subnets, to = %lease.subnets, "the node has another subnet now: pods of the old one are cut off");
+                } else {
+                    info!(subnet = %lease.subnets, "lease acquired again");
+                }
+                self.own = lease;
+                if moved {
+                    self.take_up_lease().await?;
+                }
+                Ok(self.renewal())
+            }
+            Err(error) => {
+                error!(%error, "no lease can be acquired; going on without, and trying again in a minute");
+                Ok(At::now() + RENEWAL_RETRY)
+            }
+        }
+    }
+}
+
+fn never() -> At {
+    At::now() + NEVER
+}
+
+/// Whether a snapshot does not have our lease, or has it as somebody else's.
+fn lacks(leases: &[Lease], own: &Lease) -> bool {
+    !leases.iter().any(|lease| lease.subnets == own.subnets && same_owner(lease, own))
+}
+
+fn same_owner(a: &Lease, b: &Lease) -> bool {
+    match (a.attributes.public_ip, b.attributes.public_ip) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.attributes.public_ipv6 == b.attributes.public_ipv6,
+    }
+}

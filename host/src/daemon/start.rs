@@ -1,0 +1,208 @@
+//! The way from the command line to a node that has its lease, its devices and its subnet file.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::datapath::Datapath;
+use crate::lease::config::NetworkConfig;
+use crate::lease::etcd::{EtcdOptions, EtcdStore};
+use crate::lease::file::FileStore;
+use crate::lease::model::{Attributes, Lease};
+use crate::lease::store::{LeaseStore, StoreError};
+use crate::node::external::{External, Stack, Wishes, choose};
+use crate::node::inventory::Inventory;
+use crate::plugin::{Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts, Policy, Registered};
+
+use super::links::Links;
+use super::own_lease::{self, Wanted};
+use super::peers::Peers;
+use super::policy::PolicyRunner;
+use super::serve::Daemon;
+use super::{DaemonError, Options, Store};
+
+/// How often a store that does not answer, or has no config yet, is asked again; as upstream.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often the log repeats that we are waiting.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// What is known before the plugin starts.
+pub struct Node {
+    /// The command line.
+    pub options: Options,
+    /// The network config.
+    pub config: NetworkConfig,
+    /// The external interface.
+    pub external: External,
+    /// The lease store.
+    pub store: Arc<dyn LeaseStore>,
+}
+
+/// Opens the lease store; an etcd that is away is no error yet.
+pub fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
+    Ok(match &options.store {
+        Store::File(directory) => Arc::new(FileStore::open(directory)?),
+        Store::Etcd => Arc::new(EtcdStore::connect(EtcdOptions {
+            endpoints: options.etcd_endpoints.clone(),
+            prefix: options.etcd_prefix.clone(),
+        })?),
+    })
+}
+
+/// Reads the network config, and waits for it as long as it is not there or the store is away: nodes may boot before
+/// their store. A config that is there and wrong ends the start.
+pub async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, DaemonError> {
+    let mut patience = Patience::default();
+    loop {
+        match store.network_config().await {
+            Ok(text) => {
+                return NetworkConfig::parse(&text)
+                    .map_err(|error| DaemonError::Config { place: store.config_place(), error });
+            }
+            Err(error) => patience.wait("cannot read the network config", &error).await,
+        }
+    }
+}
+
+/// Chooses the external interface.
+pub async fn external(options: &Options, config: &NetworkConfig) -> Result<External, DaemonError> {
+    let wishes = Wishes {
+        iface: options.iface.clone(),
+        iface_regex: options.iface_regex.clone(),
+        can_reach: options.iface_can_reach,
+        public_ip: options.public_ip,
+        public_ipv6: options.public_ipv6,
+    };
+    let inventory = Inventory::take(wishes.can_reach).await?;
+    let stack = Stack { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 };
+    let external = choose(&wishes, stack, &inventory)?;
+    info!(
+        interface = external.name,
+        mtu = external.mtu,
+        address = external.ipv4.map(tracing::field::display),
+        address_v6 = external.ipv6.map(tracing::field::display),
+        public = external.public_ipv4.map(tracing::field::display),
+        public_v6 = external.public_ipv6.map(tracing::field::display),
+        "external interface"
+    );
+    Ok(external)
+}
+
+/// Loads the plugin: the file that the operator named, or the built-in one for the backend type.
+pub async fn artifact(
+    options: &Options,
+    config: &NetworkConfig,
+    built_in: &'static [BuiltIn],
+) -> Result<Artifact, DaemonError> {
+    let (file, cache, backend) =
+        (options.plugin.clone(), options.cache_dir.clone(), config.backend_type.clone());
+    let started = Instant::now();
+    let artifact = tokio::task::spawn_blocking(move || match file {
+        Some(file) => Artifact::load(&file, &cache),
+        None => Artifact::built_in(&backend, built_in),
+    })
+    .await
+    .map_err(|_| DaemonError::PolicyThread)??;
+    let took_us = started.elapsed().as_micros();
+    info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
+    Ok(artifact)
+}
+
+/// Starts the policy and the datapath, takes the lease, and writes the subnet file.
+pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonError> {
+    let before = lease_from_before(&node).await;
+    let links = Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
+    let environment = Environment {
+        node: facts(&node),
+        backend_type: node.config.backend_type.clone(),
+        config: node.config.backend.get().to_owned(),
+        links: Arc::new(links),
+    };
+    let (datapath, events) = Datapath::start(&node.external.name, networks(&node.config))?;
+    let state = Arc::new(DirState::open(&node.options.state_dir));
+    let (policy, registered) =
+        tokio::task::spawn_blocking(move || Policy::start(artifact, environment, Limits::default(), state))
+            .await
+            .map_err(|_| DaemonError::PolicyThread)??;
+    let mtu = registered.mtu;
+    let attributes = attributes(&node.external, &registered);
+    // The lease tells the others where to send: it is written only when the device with its MAC address is there.
+    let report = datapath.commit(registered.transaction).await?;
+    if let Some(reason) = report.device_failure {
+        return Err(DaemonError::Device(reason));
+    }
+    let wanted = Wanted { config: node.config, attributes, mtu, subnet_file: node.options.subnet_file.clone() };
+    let own = own_lease::acquire(&*node.store, &wanted).await?;
+    let mut daemon = Daemon {
+        margin: Duration::from_secs(u64::from(node.options.subnet_lease_renew_margin) * 60),
+        store: node.store,
+        policy: PolicyRunner::new(policy),
+        datapath,
+        events,
+        wanted,
+        own,
+        peers: Peers::default(),
+        trouble: super::serve::Trouble::default(),
+    };
+    daemon.take_up_lease().await?;
+    Ok(daemon)
+}
+
+/// This node's lease, if the store has one from an earlier run. Only a hint: the store is asked again later.
+async fn lease_from_before(node: &Node) -> Option<Lease> {
+    let snapshot = node.store.leases().await.ok()?;
+    let ours = |lease: &Lease| match node.external.public_ipv4 {
+        Some(address) => lease.attributes.public_ip == Some(address),
+        None => lease.attributes.public_ipv6 == node.external.public_ipv6,
+    };
+    snapshot.leases.into_iter().find(ours)
+}
+
+fn facts(node: &Node) -> NodeFacts {
+    let external = &node.external;
+    NodeFacts {
+        interface: external.name.clone(),
+        mtu: external.mtu,
+        ipv4: external.ipv4,
+        ipv6: external.ipv6,
+        public_ipv4: external.public_ipv4,
+        public_ipv6: external.public_ipv6,
+        ipv4_network: node.config.network.filter(|_| node.config.enable_ipv4),
+        ipv6_network: node.config.ipv6_network.filter(|_| node.config.enable_ipv6),
+    }
+}
+
+fn networks(config: &NetworkConfig) -> Vec<ipnet::IpNet> {
+    let v4 = config.network.filter(|_| config.enable_ipv4).map(ipnet::IpNet::V4);
+    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(ipnet::IpNet::V6);
+    v4.into_iter().chain(v6).collect()
+}
+
+fn attributes(external: &External, registered: &Registered) -> Attributes {
+    Attributes {
+        public_ip: external.public_ipv4,
+        public_ipv6: external.public_ipv6,
+        backend_type: registered.backend_type.clone(),
+        backend_data: registered.backend_data.clone(),
+        backend_v6_data: registered.backend_v6_data.clone(),
+    }
+}
+
+/// Waits between attempts, and says so at first and then once a minute.
+#[derive(Default)]
+pub struct Patience {
+    said: Option<(Instant, String)>,
+}
+
+impl Patience {
+    /// Waits for the next attempt.
+    pub async fn wait(&mut self, what: &str, error: &StoreError) {
+        let text = error.to_string();
+        if self.said.as_ref().is_none_or(|(when, before)| *before != text || when.elapsed() >= REMIND) {
+            warn!("{what}: {text}; trying again every second");
+            self.said = Some((Instant::now(), text));
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

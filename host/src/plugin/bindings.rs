@@ -1,0 +1,10 @@
+//! What wasmtime makes of the contract in `wit/`.
+
+#![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
+
+wasmtime::component::bindgen!({
+    path: "../wit",
+    world: "kernel-backend",
+    imports: { default: trappable },
+    with: { "flannel:backend/links.link": super::capability::LinkHandle },
+});

@@ -1,0 +1,87 @@
+//! One call of a plugin: the transaction that its capability calls write into, and what it may do meanwhile.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::datapath::entry::Entry;
+use crate::datapath::ledger::{PeerId, Transaction};
+use crate::lease::model::Lease;
+
+/// Which function of the `policy` interface is being called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Function {
+    /// `describe`.
+    Describe,
+    /// `register`.
+    Register,
+    /// `leased`.
+    Leased,
+    /// `apply`.
+    Apply,
+    /// `tick`.
+    Tick,
+}
+
+impl Function {
+    /// As the contract calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Describe => "describe",
+            Self::Register => "register",
+            Self::Leased => "leased",
+            Self::Apply => "apply",
+            Self::Tick => "tick",
+        }
+    }
+}
+
+/// A peer of the call, and what was declared for it so far.
+pub struct Peer {
+    /// Its lease.
+    pub lease: Arc<Lease>,
+    /// Its entries.
+    pub entries: Vec<Entry>,
+}
+
+/// A call that is going on.
+pub struct Call {
+    /// Which function.
+    pub function: Function,
+    /// Devices and addresses declared so far.
+    pub transaction: Transaction,
+    /// The peers that may be declared for.
+    pub peers: HashMap<PeerId, Peer>,
+    /// Entries declared so far.
+    pub entries: usize,
+    /// What goes into the durable store when the call succeeds.
+    pub state: BTreeMap<String, Option<Vec<u8>>>,
+    /// Why the call is doomed: the first refusal.
+    pub refused: Option<String>,
+    /// Log lines so far, and the last one at level error.
+    pub log_lines: u32,
+    /// The last line at level error: what a panic left behind.
+    pub last_words: Option<String>,
+}
+
+impl Call {
+    /// A call that has declared nothing yet.
+    pub fn new(function: Function) -> Self {
+        Self {
+            function,
+            transaction: Transaction::default(),
+            peers: HashMap::new(),
+            entries: 0,
+            state: BTreeMap::new(),
+            refused: None,
+            log_lines: 0,
+            last_words: None,
+        }
+    }
+
+    /// The whole transaction: peers for which nothing was declared have no entries.
+    pub fn into_transaction(self) -> Transaction {
+        let mut transaction = self.transaction;
+        transaction.peers = self.peers.into_iter().map(|(id, peer)| (id, Some(peer.entries))).collect();
+        transaction
+    }
+}

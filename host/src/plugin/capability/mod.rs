@@ -1,0 +1,152 @@
+//! What a plugin can ask of the host: one file for each interface of the contract. Every argument is checked here (a plugin
+//! is trusted with nothing), and every refusal dooms the call.
+
+mod clock;
+mod entries;
+mod links;
+mod log;
+mod state;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+
+use super::bindings::KernelBackend;
+use super::bindings::flannel::backend::types as wit;
+use super::call::{Call, Function};
+use super::facts::Environment;
+use super::limits::Limits;
+use super::state::DirState;
+use crate::datapath::entry::{Device, Vxlan};
+use crate::datapath::ledger::PeerId;
+use crate::lease::model::Subnets;
+
+/// A link as a plugin holds it.
+pub struct LinkHandle {
+    device: Device,
+}
+
+/// What belongs to one instance, on the host's side.
+pub struct HostState {
+    /// The plugin's name: for the log, and for its place in the durable store.
+    pub plugin: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whom to ask.
+    pub environment: Environment,
+    /// The call that is going on, or the last one.
+    pub call: Call,
+    /// The node's own subnets, once it has a lease.
+    pub own: Option<Subnets>,
+    /// Devices declared by calls that succeeded, and by the one that is going on.
+    pub devices: BTreeMap<Arc<str>, Vxlan>,
+    /// How many entries each peer has by calls that succeeded.
+    pub entries: EntryCount,
+    /// The durable store.
+    pub state: Arc<DirState>,
+    /// Bytes of memory that it wanted when it was over the limit.
+    pub wanted_memory: Option<usize>,
+    memory: usize,
+    table: ResourceTable,
+}
+
+/// Entries in all, counted by peer.
+#[derive(Default)]
+pub struct EntryCount {
+    peers: HashMap<PeerId, usize>,
+    total: usize,
+}
+
+impl EntryCount {
+    /// Sets how many a peer has.
+    pub fn set(&mut self, peer: PeerId, count: usize) {
+        let before = if count == 0 { self.peers.remove(&peer) } else { self.peers.insert(peer, count) };
+        self.total = self.total + count - before.unwrap_or(0);
+    }
+
+    /// How many there are in all.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+}
+
+impl HostState {
+    /// For a new instance.
+    pub fn new(plugin: String, limits: Limits, environment: Environment, state: Arc<DirState>) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            plugin,
+            limits,
+            environment,
+            call: Call::new(Function::Describe),
+            own: None,
+            devices: BTreeMap::new(),
+            entries: EntryCount::default(),
+            state,
+            wanted_memory: None,
+            memory: 0,
+            table,
+        }
+    }
+
+    /// Capability calls in `describe` trap: it says who the plugin is, and nothing else.
+    fn enter(&self, capability: &str) -> wasmtime::Result<()> {
+        if self.call.function == Function::Describe {
+            wasmtime::bail!("{capability} was called in describe, where no capability may be called");
+        }
+        Ok(())
+    }
+
+    /// Takes the outcome of a capability call: a refusal is kept, since it dooms the plugin's call.
+    fn outcome<T>(
+        &mut self,
+        capability: &str,
+        outcome: Result<T, wit::Error>,
+    ) -> wasmtime::Result<Result<T, wit::Error>> {
+        if let Err(error) = &outcome
+            && self.call.refused.is_none()
+        {
+            self.call.refused = Some(format!("{capability}: {}", text(error)));
+        }
+        Ok(outcome)
+    }
+
+    fn device(&self, handle: &Resource<LinkHandle>) -> wasmtime::Result<Device> {
+        Ok(self.table.get(handle)?.device.clone())
+    }
+}
+
+fn text(error: &wit::Error) -> &str {
+    match error {
+        wit::Error::InvalidArgument(text)
+        | wit::Error::Denied(text)
+        | wit::Error::LimitExceeded(text)
+        | wit::Error::Unavailable(text) => text,
+    }
+}
+
+/// All capabilities, for the linker; a component gets those that it imports.
+pub fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    KernelBackend::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+impl wit::Host for HostState {}
+
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory - current.min(self.memory) + desired;
+        if total > self.limits.memory {
+            self.wanted_memory = Some(total);
+            wasmtime::bail!("out of memory");
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.limits.table_elements)
+    }
+}

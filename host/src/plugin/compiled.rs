@@ -1,0 +1,140 @@
+//! A component's compiled form: made ahead of time and embedded, or made once and kept in the cache directory. The form
+//! carries the digest of the component that it was made of, and its own, so that neither a stale nor a damaged file is run.
+
+use std::fs::{DirBuilder, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use tracing::{debug, warn};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::engine;
+
+const DIGEST: usize = 32;
+
+/// SHA-256 of some bytes.
+pub fn digest(bytes: &[u8]) -> [u8; DIGEST] {
+    Sha256::digest(bytes).into()
+}
+
+/// A digest as text.
+pub fn hex(digest: &[u8; DIGEST]) -> String {
+    use std::fmt::Write;
+    digest.iter().fold(String::with_capacity(2 * DIGEST), |mut text, byte| {
+        // Writing into a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Compiles a component for all machines of this architecture, in the form that [`super::BuiltIn`] takes.
+pub fn compile_for_embedding(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    Ok(pack(component, &engine::portable()?.precompile_component(component)?))
+}
+
+fn pack(component: &[u8], code: &[u8]) -> Vec<u8> {
+    [&digest(component)[..], &digest(code)[..], code].concat()
+}
+
+/// The code in a packed form, if it was made of the component with this digest and is whole.
+fn unpack<'a>(packed: &'a [u8], component: &[u8; DIGEST]) -> Option<&'a [u8]> {
+    let (made_of, rest) = packed.split_first_chunk::<DIGEST>()?;
+    let (own, code) = rest.split_first_chunk::<DIGEST>()?;
+    (made_of == component && *own == digest(code)).then_some(code)
+}
+
+/// Loads a packed form. `None`: it is of another component, damaged, or of another wasmtime.
+pub fn load(engine: &Engine, packed: &[u8], component: &[u8; DIGEST]) -> Option<Component> {
+    let code = unpack(packed, component)?;
+    // SAFETY: the code is what wasmtime made: its digest, which is kept beside it, fits, and it comes from this binary or
+    // from a directory that only this user can write to. wasmtime itself checks its version and settings.
+    match unsafe { Component::deserialize(engine, code) } {
+        Ok(component) => Some(component),
+        Err(error) => {
+            debug!(%error, "a compiled plugin does not fit this build: compiling again");
+            None
+        }
+    }
+}
+
+/// Compiles a component, unless the cache has it.
+pub fn cached(engine: &Engine, component: &[u8], key: &[u8; DIGEST], cache: &Path) -> wasmtime::Result<Component> {
+    let file = cache.join(hex(key)).with_extension("cwasm");
+    if is_private(cache)
+        && let Ok(packed) = std::fs::read(&file)
+        && let Some(loaded) = load(engine, &packed, key)
+    {
+        return Ok(loaded);
+    }
+    let code = engine.precompile_component(component)?;
+    let packed = pack(component, &code);
+    if let Err(error) = keep(cache, &file, &packed) {
+        warn!(file = %file.display(), %error, "the compiled plugin cannot be cached: it is compiled again at the next start");
+    }
+    // SAFETY: wasmtime made the code just now.
+    unsafe { Component::deserialize(engine, code) }
+}
+
+/// Whether nobody but us could have put something into the cache.
+fn is_private(cache: &Path) -> bool {
+    let us = rustix::process::geteuid().as_raw();
+    std::fs::metadata(cache).is_ok_and(|meta| meta.uid() == us && meta.mode() & 0o022 == 0)
+}
+
+fn keep(cache: &Path, file: &Path, packed: &[u8]) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(cache)?;
+    if !is_private(cache) {
+        return Err(io::Error::other("the directory belongs to or can be written by others"));
+    }
+    let mut temporary = tempfile::NamedTempFile::new_in(cache)?;
+    temporary.write_all(packed)?;
+    temporary.as_file().set_permissions(Permissions::from_mode(0o600))?;
+    temporary.persist(file).map_err(|error| error.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMPONENT: &[u8] = b"(component)";
+
+    #[test]
+    fn a_component_is_compiled_once() {
+        let dir = tempfile::tempdir().expect("directory");
+        let cache = dir.path().join("cache");
+        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        cached(&engine, COMPONENT, &key, &cache).expect("compiles");
+        let file = cache.join(hex(&key)).with_extension("cwasm");
+        let packed = std::fs::read(&file).expect("cached");
+        assert!(load(&engine, &packed, &key).is_some());
+        cached(&engine, b"not looked at", &key, &cache).expect("comes from the cache");
+    }
+
+    #[test]
+    fn a_damaged_or_stale_form_is_not_run() {
+        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        let packed = compile_for_embedding(COMPONENT).expect("compiles");
+        assert!(load(&engine, &packed, &key).is_some());
+        assert!(load(&engine, &packed, &digest(b"another")).is_none());
+        for position in [0, DIGEST, 2 * DIGEST + 7, packed.len() - 1] {
+            let mut damaged = packed.clone();
+            damaged[position] ^= 1;
+            assert!(load(&engine, &damaged, &key).is_none(), "byte {position}");
+        }
+        assert!(load(&engine, &packed[..packed.len() / 2], &key).is_none());
+        assert!(load(&engine, &[], &key).is_none());
+    }
+
+    #[test]
+    fn a_cache_that_others_can_write_to_is_not_used() {
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("set");
+        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        cached(&engine, COMPONENT, &key, dir.path()).expect("compiles all the same");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
+    }
+}

@@ -1,0 +1,64 @@
+//! What the policy is told about the node, and whom the capabilities ask.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::datapath::entry::Mac;
+
+/// The family of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// This node and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The external interface's name.
+    pub interface: String,
+    /// Bytes of the largest IP packet that it carries.
+    pub mtu: u32,
+    /// Its IPv4 address; none if the cluster has no IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address; none if the cluster has no IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The published IPv4 address.
+    pub public_ipv4: Option<Ipv4Addr>,
+    /// The published IPv6 address.
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// The cluster's IPv4 network; none if the cluster has no IPv4.
+    pub ipv4_network: Option<Ipv4Net>,
+    /// The cluster's IPv6 network; none if the cluster has no IPv6.
+    pub ipv6_network: Option<Ipv6Net>,
+}
+
+/// Answers about links that a policy needs while it is being called.
+pub trait LinkFacts: Send + Sync {
+    /// The Ethernet address that a device has or will have: the same each time.
+    fn mac(&self, device: &str, vni: u32, family: Family) -> Mac;
+
+    /// Whether an address is reached over the external interface without a gateway. The error is a reason why that is not
+    /// known.
+    fn is_on_link(&self, address: IpAddr) -> Result<bool, String>;
+
+    /// The kernel's own VXLAN port.
+    fn default_vxlan_port(&self) -> u16;
+}
+
+/// Everything around a policy.
+#[derive(Clone)]
+pub struct Environment {
+    /// This node.
+    pub node: NodeFacts,
+    /// `Backend.Type` of the network config, in lower case.
+    pub backend_type: String,
+    /// The network config's `Backend` object, as JSON text.
+    pub config: String,
+    /// Whom to ask about links.
+    pub links: Arc<dyn LinkFacts>,
+}

@@ -1,0 +1,131 @@
+//! One living instance of a component: calls go in with a deadline, and come out as what was declared or as the reason why not.
+
+use std::time::{Duration, Instant};
+
+use wasmtime::component::Component;
+use wasmtime::{Engine, Store, Trap};
+
+use super::bindings::exports::flannel::backend::policy::Guest;
+use super::bindings::{KernelBackend, KernelBackendPre};
+use super::call::{Call, Function};
+use super::capability::{self, HostState};
+use super::convert::shown;
+use super::error::{Cause, describe_trap};
+use super::watchdog::Watchdog;
+
+/// A component that is linked and checked, from which instances are made.
+pub struct Template {
+    engine: Engine,
+    pre: KernelBackendPre<HostState>,
+    watchdog: Watchdog,
+}
+
+impl Template {
+    /// Links a component. The error is for an operator.
+    pub fn new(engine: &Engine, component: &Component) -> Result<Self, String> {
+        let text = |error: wasmtime::Error| error.root_cause().to_string();
+        let mut linker = wasmtime::component::Linker::new(engine);
+        capability::link_all(&mut linker).map_err(text)?;
+        let pre = linker.instantiate_pre(component).and_then(KernelBackendPre::new).map_err(text)?;
+        let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
+        Ok(Self { engine: engine.clone(), pre, watchdog })
+    }
+
+    /// Makes an instance. Code may run here, within the time of a call.
+    pub fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
+        let budget = state.limits.call_time;
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| state);
+        let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
+        match made {
+            Ok(backend) => Ok(Instance { store, backend, usable: true }),
+            Err(error) => Err(cause(&error, store.data(), budget)),
+        }
+    }
+
+    fn timed<T>(
+        &self,
+        store: &mut Store<HostState>,
+        budget: Duration,
+        run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        store.set_epoch_deadline(1);
+        self.watchdog.arm(Instant::now() + budget);
+        let outcome = run(store);
+        self.watchdog.disarm();
+        outcome
+    }
+}
+
+/// An instance.
+pub struct Instance {
+    store: Store<HostState>,
+    backend: KernelBackend,
+    usable: bool,
+}
+
+impl Instance {
+    /// Whether it can be called: not after a trap.
+    pub fn usable(&self) -> bool {
+        self.usable
+    }
+
+    /// What the host keeps for it.
+    pub fn state(&mut self) -> &mut HostState {
+        self.store.data_mut()
+    }
+
+    /// Calls a function that cannot answer an error.
+    pub fn call<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Call), Cause> {
+        self.store.data_mut().call = call;
+        let guest = self.backend.flannel_backend_policy();
+        let outcome = template.timed(&mut self.store, budget, |store| run(guest, store));
+        match outcome {
+            Ok(answer) => {
+                let ended = std::mem::replace(&mut self.store.data_mut().call, Call::new(Function::Describe));
+                Ok((answer, ended))
+            }
+            Err(error) => {
+                self.usable = false;
+                Err(cause(&error, self.store.data(), budget))
+            }
+        }
+    }
+
+    /// Calls a function that can answer an error, and makes what it wrote durable if it did not.
+    pub fn transact<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<(T, Call), Cause> {
+        let (answer, call) = self.call(template, call, budget, run)?;
+        if let Some(reason) = call.refused {
+            return Err(Cause::Refused(reason));
+        }
+        let state = self.store.data();
+        let answer = answer.map_err(|text| Cause::Answered(shown(&text, state.limits.text)))?;
+        state
+            .state
+            .apply(&state.plugin, &call.state)
+            .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
+        Ok((answer, call))
+    }
+}
+
+fn cause(error: &wasmtime::Error, state: &HostState, budget: Duration) -> Cause {
+    if let Some(wanted) = state.wanted_memory {
+        return Cause::OutOfMemory { wanted, limit: state.limits.memory };
+    }
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+        return Cause::TimedOut(budget);
+    }
+    Cause::Trapped(shown(&describe_trap(error, state.call.last_words.as_deref()), state.limits.text))
+}

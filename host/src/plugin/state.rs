@@ -1,0 +1,116 @@
+//! Plugins' durable stores: `plugins/<name>/<key>` below the state directory, each value a file. The directory handle keeps
+//! every access below it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, OpenOptions};
+
+/// Keys of one plugin.
+pub const KEYS: usize = 64;
+/// Bytes of a value.
+pub const VALUE: usize = 16 << 10;
+const LONGEST_KEY: usize = 64;
+/// What a file is called while it is being written; no key has this character.
+const TEMPORARY: &str = "~new";
+
+/// The stores of all plugins. Directories are made at the first write.
+pub struct DirState {
+    root: PathBuf,
+}
+
+impl DirState {
+    /// In this state directory.
+    pub fn open(state_dir: &Path) -> Self {
+        Self { root: state_dir.join("plugins") }
+    }
+
+    fn dir(&self, plugin: &str) -> io::Result<Option<Dir>> {
+        match Dir::open_ambient_dir(&self.root, ambient_authority()).and_then(|root| root.open_dir(plugin)) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The value of a plugin's key.
+    pub fn get(&self, plugin: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(dir) = self.dir(plugin)? else { return Ok(None) };
+        match dir.read(key) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The keys of a plugin.
+    pub fn keys(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
+        let Some(dir) = self.dir(plugin)? else { return Ok(BTreeSet::new()) };
+        let names = dir.entries()?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.filter(|name: &io::Result<String>| name.as_ref().map_or(true, |name| check_key(name).is_ok())).collect()
+    }
+
+    /// Writes and removes keys. Each value is either the old or the new one, also after a crash.
+    pub fn apply(&self, plugin: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        std::fs::create_dir_all(self.root.join(plugin))?;
+        let Some(dir) = self.dir(plugin)? else { return Err(io::ErrorKind::NotFound.into()) };
+        for (key, value) in writes {
+            match value {
+                Some(value) => {
+                    let temporary = format!("{key}{TEMPORARY}");
+                    let mut options = OpenOptions::new();
+                    let mut file = dir.open_with(&temporary, options.write(true).create(true).truncate(true))?;
+                    file.write_all(value)?;
+                    file.sync_all()?;
+                    dir.rename(&temporary, &dir, key)?;
+                }
+                None => match dir.remove_file(key) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a key may be used; the error says what a key is.
+pub fn check_key(key: &str) -> Result<(), String> {
+    let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
+    // Names of one or two dots are directories.
+    if (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(proper) && key.bytes().any(|b| b != b'.') {
+        return Ok(());
+    }
+    Err(format!("{:?} is no key: 1 to {LONGEST_KEY} of a-z, 0-9, `-`, `_`, `.`", key.chars().take(80).collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_there_at_the_next_start() {
+        let dir = tempfile::tempdir().expect("directory");
+        let writes = [("a.b-c_1".to_owned(), Some(b"value".to_vec())), ("gone".to_owned(), None)].into();
+        DirState::open(dir.path()).apply("vxlan", &writes).expect("written");
+        let again = DirState::open(dir.path());
+        assert_eq!(again.get("vxlan", "a.b-c_1").expect("read").as_deref(), Some(&b"value"[..]));
+        assert_eq!(again.get("other", "a.b-c_1").expect("read"), None, "each plugin has its own");
+        assert_eq!(again.keys("vxlan").expect("listed"), ["a.b-c_1".to_owned()].into());
+        again.apply("vxlan", &[("a.b-c_1".to_owned(), None)].into()).expect("removed");
+        assert_eq!(again.get("vxlan", "a.b-c_1").expect("read"), None);
+    }
+
+    #[test]
+    fn keys_cannot_leave_the_directory() {
+        for wrong in ["", ".", "..", "a/b", "../x", "A", "a b", "a~", "\0", &"a".repeat(65)] {
+            assert!(check_key(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(check_key("...a").is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! Ends calls that take too long, by the engine's epoch. Sleeps while nothing is being called.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use wasmtime::Engine;
+
+#[derive(Default)]
+struct Watch {
+    /// When the call that is running has to end; none: no call is running.
+    deadline: Option<Instant>,
+    stop: bool,
+}
+
+struct Shared {
+    watch: Mutex<Watch>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Watches the calls into one engine's instances, one at a time.
+pub struct Watchdog {
+    shared: Arc<Shared>,
+}
+
+impl Watchdog {
+    /// Starts the thread.
+    pub fn start(engine: Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { watch: Mutex::default(), changed: Condvar::new() });
+        let watched = Arc::clone(&shared);
+        std::thread::Builder::new().name("watchdog".into()).spawn(move || run(&watched, &engine))?;
+        Ok(Self { shared })
+    }
+
+    /// A call begins that has to end by then. The store's epoch deadline has to be one tick.
+    pub fn arm(&self, deadline: Instant) {
+        self.shared.lock().deadline = Some(deadline);
+        self.shared.changed.notify_one();
+    }
+
+    /// The call has ended. No tick comes after this.
+    pub fn disarm(&self) {
+        self.shared.lock().deadline = None;
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+fn run(shared: &Shared, engine: &Engine) {
+    let mut watch = shared.lock();
+    while !watch.stop {
+        let now = Instant::now();
+        match watch.deadline {
+            None => watch = shared.changed.wait(watch).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) if deadline > now => {
+                // A deadline that is disarmed meanwhile costs one idle look at the time that it named.
+                let waited = shared.changed.wait_timeout(watch, deadline - now);
+                watch = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            Some(_) => {
+                // Under the lock, so that it cannot hit the next call.
+                engine.increment_epoch();
+                watch.deadline = None;
+            }
+        }
+    }
+}

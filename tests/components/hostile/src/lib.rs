@@ -1,0 +1,169 @@
+//! A plugin that serves its peers like vxlan does, but for one thing, which its options name: `In` is the function of the
+//! contract (`register`, `leased`, `apply`, `tick`), `Do` is what it does there. With `Subnet`, `apply` does it only for the
+//! peer with that IPv4 subnet.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use flannel_backend::ipnet::IpNet;
+use flannel_backend::{
+    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log, neighbours,
+    routes, state,
+};
+
+struct Hostile {
+    link: Link,
+    place: String,
+    deed: String,
+    subnet: Option<String>,
+}
+
+impl Policy for Hostile {
+    const NAME: &'static str = "hostile";
+    const VERSION: &'static str = "0.0.0";
+    const BACKEND_TYPES: &'static [&'static str] = &["hostile"];
+
+    fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
+        let text = |name| Ok::<_, String>(config.text(name)?.unwrap_or_default().to_owned());
+        let device = Vxlan {
+            name: "flannel.9".to_owned(),
+            vni: 9,
+            port: None,
+            family: Family::V4,
+            learning: false,
+            gbp: false,
+            mtu: node.external.mtu - 50,
+        };
+        let link = links::ensure_vxlan(&device)?;
+        let mac = link.mac().ok_or("no MAC")?;
+        let subnet = config.text("Subnet")?.map(str::to_owned);
+        let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet };
+        policy.misbehave("register", None)?;
+        let (backend_data, mtu) = match (policy.place.as_str(), policy.deed.as_str()) {
+            ("register", "garbage") => ("{".to_owned(), device.mtu),
+            ("register", "mtu") => (format!("\"{mac}\""), 7),
+            _ => (format!("\"{mac}\""), device.mtu),
+        };
+        let registration =
+            Registration { backend_type: "hostile".to_owned(), backend_data: Some(backend_data), backend_v6_data: None, mtu };
+        Ok((policy, registration))
+    }
+
+    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+        self.misbehave("leased", None)?;
+        let subnet = own.ipv4_subnet.ok_or("no IPv4 subnet")?;
+        Ok(self.link.set_addresses(&[IpNet::from(IpAddr::V4(subnet.network()))])?)
+    }
+
+    fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
+        let (Some(subnet), Some(public), Some(data)) = (lease.ipv4_subnet, lease.public_ipv4, &lease.backend_data) else {
+            return Ok(());
+        };
+        let mac: Mac = data.trim_matches('"').parse()?;
+        let address = IpAddr::V4(subnet.network());
+        neighbours::put(peer, address, mac, &self.link)?;
+        fdb::put(peer, mac, public.into(), &self.link)?;
+        if self.subnet.as_ref().is_none_or(|only| *only == subnet.to_string()) {
+            self.misbehave("apply", Some((peer, subnet.into())))?;
+        }
+        Ok(routes::put(peer, &Route { destination: subnet.into(), via: address, onlink: true }, &self.link)?)
+    }
+
+    fn tick(&mut self) -> Result<Option<Duration>, String> {
+        self.misbehave("tick", None)?;
+        Ok(Some(Duration::from_secs(3600)))
+    }
+}
+
+impl Hostile {
+    fn misbehave(&self, place: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
+        if place != self.place {
+            return Ok(());
+        }
+        let route = |destination: &str| -> Result<(), String> {
+            let (peer, subnet) = peer.ok_or("only in apply")?;
+            let destination = destination.parse().map_err(|_| "a prefix")?;
+            // The answer is ignored, as a plugin that means harm would.
+            let _ = routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
+            Ok(())
+        };
+        match self.deed.as_str() {
+            "error" => Err("the deed was asked for".to_owned()),
+            "panic" => panic!("the deed was asked for"),
+            "loop" => loop {
+                std::hint::black_box(());
+            },
+            "call" => loop {
+                std::hint::black_box(links::external().mtu());
+            },
+            "memory" => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+                }
+            }
+            "recursion" => Err(deep(1).to_string()),
+            "log" => {
+                (0..100_000).for_each(|n| log::info("flood", &[("n", &n.to_string())]));
+                Ok(())
+            }
+            "state" => {
+                (0..1000).for_each(|n| drop(state::set(&format!("key{n}"), Some(b"value"))));
+                Ok(())
+            }
+            "handles" => {
+                let mut hoard = Vec::new();
+                loop {
+                    hoard.push(links::external());
+                }
+            }
+            "flood" => {
+                let (peer, subnet) = peer.ok_or("only in apply")?;
+                for destination in subnet.subnets(32).map_err(|_| "a subnet")? {
+                    let _ = routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
+                }
+                Ok(())
+            }
+            "default-route" => route("0.0.0.0/0"),
+            "outside" => route("192.0.2.0/24"),
+            "host-bits" => route("10.5.0.7/8"),
+            "foreign-peer" => {
+                let (peer, subnet) = peer.ok_or("only in apply")?;
+                let stranger = PeerId(peer.0 + 1_000_000);
+                let _ = routes::put(stranger, &Route { destination: subnet, via: subnet.network(), onlink: true }, &self.link);
+                Ok(())
+            }
+            "foreign-destination" => {
+                let (peer, _) = peer.ok_or("only in apply")?;
+                let _ = fdb::put(peer, Mac([2, 0, 0, 0, 0, 1]), IpAddr::from([192, 0, 2, 1]), &self.link);
+                Ok(())
+            }
+            "late-device" => {
+                let name = "flannel.8".to_owned();
+                let device =
+                    Vxlan { name, vni: 8, port: None, family: Family::V4, learning: false, gbp: false, mtu: 1400 };
+                let _ = links::ensure_vxlan(&device);
+                Ok(())
+            }
+            "others-device" => {
+                let name = "eth0".to_owned();
+                let device =
+                    Vxlan { name, vni: 8, port: None, family: Family::V4, learning: false, gbp: false, mtu: 1400 };
+                let _ = links::ensure_vxlan(&device);
+                Ok(())
+            }
+            "external-address" => {
+                let _ = links::external().set_addresses(&["10.5.1.1/24".parse().map_err(|_| "a prefix")?]);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[allow(unconditional_recursion, reason = "it is meant to overflow the stack")]
+fn deep(n: u64) -> u64 {
+    std::hint::black_box(deep(std::hint::black_box(n + 1))) + 1
+}
+
+flannel_backend::export!(Hostile);

@@ -1,0 +1,49 @@
+//! Where the things under test are: the daemon, the plugins, etcd.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+/// The top of the source tree.
+pub fn workspace() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// The daemon: what `FLANNELD_BIN` says, else the release build.
+pub fn flanneld() -> Result<PathBuf> {
+    let path = std::env::var_os("FLANNELD_BIN")
+        .map_or_else(|| workspace().join("target/release/flanneld"), PathBuf::from);
+    built(path)
+}
+
+/// A plugin by its name, such as `vxlan`.
+pub fn plugin(name: &str) -> Result<PathBuf> {
+    built(workspace().join("plugins").join(name).with_extension("wasm"))
+}
+
+/// etcd: what `FLANNELD_TEST_ETCD` says, else what the project's setup put in place, else the one in the path.
+pub fn etcd() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("FLANNELD_TEST_ETCD") {
+        return Ok(path.into());
+    }
+    let own = workspace().join("target/tools/etcd/usr/bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::iter::once(own)
+        .chain(std::env::split_paths(&path))
+        .map(|dir| dir.join("etcd"))
+        .find(|file| file.is_file());
+    match found {
+        Some(file) => Ok(file),
+        None => bail!(
+            "etcd is not installed: run `cargo xtask setup`, or say where it is with FLANNELD_TEST_ETCD"
+        ),
+    }
+}
+
+fn built(path: PathBuf) -> Result<PathBuf> {
+    if !path.is_file() {
+        bail!("{} is not there; build it first: cargo xtask build", path.display());
+    }
+    Ok(path)
+}

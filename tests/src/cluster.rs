@@ -1,0 +1,215 @@
+//! A whole cluster: a lab, a lease store, a daemon on each node, and a pod behind each.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::daemon::Ready;
+use crate::state::KernelState;
+use crate::store::StoredLease;
+use crate::{Daemon, DaemonOptions, Lab, Node, Place, Pod, Store, Underlay, wait};
+
+/// A network config with IPv4 only.
+pub const IPV4: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+/// A network config with both families.
+pub const DUAL_STACK: &str =
+    r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:5::/48","Backend":{"Type":"vxlan"}}"#;
+/// A network config with IPv6 only.
+pub const IPV6_ONLY: &str =
+    r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:5::/48","Backend":{"Type":"vxlan"}}"#;
+
+/// What a cluster is to be like.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// How many nodes.
+    pub nodes: usize,
+    /// The network config.
+    pub config: String,
+    /// Whether leases are in a real etcd instead of in a directory.
+    pub etcd: bool,
+    /// The plugin's file; none: the vxlan one that was built.
+    pub plugin: Option<PathBuf>,
+    /// The daemon; none: the one that was built.
+    pub binary: Option<PathBuf>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        Self { nodes: 2, config: IPV4.to_owned(), etcd: false, plugin: None, binary: None }
+    }
+}
+
+/// A cluster. Its parts end in the right order when it is dropped.
+#[derive(Debug)]
+pub struct Cluster {
+    daemons: Vec<Option<Daemon>>,
+    pods: Vec<Option<Pod>>,
+    options: DaemonOptions,
+    store: Store,
+    lab: Lab,
+}
+
+impl Cluster {
+    /// A lab and a lease store with a network config; no daemon runs yet.
+    pub fn prepare(options: &ClusterOptions) -> Result<Self> {
+        let lab = Lab::new(options.nodes, Underlay { ipv6: true, ..Underlay::default() })?;
+        let store = if options.etcd { Store::etcd(&lab)? } else { Store::file(&lab)? };
+        store.put_config(&options.config)?;
+        let how = DaemonOptions::new(&store, options.binary.clone(), options.plugin.clone())?;
+        let daemons = (0..options.nodes).map(|_| None).collect();
+        Ok(Self { daemons, pods: vec![None; options.nodes], options: how, store, lab })
+    }
+
+    /// A cluster that works: all daemons are ready and know each other, and each node has a pod.
+    pub fn start(options: &ClusterOptions) -> Result<Self> {
+        let mut cluster = Self::prepare(options)?;
+        cluster.start_all()?;
+        cluster.wait_converged()?;
+        cluster.wire_pods()?;
+        Ok(cluster)
+    }
+
+    /// Starts the daemons of all nodes at the same moment, and waits until all are ready.
+    pub fn start_all(&mut self) -> Result<Vec<Ready>> {
+        for index in 0..self.lab.nodes().len() {
+            self.launch(index)?;
+        }
+        (0..self.lab.nodes().len()).map(|index| self.daemon(index)?.wait_ready()).collect()
+    }
+
+    /// Starts a node's daemon and does not wait.
+    pub fn launch(&mut self, index: usize) -> Result<&mut Daemon> {
+        let daemon = self.lab.node(index).start(&self.options)?;
+        Ok(self.daemons[index].insert(daemon))
+    }
+
+    /// Adds a node. Nothing runs on it yet.
+    pub fn add_node(&mut self, place: Place) -> Result<usize> {
+        self.lab.add_node(place)?;
+        self.daemons.push(None);
+        self.pods.push(None);
+        Ok(self.daemons.len() - 1)
+    }
+
+    /// Makes a pod on each node that has none.
+    pub fn wire_pods(&mut self) -> Result<()> {
+        for (node, pod) in self.lab.nodes().iter().zip(&mut self.pods) {
+            if pod.is_none() {
+                *pod = Some(node.pod()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until each node whose daemon runs has entries for all leases but its own.
+    pub fn wait_converged(&self) -> Result<Duration> {
+        wait::until_equal("all nodes know each other", || {
+            let leases = self.store.leases()?;
+            for (node, daemon) in self.lab.nodes().iter().zip(&self.daemons) {
+                let Some(own) = node.subnet_env()?.filter(|_| daemon.is_some()) else { continue };
+                let own = own.subnets();
+                let wanted: BTreeSet<String> = leases
+                    .iter()
+                    .flat_map(StoredLease::subnets)
+                    .filter(|subnet| !own.contains(subnet))
+                    .collect();
+                let routes = KernelState::read(node)?.routes;
+                let there = routes
+                    .iter()
+                    .filter_map(|route| route.split(' ').next())
+                    .map(ToOwned::to_owned)
+                    .collect();
+                if wanted != there {
+                    return Ok(Some(format!(
+                        "{} should have routes to {wanted:?}, and has to {there:?}",
+                        node.name()
+                    )));
+                }
+            }
+            let running = self.daemons.iter().flatten().count();
+            Ok((leases.len() < running).then(|| format!("{running} daemons have {} leases", leases.len())))
+        })
+    }
+
+    /// A node leaves for good: its daemon is told to stop, and its lease is removed. Answers the lease.
+    pub fn leave(&mut self, index: usize) -> Result<StoredLease> {
+        let lease = self.lease(index)?;
+        let daemon = self.daemons[index].take().with_context(|| format!("node {index} has no daemon"))?;
+        let status = daemon.terminate()?;
+        if !status.success() {
+            return Err(anyhow!("SIGTERM ended the daemon with {status}"));
+        }
+        self.store.remove(&lease)?;
+        Ok(lease)
+    }
+
+    /// A node's lease, as it is stored.
+    pub fn lease(&self, index: usize) -> Result<StoredLease> {
+        self.store.lease_of(&self.subnets(index)?)
+    }
+
+    /// A node's subnets, as text, IPv4 first.
+    pub fn subnets(&self, index: usize) -> Result<Vec<String>> {
+        let node = self.lab.node(index);
+        let subnet = node.subnet_env()?.with_context(|| format!("{} has no subnet file", node.name()))?;
+        Ok(subnet.subnets())
+    }
+
+    /// What a node's kernel has of flannel's.
+    pub fn state(&self, index: usize) -> Result<KernelState> {
+        KernelState::read(self.lab.node(index))
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// The lease store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How daemons are started.
+    pub fn options(&self) -> &DaemonOptions {
+        &self.options
+    }
+
+    /// Starts daemons otherwise from now on.
+    pub fn set_options(&mut self, options: DaemonOptions) {
+        self.options = options;
+    }
+
+    /// A node, the first being 0.
+    pub fn node(&self, index: usize) -> &Node {
+        self.lab.node(index)
+    }
+
+    /// A node's pod.
+    pub fn pod(&self, index: usize) -> Result<&Pod> {
+        self.pods[index].as_ref().with_context(|| format!("node {index} has no pod"))
+    }
+
+    /// All pods.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().flatten()
+    }
+
+    /// A node's daemon.
+    pub fn daemon(&mut self, index: usize) -> Result<&mut Daemon> {
+        self.daemons[index].as_mut().with_context(|| format!("node {index} has no daemon"))
+    }
+
+    /// Takes a node's daemon, to end it.
+    pub fn take_daemon(&mut self, index: usize) -> Result<Daemon> {
+        self.daemons[index].take().with_context(|| format!("node {index} has no daemon"))
+    }
+
+    /// Kills a node's daemon as `kill -9` does, and starts it again.
+    pub fn kill_and_restart(&mut self, index: usize) -> Result<Ready> {
+        self.take_daemon(index)?.kill9();
+        self.launch(index)?.wait_ready()
+    }
+}

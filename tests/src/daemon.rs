@@ -1,0 +1,231 @@
+//! The real daemon, running on a node.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+use crate::log::{Log, LogLine};
+use crate::store::{Store, etcd_flags};
+use crate::{Node, artifacts, nursery, wait};
+
+/// Where the daemon keeps its files unless it is told otherwise: a machine's own ones must be out of its reach.
+const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
+
+/// How to start a daemon.
+#[derive(Clone, Debug)]
+pub struct DaemonOptions {
+    binary: PathBuf,
+    plugin: Option<PathBuf>,
+    arguments: Vec<OsString>,
+}
+
+impl DaemonOptions {
+    /// With leases in a store. Binary and plugin: the daemon and the vxlan plugin that were built, unless others are given.
+    pub fn new(store: &Store, binary: Option<PathBuf>, plugin: Option<PathBuf>) -> Result<Self> {
+        Self::with_flags(store.flags(), binary, plugin)
+    }
+
+    /// With leases in an etcd that may not be there.
+    pub fn with_etcd_at(endpoint: &str) -> Result<Self> {
+        Self::with_flags(etcd_flags(endpoint), None, None)
+    }
+
+    fn with_flags(flags: Vec<String>, binary: Option<PathBuf>, plugin: Option<PathBuf>) -> Result<Self> {
+        Ok(Self {
+            binary: binary.map_or_else(artifacts::flanneld, Ok)?,
+            plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
+            arguments: flags.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    /// The plugin from another file.
+    #[must_use]
+    pub fn plugin(self, file: PathBuf) -> Self {
+        Self { plugin: Some(file), ..self }
+    }
+
+    /// The built-in plugin that the network config asks for.
+    #[must_use]
+    pub fn built_in(self) -> Self {
+        Self { plugin: None, ..self }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+}
+
+/// How a daemon came up.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// How long it took from the start of the process.
+    pub after: Duration,
+    /// The line in the log.
+    pub line: LogLine,
+}
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident now.
+    pub resident: u64,
+    /// The most that was ever resident.
+    pub peak: u64,
+}
+
+/// A daemon that was started. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    node: String,
+    subnet_file: PathBuf,
+    log: Log,
+    started: Instant,
+    child: Child,
+}
+
+impl Daemon {
+    pub(crate) fn start(node: &Node, options: &DaemonOptions) -> Result<Self> {
+        let directory = node.directory();
+        let [run, state, cache] = ["run", "state", "cache"].map(|name| directory.join(name));
+        for place in [&run, &state, &cache] {
+            std::fs::create_dir_all(place).with_context(|| place.display().to_string())?;
+        }
+        let log_file = directory.join("flanneld.log");
+        let log = Log::from_now(&log_file);
+        let output = File::options().create(true).append(true).open(&log_file);
+        let output = output.with_context(|| log_file.display().to_string())?;
+
+        let mut command = node.namespace().command(&options.binary);
+        if let Some(file) = &options.plugin {
+            command.arg("--plugin").arg(file);
+        }
+        command.arg("--subnet-file").arg(node.subnet_file());
+        command.arg("--state-dir").arg(&state).arg("--cache-dir").arg(&cache);
+        command.args(["--log-format", "json"]).args(&options.arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
+        give_own_mounts(&mut command, [&run, &state, &cache])?;
+
+        let started = Instant::now();
+        let child = nursery::spawn(command)?;
+        Ok(Self { node: node.name().to_owned(), subnet_file: node.subnet_file(), log, started, child })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written since it started.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Waits until all that it has to do at start is done: the subnet file is there, and the peers are in the kernel.
+    pub fn wait_ready(&mut self) -> Result<Ready> {
+        let what = format!("{}: flanneld is ready", self.node);
+        let (line, _) = wait::until(&what, || {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{}: flanneld ended ({status}); it said last:\n{}", self.node, self.log.tail());
+            }
+            Ok(self.log.find("ready").filter(|_| self.subnet_file.is_file()))
+        })
+        .with_context(|| format!("{}: flanneld said last:\n{}", self.node, self.log.tail()))?;
+        Ok(Ready { after: self.started.elapsed(), line })
+    }
+
+    /// Waits for a line in the log that fits.
+    pub fn wait_log(&self, what: &str, fits: impl Fn(&LogLine) -> bool) -> Result<LogLine> {
+        let found = wait::until(&format!("{}: a log line: {what}", self.node), || {
+            Ok(self.log.lines().into_iter().find(&fits))
+        });
+        let (line, _) =
+            found.with_context(|| format!("{}: flanneld said last:\n{}", self.node, self.log.tail()))?;
+        Ok(line)
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait().context("cannot ask for a child")?.is_none())
+    }
+
+    /// `kill -9`
+    pub fn kill9(mut self) {
+        nursery::end(&mut self.child);
+    }
+
+    /// Asks it to end, and waits until it has. Answers how it ended.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("cannot send SIGTERM")?;
+        self.wait_exit()
+    }
+
+    /// Waits until it ends by itself. Answers how it ended.
+    pub fn wait_exit(&mut self) -> Result<ExitStatus> {
+        let ended = wait::until(&format!("{}: flanneld ends", self.node), || Ok(self.child.try_wait()?));
+        let (status, _) =
+            ended.with_context(|| format!("{}: flanneld said last:\n{}", self.node, self.log.tail()))?;
+        Ok(status)
+    }
+
+    /// What it needs.
+    pub fn memory(&self) -> Result<Memory> {
+        let file = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&file).with_context(|| file.clone())?;
+        let value = |key: &str| -> Result<u64> {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(key))
+                .with_context(|| format!("{file}: {key}"))?;
+            line.trim().trim_end_matches(" kB").parse().with_context(|| format!("{file}: {key}"))
+        };
+        Ok(Memory { resident: value("VmRSS:")?, peak: value("VmHWM:")? })
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        nursery::end(&mut self.child);
+    }
+}
+
+/// Gives the process a mount namespace of its own, from which nothing spreads. All places are named on the command line; where
+/// this machine runs flannel itself, its files are covered besides, in case an option is not heeded.
+fn give_own_mounts(command: &mut Command, instead: [&Path; 3]) -> Result<()> {
+    let mut covers = Vec::new();
+    for (usual, own) in USUAL_PLACES.into_iter().zip(instead) {
+        if Path::new(usual).is_dir() {
+            covers.push((CString::new(own.as_os_str().as_bytes())?, CString::new(usual)?));
+        }
+    }
+    let setup = move || -> io::Result<()> {
+        // SAFETY: the child has one thread, and shares neither memory nor descriptors with anybody.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+        mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        for (own, usual) in &covers {
+            mount_bind(own.as_c_str(), usual.as_c_str())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made; the paths are C strings already, so nothing is allocated.
+    unsafe { command.pre_exec(setup) };
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What happens to the packets when a daemon dies, and when somebody deletes what it made.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::narrator::Step;
+use super::pings::Pings;
+use crate::Cluster;
+use crate::prober::{Report, millis};
+use crate::repair::Damage;
+
+/// How long there is no daemon.
+const DEAD: Duration = Duration::from_secs(2);
+/// How long packets are watched after something has happened.
+const AFTER: Duration = Duration::from_millis(500);
+
+/// Kills the daemon of the node that the pings come from, and starts it again.
+pub fn kill(step: &mut Step, cluster: &mut Cluster, pings: &Pings) -> Result<()> {
+    let marks = pings.mark();
+    std::thread::sleep(AFTER);
+    let killed = Instant::now();
+    cluster.take_daemon(0)?.kill9();
+    step.progress(&format!("{} has no daemon for {} s", cluster.node(0).name(), DEAD.as_secs()));
+    std::thread::sleep(DEAD);
+    let ready = cluster.launch(0)?.wait_ready()?;
+    let away = killed.elapsed();
+    std::thread::sleep(AFTER);
+    let report = pings.since(&marks)?;
+    let messages = ready.line.number("netlink_messages");
+    packets(step, &report);
+    step.figure("away_ms", millis(away));
+    step.figure("ready_ms", millis(ready.after));
+    step.figure("netlink_messages", messages);
+    ensure!(report.lost == 0, "{} of {} packets were lost", report.lost, report.sent);
+    step.detail(format!(
+        "0 of {} packets lost; back {:.0} ms after its start, with {} changes to the kernel",
+        report.sent,
+        millis(ready.after),
+        messages.map_or_else(|| "an unknown number of".to_owned(), |count| count.to_string()),
+    ));
+    Ok(())
+}
+
+/// What will be deleted on the first node: of each family its device, and what leads to the second node.
+pub fn damages(cluster: &Cluster) -> Result<Vec<Damage>> {
+    Ok(cluster.lease(1)?.vteps()?.iter().flat_map(Damage::all).collect())
+}
+
+/// Deletes something, and watches it come back.
+pub fn damage(step: &mut Step, cluster: &Cluster, pings: &Pings, damage: &Damage) -> Result<()> {
+    let marks = pings.mark();
+    let mended = damage.mended_after(cluster.node(0))?;
+    pings.flow()?;
+    std::thread::sleep(AFTER);
+    let report = pings.since(&marks)?;
+    packets(step, &report);
+    step.figure("repaired_ms", millis(mended));
+    step.detail(format!(
+        "back after {:.1} ms; {} of {} packets lost",
+        millis(mended),
+        report.lost,
+        report.sent
+    ));
+    Ok(())
+}
+
+/// What became of all the packets.
+pub fn running_ping(step: &mut Step, pings: &Pings) -> Result<()> {
+    let report = pings.total()?;
+    packets(step, &report);
+    ensure!(report.received > 0, "none of {} packets was answered", report.sent);
+    step.detail(format!(
+        "{} of {} packets lost over all, {:.0} ms the longest without an answer",
+        report.lost,
+        report.sent,
+        millis(report.longest_gap)
+    ));
+    Ok(())
+}
+
+fn packets(step: &mut Step, report: &Report) {
+    step.figure("packets", report.to_json());
+}

@@ -1,0 +1,109 @@
+//! What `cargo xtask demo` shows: a cluster that comes up, carries packets, and goes on carrying them while it is damaged.
+//!
+//! `run` is the table of contents; each chapter is a module.
+
+mod bring_up;
+mod faults;
+mod interrupt;
+mod keep;
+mod membership;
+mod narrator;
+mod options;
+mod outcome;
+mod pings;
+mod table;
+
+pub use options::DemoOptions;
+pub use outcome::{Outcome, StepOutcome};
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::{Cluster, artifacts, privileges};
+use interrupt::Interrupt;
+use narrator::Narrator;
+use pings::Pings;
+
+/// Shows everything. An error is a demo that could not even begin; steps that did not hold are in the outcome.
+///
+/// Without the privileges that it takes, the program is started again in a user namespace, so this should be called before anything
+/// else is done.
+pub fn run(options: &DemoOptions) -> Result<Outcome> {
+    privileges::ensure()?;
+    let options = options.resolved()?;
+    let component_bytes = std::fs::metadata(options.plugin_file()?).context("the plugin")?.len();
+    let begin = Instant::now();
+    let mut narrator = Narrator::new(options.json);
+    narrator.heading(&options, component_bytes);
+
+    let mut cluster = None;
+    let mut interrupt = None;
+    if narrator.step("network", |step| {
+        let made = bring_up::network(step, &options)?;
+        interrupt = Some(Interrupt::arm(made.lab().directory())?);
+        cluster = Some(made);
+        Ok(())
+    }) && let Some(cluster) = &mut cluster
+    {
+        chapters(&mut narrator, cluster)?;
+    }
+
+    let outcome = Outcome {
+        ok: narrator.steps().iter().all(|step| step.ok),
+        nodes: options.nodes,
+        ipv6: options.ipv6,
+        etcd: options.etcd,
+        component_bytes,
+        seconds: (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+        steps: narrator.steps().to_vec(),
+    };
+    narrator.summary(&outcome)?;
+    if let (true, Some(cluster), Some(interrupt)) = (options.keep, &cluster, &interrupt) {
+        keep::until_interrupted(&narrator, cluster, interrupt);
+    }
+    Ok(outcome)
+}
+
+fn chapters(narrator: &mut Narrator, cluster: &mut Cluster) -> Result<()> {
+    if !narrator.step("daemons", |step| bring_up::daemons(step, cluster)) {
+        return Ok(());
+    }
+    narrator.step("nodes", |step| bring_up::nodes(step, cluster));
+    if !narrator.step("pods", |step| bring_up::pods(step, cluster)) {
+        return Ok(());
+    }
+    narrator.step("ping", |step| pings::matrix(step, cluster, pings::Size::Small));
+    narrator.step("ping full-size", |step| pings::matrix(step, cluster, pings::Size::Full));
+    narrator.step("ping too large", |step| pings::too_large(step, cluster));
+
+    let pings = Pings::start(cluster)?;
+    narrator.step("kill -9", |step| faults::kill(step, cluster, &pings));
+    for damage in faults::damages(cluster)? {
+        narrator.step(&damage.describe(), |step| faults::damage(step, cluster, &pings, &damage));
+    }
+    let mut newcomer = None;
+    narrator.step("a node joins", |step| {
+        newcomer = Some(membership::join(step, cluster)?);
+        Ok(())
+    });
+    if let Some(newcomer) = newcomer {
+        narrator.step("a node leaves", |step| membership::leave(step, cluster, newcomer));
+    }
+    narrator.step("running ping", |step| faults::running_ping(step, &pings));
+    narrator.step("memory", |step| bring_up::memory(step, cluster));
+    Ok(())
+}
+
+impl DemoOptions {
+    fn resolved(&self) -> Result<Self> {
+        anyhow::ensure!(self.nodes >= 2, "a cluster of {} is none: --nodes 2 or more", self.nodes);
+        let plugin = self.plugin.clone().map_or_else(|| artifacts::plugin("vxlan"), Ok)?;
+        let binary = self.binary.clone().map_or_else(artifacts::flanneld, Ok)?;
+        Ok(Self { plugin: Some(plugin), binary: Some(binary), ..self.clone() })
+    }
+
+    fn plugin_file(&self) -> Result<&std::path::Path> {
+        self.plugin.as_deref().context("the plugin's file")
+    }
+}

@@ -1,0 +1,29 @@
+//! What the demo is asked for.
+
+use std::path::PathBuf;
+
+/// The demo's options.
+#[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+pub struct DemoOptions {
+    /// How many nodes there are at first.
+    pub nodes: usize,
+    /// Leases in a real etcd instead of in a directory.
+    pub etcd: bool,
+    /// Both families instead of IPv4 only.
+    pub ipv6: bool,
+    /// Leave all running at the end, until Ctrl-C.
+    pub keep: bool,
+    /// One JSON object on standard output, and nothing else there.
+    pub json: bool,
+    /// The plugin; none: the vxlan plugin that was built.
+    pub plugin: Option<PathBuf>,
+    /// The daemon; none: the one that was built.
+    pub binary: Option<PathBuf>,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        Self { nodes: 3, etcd: false, ipv6: false, keep: false, json: false, plugin: None, binary: None }
+    }
+}

@@ -1,0 +1,38 @@
+//! What the demo found: what `--json` prints.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Everything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// Whether every step held.
+    pub ok: bool,
+    /// How many nodes there were at first.
+    pub nodes: usize,
+    /// Whether the cluster had both families.
+    pub ipv6: bool,
+    /// Whether leases were in etcd.
+    pub etcd: bool,
+    /// Size of the plugin's file.
+    pub component_bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// The steps, in order.
+    pub steps: Vec<StepOutcome>,
+}
+
+/// A step.
+#[derive(Clone, Debug, Serialize)]
+pub struct StepOutcome {
+    /// What was done.
+    pub name: String,
+    /// Whether it held.
+    pub ok: bool,
+    /// How long it took, with all preparation.
+    pub seconds: f64,
+    /// What was measured; units are in the names.
+    pub figures: Map<String, Value>,
+    /// In words; where it did not hold, why.
+    pub detail: String,
+}

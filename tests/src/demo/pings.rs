@@ -1,0 +1,145 @@
+//! Packets between the pods: single ones from each to each, and a stream that runs beside everything else.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::narrator::Step;
+use super::table::lay_out;
+use crate::prober::{self, Mark, Report, millis};
+use crate::{Cluster, Echo, Pod, Prober};
+
+/// Beyond this many pods a matrix is too wide to be read.
+const WIDEST_MATRIX: usize = 12;
+
+/// How large the packets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// As `ping` sends them.
+    Small,
+    /// As large as they can be, and not to be cut into pieces.
+    Full,
+}
+
+impl Size {
+    fn echo(self, from: &Pod, to: IpAddr) -> Echo {
+        match self {
+            Self::Small => Echo::to(to),
+            Self::Full => Echo::to(to).size(from.largest(to)).whole(),
+        }
+    }
+}
+
+/// One packet of each family from each pod to each other.
+pub fn matrix(step: &mut Step, cluster: &Cluster, size: Size) -> Result<()> {
+    let pods: Vec<&Pod> = cluster.pods().collect();
+    let names: Vec<String> = (1..=pods.len()).map(|number| format!("pod{number}")).collect();
+    let mut rows = vec![std::iter::once("ms".to_owned()).chain(names.clone()).collect::<Vec<_>>()];
+    let (mut answered, mut failures, mut slowest) = (0, Vec::new(), Duration::ZERO);
+    for (from_index, from) in pods.iter().enumerate() {
+        let mut row = vec![names[from_index].clone()];
+        for (to_index, to) in pods.iter().enumerate() {
+            if from_index == to_index {
+                row.push("-".to_owned());
+                continue;
+            }
+            let mut cells = Vec::new();
+            for address in to.addresses() {
+                match from.ping(&size.echo(from, address)) {
+                    Ok(took) => {
+                        answered += 1;
+                        slowest = slowest.max(took);
+                        cells.push(format!("{:.2}", millis(took)));
+                    }
+                    Err(error) => {
+                        failures.push(format!("{error:#}"));
+                        cells.push("lost".to_owned());
+                    }
+                }
+            }
+            row.push(cells.join(" / "));
+        }
+        rows.push(row);
+    }
+    step.figure("answered", answered);
+    step.figure("lost", failures.len());
+    step.figure("slowest_ms", millis(slowest));
+    if pods.len() <= WIDEST_MATRIX {
+        step.show(lay_out(&rows));
+    }
+    if let Some(first) = failures.first() {
+        bail!("{} of {} packets were lost; the first: {first}", failures.len(), failures.len() + answered);
+    }
+    let what = match (size, pods.first()) {
+        (Size::Full, Some(pod)) => {
+            let bytes: Vec<u32> = pod.addresses().into_iter().map(|to| pod.largest(to)).collect();
+            let text = format!("of {} bytes in one piece ", in_words(&bytes));
+            step.figure("bytes", bytes);
+            text
+        }
+        _ => String::new(),
+    };
+    step.detail(format!("{answered} packets {what}answered, the slowest after {:.2} ms", millis(slowest)));
+    Ok(())
+}
+
+/// Packets one byte larger than the largest, which must not pass in one piece.
+pub fn too_large(step: &mut Step, cluster: &Cluster) -> Result<()> {
+    let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
+    from.is_told_what_is_too_large(to)?;
+    let bytes: Vec<u32> = to.addresses().into_iter().map(|to| from.largest(to) + 1).collect();
+    step.detail(format!("{} bytes in one piece do not pass, and the sender is told", in_words(&bytes)));
+    step.figure("bytes", bytes);
+    Ok(())
+}
+
+fn in_words(bytes: &[u32]) -> String {
+    bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" (IPv6: ")
+        + if bytes.len() > 1 { ")" } else { "" }
+}
+
+/// A ping of each family, a hundred times a second, from the first node's pod to the second's.
+pub struct Pings(Vec<Prober>);
+
+impl Pings {
+    /// Starts them.
+    pub fn start(cluster: &Cluster) -> Result<Self> {
+        let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
+        let start = |address| Prober::start(from.namespace(), Echo::to(address), prober::INTERVAL);
+        to.addresses().into_iter().map(start).collect::<Result<_>>().map(Self)
+    }
+
+    /// This moment.
+    pub fn mark(&self) -> Vec<Mark> {
+        self.0.iter().map(Prober::mark).collect()
+    }
+
+    /// What happened since a moment, all families together.
+    pub fn since(&self, marks: &[Mark]) -> Result<Report> {
+        let reports = self.0.iter().zip(marks).map(|(prober, mark)| prober.report(*mark));
+        reports
+            .reduce(|a, b| Report {
+                sent: a.sent + b.sent,
+                received: a.received + b.received,
+                lost: a.lost + b.lost,
+                refused: a.refused + b.refused,
+                longest_gap: a.longest_gap.max(b.longest_gap),
+                slowest: a.slowest.max(b.slowest),
+            })
+            .context("no ping runs")
+    }
+
+    /// What happened from the beginning.
+    pub fn total(&self) -> Result<Report> {
+        self.since(&vec![Mark::default(); self.0.len()])
+    }
+
+    /// Waits until packets pass again.
+    pub fn flow(&self) -> Result<()> {
+        for prober in &self.0 {
+            prober.first_answer(prober.mark())?;
+        }
+        Ok(())
+    }
+}

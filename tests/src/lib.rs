@@ -1,0 +1,54 @@
+//! A cluster in network namespaces: several nodes on a switch, pods behind each, and the real `flanneld` in every node.
+//!
+//! Nothing here is simulated but the cable. A [`Lab`] is made of kernel network namespaces that have no name and are held
+//! only by file descriptors of this process, so they vanish with it, however it ends. Several labs run side by side, in one
+//! process and in several.
+//!
+//! From the bottom up:
+//!
+//! | module | job |
+//! |---|---|
+//! | [`namespace`], [`nursery`], [`prepared`] | network namespaces; child processes that never outlive this one; tools that wait for their moment |
+//! | [`cable`], [`switch`], [`node`], [`pod`], [`lab`] | the cables and addresses |
+//! | [`store`], [`etcd`] | where the daemons keep their leases |
+//! | [`daemon`], [`log`] | the real binary, and what it says |
+//! | [`echo`], [`prober`] | packets, and which of them were lost |
+//! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
+//! | [`vtep`] | what the kernel should have for a peer |
+//! | [`cluster`] | all of it together, for tests and for the demo |
+//! | [`demo`] | what `cargo xtask demo` shows |
+
+pub mod artifacts;
+pub mod cable;
+pub mod cluster;
+pub mod daemon;
+pub mod demo;
+pub mod echo;
+pub mod etcd;
+pub mod lab;
+pub mod log;
+pub mod namespace;
+pub mod node;
+pub mod nursery;
+pub mod pod;
+pub mod prepared;
+pub mod privileges;
+pub mod prober;
+pub mod repair;
+pub mod state;
+pub mod store;
+pub mod subnet_env;
+pub mod switch;
+pub mod vtep;
+pub mod wait;
+pub mod watcher;
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use daemon::{Daemon, DaemonOptions};
+pub use echo::Echo;
+pub use lab::{Lab, Underlay};
+pub use namespace::Namespace;
+pub use node::{Node, Place};
+pub use pod::Pod;
+pub use prober::Prober;
+pub use store::Store;

@@ -1,0 +1,139 @@
+//! Where the daemons of a lab keep their leases: a directory, or a real etcd.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::Lab;
+use crate::etcd::{ENDPOINT, Etcd};
+use crate::vtep::Vtep;
+
+/// A lease store.
+#[derive(Debug)]
+pub enum Store {
+    /// A directory that all nodes share.
+    File(PathBuf),
+    /// etcd, on the switch.
+    Etcd(Etcd),
+}
+
+/// What tells a daemon of an etcd.
+pub fn etcd_flags(endpoint: &str) -> Vec<String> {
+    vec!["--store=etcd".to_owned(), format!("--etcd-endpoints={endpoint}")]
+}
+
+/// A lease as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StoredLease {
+    /// The last part of the key: `10.5.57.0-24`, or `10.5.57.0-24&fc00:5:0:8::-64`.
+    pub key: String,
+    /// The value.
+    pub value: String,
+}
+
+impl StoredLease {
+    /// The subnets, as text, IPv4 first.
+    pub fn subnets(&self) -> Vec<String> {
+        let prefix =
+            |text: &str| text.rsplit_once('-').map(|(address, length)| format!("{address}/{length}"));
+        self.key.split('&').filter_map(prefix).filter(|subnet| subnet != "0.0.0.0/0").collect()
+    }
+
+    /// What a vxlan node published, for each family.
+    pub fn vteps(&self) -> Result<Vec<Vtep>> {
+        Vtep::of(self)
+    }
+}
+
+impl Store {
+    /// An empty directory of the lab.
+    pub fn file(lab: &Lab) -> Result<Self> {
+        let directory = lab.directory().join("store");
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        Ok(Self::File(directory))
+    }
+
+    /// A new etcd on the lab's switch.
+    pub fn etcd(lab: &Lab) -> Result<Self> {
+        Ok(Self::Etcd(Etcd::start(lab)?))
+    }
+
+    /// What tells a daemon of it.
+    pub fn flags(&self) -> Vec<String> {
+        match self {
+            Self::File(directory) => vec![format!("--store=file:{}", directory.display())],
+            Self::Etcd(_) => etcd_flags(ENDPOINT),
+        }
+    }
+
+    /// Writes the network config.
+    pub fn put_config(&self, json: &str) -> Result<()> {
+        match self {
+            Self::File(directory) => write(&directory.join("config"), json),
+            Self::Etcd(etcd) => etcd.put(&etcd.key("config"), json),
+        }
+    }
+
+    /// All leases, in the order of their keys.
+    pub fn leases(&self) -> Result<Vec<StoredLease>> {
+        let mut leases = match self {
+            Self::File(directory) => files(&directory.join("subnets"))?,
+            Self::Etcd(etcd) => {
+                let prefix = etcd.key("subnets/");
+                let strip = |key: String| key.strip_prefix(&prefix).map(ToOwned::to_owned);
+                let pairs = etcd.range(&prefix)?;
+                pairs
+                    .into_iter()
+                    .filter_map(|pair| Some(StoredLease { key: strip(pair.key)?, value: pair.value }))
+                    .collect()
+            }
+        };
+        leases.sort();
+        Ok(leases)
+    }
+
+    /// The lease of a node, by its subnets.
+    pub fn lease_of(&self, subnets: &[String]) -> Result<StoredLease> {
+        let leases = self.leases()?;
+        let found = leases.iter().find(|lease| lease.subnets() == subnets);
+        found.cloned().with_context(|| format!("no lease for {subnets:?} among {leases:?}"))
+    }
+
+    /// Removes a lease, as an administrator would, or its expiry.
+    pub fn remove(&self, lease: &StoredLease) -> Result<()> {
+        match self {
+            Self::File(directory) => {
+                let file = directory.join("subnets").join(&lease.key);
+                std::fs::remove_file(&file).with_context(|| file.display().to_string())
+            }
+            Self::Etcd(etcd) => etcd.delete(&etcd.key(&format!("subnets/{}", lease.key))),
+        }
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| file.display().to_string())
+}
+
+/// The files of a directory, without the hidden ones, which somebody is still writing.
+fn files(directory: &Path) -> Result<Vec<StoredLease>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| directory.display().to_string()),
+    };
+    let mut leases = Vec::new();
+    for entry in entries {
+        let Ok(key) = entry?.file_name().into_string() else { bail!("a file name that is no text") };
+        if key.starts_with('.') {
+            continue;
+        }
+        match std::fs::read_to_string(directory.join(&key)) {
+            Ok(value) => leases.push(StoredLease { key, value }),
+            // It was there a moment ago.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context(key),
+        }
+    }
+    Ok(leases)
+}

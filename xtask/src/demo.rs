@@ -1,0 +1,50 @@
+//! `cargo xtask demo`: builds what it needs, then hands over to the lab.
+
+use anyhow::{Result, bail};
+use flannel_lab::demo::{self, DemoOptions};
+
+use crate::{build, cargo, setup};
+
+/// What the demo shows.
+#[derive(clap::Args)]
+pub struct Options {
+    /// How many nodes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=50))]
+    nodes: u32,
+    /// Keep the leases in a real etcd instead of a directory
+    #[arg(long)]
+    etcd: bool,
+    /// IPv6 beside IPv4
+    #[arg(long)]
+    ipv6: bool,
+    /// Leave everything running at the end, and print how to look inside
+    #[arg(long)]
+    keep: bool,
+    /// Print one JSON object with every step and figure; progress goes to standard error
+    #[arg(long)]
+    json: bool,
+}
+
+/// Builds and shows. Fails unless every step held.
+pub fn run(options: &Options) -> Result<()> {
+    build::all()?;
+    if options.etcd {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let with_etcd = std::env::join_paths(std::env::split_paths(&path).chain([setup::etcd()?]))?;
+        // SAFETY: no other thread is running yet.
+        unsafe { std::env::set_var("PATH", with_etcd) };
+    }
+    let outcome = demo::run(&DemoOptions {
+        nodes: usize::try_from(options.nodes)?,
+        etcd: options.etcd,
+        ipv6: options.ipv6,
+        keep: options.keep,
+        json: options.json,
+        plugin: Some(cargo::root().join("plugins/vxlan.wasm")),
+        binary: Some(build::daemon()),
+    })?;
+    if !outcome.ok {
+        bail!("not every step held");
+    }
+    Ok(())
+}

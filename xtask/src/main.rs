@@ -1,0 +1,58 @@
+//! Everything one does with this project.
+
+mod build;
+mod cargo;
+mod demo;
+mod plugins;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything one does with this project. Each command installs what it needs, and says so.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check for, and install where possible, what building and testing need
+    Setup,
+    /// Build the plugins: plugins/*.wasm
+    Plugins,
+    /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
+    Build,
+    /// Run all tests; arguments behind `--` go to `cargo test`
+    Test {
+        /// Arguments for `cargo test`, such as a test's name
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Check formatting, and lint everything
+    Lint,
+    /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup => setup::everything(),
+        Command::Plugins => plugins::build().map(drop),
+        Command::Build => build::all(),
+        Command::Test { arguments } => test::all(&arguments),
+        Command::Lint => test::lint(),
+        Command::Demo(options) => demo::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

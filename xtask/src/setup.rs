@@ -1,0 +1,147 @@
+//! What building and testing need besides Rust: found, installed, or asked for in one line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::{installed, output, root, run, succeeds};
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// The Debian packages of a compiler that can build its own standard library for wasm, for machines without rustup's network.
+const DEBIAN_RUST: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld"];
+
+/// How wasm is compiled on this machine.
+pub enum WasmToolchain {
+    /// With the toolchain in use, which has the target.
+    Rustup,
+    /// With Debian's compiler, building the standard library along.
+    Debian,
+}
+
+/// All of it.
+pub fn everything() -> Result<()> {
+    system_packages()?;
+    let toolchain = match wasm_toolchain()? {
+        WasmToolchain::Rustup => format!("the {WASM} target of the toolchain in use"),
+        WasmToolchain::Debian => "Debian's rustc-web, with its standard library built along".to_owned(),
+    };
+    eprintln!("setup: plugins are compiled with {toolchain}");
+    let etcd = etcd()?;
+    eprintln!("setup: etcd for tests: {}", etcd.join("etcd").display());
+    Ok(())
+}
+
+/// `protoc` with its own message types, for the etcd client's messages, and iproute2, for the lab.
+pub fn system_packages() -> Result<()> {
+    let program = |name: &str| installed(name) || Path::new("/sbin").join(name).is_file();
+    let includes = ["/usr/include", "/usr/local/include"].map(|path| Path::new(path).join("google/protobuf/empty.proto"));
+    let needed = [
+        (program("protoc"), "protobuf-compiler"),
+        (includes.iter().any(|file| file.is_file()), "libprotobuf-dev"),
+        (program("ip") && program("bridge"), "iproute2"),
+    ];
+    let missing: Vec<&str> = needed.iter().filter(|(there, _)| !there).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
+/// A compiler for the plugins: the cheapest way that works is taken.
+pub fn wasm_toolchain() -> Result<WasmToolchain> {
+    let sysroot = output(Command::new(rustc()).args(["--print", "sysroot"]))?;
+    if Path::new(&sysroot).join("lib/rustlib").join(WASM).is_dir() {
+        return Ok(WasmToolchain::Rustup);
+    }
+    if debian_rust_is_there() {
+        return Ok(WasmToolchain::Debian);
+    }
+    eprintln!("setup: adding the target {WASM} with rustup");
+    if succeeds(Command::new("rustup").args(["target", "add", WASM])) {
+        return Ok(WasmToolchain::Rustup);
+    }
+    apt_install(&DEBIAN_RUST).with_context(|| {
+        format!("plugins need a compiler for wasm: `rustup target add {WASM}`, or Debian's {}", DEBIAN_RUST.join(" "))
+    })?;
+    if debian_rust_is_there() {
+        return Ok(WasmToolchain::Debian);
+    }
+    bail!("plugins need a compiler for wasm: run `rustup target add {WASM}`");
+}
+
+fn rustc() -> std::ffi::OsString {
+    std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
+}
+
+fn debian_rust_is_there() -> bool {
+    ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/bin/wasm-ld", "/usr/lib/rustlib/src/rust/library/std/Cargo.toml"]
+        .iter()
+        .all(|path| Path::new(path).exists())
+}
+
+/// The directory that has `etcd` and `etcdctl`. Where they are not installed, Debian's packages are unpacked below `target/`:
+/// installing them would start a server on this machine.
+pub fn etcd() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_both = |directory: &Path| directory.join("etcd").is_file() && directory.join("etcdctl").is_file();
+    if let Some(found) = std::env::split_paths(&path).find(|directory| has_both(directory)) {
+        return Ok(found);
+    }
+    let tools = root().join("target/tools/etcd");
+    let found = tools.join("usr/bin");
+    if !has_both(&found) {
+        eprintln!("setup: unpacking Debian's etcd below {}", tools.display());
+        std::fs::create_dir_all(&tools)?;
+        let unpack = || -> Result<()> {
+            run(Command::new("apt-get").args(["download", "etcd-server", "etcd-client"]).current_dir(&tools))?;
+            for entry in std::fs::read_dir(&tools)? {
+                let file = entry?.path();
+                if file.extension().is_some_and(|extension| extension == "deb") {
+                    run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&tools))?;
+                }
+            }
+            Ok(())
+        };
+        if unpack().is_err() {
+            apt_update()?;
+            unpack().context("tests need etcd and etcdctl in the PATH: install etcd-server and etcd-client, or etcd 3.4 or later")?;
+        }
+    }
+    Ok(found)
+}
+
+fn apt_update() -> Result<()> {
+    if is_root() && installed("apt-get") { run(Command::new("apt-get").args(["update", "-q"])) } else { Ok(()) }
+}
+
+fn is_root() -> bool {
+    output(Command::new("id").arg("-u")).is_ok_and(|id| id == "0")
+}
+
+/// Installs Debian packages, as root or with a sudo that asks for nothing.
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let by_hand = || format!("missing: run `sudo apt-get install {}`", packages.join(" "));
+    if !installed("apt-get") {
+        bail!("{} (or your system's packages of the same purpose)", by_hand());
+    }
+    let sudo: &[&str] = if is_root() {
+        &[]
+    } else if succeeds(Command::new("sudo").args(["-n", "true"])) {
+        &["sudo", "-n"]
+    } else {
+        bail!(by_hand());
+    };
+    let apt = |arguments: &[&str]| {
+        let words: Vec<&str> = sudo.iter().copied().chain(["apt-get"]).chain(arguments.iter().copied()).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut command)
+    };
+    eprintln!("setup: installing {}", packages.join(" "));
+    let install: Vec<&str> =
+        ["install", "-y", "-q", "--no-install-recommends"].into_iter().chain(packages.iter().copied()).collect();
+    if apt(&install).is_err() {
+        apt(&["update", "-q"])?;
+        apt(&install).with_context(by_hand)?;
+    }
+    Ok(())
+}

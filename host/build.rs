@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     names.sort();
-    let mut code = String::from("/// The plugins that are part of this binary.\npub static BUILT_IN: &[BuiltIn] = &[\n");
+    let mut code =
+        String::from("/// The plugins that are part of this binary.\npub static BUILT_IN: &[BuiltIn] = &[\n");
     for name in names {
         let file = |extension: &str| -> Option<PathBuf> {
             let path = plugins.join(&name).with_extension(extension);

@@ -41,6 +41,7 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     use anyhow::Context;
     let shown = component.display();
     let bytes = std::fs::read(component).with_context(|| format!("cannot read {shown}"))?;
-    let compiled = compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
+    let compiled =
+        compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }

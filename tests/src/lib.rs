@@ -16,9 +16,10 @@
 //! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
 //! | [`vtep`] | what the kernel should have for a peer |
 //! | [`cluster`] | all of it together, for tests and for the demo |
-//! | [`demo`] | what `cargo xtask demo` shows |
+//! | [`demo`], [`bench`] | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
 
 pub mod artifacts;
+pub mod bench;
 pub mod cable;
 pub mod cluster;
 pub mod daemon;

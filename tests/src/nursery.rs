@@ -11,14 +11,21 @@ use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
-type Job = (Command, mpsc::Sender<io::Result<Child>>);
+enum Job {
+    Spawn(Box<Command>, mpsc::Sender<io::Result<Child>>),
+    Close,
+}
 
 static NURSE: LazyLock<Mutex<mpsc::Sender<Job>>> = LazyLock::new(|| {
     let (jobs, queue) = mpsc::channel::<Job>();
     // If the thread cannot start, sending to it fails, which `spawn` reports.
     let _ = std::thread::Builder::new().name("nursery".into()).spawn(move || {
-        for (mut command, answer) in queue {
-            let _ = answer.send(command.spawn());
+        for job in queue {
+            match job {
+                // Whoever asked may have given up.
+                Job::Spawn(mut command, answer) => drop(answer.send(command.spawn())),
+                Job::Close => break,
+            }
         }
     });
     Mutex::new(jobs)
@@ -40,8 +47,8 @@ pub fn spawn(mut command: Command) -> Result<Child> {
     NURSE
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .send((command, answer))
-        .map_err(|_| anyhow!("the thread that makes child processes could not be started"))?;
+        .send(Job::Spawn(Box::new(command), answer))
+        .map_err(|_| anyhow!("the thread that makes child processes has ended"))?;
     spawned
         .recv()
         .context("the thread that makes child processes ended")?
@@ -53,4 +60,10 @@ pub fn end(child: &mut Child) {
     // It may be gone already; there is nothing else to do then.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Kills all child processes, and makes no more of them: for a process that is about to end.
+pub fn close() {
+    // If the thread has ended already, so have they.
+    let _ = NURSE.lock().unwrap_or_else(PoisonError::into_inner).send(Job::Close);
 }

@@ -29,10 +29,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     build::all()?;
     if options.etcd {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let with_etcd = std::env::join_paths(std::env::split_paths(&path).chain([setup::etcd()?]))?;
-        // SAFETY: no other thread is running yet.
-        unsafe { std::env::set_var("PATH", with_etcd) };
+        setup::put_etcd_into_path()?;
     }
     let outcome = demo::run(&DemoOptions {
         nodes: usize::try_from(options.nodes)?,

@@ -1,5 +1,6 @@
 //! Everything one does with this project.
 
+mod bench;
 mod build;
 mod cargo;
 mod demo;
@@ -35,6 +36,9 @@ enum Command {
     },
     /// Check formatting, and lint everything
     Lint,
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break
     Demo(demo::Options),
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Build => build::all(),
         Command::Test { arguments } => test::all(&arguments),
         Command::Lint => test::lint(),
+        Command::Bench(bench) => bench::run(&bench),
         Command::Demo(options) => demo::run(&options),
     };
     match outcome {

@@ -36,7 +36,8 @@ pub fn everything() -> Result<()> {
 /// `protoc` with its own message types, for the etcd client's messages, and iproute2, for the lab.
 pub fn system_packages() -> Result<()> {
     let program = |name: &str| installed(name) || Path::new("/sbin").join(name).is_file();
-    let includes = ["/usr/include", "/usr/local/include"].map(|path| Path::new(path).join("google/protobuf/empty.proto"));
+    let includes = ["/usr/include", "/usr/local/include"]
+        .map(|path| Path::new(path).join("google/protobuf/empty.proto"));
     let needed = [
         (program("protoc"), "protobuf-compiler"),
         (includes.iter().any(|file| file.is_file()), "libprotobuf-dev"),
@@ -60,7 +61,10 @@ pub fn wasm_toolchain() -> Result<WasmToolchain> {
         return Ok(WasmToolchain::Rustup);
     }
     apt_install(&DEBIAN_RUST).with_context(|| {
-        format!("plugins need a compiler for wasm: `rustup target add {WASM}`, or Debian's {}", DEBIAN_RUST.join(" "))
+        format!(
+            "plugins need a compiler for wasm: `rustup target add {WASM}`, or Debian's {}",
+            DEBIAN_RUST.join(" ")
+        )
     })?;
     if debian_rust_is_there() {
         return Ok(WasmToolchain::Debian);
@@ -73,9 +77,14 @@ fn rustc() -> std::ffi::OsString {
 }
 
 fn debian_rust_is_there() -> bool {
-    ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/bin/wasm-ld", "/usr/lib/rustlib/src/rust/library/std/Cargo.toml"]
-        .iter()
-        .all(|path| Path::new(path).exists())
+    [
+        "/usr/bin/rustc",
+        "/usr/bin/cargo",
+        "/usr/bin/wasm-ld",
+        "/usr/lib/rustlib/src/rust/library/std/Cargo.toml",
+    ]
+    .iter()
+    .all(|path| Path::new(path).exists())
 }
 
 /// The directory that has `etcd` and `etcdctl`. Where they are not installed, Debian's packages are unpacked below `target/`:
@@ -92,7 +101,9 @@ pub fn etcd() -> Result<PathBuf> {
         eprintln!("setup: unpacking Debian's etcd below {}", tools.display());
         std::fs::create_dir_all(&tools)?;
         let unpack = || -> Result<()> {
-            run(Command::new("apt-get").args(["download", "etcd-server", "etcd-client"]).current_dir(&tools))?;
+            run(Command::new("apt-get")
+                .args(["download", "etcd-server", "etcd-client"])
+                .current_dir(&tools))?;
             for entry in std::fs::read_dir(&tools)? {
                 let file = entry?.path();
                 if file.extension().is_some_and(|extension| extension == "deb") {
@@ -109,8 +120,21 @@ pub fn etcd() -> Result<PathBuf> {
     Ok(found)
 }
 
+/// Lets the lab find etcd in the path.
+pub fn put_etcd_into_path() -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let with_etcd = std::env::join_paths(std::env::split_paths(&path).chain([etcd()?]))?;
+    // SAFETY: xtask has one thread until it hands over to the lab.
+    unsafe { std::env::set_var("PATH", with_etcd) };
+    Ok(())
+}
+
 fn apt_update() -> Result<()> {
-    if is_root() && installed("apt-get") { run(Command::new("apt-get").args(["update", "-q"])) } else { Ok(()) }
+    if is_root() && installed("apt-get") {
+        run(Command::new("apt-get").args(["update", "-q"]))
+    } else {
+        Ok(())
+    }
 }
 
 fn is_root() -> bool {
@@ -131,14 +155,17 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         bail!(by_hand());
     };
     let apt = |arguments: &[&str]| {
-        let words: Vec<&str> = sudo.iter().copied().chain(["apt-get"]).chain(arguments.iter().copied()).collect();
+        let words: Vec<&str> =
+            sudo.iter().copied().chain(["apt-get"]).chain(arguments.iter().copied()).collect();
         let mut command = Command::new(words[0]);
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
         run(&mut command)
     };
     eprintln!("setup: installing {}", packages.join(" "));
-    let install: Vec<&str> =
-        ["install", "-y", "-q", "--no-install-recommends"].into_iter().chain(packages.iter().copied()).collect();
+    let install: Vec<&str> = ["install", "-y", "-q", "--no-install-recommends"]
+        .into_iter()
+        .chain(packages.iter().copied())
+        .collect();
     if apt(&install).is_err() {
         apt(&["update", "-q"])?;
         apt(&install).with_context(by_hand)?;

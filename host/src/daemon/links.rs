@@ -20,7 +20,8 @@ pub struct Links {
 impl Links {
     /// `before`: what this node's lease says, if it has one from before.
     pub fn new(state_dir: &Path, external: &str, before: Option<&Attributes>) -> Result<Self, NetlinkError> {
-        let published = |data: Option<&Box<serde_json::value::RawValue>>| data.and_then(|d| published_mac(d.get()));
+        let published =
+            |data: Option<&Box<serde_json::value::RawValue>>| data.and_then(|d| published_mac(d.get()));
         Ok(Self {
             probe: Probe::open()?,
             macs: MacBook::open(state_dir),
@@ -65,7 +66,10 @@ mod tests {
 
     #[test]
     fn the_vteps_mac_is_found_in_the_published_data() {
-        assert_eq!(published_mac(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#), Some(Mac([2, 0, 0, 0, 0, 1])));
+        assert_eq!(
+            published_mac(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#),
+            Some(Mac([2, 0, 0, 0, 0, 1]))
+        );
         for other in [r#"{"PublicKey":"x"}"#, "\"text\"", "null", "", r#"{"VtepMAC":1}"#] {
             assert_eq!(published_mac(other), None, "{other}");
         }

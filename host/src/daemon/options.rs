@@ -53,7 +53,12 @@ pub struct Options {
     pub store: Store,
 
     /// etcd's endpoints, separated by commas
-    #[arg(long, value_name = "URLS", value_delimiter = ',', default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379")]
+    #[arg(
+        long,
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379"
+    )]
     pub etcd_endpoints: Vec<String>,
 
     /// Prefix of all keys in etcd
@@ -132,9 +137,9 @@ fn parse_store(text: &str) -> Result<Store, String> {
 }
 
 fn parse_level(text: &str) -> Result<String, String> {
-    text.parse::<tracing_subscriber::EnvFilter>().map(|_| text.to_owned()).map_err(|error| {
-        format!("{error}; a level is error, warn, info, debug or trace")
-    })
+    text.parse::<tracing_subscriber::EnvFilter>()
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; a level is error, warn, info, debug or trace"))
 }
 
 #[cfg(test)]

@@ -42,8 +42,12 @@ impl Wanted {
     pub fn write_subnet_file(&self, lease: &Lease) {
         let file = SubnetFile::new(&self.config, &lease.subnets, self.mtu, false);
         match file.write(&self.subnet_file) {
-            Ok(()) => info!(file = %self.subnet_file.display(), subnet = %lease.subnets, mtu = self.mtu, "subnet file written"),
-            Err(error) => error!(file = %self.subnet_file.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet"),
+            Ok(()) => {
+                info!(file = %self.subnet_file.display(), subnet = %lease.subnets, mtu = self.mtu, "subnet file written")
+            }
+            Err(error) => {
+                error!(file = %self.subnet_file.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet")
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ struct Peer {
 #[derive(Default)]
 pub struct Peers {
     known: HashMap<Subnets, Peer>,
+    by_id: HashMap<PeerId, Subnets>,
     last_id: u64,
 }
 
@@ -28,13 +29,14 @@ impl Peers {
 
     /// The subnets of a peer, for messages.
     pub fn subnets(&self, id: PeerId) -> Option<Subnets> {
-        self.known.iter().find(|(_, peer)| peer.id == id).map(|(subnets, _)| *subnets)
+        self.by_id.get(&id).copied()
     }
 
     /// Takes a whole snapshot: what is new or changed, and what is gone.
     pub fn replace(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
         let present: HashSet<Subnets> = leases.iter().map(|lease| lease.subnets).collect();
-        let gone: Vec<Subnets> = self.known.keys().filter(|known| !present.contains(known)).copied().collect();
+        let gone: Vec<Subnets> =
+            self.known.keys().filter(|known| !present.contains(known)).copied().collect();
         let mut changes: Vec<PeerChange> = gone.iter().filter_map(|subnets| self.remove(subnets)).collect();
         changes.extend(leases.into_iter().filter_map(|lease| self.put(lease, own)));
         changes
@@ -58,7 +60,8 @@ impl Peers {
 
     /// One of them again; none if it is gone by now.
     pub fn one_again(&self, id: PeerId) -> Option<PeerChange> {
-        self.known.values().find(|peer| peer.id == id).map(|peer| PeerChange::Put(id, Arc::clone(&peer.lease)))
+        let peer = self.by_id.get(&id).and_then(|subnets| self.known.get(subnets))?;
+        Some(PeerChange::Put(id, Arc::clone(&peer.lease)))
     }
 
     /// A renewal that changes nothing but the expiry is no change.
@@ -77,6 +80,7 @@ impl Peers {
             None => {
                 self.last_id += 1;
                 let id = PeerId(self.last_id);
+                self.by_id.insert(id, lease.subnets);
                 self.known.insert(lease.subnets, Peer { id, lease: Arc::clone(&lease) });
                 Some(PeerChange::Put(id, lease))
             }
@@ -84,7 +88,9 @@ impl Peers {
     }
 
     fn remove(&mut self, subnets: &Subnets) -> Option<PeerChange> {
-        self.known.remove(subnets).map(|peer| PeerChange::Removed(peer.id))
+        let peer = self.known.remove(subnets)?;
+        self.by_id.remove(&peer.id);
+        Some(PeerChange::Removed(peer.id))
     }
 }
 
@@ -98,8 +104,7 @@ mod tests {
     }
 
     fn lease(subnet: &str, last: u8) -> Lease {
-        let attributes =
-            Attributes { public_ip: Some([192, 168, 0, last].into()), ..Attributes::default() };
+        let attributes = Attributes { public_ip: Some([192, 168, 0, last].into()), ..Attributes::default() };
         Lease { subnets: subnets(subnet), attributes, expires: None }
     }
 
@@ -110,7 +115,12 @@ mod tests {
     #[test]
     fn a_snapshot_brings_the_new_the_changed_and_the_gone() {
         let mut peers = Peers::default();
-        let first = vec![lease("10.5.1.0/24", 1), lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 3), lease("10.5.4.0/24", 4)];
+        let first = vec![
+            lease("10.5.1.0/24", 1),
+            lease("10.5.2.0/24", 2),
+            lease("10.5.3.0/24", 3),
+            lease("10.5.4.0/24", 4),
+        ];
         assert_eq!(peers.replace(first, &own()).len(), 3, "our own lease is no peer");
         let second = vec![lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 33)];
         let changes = peers.replace(second, &own());

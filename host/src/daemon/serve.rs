@@ -26,11 +26,22 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// A time that does not come.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Peers that the policy could not be asked about, and when that is tried again.
+/// What a broken plugin has left undone, and how often it was tried.
 #[derive(Default)]
 pub struct Trouble {
+    /// Peers that the policy could not be asked about.
     deferred: BTreeSet<PeerId>,
+    /// Attempts in a row that failed.
     attempts: u32,
+    /// The policy has not taken up the lease that the node has.
+    lease: bool,
+}
+
+impl Trouble {
+    /// How long until the next attempt: longer each time.
+    fn wait(&self) -> Duration {
+        RETRY.0.saturating_mul(1 << self.attempts.min(10)).min(RETRY.1)
+    }
 }
 
 /// A node in operation.
@@ -70,46 +81,52 @@ impl Daemon {
     /// Serves until something without which there is no going on has failed.
     pub async fn serve(mut self) -> Result<(), DaemonError> {
         let mut watch = Arc::clone(&self.store).watch();
-        let mut timers =
-            Timers { renewal: self.renewal(), tick: never(), retry: never(), settle: never() };
-        let mut ready = false;
+        let mut timers = Timers { renewal: self.renewal(), tick: never(), retry: never(), settle: never() };
+        let (mut snapshot, mut adopted) = (false, false);
         loop {
             tokio::select! {
                 event = watch.recv() => {
                     self.heard(event.ok_or(DaemonError::WatchEnded)?, &mut timers).await?;
-                    if !ready {
-                        ready = true;
-                        self.first_snapshot_done(&mut timers).await?;
+                    if !snapshot {
+                        snapshot = true;
+                        adopted = self.first_snapshot_done(&mut timers).await?;
                     }
                 }
                 Some(DatapathEvent::Reachability) = self.events.recv() => timers.settle = At::now() + SETTLE,
                 () = sleep_until(timers.settle) => {
                     timers.settle = never();
-                    let again = self.peers.again();
-                    self.apply(again, &mut timers).await?;
+                    self.replay(&mut timers).await?;
                 }
                 () = sleep_until(timers.retry) => self.retry(&mut timers).await?,
                 () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
                 () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
             }
+            // As long as the policy has not spoken about some peer, an earlier run's entries for it must stay.
+            if snapshot && !adopted && self.trouble.deferred.is_empty() {
+                adopted = true;
+                self.datapath.adopt().await?;
+            }
         }
     }
 
-    /// All peers are in the ledger: what earlier runs left and nobody needs goes now.
-    async fn first_snapshot_done(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
-        let report = self.datapath.adopt().await?;
+    /// The policy has been asked about all peers: what earlier runs left and nobody needs goes now, if all went well. Answers
+    /// whether it did.
+    async fn first_snapshot_done(&mut self, timers: &mut Timers) -> Result<bool, DaemonError> {
         timers.tick = self.tick().await?;
         // What the datapath saw while it was starting is no change.
         while self.events.try_recv().is_ok() {}
+        let complete = self.trouble.deferred.is_empty();
+        let report = if complete { self.datapath.adopt().await? } else { self.datapath.report().await? };
         info!(
             peers = self.peers.len(),
+            deferred = self.trouble.deferred.len(),
             entries = report.entries,
             waiting = report.waiting,
             refused = report.failures.len(),
             netlink_messages = report.figures.messages,
             "ready"
         );
-        Ok(())
+        Ok(complete)
     }
 
     async fn heard(&mut self, event: Event, timers: &mut Timers) -> Result<(), DaemonError> {
@@ -172,16 +189,27 @@ impl Daemon {
         );
         self.trouble.deferred.retain(|id| !asked.contains(id));
         self.trouble.deferred.extend(applied.deferred.iter().map(PeerChange::id));
-        timers.retry = if self.trouble.deferred.is_empty() {
+        if self.trouble.deferred.is_empty() {
             self.trouble.attempts = 0;
-            never()
-        } else {
+            timers.retry = never();
+        } else if !applied.deferred.is_empty() {
             self.trouble.attempts += 1;
-            let wait = RETRY.0.saturating_mul(1 << self.trouble.attempts.min(10)).min(RETRY.1);
+            let wait = self.trouble.wait();
             warn!(peers = self.trouble.deferred.len(), wait_s = wait.as_secs(), "peers wait for the plugin");
-            At::now() + wait
-        };
+            timers.retry = At::now() + wait;
+        }
+        if applied.restarted && asked.len() < self.peers.len() {
+            // The fresh instance knows only the peers of this call; a policy may remember others.
+            timers.settle = At::now() + self.trouble.wait();
+        }
         Ok(())
+    }
+
+    /// All peers again, but for those whose turn comes with the next attempt.
+    async fn replay(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
+        let mut again = self.peers.again();
+        again.retain(|change| !self.trouble.deferred.contains(&change.id()));
+        self.apply(again, timers).await
     }
 
     async fn retry(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
@@ -212,6 +240,9 @@ impl Daemon {
     /// Renews the lease, or takes it again if it is lost. Answers when to renew next. While the store is away the node goes
     /// on with the lease that it has.
     async fn renew(&mut self) -> Result<At, DaemonError> {
+        if self.trouble.lease && !self.policy_has_taken_up().await? {
+            return Ok(At::now() + RENEWAL_RETRY);
+        }
         match self.store.renew(&self.own).await {
             Ok(Renewed::Until(expires)) => {
                 debug!(subnet = %self.own.subnets, "lease renewed");
@@ -229,6 +260,24 @@ impl Daemon {
         }
     }
 
+    /// Hands a new lease to a policy in operation. A policy that fails keeps what it had, and is asked again.
+    async fn policy_has_taken_up(&mut self) -> Result<bool, DaemonError> {
+        self.trouble.lease = false;
+        match self.take_up_lease().await {
+            Ok(()) => Ok(true),
+            Err(DaemonError::Plugin(failure)) => {
+                self.trouble.lease = true;
+                error!(
+                    plugin = failure.plugin,
+                    function = failure.function,
+                    "{failure}; trying again in a minute"
+                );
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
+    }
+
     async fn acquire_again(&mut self) -> Result<At, DaemonError> {
         match self.store.acquire(&self.wanted.request()).await {
             Ok(lease) => {
@@ -239,8 +288,8 @@ impl Daemon {
                     info!(subnet = %lease.subnets, "lease acquired again");
                 }
                 self.own = lease;
-                if moved {
-                    self.take_up_lease().await?;
+                if moved && !self.policy_has_taken_up().await? {
+                    return Ok(At::now() + RENEWAL_RETRY);
                 }
                 Ok(self.renewal())
             }

@@ -112,7 +112,8 @@ pub async fn artifact(
 /// Starts the policy and the datapath, takes the lease, and writes the subnet file.
 pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonError> {
     let before = lease_from_before(&node).await;
-    let links = Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
+    let links =
+        Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
     let environment = Environment {
         node: facts(&node),
         backend_type: node.config.backend_type.clone(),
@@ -132,7 +133,8 @@ pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonErro
     if let Some(reason) = report.device_failure {
         return Err(DaemonError::Device(reason));
     }
-    let wanted = Wanted { config: node.config, attributes, mtu, subnet_file: node.options.subnet_file.clone() };
+    let wanted =
+        Wanted { config: node.config, attributes, mtu, subnet_file: node.options.subnet_file.clone() };
     let own = own_lease::acquire(&*node.store, &wanted).await?;
     let mut daemon = Daemon {
         margin: Duration::from_secs(u64::from(node.options.subnet_lease_renew_margin) * 60),

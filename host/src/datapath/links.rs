@@ -107,7 +107,8 @@ pub fn ensure_vxlan(
         info!(device = %wanted.name, index, mac = %wanted.mac, mtu = wanted.mtu, vni = wanted.vni, port = wanted.port, "device created");
         refuse_router_advertisements(&wanted.name);
     }
-    let link = found.link.as_ref().ok_or(NetlinkError::Refused { errno: libc::ENODEV, text: String::new() })?;
+    let link =
+        found.link.as_ref().ok_or(NetlinkError::Refused { errno: libc::ENODEV, text: String::new() })?;
     correct(socket, link, &found, wanted)?;
     if let Some(addresses) = addresses {
         set_addresses(socket, link.index, addresses, networks)?;
@@ -181,7 +182,11 @@ fn correct(
     let mut message = LinkUnspec::new_with_index(link.index).build();
     let mut differences = Differences::new();
     if link.mac != Some(wanted.mac) {
-        differences.push(format!("MAC {} for {}", wanted.mac, link.mac.map_or("none".to_owned(), |m| m.to_string())));
+        differences.push(format!(
+            "MAC {} for {}",
+            wanted.mac,
+            link.mac.map_or("none".to_owned(), |m| m.to_string())
+        ));
         message.attributes.push(LinkAttribute::Address(wanted.mac.0.to_vec()));
     }
     if link.mtu != wanted.mtu {
@@ -293,7 +298,8 @@ pub fn is_on_link(socket: &mut RequestSocket, destination: IpAddr, link: u32) ->
         other => other?,
     };
     let Some(Payload::Route(RouteNetlinkMessage::NewRoute(found))) = answer else { return Ok(false) };
-    let gateway = found.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
+    let gateway =
+        found.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
     let out = found.attributes.iter().find_map(|a| match a {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,

@@ -106,7 +106,8 @@ impl Planner<'_> {
         let own = |index: u32| self.kernel.own_device(index).cloned().map(Device::Own);
         for (destination, route) in &self.kernel.routes {
             let ours = route.protocol == ROUTE_PROTOCOL
-                && (own(route.oif).is_some() || route.nexthop.is_some_and(|id| self.kernel.nexthop(id).is_some()));
+                && (own(route.oif).is_some()
+                    || route.nexthop.is_some_and(|id| self.kernel.nexthop(id).is_some()));
             stale.extend(ours.then(|| Key::Route(*destination)));
         }
         for ((index, address), neighbour) in &self.kernel.neighbours {
@@ -167,7 +168,8 @@ impl<'a> Draft<'a> {
 
     fn put(&mut self, entry: &Entry) {
         let kernel = self.planner.kernel;
-        let (Entry::Route { device, .. } | Entry::Neighbour { device, .. } | Entry::Fdb { device, .. }) = entry;
+        let (Entry::Route { device, .. } | Entry::Neighbour { device, .. } | Entry::Fdb { device, .. }) =
+            entry;
         let Some(index) = self.planner.index(device) else {
             self.plan.waiting.insert(entry.key());
             return;

@@ -14,7 +14,9 @@ use super::entry::{Device, Key};
 use super::kernel::{Fact, Kernel};
 use super::ledger::{Ledger, Transaction};
 use super::links;
-use super::netlink::{Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
+use super::netlink::{
+    Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
+};
 use super::plan::{self, Plan, Planner, Step};
 use super::report::{Failure, Figures, Report};
 
@@ -241,13 +243,8 @@ impl Reconciler {
                 continue;
             };
             let addresses = self.ledger.addresses(&device.name).cloned();
-            let made = links::ensure_vxlan(
-                &mut self.requests,
-                &device,
-                parent,
-                addresses.as_ref(),
-                &self.networks,
-            );
+            let made =
+                links::ensure_vxlan(&mut self.requests, &device, parent, addresses.as_ref(), &self.networks);
             match made {
                 Ok((link, _)) => {
                     self.kernel.links.insert(device.name.clone(), link);
@@ -437,7 +434,12 @@ impl Reconciler {
     }
 
     fn planner(&self) -> Planner<'_> {
-        Planner { ledger: &self.ledger, kernel: &self.kernel, nexthops: self.nexthops, networks: &self.networks }
+        Planner {
+            ledger: &self.ledger,
+            kernel: &self.kernel,
+            nexthops: self.nexthops,
+            networks: &self.networks,
+        }
     }
 
     fn reconcile_keys(&mut self, keys: &BTreeSet<Key>) {
@@ -489,13 +491,24 @@ impl Reconciler {
             .unzip();
         let results = self.requests.batch(messages);
         let settled = pending.into_iter().zip(results);
-        settled.map(|((key, removal, fact), result)| usize::from(!self.settle(key, removal, fact, result))).sum()
+        settled
+            .map(|((key, removal, fact), result)| usize::from(!self.settle(key, removal, fact, result)))
+            .sum()
     }
 
     /// Takes the result of one request in; `false`: it failed and will be tried again.
-    fn settle(&mut self, key: Option<Key>, removal: bool, fact: Fact, result: Result<(), NetlinkError>) -> bool {
+    fn settle(
+        &mut self,
+        key: Option<Key>,
+        removal: bool,
+        fact: Fact,
+        result: Result<(), NetlinkError>,
+    ) -> bool {
         let absent = |error: &NetlinkError| {
-            error.is(libc::ENOENT) || error.is(libc::ESRCH) || error.is(libc::ENODEV) || error.is(libc::EADDRNOTAVAIL)
+            error.is(libc::ENOENT)
+                || error.is(libc::ESRCH)
+                || error.is(libc::ENODEV)
+                || error.is(libc::EADDRNOTAVAIL)
         };
         match result {
             Ok(()) => {
@@ -525,7 +538,8 @@ impl Reconciler {
                     warn!(entry = %key, peer = self.ledger.owners(&key).last().map(|p| p.0), %error, "the kernel refused an entry; trying again");
                 }
                 let again = Instant::now() + backoff(attempts);
-                self.failures.insert(key, Failure { reason: error.to_string(), attempts: attempts + 1, again });
+                self.failures
+                    .insert(key, Failure { reason: error.to_string(), attempts: attempts + 1, again });
                 false
             }
         }

@@ -17,8 +17,9 @@ const DEVICE: &str = "flannel.1";
 fn in_namespace(test: impl FnOnce(&Node) + Send + 'static) {
     let outcome = std::thread::spawn(move || {
         // SAFETY: only the network namespace changes, and only this thread's; no memory or descriptor table is unshared.
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }
-            .expect("a network namespace: run the tests as root, or under `unshare --user --map-root-user --net`");
+        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect(
+            "a network namespace: run the tests as root, or under `unshare --user --map-root-user --net`",
+        );
         ip("link set lo up");
         ip("link add eth0 type veth peer name far");
         ip("link set far up");
@@ -35,7 +36,8 @@ fn in_namespace(test: impl FnOnce(&Node) + Send + 'static) {
 }
 
 fn run(program: &str, arguments: &str) -> String {
-    let output = Command::new(program).args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    let output =
+        Command::new(program).args(arguments.split_whitespace()).output().expect("iproute2 is installed");
     assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
@@ -130,7 +132,8 @@ impl Node {
 
 /// What a command says about a device that may be away at the moment.
 fn of_device(program: &str, arguments: &str) -> String {
-    let output = Command::new(program).args(arguments.split_whitespace()).output().expect("iproute2 is installed");
+    let output =
+        Command::new(program).args(arguments.split_whitespace()).output().expect("iproute2 is installed");
     String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
@@ -195,7 +198,12 @@ fn a_peer_looks_as_upstream_makes_it() {
         }
         assert!(state.contains("10.5.72.0/32"), "{state}");
         let link = ip("-details link show flannel.1");
-        for part in ["mtu 1450", "vxlan id 1 local 192.168.0.100 dev eth0", "dstport 8472 nolearning", "9e:01:02:03:04:05"] {
+        for part in [
+            "mtu 1450",
+            "vxlan id 1 local 192.168.0.100 dev eth0",
+            "dstport 8472 nolearning",
+            "9e:01:02:03:04:05",
+        ] {
             assert!(link.contains(part), "{part:?} is not in:\n{link}");
         }
     });
@@ -220,7 +228,8 @@ fn a_changed_peer_leaves_nothing_of_the_old() {
         node.with_peers();
         let before = state();
         let mut moved = peer(3);
-        moved[1] = Entry::Fdb { mac: Mac([2, 0, 0, 0, 0, 1]), destination: address("192.168.0.77"), device: own() };
+        moved[1] =
+            Entry::Fdb { mac: Mac([2, 0, 0, 0, 0, 1]), destination: address("192.168.0.77"), device: own() };
         node.commit(put(3, moved));
         assert!(!state().contains("9e:09:09:09:09:03 dst"), "{}", state());
         node.commit(put(3, peer(3)));
@@ -294,12 +303,17 @@ fn a_restart_with_nothing_changed_sends_nothing() {
 #[test]
 fn what_upstream_left_is_adopted_and_its_stale_peers_go() {
     in_namespace(|node| {
-        ip("link add flannel.1 address 9e:01:02:03:04:05 mtu 1450 type vxlan id 1 local 192.168.0.100 dev eth0 dstport 8472 nolearning");
+        ip(
+            "link add flannel.1 address 9e:01:02:03:04:05 mtu 1450 type vxlan id 1 local 192.168.0.100 dev eth0 dstport 8472 nolearning",
+        );
         ip("address add 10.5.72.0/32 dev flannel.1");
         ip("link set flannel.1 up");
         for n in [3, 4, 5] {
             ip(&format!("neigh add 10.5.{n}.0 lladdr 9e:09:09:09:09:0{n} dev flannel.1 nud permanent"));
-            run("bridge", &format!("fdb add 9e:09:09:09:09:0{n} dev flannel.1 dst 192.168.0.{n} self permanent"));
+            run(
+                "bridge",
+                &format!("fdb add 9e:09:09:09:09:0{n} dev flannel.1 dst 192.168.0.{n} self permanent"),
+            );
             ip(&format!("route add 10.5.{n}.0/24 via 10.5.{n}.0 dev flannel.1 onlink"));
         }
         let index = ip("-brief link show flannel.1");
@@ -400,11 +414,19 @@ fn ipv6_peers_look_as_upstream_makes_them() {
         assert!(report.failures.is_empty() && report.device_failure.is_none(), "{report:?}");
         let routes = ip("-6 route show");
         assert!(
-            routes.lines().any(|l| l.contains("fc00:5:0:9::/64") && l.contains("via fc00:5:0:9:: dev flannel-v6.1") && l.contains("onlink")),
+            routes.lines().any(|l| l.contains("fc00:5:0:9::/64")
+                && l.contains("via fc00:5:0:9:: dev flannel-v6.1")
+                && l.contains("onlink")),
             "{routes}"
         );
-        assert!(ip("-6 neigh show dev flannel-v6.1 nud permanent").contains("fc00:5:0:9:: lladdr 02:00:00:00:00:09 PERMANENT"));
-        assert!(run("bridge", "fdb show dev flannel-v6.1").contains("02:00:00:00:00:09 dst fd77::9 self permanent"));
+        assert!(
+            ip("-6 neigh show dev flannel-v6.1 nud permanent")
+                .contains("fc00:5:0:9:: lladdr 02:00:00:00:00:09 PERMANENT")
+        );
+        assert!(
+            run("bridge", "fdb show dev flannel-v6.1")
+                .contains("02:00:00:00:00:09 dst fd77::9 self permanent")
+        );
         // Everything again, and nothing is sent.
         let before = node.messages();
         node.adopt();

@@ -54,21 +54,31 @@ impl Datapath {
     ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Event>), DatapathError> {
         let (events, heard) = tokio::sync::mpsc::unbounded_channel();
         let reconciler = Reconciler::open(external, networks, events)?;
-        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?);
+        let wake = Arc::new(
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?,
+        );
         let (commands, inbox) = channel();
         let bell = Arc::clone(&wake);
-        let thread =
-            std::thread::Builder::new().name("reconciler".into()).spawn(move || run(reconciler, &inbox, &bell))?;
+        let thread = std::thread::Builder::new()
+            .name("reconciler".into())
+            .spawn(move || run(reconciler, &inbox, &bell))?;
         Ok((Self { commands: Some(commands), wake, thread: Some(thread) }, heard))
     }
 
     fn send(&self, command: Command) -> Result<(), DatapathError> {
-        self.commands.as_ref().ok_or(DatapathError::Stopped)?.send(command).map_err(|_| DatapathError::Stopped)?;
+        self.commands
+            .as_ref()
+            .ok_or(DatapathError::Stopped)?
+            .send(command)
+            .map_err(|_| DatapathError::Stopped)?;
         ring(&self.wake);
         Ok(())
     }
 
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<Report>) -> Command) -> Result<Report, DatapathError> {
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Report>) -> Command,
+    ) -> Result<Report, DatapathError> {
         let (sender, answer) = oneshot::channel();
         self.send(command(sender))?;
         answer.await.map_err(|_| DatapathError::Stopped)

@@ -88,7 +88,9 @@ pub enum ExternalError {
         there: String,
     },
     /// There is no default route.
-    #[error("there is no {family} default route to find the external interface by; name it with --iface; there are: {there}")]
+    #[error(
+        "there is no {family} default route to find the external interface by; name it with --iface; there are: {there}"
+    )]
     NoDefaultRoute {
         /// The family.
         family: &'static str,
@@ -96,7 +98,9 @@ pub enum ExternalError {
         there: String,
     },
     /// The default routes disagree.
-    #[error("the IPv4 default route is over {ipv4}, the IPv6 one over {ipv6}: name the external interface with --iface")]
+    #[error(
+        "the IPv4 default route is over {ipv4}, the IPv6 one over {ipv6}: name the external interface with --iface"
+    )]
     DefaultRoutesDiffer {
         /// The interface of the IPv4 one.
         ipv4: String,
@@ -252,9 +256,13 @@ mod tests {
     const V4: Stack = Stack { ipv4: true, ipv6: false };
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
-        let address =
-            |text: &&str| Address { ip: text.parse().expect("address"), ..Address::permanent() };
-        Interface { index, name: name.to_owned(), mtu: 1500, addresses: addresses.iter().map(address).collect() }
+        let address = |text: &&str| Address { ip: text.parse().expect("address"), ..Address::permanent() };
+        Interface {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            addresses: addresses.iter().map(address).collect(),
+        }
     }
 
     fn inventory() -> Inventory {

@@ -47,7 +47,9 @@ impl fmt::Display for Source {
 #[derive(Debug, thiserror::Error)]
 pub enum ArtifactError {
     /// No plugin is built in for the backend type.
-    #[error("Backend.Type {wanted:?}: no built-in plugin for it (there are: {there}); name one with --plugin FILE")]
+    #[error(
+        "Backend.Type {wanted:?}: no built-in plugin for it (there are: {there}); name one with --plugin FILE"
+    )]
     NoBuiltIn {
         /// The backend type.
         wanted: String,

@@ -95,7 +95,10 @@ pub fn network(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
     if net.addr() == net.network() {
         Ok(net)
     } else {
-        Err(wit::Error::InvalidArgument(format!("{net}: bits beyond the prefix length are set; {} has not", net.trunc())))
+        Err(wit::Error::InvalidArgument(format!(
+            "{net}: bits beyond the prefix length are set; {} has not",
+            net.trunc()
+        )))
     }
 }
 
@@ -104,7 +107,9 @@ pub fn mac(mac: wit::MacAddress) -> Result<Mac, wit::Error> {
     let (a, b, c, d, e, f) = mac;
     let mac = Mac([a, b, c, d, e, f]);
     if a & 1 != 0 || mac.0 == [0; 6] {
-        return Err(wit::Error::InvalidArgument(format!("{mac} is not the Ethernet address of a single device")));
+        return Err(wit::Error::InvalidArgument(format!(
+            "{mac} is not the Ethernet address of a single device"
+        )));
     }
     Ok(mac)
 }

@@ -62,7 +62,10 @@ pub(super) fn describe_trap(error: &wasmtime::Error, last_words: Option<&str>) -
         None => error.root_cause().to_string(),
     };
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return what };
-    let machinery = ["std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<std::", "<core::", "dlmalloc", "abort"];
+    let machinery = [
+        "std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<std::", "<core::",
+        "dlmalloc", "abort",
+    ];
     let frames: Vec<String> = trace
         .frames()
         .iter()

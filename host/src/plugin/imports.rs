@@ -24,7 +24,9 @@ pub enum MisfitError {
         have: String,
     },
     /// An interface of another version of the contract.
-    #[error("it imports {import}, and this flanneld has version {CONTRACT} of it: build the plugin against that version")]
+    #[error(
+        "it imports {import}, and this flanneld has version {CONTRACT} of it: build the plugin against that version"
+    )]
     OtherVersion {
         /// The import.
         import: String,

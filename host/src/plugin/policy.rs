@@ -114,10 +114,8 @@ impl Policy {
         state: Arc<DirState>,
     ) -> Result<(Self, Registered), PluginError> {
         let name = artifact.source().to_string();
-        let template = Template::new(&artifact.engine, &artifact.component).map_err(|reason| PluginError {
-            plugin: name.clone(),
-            function: "linking",
-            cause: Cause::BadAnswer(reason),
+        let template = Template::new(&artifact.engine, &artifact.component).map_err(|reason| {
+            PluginError { plugin: name.clone(), function: "linking", cause: Cause::BadAnswer(reason) }
         })?;
         let mut policy = Self {
             name,
@@ -161,7 +159,8 @@ impl Policy {
     pub fn apply(&mut self, changes: Vec<PeerChange>) -> Applied {
         let mut applied = Applied::default();
         let (mut splits, mut restarts) = (SPLITS, self.limits.restarts);
-        let mut work: Vec<Vec<PeerChange>> = changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
+        let mut work: Vec<Vec<PeerChange>> =
+            changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
         while let Some(mut batch) = work.pop() {
             if restarts == 0 && !self.is_usable() {
                 let reason = format!("it has trapped {} times for these changes", self.limits.restarts);
@@ -221,7 +220,8 @@ impl Policy {
     }
 
     fn apply_batch(&mut self, batch: &[PeerChange], applied: &mut Applied) -> Result<(), Cause> {
-        let instance = self.instance.as_mut().ok_or_else(|| Cause::Down("there is no instance".to_owned()))?;
+        let instance =
+            self.instance.as_mut().ok_or_else(|| Cause::Down("there is no instance".to_owned()))?;
         let mut call = Call::new(Function::Apply);
         let mut changes = Vec::with_capacity(batch.len());
         for change in batch {
@@ -235,8 +235,8 @@ impl Policy {
         }
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let budget = self.limits.call_time + self.limits.change_time * count;
-        let (rejections, mut call) =
-            instance.transact(&self.template, call, budget, |guest, store| guest.call_apply(store, &changes))?;
+        let (rejections, mut call) = instance
+            .transact(&self.template, call, budget, |guest, store| guest.call_apply(store, &changes))?;
         for wit::Rejection { peer, reason } in rejections {
             let id = PeerId(peer);
             let Some(known) = call.peers.get_mut(&id) else {
@@ -285,12 +285,17 @@ impl Policy {
         let describing = |cause| self.failed(Function::Describe, cause);
         let mut instance = self.template.instantiate(state).map_err(describing)?;
         let (description, _) = instance
-            .call(&self.template, Call::new(Function::Describe), time, |guest, store| guest.call_describe(store))
+            .call(&self.template, Call::new(Function::Describe), time, |guest, store| {
+                guest.call_describe(store)
+            })
             .map_err(describing)?;
         self.check_description(&description).map_err(describing)?;
         instance.state().plugin.clone_from(&description.name);
-        let registering =
-            |cause| PluginError { plugin: description.name.clone(), function: Function::Register.name(), cause };
+        let registering = |cause| PluginError {
+            plugin: description.name.clone(),
+            function: Function::Register.name(),
+            cause,
+        };
         let node = convert::node(&self.environment.node);
         let (registration, call) = instance
             .transact(&self.template, Call::new(Function::Register), time, |guest, store| {
@@ -326,7 +331,9 @@ impl Policy {
             return Ok(());
         }
         let offered = shown(&description.backend_types.join(", "), self.limits.text);
-        Err(Cause::Answered(format!("the network config's Backend.Type is {wanted:?}, and this plugin is for: {offered}")))
+        Err(Cause::Answered(format!(
+            "the network config's Backend.Type is {wanted:?}, and this plugin is for: {offered}"
+        )))
     }
 
     fn published(&self, field: &str, text: Option<String>) -> Result<Option<Box<RawValue>>, Cause> {
@@ -360,5 +367,8 @@ fn is_name(text: &str) -> bool {
 }
 
 fn bad_name(field: &str, text: &str) -> Cause {
-    Cause::BadAnswer(format!("the {field} {:?}; 1 to {LONGEST_NAME} of a-z, 0-9, `-` are possible", shown(text, 80)))
+    Cause::BadAnswer(format!(
+        "the {field} {:?}; 1 to {LONGEST_NAME} of a-z, 0-9, `-` are possible",
+        shown(text, 80)
+    ))
 }

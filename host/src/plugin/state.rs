@@ -49,7 +49,9 @@ impl DirState {
     pub fn keys(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
         let Some(dir) = self.dir(plugin)? else { return Ok(BTreeSet::new()) };
         let names = dir.entries()?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        names.filter(|name: &io::Result<String>| name.as_ref().map_or(true, |name| check_key(name).is_ok())).collect()
+        names
+            .filter(|name: &io::Result<String>| name.as_ref().map_or(true, |name| check_key(name).is_ok()))
+            .collect()
     }
 
     /// Writes and removes keys. Each value is either the old or the new one, also after a crash.
@@ -64,7 +66,8 @@ impl DirState {
                 Some(value) => {
                     let temporary = format!("{key}{TEMPORARY}");
                     let mut options = OpenOptions::new();
-                    let mut file = dir.open_with(&temporary, options.write(true).create(true).truncate(true))?;
+                    let mut file =
+                        dir.open_with(&temporary, options.write(true).create(true).truncate(true))?;
                     file.write_all(value)?;
                     file.sync_all()?;
                     dir.rename(&temporary, &dir, key)?;
@@ -86,7 +89,10 @@ pub fn check_key(key: &str) -> Result<(), String> {
     if (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(proper) && key.bytes().any(|b| b != b'.') {
         return Ok(());
     }
-    Err(format!("{:?} is no key: 1 to {LONGEST_KEY} of a-z, 0-9, `-`, `_`, `.`", key.chars().take(80).collect::<String>()))
+    Err(format!(
+        "{:?} is no key: 1 to {LONGEST_KEY} of a-z, 0-9, `-`, `_`, `.`",
+        key.chars().take(80).collect::<String>()
+    ))
 }
 
 #[cfg(test)]

@@ -15,7 +15,8 @@ use crate::lease::model::{Attributes, Lease, Subnets};
 /// A component that `cargo xtask plugins` made.
 fn component(name: &str) -> PathBuf {
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let fixtures = std::env::var_os("FLANNELD_TEST_COMPONENTS").map_or_else(|| top.join("target/components"), PathBuf::from);
+    let fixtures = std::env::var_os("FLANNELD_TEST_COMPONENTS")
+        .map_or_else(|| top.join("target/components"), PathBuf::from);
     let found = [top.join("plugins"), fixtures].map(|dir| dir.join(name).with_extension("wasm"));
     found.into_iter().find(|file| file.is_file()).expect("the component is built: run `cargo xtask plugins`")
 }
@@ -93,7 +94,11 @@ fn strict() -> Limits {
 }
 
 fn hostile(place: &str, deed: &str) -> Result<Bench, PluginError> {
-    start("hostile", &format!(r#"{{"Type":"hostile","In":"{place}","Do":"{deed}","Subnet":"10.5.3.0/24"}}"#), strict())
+    start(
+        "hostile",
+        &format!(r#"{{"Type":"hostile","In":"{place}","Do":"{deed}","Subnet":"10.5.3.0/24"}}"#),
+        strict(),
+    )
 }
 
 fn entries(transaction: &Transaction, peer: u64) -> Option<&Vec<Entry>> {
@@ -105,7 +110,10 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     let config = r#"{"Type":"vxlan","VNI":1}"#;
     let mut bench = start("vxlan", config, Limits::default()).expect("starts");
     let device = &bench.registered.transaction.devices["flannel.1"];
-    assert_eq!((device.vni, device.port, device.mtu, device.local), (1, 8472, 1450, IpAddr::from([192, 168, 0, 100])));
+    assert_eq!(
+        (device.vni, device.port, device.mtu, device.local),
+        (1, 8472, 1450, IpAddr::from([192, 168, 0, 100]))
+    );
     let data = bench.registered.backend_data.as_ref().map(|data| data.get());
     assert_eq!(data, Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:04"}"#));
     let leased = bench.policy.leased(&lease(72, "vxlan", "null")).expect("leased");
@@ -114,11 +122,14 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     let applied = bench.policy.apply(vec![PeerChange::Put(PeerId(1), peer)]);
     let (device, mac) = (Device::Own("flannel.1".into()), Mac([0x9e, 0, 0, 0, 0, 3]));
     let via = IpAddr::from([10, 5, 3, 0]);
-    assert_eq!(entries(&applied.transaction, 1), Some(&vec![
-        Entry::Neighbour { address: via, mac, device: device.clone() },
-        Entry::Fdb { mac, destination: [192, 168, 0, 3].into(), device: device.clone() },
-        Entry::Route { destination: "10.5.3.0/24".parse().expect("prefix"), via, onlink: true, device },
-    ]));
+    assert_eq!(
+        entries(&applied.transaction, 1),
+        Some(&vec![
+            Entry::Neighbour { address: via, mac, device: device.clone() },
+            Entry::Fdb { mac, destination: [192, 168, 0, 3].into(), device: device.clone() },
+            Entry::Route { destination: "10.5.3.0/24".parse().expect("prefix"), via, onlink: true, device },
+        ])
+    );
     assert!(applied.failures.is_empty() && applied.rejected.is_empty() && applied.deferred.is_empty());
 }
 
@@ -126,10 +137,9 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
 fn a_peer_that_the_policy_rejects_has_no_entries_and_the_others_do() {
     let mut bench = start("vxlan", r#"{"Type":"vxlan"}"#, Limits::default()).expect("starts");
     let good = lease(4, "vxlan", r#"{"VNI":1,"VtepMAC":"9e:00:00:00:00:04"}"#);
-    let applied = bench.policy.apply(vec![
-        PeerChange::Put(PeerId(1), lease(3, "vxlan", "{}")),
-        PeerChange::Put(PeerId(2), good),
-    ]);
+    let applied = bench
+        .policy
+        .apply(vec![PeerChange::Put(PeerId(1), lease(3, "vxlan", "{}")), PeerChange::Put(PeerId(2), good)]);
     assert_eq!(entries(&applied.transaction, 1), Some(&vec![]));
     assert_eq!(entries(&applied.transaction, 2).map(Vec::len), Some(3));
     let [(PeerId(1), reason)] = &applied.rejected[..] else { panic!("{applied:?}") };
@@ -176,7 +186,11 @@ fn a_misdeed_for_one_peer_costs_that_peer_alone_and_is_named() {
         let mut bench = hostile("apply", deed).expect("starts");
         let applied = bench.policy.apply((1..=5).map(hostile_peer).collect());
         for good in [1, 2, 4, 5] {
-            assert_eq!(entries(&applied.transaction, good).map(Vec::len), Some(3), "{deed}: peer {good}: {applied:?}");
+            assert_eq!(
+                entries(&applied.transaction, good).map(Vec::len),
+                Some(3),
+                "{deed}: peer {good}: {applied:?}"
+            );
         }
         assert!(!applied.transaction.peers.contains_key(&PeerId(3)), "{deed}: what the peer had stays");
         let [PeerChange::Put(PeerId(3), _)] = &applied.deferred[..] else { panic!("{deed}: {applied:?}") };
@@ -206,7 +220,10 @@ fn a_plugin_that_always_traps_is_given_up_in_bounded_time() {
     let applied = bench.policy.apply((1..=200).map(hostile_peer).collect());
     assert!(applied.transaction.peers.is_empty());
     assert_eq!(applied.deferred.len(), 200, "all have to be asked about again");
-    assert!(applied.failures.last().expect("said").to_string().contains("cannot be started again"), "{applied:?}");
+    assert!(
+        applied.failures.last().expect("said").to_string().contains("cannot be started again"),
+        "{applied:?}"
+    );
 }
 
 #[test]
@@ -221,7 +238,11 @@ fn entries_are_limited_in_all() {
     let limits = Limits { entries: 10, ..strict() };
     let mut bench = start("hostile", r#"{"Type":"hostile"}"#, limits).expect("starts");
     let applied = bench.policy.apply((1..=4).map(hostile_peer).collect());
-    assert_eq!((applied.transaction.peers.len(), applied.deferred.len()), (3, 1), "three entries each: {applied:?}");
+    assert_eq!(
+        (applied.transaction.peers.len(), applied.deferred.len()),
+        (3, 1),
+        "three entries each: {applied:?}"
+    );
     bench.policy.apply(vec![PeerChange::Removed(PeerId(1))]);
     let applied = bench.policy.apply(applied.deferred);
     assert_eq!(applied.transaction.peers.len(), 1, "there is room again: {applied:?}");
@@ -275,10 +296,22 @@ fn what_is_no_backend_is_refused_with_what_it_is_instead() {
         (Vec::new(), "an empty file, not a WebAssembly component"),
         (b"hello".to_vec(), "something else, not a WebAssembly component"),
         (empty_world.into(), "WebAssembly in text form"),
-        (wat::parse_str("(module)").expect("a module"), "a core WebAssembly module, not a WebAssembly component"),
-        (wat::parse_str(empty_world).expect("a component"), "it does not export flannel:backend/policy@0.1.0"),
-        (wat::parse_str(unknown).expect("a component"), "it imports wasi:sockets/tcp@0.2.0, which this flanneld does not have"),
-        (wat::parse_str(newer).expect("a component"), "it imports flannel:backend/log@0.7.0, and this flanneld has version 0.1.0"),
+        (
+            wat::parse_str("(module)").expect("a module"),
+            "a core WebAssembly module, not a WebAssembly component",
+        ),
+        (
+            wat::parse_str(empty_world).expect("a component"),
+            "it does not export flannel:backend/policy@0.1.0",
+        ),
+        (
+            wat::parse_str(unknown).expect("a component"),
+            "it imports wasi:sockets/tcp@0.2.0, which this flanneld does not have",
+        ),
+        (
+            wat::parse_str(newer).expect("a component"),
+            "it imports flannel:backend/log@0.7.0, and this flanneld has version 0.1.0",
+        ),
         (wat::parse_str(empty_world).expect("a component")[..7].to_vec(), "something else"),
     ];
     for (bytes, said) in cases {

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::serde_json::json;
 use flannel_backend::{
-    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log, neighbours,
-    routes,
+    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log,
+    neighbours, routes,
 };
 
 mod options;

@@ -29,7 +29,10 @@ impl Options {
     pub fn read(config: &Config, node: &Node) -> Result<Self, String> {
         let options = Self {
             vni: config.number("VNI", 0..=0xff_ffff)?.unwrap_or(1),
-            port: config.number("Port", 0..=65535)?.and_then(|port| u16::try_from(port).ok()).filter(|&port| port != 0),
+            port: config
+                .number("Port", 0..=65535)?
+                .and_then(|port| u16::try_from(port).ok())
+                .filter(|&port| port != 0),
             gbp: config.boolean("GBP")?.unwrap_or(false),
             learning: config.boolean("Learning")?.unwrap_or(false),
             direct_routing: config.boolean("DirectRouting")?.unwrap_or(false),
@@ -61,20 +64,24 @@ fn mtu(config: &Config, node: &Node) -> Result<u32, String> {
     let external = &node.external;
     let least = if node.ipv6_network.is_some() { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
     let mtu = match config.number("MTU", 0..=65535)?.filter(|&mtu| mtu != 0) {
-        Some(mtu) if mtu < least => return Err(format!("MTU: {mtu} leaves pods too little; at least {least}")),
+        Some(mtu) if mtu < least => {
+            return Err(format!("MTU: {mtu} leaves pods too little; at least {least}"));
+        }
         Some(mtu) => mtu,
         None => external.mtu,
     };
     if mtu > external.mtu {
         let (wanted, there) = (mtu.to_string(), external.mtu.to_string());
-        log::warn("MTU is more than the external interface carries: using the interface's", &[
-            ("wanted", &wanted),
-            ("interface", &external.name),
-            ("mtu", &there),
-        ]);
+        log::warn(
+            "MTU is more than the external interface carries: using the interface's",
+            &[("wanted", &wanted), ("interface", &external.name), ("mtu", &there)],
+        );
     }
     if external.mtu < least {
-        return Err(format!("{} has an MTU of {}, and vxlan needs at least {least}", external.name, external.mtu));
+        return Err(format!(
+            "{} has an MTU of {}, and vxlan needs at least {least}",
+            external.name, external.mtu
+        ));
     }
     Ok(mtu.min(external.mtu))
 }

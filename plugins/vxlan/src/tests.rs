@@ -51,23 +51,32 @@ fn with_ipv4_one_device_carries_the_subnets_address_alone() {
     assert_eq!(bench.leased(&own()).expect("leased"), ["addresses 10.5.72.0/32 dev flannel.1"]);
     assert_eq!(bench.registration.mtu, 1450);
     assert_eq!(bench.registration.backend_type, "vxlan");
-    assert_eq!(bench.registration.backend_data.as_deref(), Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#));
+    assert_eq!(
+        bench.registration.backend_data.as_deref(),
+        Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#)
+    );
     assert_eq!(bench.registration.backend_v6_data, None);
 }
 
 #[test]
 fn in_dual_stack_each_family_has_a_device_of_its_own() {
     let mut bench = registered(true, true, "{}");
-    assert_eq!(taken(), [
-        "link flannel.1 vxlan id 1 V4 nolearning mtu 1450",
-        "link flannel-v6.1 vxlan id 1 V6 nolearning mtu 1430",
-    ]);
-    assert_eq!(bench.leased(&own()).expect("leased"), [
-        "addresses 10.5.72.0/32 dev flannel.1",
-        "addresses fc00:5:0:72::/128 dev flannel-v6.1",
-    ]);
+    assert_eq!(
+        taken(),
+        [
+            "link flannel.1 vxlan id 1 V4 nolearning mtu 1450",
+            "link flannel-v6.1 vxlan id 1 V6 nolearning mtu 1430",
+        ]
+    );
+    assert_eq!(
+        bench.leased(&own()).expect("leased"),
+        ["addresses 10.5.72.0/32 dev flannel.1", "addresses fc00:5:0:72::/128 dev flannel-v6.1",]
+    );
     assert_eq!(bench.registration.mtu, 1450);
-    assert_eq!(bench.registration.backend_v6_data.as_deref(), Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}"#));
+    assert_eq!(
+        bench.registration.backend_v6_data.as_deref(),
+        Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:02"}"#)
+    );
 }
 
 #[test]
@@ -81,14 +90,17 @@ fn with_ipv6_alone_pods_get_what_the_ipv6_tunnel_carries() {
 fn a_peer_is_a_neighbour_an_fdb_entry_and_a_route_in_each_family() {
     let mut bench = registered(true, true, "{}");
     taken();
-    assert_eq!(bench.put(1, &peer()).expect("served"), [
-        "neigh 10.5.3.0 lladdr 9e:00:00:00:00:03 dev flannel.1",
-        "fdb 9e:00:00:00:00:03 dst 192.168.0.101 dev flannel.1",
-        "route 10.5.3.0/24 via 10.5.3.0 dev flannel.1 onlink",
-        "neigh fc00:5:0:3:: lladdr 9e:00:00:00:06:03 dev flannel-v6.1",
-        "fdb 9e:00:00:00:06:03 dst fd77::101 dev flannel-v6.1",
-        "route fc00:5:0:3::/64 via fc00:5:0:3:: dev flannel-v6.1 onlink",
-    ]);
+    assert_eq!(
+        bench.put(1, &peer()).expect("served"),
+        [
+            "neigh 10.5.3.0 lladdr 9e:00:00:00:00:03 dev flannel.1",
+            "fdb 9e:00:00:00:00:03 dst 192.168.0.101 dev flannel.1",
+            "route 10.5.3.0/24 via 10.5.3.0 dev flannel.1 onlink",
+            "neigh fc00:5:0:3:: lladdr 9e:00:00:00:06:03 dev flannel-v6.1",
+            "fdb 9e:00:00:00:06:03 dst fd77::101 dev flannel-v6.1",
+            "route fc00:5:0:3::/64 via fc00:5:0:3:: dev flannel-v6.1 onlink",
+        ]
+    );
 }
 
 #[test]
@@ -97,12 +109,15 @@ fn with_direct_routing_a_peer_on_the_link_gets_a_plain_route() {
     let mut bench: Bench<VxlanPolicy> =
         Bench::register_on(host, &node(true, true), r#"{"DirectRouting":true}"#).expect("registers");
     taken();
-    assert_eq!(bench.put(1, &peer()).expect("served"), [
-        "route 10.5.3.0/24 via 192.168.0.101 dev eth0",
-        "neigh fc00:5:0:3:: lladdr 9e:00:00:00:06:03 dev flannel-v6.1",
-        "fdb 9e:00:00:00:06:03 dst fd77::101 dev flannel-v6.1",
-        "route fc00:5:0:3::/64 via fc00:5:0:3:: dev flannel-v6.1 onlink",
-    ]);
+    assert_eq!(
+        bench.put(1, &peer()).expect("served"),
+        [
+            "route 10.5.3.0/24 via 192.168.0.101 dev eth0",
+            "neigh fc00:5:0:3:: lladdr 9e:00:00:00:06:03 dev flannel-v6.1",
+            "fdb 9e:00:00:00:06:03 dst fd77::101 dev flannel-v6.1",
+            "route fc00:5:0:3::/64 via fc00:5:0:3:: dev flannel-v6.1 onlink",
+        ]
+    );
 }
 
 #[test]

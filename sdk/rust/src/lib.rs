@@ -64,7 +64,13 @@ pub use serde_json;
 /// For the macro and for the glue; not for authors.
 #[doc(hidden)]
 pub mod bindings {
-    #![allow(missing_docs, clippy::all, clippy::pedantic, clippy::undocumented_unsafe_blocks, unused_qualifications)]
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::undocumented_unsafe_blocks,
+        unused_qualifications
+    )]
     wit_bindgen::generate!({
         path: "../../wit",
         world: "kernel-backend",

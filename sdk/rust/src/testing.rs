@@ -34,7 +34,12 @@ impl fmt::Display for Declared {
                 let Vxlan { name, vni, port, family, learning, gbp, mtu } = device;
                 write!(f, "link {name} vxlan id {vni} {family:?}")?;
                 port.map_or(Ok(()), |port| write!(f, " dstport {port}"))?;
-                write!(f, "{}{} mtu {mtu}", if *learning { "" } else { " nolearning" }, if *gbp { " gbp" } else { "" })
+                write!(
+                    f,
+                    "{}{} mtu {mtu}",
+                    if *learning { "" } else { " nolearning" },
+                    if *gbp { " gbp" } else { "" }
+                )
             }
             Self::Addresses(device, addresses) => {
                 let addresses: Vec<String> = addresses.iter().map(IpNet::to_string).collect();
@@ -44,7 +49,9 @@ impl fmt::Display for Declared {
                 let onlink = if route.onlink { " onlink" } else { "" };
                 write!(f, "route {} via {} dev {device}{onlink}", route.destination, route.via)
             }
-            Self::Neighbour(_, address, mac, device) => write!(f, "neigh {address} lladdr {mac} dev {device}"),
+            Self::Neighbour(_, address, mac, device) => {
+                write!(f, "neigh {address} lladdr {mac} dev {device}")
+            }
             Self::Fdb(_, mac, destination, device) => write!(f, "fdb {mac} dst {destination} dev {device}"),
         }
     }
@@ -149,4 +156,3 @@ impl<P: Policy> Bench<P> {
         outcome.map(|()| declared)
     }
 }
-

@@ -3,10 +3,13 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::nursery;
 
 /// Watches for Ctrl-C and SIGTERM.
 pub struct Interrupt {
@@ -27,8 +30,8 @@ impl Interrupt {
                 if waited_for.swap(false, Ordering::Relaxed) && sender.send(()).is_ok() {
                     continue;
                 }
-                // What cannot be removed now, nobody will.
-                let _ = std::fs::remove_dir_all(&directory);
+                nursery::close();
+                remove(&directory);
                 std::process::exit(128 + signal);
             }
         };
@@ -41,5 +44,15 @@ impl Interrupt {
         self.waited_for.store(true, Ordering::Relaxed);
         // The thread that sends never ends.
         let _ = self.signal.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    }
+}
+
+/// Removes a directory into which processes that are being killed may still be writing.
+fn remove(directory: &Path) {
+    for _ in 0..100 {
+        if std::fs::remove_dir_all(directory).is_ok() || !directory.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -63,12 +63,8 @@ impl NexthopMessage {
         let short = || DecodeError::from("nexthop message is cut short");
         let header: &[u8; HEADER] = bytes.first_chunk().ok_or_else(short)?;
         let flags = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);
-        let mut message = Self {
-            family: header[0],
-            protocol: header[2],
-            onlink: flags & ONLINK != 0,
-            ..Self::default()
-        };
+        let mut message =
+            Self { family: header[0], protocol: header[2], onlink: flags & ONLINK != 0, ..Self::default() };
         let mut rest = &bytes[HEADER..];
         while let Some(&[a, b, c, d]) = rest.first_chunk() {
             let length = usize::from(u16::from_ne_bytes([a, b]));
@@ -117,6 +113,9 @@ mod tests {
         }
         assert!(NexthopMessage::decode(&whole[..HEADER + 6]).is_err());
         assert!(NexthopMessage::decode(&[0; HEADER - 1]).is_err());
-        assert!(NexthopMessage::decode(&[0; HEADER + 8]).is_err(), "an attribute of length 0 would never end");
+        assert!(
+            NexthopMessage::decode(&[0; HEADER + 8]).is_err(),
+            "an attribute of length 0 would never end"
+        );
     }
 }

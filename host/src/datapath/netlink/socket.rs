@@ -3,13 +3,13 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable, NetlinkHeader,
-    Parseable,
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
+    NetlinkHeader, Parseable,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use super::message::{Message, Payload};
 use super::NetlinkError;
+use super::message::{Message, Payload};
 
 /// Bytes of a batch: below the default send buffer (212,992) with room for the kernel's own bookkeeping.
 const BATCH_BYTES: usize = 64 * 1024;

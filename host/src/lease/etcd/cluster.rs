@@ -22,9 +22,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(10);
 /// than every 5 seconds, and any while there is no stream.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
 
-/// gRPC status codes that no waiting changes: cancelled and unknown ones, deadlines, overload and the like may pass.
-const FINAL: [i32; 6] =
-    [INVALID_ARGUMENT, 5, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNAUTHENTICATED];
+/// gRPC status codes that no waiting changes. All others may pass: deadlines, overload, an etcd lease that is gone.
+const FINAL: [i32; 5] =
+    [INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNAUTHENTICATED];
 const INVALID_ARGUMENT: i32 = 3;
 const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
@@ -113,6 +113,8 @@ impl Cluster {
                 Err(_) => self.note(index, self.members[index].late(ANSWER), &mut reasons)?,
             }
         }
+        // In an order that does not depend on who was asked first, so that the log sees the same message as the same.
+        reasons.sort_unstable();
         Err(Failure::Away(reasons.join("; ")))
     }
 
@@ -254,7 +256,7 @@ impl Member {
                     code if FINAL.contains(&code) => {
                         Failure::Refused { code, reason: format!("{endpoint} says {said:?}") }
                     }
-                    _ => Failure::Away(format!("{endpoint}: {said}")),
+                    _ => Failure::Away(format!("{endpoint}: {said}{}", hint(endpoint, &said))),
                 }
             }
             Error::InvalidArgs(_) | Error::InvalidUri(_) => Failure::Refused {
@@ -267,12 +269,26 @@ impl Member {
     }
 }
 
+/// What may be the reason for a broken connection where the message does not say it. Only for the operator's eyes.
+fn hint(endpoint: &str, said: &str) -> &'static str {
+    let secure = endpoint.starts_with("https://");
+    match said {
+        _ if said.contains("connect error") || said.contains("dns error") => "",
+        _ if secure && said.contains("certificate") => " (check --etcd-cafile)",
+        _ if secure && said.contains("handshake") => " (right would be http, if etcd speaks no TLS there)",
+        _ if secure && said.contains("clos") => " (etcd may want a client certificate)",
+        _ if !secure && said.contains("clos") => " (right would be https, if etcd speaks TLS there)",
+        _ => "",
+    }
+}
+
 /// A message and its causes, of which the last ones say what really happened.
 fn chain(message: &str, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     let mut text = one_line(message);
     while let Some(error) = cause {
         let part = one_line(&error.to_string());
-        if !text.contains(&part) {
+        // gRPC's word for all that can happen to a connection.
+        if part != "transport error" && !text.contains(&part) {
             text = if text.is_empty() { part } else { format!("{text}: {part}") };
         }
         cause = error.source();

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use etcd_client::{PutOptions, Txn, TxnOp};
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::server::Server;
@@ -325,24 +325,43 @@ async fn users_and_passwords_are_used_and_never_told() {
     view.until(|view| view.leases.contains_key(&lease.subnets)).await;
 }
 
-fn testdata(file: &str) -> std::path::PathBuf {
-    let mut directory = Path::new(file!()).parent().expect("directory").join("testdata");
-    if !directory.is_dir() {
-        directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lease/etcd/testdata");
+/// A directory with an authority's certificate, and with one of a server at 127.0.0.1 and one of a client that it has signed.
+fn certificates() -> TempDir {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    };
+    let directory = tempfile::tempdir().expect("directory");
+    let write =
+        |name: &str, text: String| std::fs::write(directory.path().join(name), text).expect("written");
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority =
+        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("authority");
+    write("ca.crt", authority.pem());
+    for (name, purpose) in
+        [("server", ExtendedKeyUsagePurpose::ServerAuth), ("client", ExtendedKeyUsagePurpose::ClientAuth)]
+    {
+        let key = KeyPair::generate().expect("key");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
+        params.extended_key_usages = vec![purpose];
+        write(&format!("{name}.crt"), params.signed_by(&key, &authority).expect("signed").pem());
+        write(&format!("{name}.key"), key.serialize_pem());
     }
-    directory.join(file)
+    directory
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_are_checked_both_ways() {
+    let files = certificates();
+    let file = |name: &str| files.path().join(name);
     let tls = |ca: bool, client: bool| EtcdSecurity {
-        cafile: ca.then(|| testdata("ca.crt")),
-        certfile: client.then(|| testdata("client.crt")),
-        keyfile: client.then(|| testdata("client.key")),
+        cafile: ca.then(|| file("ca.crt")),
+        certfile: client.then(|| file("client.crt")),
+        keyfile: client.then(|| file("client.key")),
         ..EtcdSecurity::default()
     };
     for wants_client in [false, true] {
-        let server = Server::start_with_tls(&testdata(""), wants_client);
+        let server = Server::start_with_tls(files.path(), wants_client);
         for (ca, client) in [(true, true), (true, false), (false, false)] {
             let options = EtcdOptions { endpoints: vec![server.endpoint()], prefix: "/x".to_owned() };
             let store = EtcdStore::connect_securely(options, &tls(ca, client)).expect("store");
@@ -358,6 +377,8 @@ async fn certificates_are_checked_both_ways() {
                 assert!(matches!(result, Err(StoreError::NoConfig { .. })), "{result:?}");
             } else {
                 assert!(matches!(result, Err(StoreError::Unavailable { .. })), "{result:?}");
+                let text = result.expect_err("refused").to_string();
+                assert!(ca || text.contains("--etcd-cafile"), "{text}");
             }
         }
     }
@@ -365,7 +386,9 @@ async fn certificates_are_checked_both_ways() {
 
 #[test]
 fn wrong_certificate_files_are_refused_with_their_names() {
-    let (certificate, key, none) = (Some(testdata("client.crt")), Some(testdata("client.key")), None);
+    let files = certificates();
+    let file = |name: &str| files.path().join(name);
+    let (certificate, key, none) = (Some(file("client.crt")), Some(file("client.key")), None);
     let missing = Some(std::path::PathBuf::from("/nonexistent/x.pem"));
     for (certfile, keyfile, cafile, expected) in [
         (certificate.clone(), none.clone(), none.clone(), "it needs a key file, too"),

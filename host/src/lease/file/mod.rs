@@ -12,6 +12,8 @@
 //! other hosts, and ends of leases, are seen.
 
 mod directory;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::path::Path;

@@ -158,6 +158,8 @@ impl Notify {
             path,
             WatchMask::CREATE
                 | WatchMask::CLOSE_WRITE
+                // Not only writing: a renewal sets the modification time, and that is told as this.
+                | WatchMask::MODIFY
                 | WatchMask::MOVE
                 | WatchMask::DELETE
                 | WatchMask::ATTRIB

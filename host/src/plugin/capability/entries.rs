@@ -82,7 +82,9 @@ impl fdb::Host for HostState {
                 return Err(Error::InvalidArgument(format!("{destination} is not of the family of {name}")));
             }
             if !lease.attributes.public_addresses().any(|public| public == destination) {
-                return Err(Error::Denied(format!("{destination} is not an address that the peer has published")));
+                return Err(Error::Denied(format!(
+                    "{destination} is not an address that the peer has published"
+                )));
             }
             Ok(Entry::Fdb { mac, destination, device })
         });

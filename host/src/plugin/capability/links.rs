@@ -8,7 +8,9 @@ use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
 use crate::datapath::entry::{Device, Vxlan};
-use crate::plugin::bindings::flannel::backend::links::{self as wit, Error, IpAddress, IpFamily, IpPrefix, MacAddress};
+use crate::plugin::bindings::flannel::backend::links::{
+    self as wit, Error, IpAddress, IpFamily, IpPrefix, MacAddress,
+};
 use crate::plugin::call::Function;
 use crate::plugin::convert;
 use crate::plugin::facts::Family;
@@ -104,7 +106,10 @@ impl HostState {
             return Err(Error::Denied(format!("{name} is the external interface")));
         }
         if !self.devices.contains_key(name.as_str()) && self.devices.len() >= self.limits.devices {
-            return Err(Error::LimitExceeded(format!("{name}: a plugin has at most {} devices", self.limits.devices)));
+            return Err(Error::LimitExceeded(format!(
+                "{name}: a plugin has at most {} devices",
+                self.limits.devices
+            )));
         }
         if vni > 0xff_ffff {
             return invalid(format!("{name}: VNI {vni} is more than 16777215"));
@@ -120,7 +125,9 @@ impl HostState {
             return invalid(format!("{name}: an MTU of {mtu} is not between {least} and 65535"));
         }
         let Some(local) = local else {
-            return invalid(format!("{name}: the external interface has no address of the family {family:?}"));
+            return invalid(format!(
+                "{name}: the external interface has no address of the family {family:?}"
+            ));
         };
         Ok(Vxlan {
             mac: self.environment.links.mac(&name, vni, family),

@@ -7,7 +7,12 @@ use crate::plugin::bindings::flannel::backend::log::{self as wit, Level};
 use crate::plugin::convert;
 
 impl wit::Host for HostState {
-    fn write(&mut self, level: Level, message: String, fields: Vec<(String, String)>) -> wasmtime::Result<()> {
+    fn write(
+        &mut self,
+        level: Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
         self.enter("log.write")?;
         self.call.log_lines = self.call.log_lines.saturating_add(1);
         if self.call.log_lines > self.limits.log_lines {

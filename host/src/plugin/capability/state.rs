@@ -11,7 +11,9 @@ impl wit::Host for HostState {
             Err(reason) => Err(Error::InvalidArgument(reason)),
             Ok(()) => match self.call.state.get(&key) {
                 Some(written) => Ok(written.clone()),
-                None => self.state.get(&self.plugin, &key).map_err(|error| Error::Unavailable(error.to_string())),
+                None => {
+                    self.state.get(&self.plugin, &key).map_err(|error| Error::Unavailable(error.to_string()))
+                }
             },
         };
         self.outcome("state.get", outcome)
@@ -32,13 +34,18 @@ impl HostState {
         check_key(key).map_err(Error::InvalidArgument)?;
         let Some(value) = value else { return Ok(()) };
         if value.len() > VALUE {
-            return Err(Error::LimitExceeded(format!("{key}: {} bytes; a value has at most {VALUE}", value.len())));
+            return Err(Error::LimitExceeded(format!(
+                "{key}: {} bytes; a value has at most {VALUE}",
+                value.len()
+            )));
         }
         let kept = self.state.keys(&self.plugin).map_err(|error| Error::Unavailable(error.to_string()))?;
         let removed = |key: &String| matches!(self.call.state.get(key), Some(None));
-        let added = self.call.state.iter().filter(|(name, value)| value.is_some() && !kept.contains(*name)).count();
+        let added =
+            self.call.state.iter().filter(|(name, value)| value.is_some() && !kept.contains(*name)).count();
         let there = kept.iter().filter(|key| !removed(key)).count() + added;
-        let is_new = !matches!(self.call.state.get(key), Some(Some(_))) && (!kept.contains(key) || removed(&key.to_owned()));
+        let is_new = !matches!(self.call.state.get(key), Some(Some(_)))
+            && (!kept.contains(key) || removed(&key.to_owned()));
         if is_new && there >= KEYS {
             return Err(Error::LimitExceeded(format!("{key}: a plugin has at most {KEYS} keys")));
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{
-    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log, neighbours,
-    routes, state,
+    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log,
+    neighbours, routes, state,
 };
 
 struct Hostile {
@@ -26,8 +26,8 @@ impl Policy for Hostile {
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
         let text = |name| Ok::<_, String>(config.text(name)?.unwrap_or_default().to_owned());
         let device = Vxlan {
-            name: "flannel.9".to_owned(),
-            vni: 9,
+            name: "flannel.1".to_owned(),
+            vni: 1,
             port: None,
             family: Family::V4,
             learning: false,
@@ -44,8 +44,12 @@ impl Policy for Hostile {
             ("register", "mtu") => (format!("\"{mac}\""), 7),
             _ => (format!("\"{mac}\""), device.mtu),
         };
-        let registration =
-            Registration { backend_type: "hostile".to_owned(), backend_data: Some(backend_data), backend_v6_data: None, mtu };
+        let registration = Registration {
+            backend_type: "hostile".to_owned(),
+            backend_data: Some(backend_data),
+            backend_v6_data: None,
+            mtu,
+        };
         Ok((policy, registration))
     }
 
@@ -56,7 +60,9 @@ impl Policy for Hostile {
     }
 
     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
-        let (Some(subnet), Some(public), Some(data)) = (lease.ipv4_subnet, lease.public_ipv4, &lease.backend_data) else {
+        let (Some(subnet), Some(public), Some(data)) =
+            (lease.ipv4_subnet, lease.public_ipv4, &lease.backend_data)
+        else {
             return Ok(());
         };
         let mac: Mac = data.trim_matches('"').parse()?;
@@ -84,7 +90,8 @@ impl Hostile {
             let (peer, subnet) = peer.ok_or("only in apply")?;
             let destination = destination.parse().map_err(|_| "a prefix")?;
             // The answer is ignored, as a plugin that means harm would.
-            let _ = routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
+            let _ =
+                routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
             Ok(())
         };
         match self.deed.as_str() {
@@ -120,7 +127,11 @@ impl Hostile {
             "flood" => {
                 let (peer, subnet) = peer.ok_or("only in apply")?;
                 for destination in subnet.subnets(32).map_err(|_| "a subnet")? {
-                    let _ = routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
+                    let _ = routes::put(
+                        peer,
+                        &Route { destination, via: subnet.network(), onlink: true },
+                        &self.link,
+                    );
                 }
                 Ok(())
             }
@@ -130,7 +141,11 @@ impl Hostile {
             "foreign-peer" => {
                 let (peer, subnet) = peer.ok_or("only in apply")?;
                 let stranger = PeerId(peer.0 + 1_000_000);
-                let _ = routes::put(stranger, &Route { destination: subnet, via: subnet.network(), onlink: true }, &self.link);
+                let _ = routes::put(
+                    stranger,
+                    &Route { destination: subnet, via: subnet.network(), onlink: true },
+                    &self.link,
+                );
                 Ok(())
             }
             "foreign-destination" => {
@@ -140,15 +155,29 @@ impl Hostile {
             }
             "late-device" => {
                 let name = "flannel.8".to_owned();
-                let device =
-                    Vxlan { name, vni: 8, port: None, family: Family::V4, learning: false, gbp: false, mtu: 1400 };
+                let device = Vxlan {
+                    name,
+                    vni: 8,
+                    port: None,
+                    family: Family::V4,
+                    learning: false,
+                    gbp: false,
+                    mtu: 1400,
+                };
                 let _ = links::ensure_vxlan(&device);
                 Ok(())
             }
             "others-device" => {
                 let name = "eth0".to_owned();
-                let device =
-                    Vxlan { name, vni: 8, port: None, family: Family::V4, learning: false, gbp: false, mtu: 1400 };
+                let device = Vxlan {
+                    name,
+                    vni: 8,
+                    port: None,
+                    family: Family::V4,
+                    learning: false,
+                    gbp: false,
+                    mtu: 1400,
+                };
                 let _ = links::ensure_vxlan(&device);
                 Ok(())
             }

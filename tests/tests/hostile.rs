@@ -1,0 +1,117 @@
+//! A plugin that misbehaves: the daemon stays, forwarding stays, and the log says who did what. What the call declared is
+//! nowhere.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use flannel_lab::artifacts::workspace;
+use flannel_lab::prober::{self, Mark};
+use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, Store};
+
+/// The peer for which the plugin misbehaves.
+const VICTIM: &str = "10.5.200.0";
+
+fn component() -> Result<PathBuf> {
+    let directory = std::env::var_os("FLANNELD_TEST_COMPONENTS")
+        .map_or_else(|| workspace().join("target/components"), PathBuf::from);
+    directory.join("hostile.wasm").canonicalize().context("build it first: cargo xtask plugins")
+}
+
+/// A network config that keeps the nodes' own subnets clear of the victim's.
+fn config(backend: &str) -> String {
+    format!(r#"{{"Network":"10.5.0.0/16","SubnetMax":"10.5.99.0","Backend":{{"Type":"hostile"{backend}}}}}"#)
+}
+
+fn cluster(backend: &str) -> Result<Cluster> {
+    let plugin = Some(component()?);
+    Cluster::start(&ClusterOptions { config: config(backend), plugin, ..ClusterOptions::default() })
+}
+
+fn ping(cluster: &Cluster) -> Result<Prober> {
+    let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
+    let to = to.addresses().into_iter().next().context("an address")?;
+    Prober::start(from.namespace(), Echo::to(to), prober::INTERVAL)
+}
+
+/// A node that exists only as a lease appears.
+fn victim_appears(cluster: &Cluster) -> Result<()> {
+    let Store::File(directory) = cluster.store() else { panic!("leases are files") };
+    let value = r#"{"PublicIP":"192.168.77.99","PublicIPv6":null,"BackendType":"hostile","BackendData":"02:00:00:00:00:63"}"#;
+    let subnets = directory.join("subnets");
+    std::fs::write(subnets.join(".new"), value)?;
+    Ok(std::fs::rename(subnets.join(".new"), subnets.join(format!("{VICTIM}-24")))?)
+}
+
+fn costs_that_peer_alone(deed: &str, said: &str) -> Result<()> {
+    let mut cluster = cluster(&format!(r#","In":"apply","Do":"{deed}","Subnet":"{VICTIM}/24""#))?;
+    let ping = ping(&cluster)?;
+    let before = cluster.state(0)?;
+    victim_appears(&cluster)?;
+    let failure = cluster.daemon(0)?.wait_log("that the plugin failed", |line| line.level() == "ERROR")?;
+    assert_eq!((failure.field("plugin"), failure.field("function")), (&"hostile".into(), &"apply".into()));
+    assert!(failure.message().contains(said), "{}", failure.raw());
+    assert_eq!(before.difference(&cluster.state(0)?), None, "nothing of the failed call is in the kernel");
+    // Life goes on for everybody else.
+    let newcomer = cluster.add_node(flannel_lab::Place::Near)?;
+    cluster.launch(newcomer)?;
+    cluster.daemon(0)?.wait_log("that the new node has come", |line| line.number("entries") == Some(6))?;
+    assert!(cluster.daemon(0)?.runs()?);
+    let report = ping.report(Mark::default());
+    assert_eq!(report.lost, 0, "{report:?}");
+    Ok(())
+}
+
+#[test]
+fn a_component_that_traps_costs_the_peer_that_it_traps_for() -> Result<()> {
+    costs_that_peer_alone("panic", "trapped: panicked")
+}
+
+#[test]
+fn a_component_that_loops_costs_the_peer_that_it_loops_for() -> Result<()> {
+    costs_that_peer_alone("loop", "stopped after running for")
+}
+
+#[test]
+fn a_component_that_grows_without_bound_costs_the_peer_that_it_grows_for() -> Result<()> {
+    costs_that_peer_alone("memory", "bytes of memory; the limit is")
+}
+
+#[test]
+fn a_component_that_asks_for_a_route_outside_the_cluster_costs_the_peer_that_it_asks_for() -> Result<()> {
+    costs_that_peer_alone("outside", "192.0.2.0/24 is not in the peer's subnet")
+}
+
+#[test]
+fn a_daemon_that_comes_back_with_a_broken_plugin_leaves_forwarding_as_it_was() -> Result<()> {
+    let mut cluster = cluster("")?;
+    let ping = ping(&cluster)?;
+    let before = cluster.state(0)?;
+    cluster.take_daemon(0)?.kill9();
+    cluster.store().put_config(&config(r#","In":"apply","Do":"panic""#))?;
+    cluster.launch(0)?.wait_log("that peers wait", |line| line.message() == "peers wait for the plugin")?;
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(before.difference(&cluster.state(0)?), None);
+    assert_eq!(ping.report(Mark::default()).lost, 0);
+    // A plugin that works again is asked again.
+    cluster.take_daemon(0)?.kill9();
+    cluster.store().put_config(&config(""))?;
+    let ready = cluster.launch(0)?.wait_ready()?;
+    assert_eq!(ready.line.number("netlink_messages"), Some(0), "{}", ready.line.raw());
+    assert_eq!(ping.report(Mark::default()).lost, 0);
+    Ok(())
+}
+
+#[test]
+fn a_component_that_fails_to_register_ends_the_start_with_one_line() -> Result<()> {
+    let plugin = Some(component()?);
+    let config = config(r#","In":"register","Do":"error""#);
+    let mut cluster =
+        Cluster::prepare(&ClusterOptions { nodes: 1, config, plugin, ..ClusterOptions::default() })?;
+    let status = cluster.launch(0)?.wait_exit()?;
+    assert!(!status.success());
+    let errors = cluster.daemon(0)?.log().of_level("ERROR");
+    let [error] = &errors[..] else { panic!("{errors:?}") };
+    assert_eq!(error.message(), "plugin hostile: register: the deed was asked for");
+    Ok(())
+}

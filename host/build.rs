@@ -6,7 +6,7 @@
 //! then builds the binary crate again and not the library.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -24,12 +24,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut code =
         String::from("/// The plugins that are part of this binary.\npub static BUILT_IN: &[BuiltIn] = &[\n");
     for name in names {
-        let file = |extension: &str| -> Option<PathBuf> {
-            let path = plugins.join(&name).with_extension(extension);
+        let file = |extension: &str| -> Option<String> {
+            let path = plugins.join(format!("{name}.{extension}"));
             if !path.is_file() {
                 println!("cargo:rerun-if-changed={}", path.display());
             }
-            path.is_file().then_some(path)
+            path.is_file().then(|| path.display().to_string())
         };
         let Some(component) = file("wasm") else {
             println!("cargo:warning=the plugin {name} is not built in: `cargo xtask build` does that");

@@ -54,9 +54,7 @@ fn show(result: &Arrival) {
     );
     println!("    plugin {start_plugin_ms:.1} ms, reconciler and kernel {start_kernel_ms:.1} ms");
     println!("  start with everything in the kernel, until ready: {restart_ms:.0} ms");
-    let each = (result.full_kib.saturating_sub(result.idle_kib)) as f64 / f64::from(*leases);
-    println!(
-        "  largest memory: {} KiB without leases, {} KiB with; {each:.2} KiB a lease",
-        result.idle_kib, result.full_kib
-    );
+    let bytes = result.full_kib.saturating_sub(result.idle_kib) * 1024 / u64::from(*leases);
+    println!("  largest memory: {} KiB without leases, {} KiB with", result.idle_kib, result.full_kib);
+    println!("    {bytes} bytes a lease");
 }

@@ -7,6 +7,7 @@ use crate::{build, cargo, setup};
 
 /// What the demo shows.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=50))]

@@ -14,7 +14,7 @@ use super::DaemonError;
 use super::start::Patience;
 
 /// How long after a renewal that failed the next is tried; as upstream.
-pub const RENEWAL_RETRY: Duration = Duration::from_secs(60);
+pub const RENEWAL_RETRY: Duration = Duration::from_mins(1);
 
 /// What the node wants a lease for, and where it says so.
 pub struct Wanted {
@@ -43,10 +43,10 @@ impl Wanted {
         let file = SubnetFile::new(&self.config, &lease.subnets, self.mtu, false);
         match file.write(&self.subnet_file) {
             Ok(()) => {
-                info!(file = %self.subnet_file.display(), subnet = %lease.subnets, mtu = self.mtu, "subnet file written")
+                info!(file = %self.subnet_file.display(), subnet = %lease.subnets, mtu = self.mtu, "subnet file written");
             }
             Err(error) => {
-                error!(file = %self.subnet_file.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet")
+                error!(file = %self.subnet_file.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet");
             }
         }
     }

@@ -71,19 +71,16 @@ impl Peers {
             return self.remove(own);
         }
         let lease = Arc::new(lease);
-        match self.known.get_mut(&lease.subnets) {
-            Some(peer) => {
-                let same = peer.lease.attributes == lease.attributes;
-                peer.lease = Arc::clone(&lease);
-                (!same).then(|| PeerChange::Put(peer.id, lease))
-            }
-            None => {
-                self.last_id += 1;
-                let id = PeerId(self.last_id);
-                self.by_id.insert(id, lease.subnets);
-                self.known.insert(lease.subnets, Peer { id, lease: Arc::clone(&lease) });
-                Some(PeerChange::Put(id, lease))
-            }
+        if let Some(peer) = self.known.get_mut(&lease.subnets) {
+            let same = peer.lease.attributes == lease.attributes;
+            peer.lease = Arc::clone(&lease);
+            (!same).then_some(PeerChange::Put(peer.id, lease))
+        } else {
+            self.last_id += 1;
+            let id = PeerId(self.last_id);
+            self.by_id.insert(id, lease.subnets);
+            self.known.insert(lease.subnets, Peer { id, lease: Arc::clone(&lease) });
+            Some(PeerChange::Put(id, lease))
         }
     }
 

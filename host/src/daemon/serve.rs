@@ -22,9 +22,9 @@ use super::policy::PolicyRunner;
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
 const SETTLE: Duration = Duration::from_millis(200);
 /// First and longest wait before peers that a broken plugin could not be asked about are tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// A time that does not come.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const NEVER: Duration = Duration::from_hours(8760);
 
 /// What a broken plugin has left undone, and how often it was tried.
 #[derive(Default)]
@@ -167,7 +167,7 @@ impl Daemon {
             .collect();
         let asked: BTreeSet<PeerId> = changes.iter().map(PeerChange::id).collect();
         let started = Instant::now();
-        let mut applied = self.policy.call(move |policy| policy.apply(changes)).await?;
+        let mut applied = self.policy.call(move |policy| policy.apply(&changes)).await?;
         let plugin_us = started.elapsed().as_micros();
         // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
         applied.transaction.peers.extend(gone.into_iter().map(|id| (id, None)));

@@ -25,7 +25,7 @@ use super::{DaemonError, Options, Store};
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often the log repeats that we are waiting.
-const REMIND: Duration = Duration::from_secs(60);
+const REMIND: Duration = Duration::from_mins(1);
 
 /// What is known before the plugin starts.
 pub struct Node {
@@ -123,7 +123,7 @@ pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonErro
     let (datapath, events) = Datapath::start(&node.external.name, networks(&node.config))?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
     let (policy, registered) =
-        tokio::task::spawn_blocking(move || Policy::start(artifact, environment, Limits::default(), state))
+        tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, Limits::default(), state))
             .await
             .map_err(|_| DaemonError::PolicyThread)??;
     let mtu = registered.mtu;

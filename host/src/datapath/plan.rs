@@ -108,7 +108,7 @@ impl Planner<'_> {
             let ours = route.protocol == ROUTE_PROTOCOL
                 && (own(route.oif).is_some()
                     || route.nexthop.is_some_and(|id| self.kernel.nexthop(id).is_some()));
-            stale.extend(ours.then(|| Key::Route(*destination)));
+            stale.extend(ours.then_some(Key::Route(*destination)));
         }
         for ((index, address), neighbour) in &self.kernel.neighbours {
             if neighbour.permanent

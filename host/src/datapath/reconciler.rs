@@ -23,7 +23,7 @@ use super::report::{Failure, Figures, Report};
 /// First and longest wait before something that the kernel refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How often everything is looked at, even if nothing was heard.
-const RESYNC: Duration = Duration::from_secs(60);
+const RESYNC: Duration = Duration::from_mins(1);
 /// Rounds of repair within a second after which somebody else is fighting us for the same entries, and we slow down.
 const REPAIRS_PER_SECOND: u32 = 200;
 
@@ -285,19 +285,19 @@ impl Reconciler {
         }
         for ipv4 in [true, false] {
             if self.networks.iter().any(|network| network.addr().is_ipv4() == ipv4) {
-                self.observe(codec::all_routes(ipv4))?;
+                self.observe(&codec::all_routes(ipv4))?;
             }
         }
         let indexes: Vec<u32> = self.kernel.links.values().map(|link| link.index).collect();
         for index in indexes {
-            self.observe(codec::all_neighbours(index))?;
-            self.observe(codec::all_fdb(index))?;
+            self.observe(&codec::all_neighbours(index))?;
+            self.observe(&codec::all_fdb(index))?;
         }
         Ok(())
     }
 
-    fn observe(&mut self, request: Payload) -> Result<(), NetlinkError> {
-        for found in self.requests.dump(&request)? {
+    fn observe(&mut self, request: &Payload) -> Result<(), NetlinkError> {
+        for found in self.requests.dump(request)? {
             if let Some(fact) = self.fact(&found) {
                 self.kernel.learn(fact);
             }
@@ -449,20 +449,17 @@ impl Reconciler {
 
     /// Sends a plan. `looked_at`: the keys that it was made for; none: all.
     fn execute(&mut self, plan: Plan, looked_at: Option<&BTreeSet<Key>>) {
-        match looked_at {
-            Some(keys) => {
-                for key in keys {
-                    self.waiting.remove(key);
-                    if self.ledger.entry(key).is_none() {
-                        self.failures.remove(key);
-                    }
+        if let Some(keys) = looked_at {
+            for key in keys {
+                self.waiting.remove(key);
+                if self.ledger.entry(key).is_none() {
+                    self.failures.remove(key);
                 }
-                self.waiting.extend(plan.waiting);
             }
-            None => {
-                self.waiting = plan.waiting;
-                self.failures.retain(|key, _| plan.steps.iter().any(|step| step.key.as_ref() == Some(key)));
-            }
+            self.waiting.extend(plan.waiting);
+        } else {
+            self.waiting = plan.waiting;
+            self.failures.retain(|key, _| plan.steps.iter().any(|step| step.key.as_ref() == Some(key)));
         }
         if plan.steps.is_empty() {
             return;

@@ -129,14 +129,10 @@ pub fn choose(wishes: &Wishes, stack: Stack, inventory: &Inventory) -> Result<Ex
         Some(IpAddr::V6(v6)) => Some(v6),
         _ => wishes.public_ipv6.filter(|v6| interface.has(IpAddr::V6(*v6))),
     };
-    let ipv4 = match stack.ipv4 {
-        true => Some(given_v4.or_else(|| best_v4(interface)).ok_or_else(|| none("IPv4"))?),
-        false => None,
-    };
-    let ipv6 = match stack.ipv6 {
-        true => Some(given_v6.or_else(|| best_v6(interface)).ok_or_else(|| none("IPv6"))?),
-        false => None,
-    };
+    let v4 = || given_v4.or_else(|| best_v4(interface)).ok_or_else(|| none("IPv4"));
+    let v6 = || given_v6.or_else(|| best_v6(interface)).ok_or_else(|| none("IPv6"));
+    let ipv4 = stack.ipv4.then(v4).transpose()?;
+    let ipv6 = stack.ipv6.then(v6).transpose()?;
     Ok(External {
         name: interface.name.clone(),
         mtu: interface.mtu,

@@ -108,7 +108,7 @@ pub struct Policy {
 impl Policy {
     /// Starts a plugin: makes an instance and registers it.
     pub fn start(
-        artifact: Artifact,
+        artifact: &Artifact,
         environment: Environment,
         limits: Limits,
         state: Arc<DirState>,
@@ -156,7 +156,7 @@ impl Policy {
     }
 
     /// Tells the policy of lease changes.
-    pub fn apply(&mut self, changes: Vec<PeerChange>) -> Applied {
+    pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
         let mut applied = Applied::default();
         let (mut splits, mut restarts) = (SPLITS, self.limits.restarts);
         let mut work: Vec<Vec<PeerChange>> =

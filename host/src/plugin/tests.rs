@@ -82,7 +82,7 @@ fn start(name: &str, config: &str, limits: Limits) -> Result<Bench, PluginError>
     let dir = tempfile::tempdir().expect("directory");
     let artifact = Artifact::load(&component(name), &dir.path().join("cache")).expect("loads");
     let state = Arc::new(DirState::open(dir.path()));
-    let (mut policy, registered) = Policy::start(artifact, environment(config), limits, state)?;
+    let (mut policy, registered) = Policy::start(&artifact, environment(config), limits, state)?;
     let own = lease(72, name, "null");
     policy.leased(&own)?;
     Ok(Bench { policy, registered, _dir: dir })
@@ -119,7 +119,7 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     let leased = bench.policy.leased(&lease(72, "vxlan", "null")).expect("leased");
     assert_eq!(leased.addresses["flannel.1"], ["10.5.72.0/32".parse().expect("prefix")].into());
     let peer = lease(3, "vxlan", r#"{"VNI":1,"VtepMAC":"9e:00:00:00:00:03"}"#);
-    let applied = bench.policy.apply(vec![PeerChange::Put(PeerId(1), peer)]);
+    let applied = bench.policy.apply(&[PeerChange::Put(PeerId(1), peer)]);
     let (device, mac) = (Device::Own("flannel.1".into()), Mac([0x9e, 0, 0, 0, 0, 3]));
     let via = IpAddr::from([10, 5, 3, 0]);
     assert_eq!(
@@ -139,7 +139,7 @@ fn a_peer_that_the_policy_rejects_has_no_entries_and_the_others_do() {
     let good = lease(4, "vxlan", r#"{"VNI":1,"VtepMAC":"9e:00:00:00:00:04"}"#);
     let applied = bench
         .policy
-        .apply(vec![PeerChange::Put(PeerId(1), lease(3, "vxlan", "{}")), PeerChange::Put(PeerId(2), good)]);
+        .apply(&[PeerChange::Put(PeerId(1), lease(3, "vxlan", "{}")), PeerChange::Put(PeerId(2), good)]);
     assert_eq!(entries(&applied.transaction, 1), Some(&vec![]));
     assert_eq!(entries(&applied.transaction, 2).map(Vec::len), Some(3));
     let [(PeerId(1), reason)] = &applied.rejected[..] else { panic!("{applied:?}") };
@@ -184,7 +184,7 @@ const MISDEEDS: [(&str, &str); 16] = [
 fn a_misdeed_for_one_peer_costs_that_peer_alone_and_is_named() {
     for (deed, said) in MISDEEDS {
         let mut bench = hostile("apply", deed).expect("starts");
-        let applied = bench.policy.apply((1..=5).map(hostile_peer).collect());
+        let applied = bench.policy.apply(&(1..=5).map(hostile_peer).collect::<Vec<_>>());
         for good in [1, 2, 4, 5] {
             assert_eq!(
                 entries(&applied.transaction, good).map(Vec::len),
@@ -207,7 +207,7 @@ fn one_poisonous_peer_among_thousands_is_found() {
         PeerChange::Put(_, poison) if n == 2500 => PeerChange::Put(PeerId(n), poison),
         _ => PeerChange::Put(PeerId(n), lease(7, "hostile", "\"02:00:00:00:00:07\"")),
     };
-    let applied = bench.policy.apply((0..5000).map(peer).collect());
+    let applied = bench.policy.apply(&(0..5000).map(peer).collect::<Vec<_>>());
     assert_eq!(applied.transaction.peers.len(), 4999);
     assert_eq!((applied.failures.len(), applied.deferred.len()), (1, 1));
     assert!(applied.restarted);
@@ -217,7 +217,7 @@ fn one_poisonous_peer_among_thousands_is_found() {
 fn a_plugin_that_always_traps_is_given_up_in_bounded_time() {
     let mut bench =
         start("hostile", r#"{"Type":"hostile","In":"apply","Do":"panic"}"#, strict()).expect("starts");
-    let applied = bench.policy.apply((1..=200).map(hostile_peer).collect());
+    let applied = bench.policy.apply(&(1..=200).map(hostile_peer).collect::<Vec<_>>());
     assert!(applied.transaction.peers.is_empty());
     assert_eq!(applied.deferred.len(), 200, "all have to be asked about again");
     assert!(
@@ -229,7 +229,7 @@ fn a_plugin_that_always_traps_is_given_up_in_bounded_time() {
 #[test]
 fn a_flood_of_log_lines_is_cut_and_costs_nothing() {
     let mut bench = hostile("apply", "log").expect("starts");
-    let applied = bench.policy.apply(vec![hostile_peer(3)]);
+    let applied = bench.policy.apply(&[hostile_peer(3)]);
     assert_eq!(entries(&applied.transaction, 3).map(Vec::len), Some(3), "{applied:?}");
 }
 
@@ -237,14 +237,14 @@ fn a_flood_of_log_lines_is_cut_and_costs_nothing() {
 fn entries_are_limited_in_all() {
     let limits = Limits { entries: 10, ..strict() };
     let mut bench = start("hostile", r#"{"Type":"hostile"}"#, limits).expect("starts");
-    let applied = bench.policy.apply((1..=4).map(hostile_peer).collect());
+    let applied = bench.policy.apply(&(1..=4).map(hostile_peer).collect::<Vec<_>>());
     assert_eq!(
         (applied.transaction.peers.len(), applied.deferred.len()),
         (3, 1),
         "three entries each: {applied:?}"
     );
-    bench.policy.apply(vec![PeerChange::Removed(PeerId(1))]);
-    let applied = bench.policy.apply(applied.deferred);
+    bench.policy.apply(&[PeerChange::Removed(PeerId(1))]);
+    let applied = bench.policy.apply(&applied.deferred);
     assert_eq!(applied.transaction.peers.len(), 1, "there is room again: {applied:?}");
 }
 
@@ -274,7 +274,7 @@ fn a_tick_that_fails_leaves_the_policy_usable() {
         let mut bench = hostile("tick", deed).expect("starts");
         let error = bench.policy.tick().expect_err("fails");
         assert_eq!((error.plugin.as_str(), error.function), ("hostile", "tick"));
-        let applied = bench.policy.apply(vec![hostile_peer(1)]);
+        let applied = bench.policy.apply(&[hostile_peer(1)]);
         assert_eq!(entries(&applied.transaction, 1).map(Vec::len), Some(3), "{deed}: {applied:?}");
         assert_eq!(applied.restarted, deed != "error");
     }

@@ -33,8 +33,11 @@ pub fn write(level: Level, message: &str, fields: &[(&str, &str)]) {
     }
     #[cfg(not(target_family = "wasm"))]
     crate::testing::with(|host| {
-        let fields = fields.iter().map(|(name, value)| format!(" {name}={value}")).collect::<String>();
-        host.log.push((level, format!("{message}{fields}")));
+        let mut line = message.to_owned();
+        for (name, value) in fields {
+            line.extend([" ", name, "=", value]);
+        }
+        host.log.push((level, line));
     });
 }
 

@@ -35,7 +35,7 @@ impl routes::Host for HostState {
             }
             Ok(Entry::Route { destination, via, onlink: route.onlink, device })
         });
-        self.outcome("routes.put", outcome)
+        Ok(self.outcome("routes.put", outcome))
     }
 }
 
@@ -59,7 +59,7 @@ impl neighbours::Host for HostState {
             }
             Ok(Entry::Neighbour { address, mac, device: own(device)? })
         });
-        self.outcome("neighbours.put", outcome)
+        Ok(self.outcome("neighbours.put", outcome))
     }
 }
 
@@ -88,7 +88,7 @@ impl fdb::Host for HostState {
             }
             Ok(Entry::Fdb { mac, destination, device })
         });
-        self.outcome("fdb.put", outcome)
+        Ok(self.outcome("fdb.put", outcome))
     }
 }
 

@@ -37,13 +37,13 @@ impl wit::Host for HostState {
             }
             Err(error) => Err(error),
         };
-        self.outcome("links.ensure-vxlan", outcome)
+        Ok(self.outcome("links.ensure-vxlan", outcome))
     }
 
     fn is_on_link(&mut self, destination: IpAddress) -> wasmtime::Result<Result<bool, Error>> {
         self.enter("links.is-on-link")?;
         let answer = self.environment.links.is_on_link(convert::address(destination));
-        self.outcome("links.is-on-link", answer.map_err(Error::Unavailable))
+        Ok(self.outcome("links.is-on-link", answer.map_err(Error::Unavailable)))
     }
 }
 
@@ -78,7 +78,7 @@ impl wit::HostLink for HostState {
         self.enter("link.set-addresses")?;
         let device = self.device(&link)?;
         let outcome = self.checked_addresses(device, &addresses);
-        self.outcome("link.set-addresses", outcome)
+        Ok(self.outcome("link.set-addresses", outcome))
     }
 
     fn drop(&mut self, link: Resource<LinkHandle>) -> wasmtime::Result<()> {

@@ -20,7 +20,7 @@ impl wit::Host for HostState {
         }
         let mut line = message;
         for (name, value) in fields {
-            line.push_str(&format!(" {name}={value}"));
+            line.extend([" ", &name, "=", &value]);
         }
         let line = convert::shown(&line, self.limits.text);
         let (plugin, function) = (self.plugin.as_str(), self.call.function.name());

@@ -101,17 +101,13 @@ impl HostState {
     }
 
     /// Takes the outcome of a capability call: a refusal is kept, since it dooms the plugin's call.
-    fn outcome<T>(
-        &mut self,
-        capability: &str,
-        outcome: Result<T, wit::Error>,
-    ) -> wasmtime::Result<Result<T, wit::Error>> {
+    fn outcome<T>(&mut self, capability: &str, outcome: Result<T, wit::Error>) -> Result<T, wit::Error> {
         if let Err(error) = &outcome
             && self.call.refused.is_none()
         {
             self.call.refused = Some(format!("{capability}: {}", text(error)));
         }
-        Ok(outcome)
+        outcome
     }
 
     fn device(&self, handle: &Resource<LinkHandle>) -> wasmtime::Result<Device> {

@@ -16,7 +16,7 @@ impl wit::Host for HostState {
                 }
             },
         };
-        self.outcome("state.get", outcome)
+        Ok(self.outcome("state.get", outcome))
     }
 
     fn set(&mut self, key: String, value: Option<Vec<u8>>) -> wasmtime::Result<Result<(), Error>> {
@@ -25,7 +25,7 @@ impl wit::Host for HostState {
         if outcome.is_ok() {
             self.call.state.insert(key, value);
         }
-        self.outcome("state.set", outcome)
+        Ok(self.outcome("state.set", outcome))
     }
 }
 

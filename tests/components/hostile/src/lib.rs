@@ -77,11 +77,12 @@ impl Policy for Hostile {
 
     fn tick(&mut self) -> Result<Option<Duration>, String> {
         self.misbehave("tick", None)?;
-        Ok(Some(Duration::from_secs(3600)))
+        Ok(Some(Duration::from_hours(1)))
     }
 }
 
 impl Hostile {
+    #[allow(clippy::too_many_lines, reason = "a list of deeds")]
     fn misbehave(&self, place: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
         if place != self.place {
             return Ok(());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flannel_lab::artifacts::workspace;
+use flannel_lab::log::LogLine;
 use flannel_lab::prober::{self, Mark};
 use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, Store};
 
@@ -48,7 +49,10 @@ fn costs_that_peer_alone(deed: &str, said: &str) -> Result<()> {
     let ping = ping(&cluster)?;
     let before = cluster.state(0)?;
     victim_appears(&cluster)?;
-    let failure = cluster.daemon(0)?.wait_log("that the plugin failed", |line| line.level() == "ERROR")?;
+    // A panic says its own last words before.
+    let is_failure =
+        |line: &LogLine| line.level() == "ERROR" && line.message().starts_with("plugin hostile: apply: ");
+    let failure = cluster.daemon(0)?.wait_log("that the plugin failed", is_failure)?;
     assert_eq!((failure.field("plugin"), failure.field("function")), (&"hostile".into(), &"apply".into()));
     assert!(failure.message().contains(said), "{}", failure.raw());
     assert_eq!(before.difference(&cluster.state(0)?), None, "nothing of the failed call is in the kernel");

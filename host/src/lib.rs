@@ -8,4 +8,5 @@ pub mod daemon;
 pub mod datapath;
 pub mod lease;
 pub mod node;
+pub mod observe;
 pub mod plugin;

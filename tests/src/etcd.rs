@@ -1,6 +1,7 @@
 //! A real etcd in a network namespace of its own, on the lab's switch.
 
 use std::fs::File;
+use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
@@ -14,6 +15,8 @@ use crate::{Lab, Namespace, artifacts, nursery, wait};
 /// Where it listens.
 pub const ENDPOINT: &str = "http://192.168.77.250:2379";
 const LAST_OCTET: u8 = 250;
+/// Operations that etcd takes in one transaction (`--max-txn-ops`).
+const OPERATIONS: usize = 128;
 /// Where the daemons look if they are not told otherwise.
 const PREFIX: &str = "/coreos.com/network";
 
@@ -90,6 +93,27 @@ impl Etcd {
         self.run(&["put", "--", key, value]).map(drop)
     }
 
+    /// Sets many keys, in transactions of as many as etcd allows.
+    pub fn put_many(&self, pairs: &[(String, String)]) -> Result<()> {
+        for part in pairs.chunks(OPERATIONS) {
+            // Compares, then what to do if they hold, then what to do if not, with a blank line behind each.
+            let mut script = String::from("\n");
+            for (key, value) in part {
+                // In double quotes, which it reads as JSON does.
+                script.extend([
+                    "put ",
+                    &serde_json::to_string(key)?,
+                    " ",
+                    &serde_json::to_string(value)?,
+                    "\n",
+                ]);
+            }
+            script.push_str("\n\n");
+            self.run_with(&["txn"], script.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Deletes a key.
     pub fn delete(&self, key: &str) -> Result<()> {
         let deleted = self.run(&["del", key])?;
@@ -123,13 +147,20 @@ impl Etcd {
     }
 
     fn run(&self, arguments: &[&str]) -> Result<String> {
+        self.run_with(arguments, &[])
+    }
+
+    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
+        let mut stdin = tempfile::tempfile()?;
+        stdin.write_all(input)?;
+        stdin.rewind()?;
         let output = self
             .namespace
             .command(&self.client)
             .env("ETCDCTL_API", "3")
             .arg(format!("--endpoints={ENDPOINT}"))
             .args(arguments)
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .output()
             .context("cannot run etcdctl")?;
         if !output.status.success() {

@@ -168,7 +168,7 @@ impl Daemon {
         let asked: BTreeSet<PeerId> = changes.iter().map(PeerChange::id).collect();
         let started = Instant::now();
         let mut applied = self.policy.call(move |policy| policy.apply(&changes)).await?;
-        let plugin_us = started.elapsed().as_micros();
+        let plugin_us = crate::observe::micros(started.elapsed());
         // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
         applied.transaction.peers.extend(gone.into_iter().map(|id| (id, None)));
         for failure in &applied.failures {
@@ -183,7 +183,7 @@ impl Daemon {
         info!(
             changes = count,
             plugin_us,
-            kernel_us = started.elapsed().as_micros(),
+            kernel_us = crate::observe::micros(started.elapsed()),
             entries = report.entries,
             "leases applied"
         );

@@ -104,7 +104,7 @@ pub async fn artifact(
     })
     .await
     .map_err(|_| DaemonError::PolicyThread)??;
-    let took_us = started.elapsed().as_micros();
+    let took_us = crate::observe::micros(started.elapsed());
     info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
     Ok(artifact)
 }

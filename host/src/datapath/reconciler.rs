@@ -475,7 +475,7 @@ impl Reconciler {
         }
         let took = started.elapsed();
         self.figures.batch_time += took;
-        debug!(requests = count, failed, took_us = took.as_micros(), "kernel updated");
+        debug!(requests = count, failed, took_us = crate::observe::micros(took), "kernel updated");
     }
 
     /// Sends some steps; answers how many failed.

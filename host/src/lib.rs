@@ -4,6 +4,7 @@
 //! policy), [`datapath`] (what should be in the kernel, and the one writer that makes it so), [`node`] (this machine), and
 //! [`daemon`], the only place where they meet. `docs/architecture.md` has the picture.
 
+pub mod cli;
 pub mod daemon;
 pub mod datapath;
 pub mod lease;

@@ -3,17 +3,36 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-use flanneld::daemon::{self, Cli, Command, Options, PluginCommand, log};
+use anyhow::Context;
+use flanneld::cli::{self, Command, DockerOpts, Options, PluginCommand};
+use flanneld::daemon::{self, log};
+use flanneld::node::docker_opts;
 use flanneld::plugin::{BuiltIn, compile_for_embedding};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        // The help that was asked for is such an error, too, with status 0.
+        Err(error) => error.exit(),
+    };
+    if cli.version {
+        // Bare, as scripts expect it of upstream.
+        println!("v{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
     let outcome = match cli.command {
-        None => serve(cli.options),
+        None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
+        Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut cli::definition(), "flanneld", &mut std::io::stdout());
+            Ok(())
+        }
+        Some(Command::Man) => {
+            clap_mangen::Man::new(cli::definition()).render(&mut std::io::stdout()).map_err(Into::into)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -24,8 +43,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: Options) -> anyhow::Result<()> {
-    log::start(options.log_format, &options.log_level);
+fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
+    log::start(&options);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), options = given.join(" "), "flanneld starts");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(daemon::run(options, BUILT_IN));
     // A plugin call may still be running: it must not keep the process from ending.
@@ -38,10 +58,19 @@ fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
-    use anyhow::Context;
     let shown = component.display();
     let bytes = std::fs::read(component).with_context(|| format!("cannot read {shown}"))?;
     let compiled =
         compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {
+    let both = wanted.individual == wanted.combined;
+    let forms = docker_opts::DockerOpts {
+        individual: wanted.individual || both,
+        combined: (wanted.combined || both).then(|| wanted.combined_key.clone()),
+        ip_masq: !wanted.no_ip_masq,
+    };
+    Ok(docker_opts::write(&wanted.subnet_file, &wanted.output, &forms)?)
 }

@@ -14,6 +14,11 @@ pub enum DaemonError {
     /// Signal handlers could not be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// Leases in Kubernetes were asked for.
+    #[error(
+        "--kube-subnet-mgr: leases in Kubernetes are not supported yet; --store etcd and --store file:DIR are"
+    )]
+    NoKubernetes,
     /// The network config is wrong.
     #[error("network config ({place}): {error}")]
     Config {

@@ -2,19 +2,14 @@
 
 use tracing_subscriber::EnvFilter;
 
-use super::options::LogFormat;
+use crate::cli::{LogFormat, Options};
 
-/// Starts logging; called once. `level` has been checked by the command line.
-pub fn start(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_new(directives(level)).unwrap_or_else(|_| EnvFilter::new("info"));
+/// Starts logging; called once. The level has been checked by the command line.
+pub fn start(options: &Options) {
+    let filter = EnvFilter::try_new(options.log_directives()).unwrap_or_else(|_| EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
+    match options.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
     }
-}
-
-/// A level alone is for our own lines; what the libraries say below a warning has to be asked for by their names.
-fn directives(level: &str) -> String {
-    if level.contains([',', '=', '[']) { level.to_owned() } else { format!("warn,flanneld={level}") }
 }

@@ -4,7 +4,6 @@
 mod error;
 mod links;
 pub mod log;
-mod options;
 mod own_lease;
 mod peers;
 mod policy;
@@ -12,11 +11,13 @@ mod serve;
 mod start;
 
 pub use error::DaemonError;
-pub use options::{Cli, Command, LogFormat, Options, PluginCommand, Store};
+
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+use crate::cli::Options;
 use crate::plugin::BuiltIn;
 
 /// Runs the daemon until it is told to stop. What is in the kernel stays there.
@@ -37,10 +38,20 @@ fn stopped(signal: &str) -> Result<(), DaemonError> {
 }
 
 async fn serve(options: Options, built_in: &'static [BuiltIn]) -> Result<(), DaemonError> {
+    start::check(&options)?;
+    let options = Arc::new(options);
     let store = start::store(&options)?;
     let config = start::network_config(&*store).await?;
-    let external = start::external(&options, &config).await?;
-    let artifact = start::artifact(&options, &config, built_in).await?;
-    let node = start::Node { options, config, external, store };
-    start::daemon(node, artifact).await?.serve().await
+    let mut external = start::external(&options, &config).await?;
+    let mut own = None;
+    loop {
+        start::announce(&external);
+        let artifact = start::artifact(&options, &config, built_in).await?;
+        let (options, config, store) = (Arc::clone(&options), config.clone(), Arc::clone(&store));
+        let node = start::Node { options, config, external, store };
+        let moved = start::daemon(node, artifact, own).await?.serve().await?;
+        info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
+        external = moved.external;
+        own = Some(moved.own);
+    }
 }

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use crate::lease::config::NetworkConfig;
 use crate::lease::model::{Attributes, Lease};
-use crate::lease::store::{Acquire, LeaseStore, StoreError};
+use crate::lease::store::{Acquire, LeaseStore, Renewed, StoreError};
 use crate::node::subnet_file::SubnetFile;
 
 use super::DaemonError;
@@ -52,11 +52,25 @@ impl Wanted {
     }
 }
 
-/// Takes a lease, waiting for a store that is away. Errors are those that waiting does not heal: no subnet is free.
-pub async fn acquire(store: &dyn LeaseStore, wanted: &Wanted) -> Result<Lease, DaemonError> {
+/// Takes a lease, waiting for a store that is away. Errors are those that waiting does not heal: no subnet is free. `before`: a
+/// lease that the node holds under other attributes, maybe another public address; its subnets are kept if it still has them.
+pub async fn acquire(
+    store: &dyn LeaseStore,
+    wanted: &Wanted,
+    before: Option<Lease>,
+) -> Result<Lease, DaemonError> {
     let mut patience = Patience::default();
     loop {
-        match store.acquire(&wanted.request()).await {
+        let kept = match &before {
+            Some(lease) => keep(store, wanted, lease).await,
+            None => Ok(None),
+        };
+        let outcome = match kept {
+            Ok(Some(lease)) => Ok(lease),
+            Ok(None) => store.acquire(&wanted.request()).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(lease) => {
                 info!(subnet = %lease.subnets, reserved = lease.expires.is_none(), "lease acquired");
                 return Ok(lease);
@@ -65,6 +79,16 @@ pub async fn acquire(store: &dyn LeaseStore, wanted: &Wanted) -> Result<Lease, D
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Writes new attributes into a lease that the node has; none: it has lost it meanwhile.
+async fn keep(store: &dyn LeaseStore, wanted: &Wanted, lease: &Lease) -> Result<Option<Lease>, StoreError> {
+    Ok(match store.renew_as(lease, &wanted.attributes).await? {
+        Renewed::Until(expires) => {
+            Some(Lease { subnets: lease.subnets, attributes: wanted.attributes.clone(), expires })
+        }
+        Renewed::Lost => None,
+    })
 }
 
 /// Whether an error may pass by itself.

@@ -8,16 +8,20 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant as At, sleep_until};
 use tracing::{debug, error, info, warn};
 
+use crate::cli::Options;
 use crate::datapath::ledger::PeerId;
 use crate::datapath::{Datapath, Event as DatapathEvent};
 use crate::lease::model::Lease;
 use crate::lease::store::{Change, Event, LeaseStore, Renewed};
+use crate::node::blackhole;
+use crate::node::external::External;
 use crate::plugin::PeerChange;
 
 use super::DaemonError;
 use super::own_lease::{self, RENEWAL_RETRY, Wanted};
 use super::peers::Peers;
 use super::policy::PolicyRunner;
+use super::start;
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -44,8 +48,18 @@ impl Trouble {
     }
 }
 
+/// Why and with what to start over.
+pub struct Moved {
+    /// The external interface as it is now.
+    pub external: External,
+    /// The lease that the node holds.
+    pub own: Lease,
+}
+
 /// A node in operation.
 pub struct Daemon {
+    pub(super) options: Arc<Options>,
+    pub(super) external: External,
     pub(super) store: Arc<dyn LeaseStore>,
     pub(super) policy: PolicyRunner,
     pub(super) datapath: Datapath,
@@ -63,6 +77,7 @@ struct Timers {
     tick: At,
     retry: At,
     settle: At,
+    upkeep: At,
 }
 
 impl Daemon {
@@ -74,14 +89,30 @@ impl Daemon {
         if let Some(reason) = report.device_failure {
             warn!(reason, "the node's own devices are not complete yet");
         }
+        self.hold_blackhole().await;
         self.wanted.write_subnet_file(&self.own);
         Ok(())
     }
 
-    /// Serves until something without which there is no going on has failed.
-    pub async fn serve(mut self) -> Result<(), DaemonError> {
+    /// Keeps the blackhole route, if there is to be one.
+    async fn hold_blackhole(&self) {
+        if self.options.ip_blackhole_route
+            && let Err(error) = blackhole::ensure(&self.own.subnets).await
+        {
+            error!(%error, subnet = %self.own.subnets, "the blackhole route cannot be set; trying again");
+        }
+    }
+
+    /// Serves until the external interface has changed, or until something without which there is no going on has failed.
+    pub async fn serve(mut self) -> Result<Moved, DaemonError> {
         let mut watch = Arc::clone(&self.store).watch();
-        let mut timers = Timers { renewal: self.renewal(), tick: never(), retry: never(), settle: never() };
+        let mut timers = Timers {
+            renewal: self.renewal(),
+            tick: never(),
+            retry: never(),
+            settle: never(),
+            upkeep: At::now() + self.upkeep(),
+        };
         let (mut snapshot, mut adopted) = (false, false);
         loop {
             tokio::select! {
@@ -95,16 +126,36 @@ impl Daemon {
                 Some(DatapathEvent::Reachability) = self.events.recv() => timers.settle = At::now() + SETTLE,
                 () = sleep_until(timers.settle) => {
                     timers.settle = never();
+                    if let Some(external) = self.other_external().await {
+                        return Ok(Moved { external, own: self.own });
+                    }
                     self.replay(&mut timers).await?;
                 }
                 () = sleep_until(timers.retry) => self.retry(&mut timers).await?,
                 () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
+                () = sleep_until(timers.upkeep) => {
+                    self.hold_blackhole().await;
+                    timers.upkeep = At::now() + self.upkeep();
+                }
                 () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
             }
             // As long as the policy has not spoken about some peer, an earlier run's entries for it must stay.
             if snapshot && !adopted && self.trouble.deferred.is_empty() {
                 adopted = true;
                 self.datapath.adopt().await?;
+            }
+        }
+    }
+
+    /// The external interface as it would be chosen now, if it is another one, or has other addresses. While none can be chosen
+    /// the node goes on with the one that it has.
+    async fn other_external(&mut self) -> Option<External> {
+        match start::external(&self.options, &self.wanted.config).await {
+            Ok(external) if external == self.external => None,
+            Ok(external) => Some(external),
+            Err(error) => {
+                warn!(%error, "the external interface is not what it was; going on with what there is");
+                None
             }
         }
     }
@@ -233,6 +284,11 @@ impl Daemon {
         }
     }
 
+    /// How often is looked after what nobody tells us of.
+    fn upkeep(&self) -> Duration {
+        Duration::from_secs(self.options.iptables_resync.unsigned_abs())
+    }
+
     fn renewal(&self) -> At {
         own_lease::until_renewal(&self.own, self.margin).map_or_else(never, |wait| At::now() + wait)
     }
@@ -284,6 +340,11 @@ impl Daemon {
                 let moved = lease.subnets != self.own.subnets;
                 if moved {
                     warn!(from = %self.own.subnets, to = %lease.subnets, "the node has another subnet now: pods of the old one are cut off");
+                    if self.options.ip_blackhole_route
+                        && let Err(error) = blackhole::remove(&self.own.subnets).await
+                    {
+                        warn!(%error, subnet = %self.own.subnets, "the old subnet's blackhole route cannot be removed");
+                    }
                 } else {
                     info!(subnet = %lease.subnets, "lease acquired again");
                 }

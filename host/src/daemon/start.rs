@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use crate::cli::{Options, Store};
 use crate::datapath::Datapath;
 use crate::lease::config::NetworkConfig;
-use crate::lease::etcd::{EtcdOptions, EtcdStore};
+use crate::lease::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use crate::lease::file::FileStore;
 use crate::lease::model::{Attributes, Lease};
 use crate::lease::store::{LeaseStore, StoreError};
@@ -15,12 +16,12 @@ use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
 use crate::plugin::{Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts, Policy, Registered};
 
+use super::DaemonError;
 use super::links::Links;
 use super::own_lease::{self, Wanted};
 use super::peers::Peers;
 use super::policy::PolicyRunner;
 use super::serve::Daemon;
-use super::{DaemonError, Options, Store};
 
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
@@ -30,7 +31,7 @@ const REMIND: Duration = Duration::from_mins(1);
 /// What is known before the plugin starts.
 pub struct Node {
     /// The command line.
-    pub options: Options,
+    pub options: Arc<Options>,
     /// The network config.
     pub config: NetworkConfig,
     /// The external interface.
@@ -39,14 +40,39 @@ pub struct Node {
     pub store: Arc<dyn LeaseStore>,
 }
 
+/// Refuses what cannot be done, and says what is of no effect.
+pub fn check(options: &Options) -> Result<(), DaemonError> {
+    if options.kube_subnet_mgr {
+        return Err(DaemonError::NoKubernetes);
+    }
+    for (flag, given) in
+        [("--vmodule", options.vmodule.is_some()), ("--log_backtrace_at", options.log_backtrace_at.is_some())]
+    {
+        if given {
+            warn!("{flag} is upstream's and has no effect here; --log-level can be set for single modules");
+        }
+    }
+    Ok(())
+}
+
 /// Opens the lease store; an etcd that is away is no error yet.
 pub fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
     Ok(match &options.store {
         Store::File(directory) => Arc::new(FileStore::open(directory)?),
-        Store::Etcd => Arc::new(EtcdStore::connect(EtcdOptions {
-            endpoints: options.etcd_endpoints.clone(),
-            prefix: options.etcd_prefix.clone(),
-        })?),
+        Store::Etcd => {
+            let place = EtcdOptions {
+                endpoints: options.etcd_endpoints.clone(),
+                prefix: options.etcd_prefix.clone(),
+            };
+            let security = EtcdSecurity {
+                keyfile: options.etcd_keyfile.clone(),
+                certfile: options.etcd_certfile.clone(),
+                cafile: options.etcd_cafile.clone(),
+                username: options.etcd_username.clone(),
+                password: options.etcd_password.clone(),
+            };
+            Arc::new(EtcdStore::connect_securely(place, &security)?)
+        }
     })
 }
 
@@ -76,7 +102,11 @@ pub async fn external(options: &Options, config: &NetworkConfig) -> Result<Exter
     };
     let inventory = Inventory::take(wishes.can_reach).await?;
     let stack = Stack { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 };
-    let external = choose(&wishes, stack, &inventory)?;
+    Ok(choose(&wishes, stack, &inventory)?)
+}
+
+/// Says which interface it is.
+pub fn announce(external: &External) {
     info!(
         interface = external.name,
         mtu = external.mtu,
@@ -86,7 +116,6 @@ pub async fn external(options: &Options, config: &NetworkConfig) -> Result<Exter
         public_v6 = external.public_ipv6.map(tracing::field::display),
         "external interface"
     );
-    Ok(external)
 }
 
 /// Loads the plugin: the file that the operator named, or the built-in one for the backend type.
@@ -110,7 +139,8 @@ pub async fn artifact(
 }
 
 /// Starts the policy and the datapath, takes the lease, and writes the subnet file.
-pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonError> {
+/// `own`: the lease that the node has from before its external interface changed.
+pub async fn daemon(node: Node, artifact: Artifact, own: Option<Lease>) -> Result<Daemon, DaemonError> {
     let before = lease_from_before(&node).await;
     let links =
         Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
@@ -135,9 +165,11 @@ pub async fn daemon(node: Node, artifact: Artifact) -> Result<Daemon, DaemonErro
     }
     let wanted =
         Wanted { config: node.config, attributes, mtu, subnet_file: node.options.subnet_file.clone() };
-    let own = own_lease::acquire(&*node.store, &wanted).await?;
+    let own = own_lease::acquire(&*node.store, &wanted, own).await?;
     let mut daemon = Daemon {
-        margin: Duration::from_secs(u64::from(node.options.subnet_lease_renew_margin) * 60),
+        external: node.external,
+        margin: Duration::from_mins(node.options.subnet_lease_renew_margin.unsigned_abs()),
+        options: node.options,
         store: node.store,
         policy: PolicyRunner::new(policy),
         datapath,

@@ -36,7 +36,12 @@ pub trait LeaseStore: Send + Sync {
 
     /// Prolongs the node's own lease, and writes its attributes if the store has others. [`Renewed::Lost`] if it is gone
     /// or somebody else's: nothing is written then.
-    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError>;
+    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
+        self.renew_as(lease, &lease.attributes).await
+    }
+
+    /// The same, with other attributes from now on, even another public address: `lease.attributes` say whose it has been.
+    async fn renew_as(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError>;
 
     /// Follows all leases, this node's too: a snapshot first, then changes in their order; a further snapshot where changes
     /// were missed. Reconnects by itself, forever; ends when the receiver is dropped.

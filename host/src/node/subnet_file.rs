@@ -48,48 +48,72 @@ impl SubnetFile {
         Self { text }
     }
 
-    /// Replaces the file as a whole, so that no reader sees half of it. A file that is there keeps its mode; a new one can be
-    /// read by all. Directories that are missing are made.
+    /// Writes the file, see [`replace`].
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let directory = match path.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-            Some(parent) => parent,
-            None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name")),
-        };
-        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-        let mode = match path.metadata() {
-            Ok(found) if found.is_file() => found.permissions().mode() & 0o7777,
-            _ => MODE,
-        };
-        let mut file = tempfile::Builder::new().prefix(".subnet.env").tempfile_in(directory)?;
-        file.write_all(self.text.as_bytes())?;
-        file.as_file().set_permissions(Permissions::from_mode(mode))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The new name survives a power failure only when the directory is on disk. Not every file system can.
-        let _ = File::open(directory).and_then(|directory| directory.sync_all());
-        Ok(())
+        replace(path, &self.text)
     }
 
     /// The subnets that an earlier run wrote; none if the file is not there or does not say. What is wrong in it costs the
     /// line that is wrong, not the file.
     pub fn read_previous(path: &Path) -> Option<Subnets> {
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes));
-        match read {
-            Ok(_) => {}
+        let bytes = match read(path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
                 warn!(file = %path.display(), %error, "the subnet file cannot be read: the node may get another subnet");
                 return None;
             }
-        }
+        };
         let subnets = previous(&String::from_utf8_lossy(&bytes));
         if subnets.is_none() {
             warn!(file = %path.display(), "the subnet file names no subnet: the node may get another one");
         }
         subnets
     }
+}
+
+/// Replaces a file as a whole, so that no reader sees half of it. A file that is there keeps its mode; a new one can be read
+/// by all. Directories that are missing are made.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name")),
+    };
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let mode = match path.metadata() {
+        Ok(found) if found.is_file() => found.permissions().mode() & 0o7777,
+        _ => MODE,
+    };
+    let mut file = tempfile::Builder::new().prefix(".subnet.env").tempfile_in(directory)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    // The new name survives a power failure only when the directory is on disk. Not every file system can.
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
+}
+
+/// Why a subnet file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("subnet file {file}: cannot be read: {error}; flanneld writes it when the node has its subnet")]
+pub struct SubnetFileError {
+    file: String,
+    error: io::Error,
+}
+
+/// All variables of a subnet file, in their order.
+pub fn variables(path: &Path) -> Result<Vec<(String, String)>, SubnetFileError> {
+    let bytes = read(path).map_err(|error| SubnetFileError { file: path.display().to_string(), error })?;
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.lines().filter_map(assignment).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn previous(text: &str) -> Option<Subnets> {

@@ -13,7 +13,7 @@ use super::cluster::Failure;
 use super::read::{Entry, LARGEST, Listing};
 use crate::lease::allocate::{self, random};
 use crate::lease::codec;
-use crate::lease::model::{Lease, Subnets};
+use crate::lease::model::{Attributes, Lease, Subnets};
 use crate::lease::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 /// How often everything is read anew before it is given up for now.
@@ -150,17 +150,26 @@ impl EtcdStore {
         response.op_responses().iter().flat_map(read).collect()
     }
 
-    pub(super) async fn renew_lease(&self, lease: &Lease) -> Result<Renewed, StoreError> {
+    pub(super) async fn renew_lease(
+        &self,
+        lease: &Lease,
+        attributes: &Attributes,
+    ) -> Result<Renewed, StoreError> {
         let key = self.keys.of(&lease.subnets);
+        let has_v4 = lease.subnets.v4.is_some();
+        // The second, in case an earlier attempt has got through and its answer has not.
+        let is_ours = |found: &Attributes| {
+            allocate::same_owner(has_v4, &lease.attributes, found)
+                || allocate::same_owner(has_v4, attributes, found)
+        };
+        let wanted = &Lease { attributes: attributes.clone(), ..lease.clone() };
         for _ in 0..READINGS {
             let response = self.get(key.clone(), GetOptions::new()).await?;
             let Some(kv) = response.kvs().first() else {
                 return Ok(Renewed::Lost);
             };
             let reserved = match codec::decode(kv.value()) {
-                Ok(found) if !allocate::same_owner(lease.subnets.v4.is_some(), &lease.attributes, &found) => {
-                    return Ok(Renewed::Lost);
-                }
+                Ok(found) if !is_ours(&found) => return Ok(Renewed::Lost),
                 Ok(_) => kv.lease() == 0,
                 // Nobody else's: the node still has the subnet, and puts its value back.
                 Err(error) => {
@@ -169,11 +178,11 @@ impl EtcdStore {
                 }
             };
             if reserved {
-                let same = kv.value() == codec::encode(&lease.attributes).as_bytes();
-                if same || self.put_if(kv.mod_revision(), lease, None).await? {
+                let same = kv.value() == codec::encode(attributes).as_bytes();
+                if same || self.put_if(kv.mod_revision(), wanted, None).await? {
                     return Ok(Renewed::Until(None));
                 }
-            } else if let Some(expires) = self.reattach(kv.mod_revision(), kv.lease(), lease).await? {
+            } else if let Some(expires) = self.reattach(kv.mod_revision(), kv.lease(), wanted).await? {
                 return Ok(Renewed::Until(Some(expires)));
             }
             jitter().await;

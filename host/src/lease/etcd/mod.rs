@@ -26,7 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 
-use super::model::Lease;
+use super::model::{Attributes, Lease};
 use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use cluster::Cluster;
 
@@ -113,8 +113,8 @@ impl LeaseStore for EtcdStore {
         self.acquire_lease(request).await
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
-        self.renew_lease(lease).await
+    async fn renew_as(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
+        self.renew_lease(lease, attributes).await
     }
 
     fn watch(self: Arc<Self>) -> Receiver<Event> {

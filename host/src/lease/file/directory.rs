@@ -255,14 +255,20 @@ impl Directory {
         Ok(Err(StoreError::Unavailable { place: self.place(), reason }))
     }
 
-    pub(super) fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
+    pub(super) fn renew(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
         let dir = self.dir().map_err(|error| self.failed("it cannot be opened", &error))?;
         let _locked = self.lock(&dir)?;
-        let renewed = Self::renew_locked(&dir, lease);
+        let renewed = Self::renew_locked(&dir, lease, attributes);
         renewed.map_err(|error| self.failed("a lease cannot be written", &error))
     }
 
-    fn renew_locked(dir: &Dir, lease: &Lease) -> io::Result<Renewed> {
+    fn renew_locked(dir: &Dir, lease: &Lease, attributes: &Attributes) -> io::Result<Renewed> {
+        let has_v4 = lease.subnets.v4.is_some();
+        // The second, in case an earlier attempt has got through and was not told.
+        let is_ours = |found: &Attributes| {
+            allocate::same_owner(has_v4, &lease.attributes, found)
+                || allocate::same_owner(has_v4, attributes, found)
+        };
         let bytes = match read(dir, &file_of(&lease.subnets)) {
             Ok(bytes) => bytes,
             // Only where other leases would be is a missing one lost.
@@ -272,14 +278,12 @@ impl Directory {
             Err(error) => return Err(error),
         };
         match codec::decode(&bytes) {
-            Ok(found) if !allocate::same_owner(lease.subnets.v4.is_some(), &lease.attributes, &found) => {
-                return Ok(Renewed::Lost);
-            }
+            Ok(found) if !is_ours(&found) => return Ok(Renewed::Lost),
             Ok(_) => {}
             // Nobody else's: the node still has the subnet, and puts its value back.
             Err(error) => warn!(subnet = %lease.subnets, "this node's own lease is written anew: {error}"),
         }
-        Ok(Renewed::Until(Some(put(dir, &lease.subnets, &lease.attributes)?)))
+        Ok(Renewed::Until(Some(put(dir, &lease.subnets, attributes)?)))
     }
 
     /// Takes the writers' lock; held until the file is dropped.

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::mpsc::Receiver;
 
-use super::model::Lease;
+use super::model::{Attributes, Lease};
 use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use directory::Directory;
 
@@ -69,9 +69,9 @@ impl LeaseStore for FileStore {
         self.blocking(move |directory| directory.acquire(&request)).await
     }
 
-    async fn renew(&self, lease: &Lease) -> Result<Renewed, StoreError> {
-        let lease = lease.clone();
-        self.blocking(move |directory| directory.renew(&lease)).await
+    async fn renew_as(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
+        let (lease, attributes) = (lease.clone(), attributes.clone());
+        self.blocking(move |directory| directory.renew(&lease, &attributes)).await
     }
 
     fn watch(self: Arc<Self>) -> Receiver<Event> {

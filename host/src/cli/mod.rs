@@ -1,0 +1,118 @@
+//! The command line: flags, environment, and subcommands, from one definition that also makes the help, the man page and the
+//! shell completions.
+
+mod arguments;
+mod environment;
+mod options;
+mod syntax;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub use arguments::normalised;
+pub use options::{LogFormat, Options, Store};
+
+/// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
+///
+/// How packets get from host to host is decided by a plugin, a WebAssembly component: the built-in one for the
+/// Backend.Type of the network config, or the file given with --plugin.
+///
+/// Flags take one or two dashes, and a value behind `=` or as the next argument. Each can be given in the environment
+/// instead: FLANNELD_ and its name in capitals, with `_` for `-`. The command line comes first.
+#[derive(Clone, Parser)]
+#[command(
+    name = "flanneld",
+    version,
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Something other than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Print the version and exit
+    #[arg(long)]
+    pub version: bool,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub options: Options,
+
+    /// What was given, for the log: each flag with its value, and the variable that it came from. Without the password.
+    #[arg(skip)]
+    pub given: Vec<String>,
+}
+
+/// Something other than serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Work on plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Write options for a Docker daemon from the subnet file, as upstream's mk-docker-opts.sh does
+    DockerOpts(DockerOpts),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Work on plugins.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Compile a component ahead of time, in the form in which plugins are built into flanneld
+    Compile {
+        /// The component
+        component: PathBuf,
+        /// The file to write
+        output: PathBuf,
+    },
+}
+
+/// What to write for Docker, and where: the script's flags.
+#[derive(clap::Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+pub struct DockerOpts {
+    /// The subnet file
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
+    pub subnet_file: PathBuf,
+    /// The file to write
+    #[arg(short = 'd', long, value_name = "FILE", default_value = "/run/docker_opts.env")]
+    pub output: PathBuf,
+    /// Write each option as a variable of its own; without -c only these
+    #[arg(short = 'i', long)]
+    pub individual: bool,
+    /// Write all options as one variable; without -i only this
+    #[arg(short = 'c', long)]
+    pub combined: bool,
+    /// Leave --ip-masq out
+    #[arg(short = 'm', long)]
+    pub no_ip_masq: bool,
+    /// Name of the variable with all options
+    #[arg(short = 'k', long, value_name = "NAME", default_value = "DOCKER_OPTS")]
+    pub combined_key: String,
+}
+
+/// The definition, with the environment variable of each flag.
+pub fn definition() -> clap::Command {
+    environment::with_variables(Cli::command())
+}
+
+/// Reads the command line and the environment. The error is for the operator; it may also be the help that was asked for.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    let definition = definition();
+    environment::forget_empty_variables(&definition);
+    let arguments = normalised(&definition, arguments)?;
+    let matches = definition.clone().try_get_matches_from(&arguments);
+    let matches = matches.map_err(|error| environment::name_the_variable(error, &definition, &arguments))?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.given = environment::given(&definition, &matches);
+    Ok(cli)
+}

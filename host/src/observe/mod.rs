@@ -1,0 +1,30 @@
+//! How the daemon tells about itself: to probes and Prometheus ([`health`], [`metrics`]), to the operator ([`status`], over
+//! the [`control`] socket) and to systemd ([`systemd`]).
+//!
+//! Nothing in here knows the other rooms, and nothing in here can hold them up: every answer has a time limit, and clients
+//! that are slow or many are cut off.
+
+mod connections;
+pub mod control;
+mod display;
+mod error;
+pub mod health;
+pub mod metrics;
+mod process;
+pub mod status;
+pub mod systemd;
+mod timestamp;
+
+pub use error::ObserveError;
+pub use health::{HealthServer, Readiness, Step};
+pub use metrics::{CallOutcome, EntryKind, Metrics};
+pub use status::Status;
+pub use systemd::Systemd;
+pub use timestamp::Timestamp;
+
+use std::time::Duration;
+
+/// Microseconds for a log field: a number in JSON, which wider types are not.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+//! What the daemon's command line takes, says and refuses.
+
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result};
+use flannel_lab::artifacts;
+
+fn flanneld(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
+    let mut command = Command::new(artifacts::flanneld()?);
+    command.args(arguments).env_clear().envs(variables.iter().copied());
+    command.output().context("cannot run flanneld")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn the_version_is_printed_bare() -> Result<()> {
+    for flag in ["--version", "-version"] {
+        let output = flanneld(&[flag], &[])?;
+        assert!(output.status.success());
+        let version = text(&output.stdout);
+        assert!(version.starts_with('v') && version.trim_end().split('.').count() == 3, "{version:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_help_names_every_flag_with_its_variable() -> Result<()> {
+    for flag in ["-h", "-help", "--help"] {
+        let output = flanneld(&[flag], &[("FLANNELD_ETCD_PASSWORD", "canary")])?;
+        assert!(output.status.success());
+        let help = text(&output.stdout);
+        for part in ["--iface-can-reach", "FLANNELD_IFACE_CAN_REACH", "--ip-masq", "--plugin"] {
+            assert!(help.contains(part), "{part} is not in:\n{help}");
+        }
+        assert!(!help.contains("canary"));
+    }
+    Ok(())
+}
+
+#[test]
+fn wrong_flags_and_values_end_with_an_error_that_names_them() -> Result<()> {
+    for (arguments, variables, said) in [
+        (&["--nope"][..], &[][..], "--nope"),
+        (&["-ip-masq", "false"], &[], "did you mean --ip-masq=false?"),
+        (&["--iptables-resync", "0"], &[], "--iptables-resync"),
+        (&["--public-ip", "fd77::1"], &[], "--public-ip"),
+        (&["--store=consul"], &[], "`etcd` or `file:DIR`"),
+        (&["serve"], &[], "\"serve\" is neither a flag nor a command"),
+        (&[], &[("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "abc")], "(from FLANNELD_SUBNET_LEASE_RENEW_MARGIN)"),
+        (&[], &[("FLANNELD_IPTABLES_FORWARD_RULES", "yes")], "(from FLANNELD_IPTABLES_FORWARD_RULES)"),
+        (&["--kube-subnet-mgr"], &[], "not supported yet"),
+    ] {
+        let output = flanneld(arguments, variables)?;
+        let error = text(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} {variables:?}");
+        assert!(error.contains(said), "{said:?} is not in: {error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_command_line_comes_before_the_environment_and_empty_values_count_as_none() -> Result<()> {
+    // The store is refused by its name, which shows which one counted.
+    let refused = |arguments: &[&str], variables: &[(&str, &str)]| -> Result<String> {
+        Ok(text(&flanneld(arguments, variables)?.stderr))
+    };
+    let from_environment = refused(&[], &[("FLANNELD_STORE", "file:/nowhere/env")])?;
+    assert!(from_environment.contains("/nowhere/env"), "{from_environment}");
+    let from_line = refused(&["--store=file:/nowhere/line"], &[("FLANNELD_STORE", "file:/nowhere/env")])?;
+    assert!(from_line.contains("/nowhere/line: it does not exist"), "{from_line}");
+    let empty = refused(&["--store=file:/nowhere", "--public-ip="], &[("FLANNELD_IPTABLES_RESYNC", "")])?;
+    assert!(empty.contains("/nowhere: it does not exist"), "{empty}");
+    Ok(())
+}
+
+#[test]
+fn a_password_is_not_logged() -> Result<()> {
+    let output = flanneld(&["--store=file:/nowhere", "--etcd-password=canary", "--log-level=trace"], &[])?;
+    let log = text(&output.stderr);
+    assert!(log.contains("--etcd-password=(hidden)") && !log.contains("canary"), "{log}");
+    Ok(())
+}
+
+#[test]
+fn docker_options_are_those_of_upstreams_script() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (subnet, docker) = (directory.path().join("subnet.env"), directory.path().join("docker.env"));
+    std::fs::write(
+        &subnet,
+        "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n",
+    )?;
+    let files = [subnet.to_str().context("text")?, docker.to_str().context("text")?];
+    let output = flanneld(&["docker-opts", "-f", files[0], "-d", files[1]], &[])?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let expected = "DOCKER_OPT_BIP=\"--bip=10.5.72.1/24\"\nDOCKER_OPT_IPMASQ=\"--ip-masq=false\"\nDOCKER_OPT_MTU=\"--mtu=1450\"\nDOCKER_OPTS=\" --bip=10.5.72.1/24 --ip-masq=false --mtu=1450\"\n";
+    assert_eq!(std::fs::read_to_string(&docker)?, expected);
+    let output = flanneld(&["docker-opts", "-f", files[0], "-d", files[1], "-c", "-m", "-k", "OPTS"], &[])?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_to_string(&docker)?, "OPTS=\" --bip=10.5.72.1/24 --mtu=1450\"\n");
+    let output = flanneld(&["docker-opts", "-f", "/nowhere/subnet.env", "-d", files[1]], &[])?;
+    assert!(!output.status.success() && text(&output.stderr).contains("/nowhere/subnet.env"));
+    Ok(())
+}
+
+#[test]
+fn completions_and_manual_come_from_the_same_definition() -> Result<()> {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = text(&flanneld(&["completions", shell], &[])?.stdout);
+        assert!(script.contains("iface-can-reach"), "{shell}");
+    }
+    let manual = text(&flanneld(&["man"], &[])?.stdout);
+    assert!(manual.contains(".TH flanneld") && manual.contains("iface\\-can\\-reach"), "{manual}");
+    Ok(())
+}

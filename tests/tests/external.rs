@@ -1,0 +1,76 @@
+//! The external interface changes while the daemon runs: it is followed, the node keeps its subnet, and packets pass again.
+
+use anyhow::Result;
+use flannel_lab::{Cluster, ClusterOptions, wait};
+
+/// Waits until the first node's lease has a public address, and says what the lease is then.
+fn published(cluster: &Cluster, address: &str) -> Result<String> {
+    let subnets = cluster.subnets(0)?;
+    let wanted = format!(r#""PublicIP":"{address}""#);
+    let (value, _) = wait::until(&format!("the lease says {address}"), || {
+        let lease = cluster.store().lease_of(&subnets)?;
+        Ok(lease.value.contains(&wanted).then_some(lease.value))
+    })?;
+    Ok(value)
+}
+
+#[test]
+fn a_changed_address_is_published_and_the_subnet_is_kept() -> Result<()> {
+    for etcd in [false, true] {
+        let cluster = Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::default() })?;
+        let (subnets, leases) = (cluster.subnets(0)?, cluster.store().leases()?.len());
+        let node = cluster.node(0);
+        node.ip("address del 192.168.77.11/24 dev eth0")?;
+        node.ip("address add 192.168.77.77/24 dev eth0")?;
+        node.ip("route replace default via 192.168.77.1")?;
+        published(&cluster, "192.168.77.77")?;
+        wait::until_true("the other node sends to the new address", || {
+            Ok(cluster.node(1).bridge("fdb show dev flannel.1")?.contains("dst 192.168.77.77 "))
+        })?;
+        assert!(!cluster.node(1).bridge("fdb show dev flannel.1")?.contains("dst 192.168.77.11 "));
+        assert_eq!(cluster.subnets(0)?, subnets);
+        assert_eq!(cluster.store().leases()?.len(), leases, "no lease is left behind");
+        cluster.pod(0)?.reaches(cluster.pod(1)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_interface_without_an_address_is_waited_for_and_nothing_is_given_up() -> Result<()> {
+    let mut cluster = Cluster::start(&ClusterOptions::default())?;
+    let before = cluster.lease(0)?;
+    cluster.node(0).ip("address del 192.168.77.11/24 dev eth0")?;
+    cluster.daemon(0)?.wait_log("that it goes on", |line| line.message().contains("going on with what there is"))?;
+    assert!(cluster.daemon(0)?.runs()?);
+    assert_eq!(cluster.lease(0)?, before);
+    cluster.node(0).ip("address add 192.168.77.11/24 dev eth0")?;
+    cluster.node(0).ip("route replace default via 192.168.77.1")?;
+    wait::until_true("packets pass again", || Ok(cluster.pod(0)?.reaches(cluster.pod(1)?).is_ok()))?;
+    Ok(())
+}
+
+#[test]
+fn a_smaller_mtu_of_the_interface_reaches_device_and_subnet_file() -> Result<()> {
+    let cluster = Cluster::start(&ClusterOptions::default())?;
+    cluster.node(0).ip("link set eth0 mtu 1400")?;
+    wait::until_true("the subnet file says so", || {
+        Ok(cluster.node(0).subnet_env()?.is_some_and(|subnet| subnet.mtu == 1350))
+    })?;
+    wait::until_true("the device has it", || Ok(cluster.node(0).ip("link show flannel.1")?.contains("mtu 1350")))?;
+    Ok(())
+}
+
+#[test]
+fn a_subnets_unused_addresses_lead_nowhere_with_a_blackhole_route() -> Result<()> {
+    let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    let options = cluster.options().clone().arg("--ip-blackhole-route");
+    cluster.set_options(options);
+    cluster.start_all()?;
+    cluster.wait_converged()?;
+    let subnet = cluster.subnets(0)?.remove(0);
+    let there = || Ok(cluster.node(0).ip("route show type blackhole")?.contains(&subnet));
+    wait::until_true("the blackhole route is there", there)?;
+    cluster.node(0).ip(&format!("route del blackhole {subnet}"))?;
+    wait::until_true("the blackhole route is back", there)?;
+    Ok(())
+}

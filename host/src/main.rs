@@ -4,9 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use flanneld::cli::{self, Command, DockerOpts, Options, PluginCommand};
+use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options, PluginCommand};
 use flanneld::daemon::{self, log};
+use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
+use flanneld::observe::control::ask_status;
 use flanneld::plugin::{BuiltIn, compile_for_embedding};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
@@ -25,6 +27,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
+        Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
+        Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut cli::definition(), "flanneld", &mut std::io::stdout());
@@ -63,6 +67,28 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     let compiled =
         compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let status = ask_status(socket)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?)
+    } else {
+        print!("{status}")
+    }
+    Ok(())
+}
+
+fn remove_rules() -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let removed = runtime.block_on(firewall::remove_all())?;
+    if removed.is_empty() {
+        println!("there are no rules of flannel's");
+    }
+    for line in &removed {
+        println!("removed {line}");
+    }
+    Ok(())
 }
 
 fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {

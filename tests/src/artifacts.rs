@@ -41,6 +41,36 @@ pub fn etcd() -> Result<PathBuf> {
     }
 }
 
+/// The directory with the CNI project's plugins: what `CNI_PATH` says, else one of the usual places, else what the project's
+/// setup put in place.
+pub fn cni() -> Result<PathBuf> {
+    let said = std::env::var_os("CNI_PATH").unwrap_or_default();
+    let usual = [
+        PathBuf::from("/usr/lib/cni"),
+        PathBuf::from("/opt/cni/bin"),
+        workspace().join("target/tools/cni/usr/lib/cni"),
+    ];
+    let is_one = |dir: &PathBuf| ["bridge", "host-local"].iter().all(|plugin| dir.join(plugin).is_file());
+    match std::env::split_paths(&said).chain(usual).find(is_one) {
+        Some(directory) => Ok(directory),
+        None => bail!("the CNI plugins bridge and host-local are not installed: run `cargo xtask setup`"),
+    }
+}
+
+/// The library that gives a process another wall clock: Debian's, installed or unpacked below `target/`.
+pub fn faketime() -> Result<PathBuf> {
+    const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+    let roots = [PathBuf::from("/"), workspace().join("target/tools/faketime")];
+    let architectures = |root: PathBuf| {
+        let entries = std::fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path().join(LIBRARY))
+    };
+    match roots.into_iter().flat_map(architectures).find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => bail!("libfaketime is not installed: run `cargo xtask setup`"),
+    }
+}
+
 fn built(path: PathBuf) -> Result<PathBuf> {
     if !path.is_file() {
         bail!("{} is not there; build it first: cargo xtask build", path.display());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use crate::daemon::Ready;
+use crate::etcd::Etcd;
 use crate::state::KernelState;
 use crate::store::StoredLease;
 use crate::{Daemon, DaemonOptions, Lab, Node, Place, Pod, Store, Underlay, wait};
@@ -54,8 +55,13 @@ pub struct Cluster {
 impl Cluster {
     /// A lab and a lease store with a network config; no daemon runs yet.
     pub fn prepare(options: &ClusterOptions) -> Result<Self> {
+        Self::prepare_with(options, if options.etcd { Store::etcd } else { Store::file })
+    }
+
+    /// The same with a lease store of another kind than [`ClusterOptions`] knows.
+    pub fn prepare_with(options: &ClusterOptions, store: impl FnOnce(&Lab) -> Result<Store>) -> Result<Self> {
         let lab = Lab::new(options.nodes, Underlay { ipv6: true, ..Underlay::default() })?;
-        let store = if options.etcd { Store::etcd(&lab)? } else { Store::file(&lab)? };
+        let store = store(&lab)?;
         store.put_config(&options.config)?;
         let how = DaemonOptions::new(&store, options.binary.clone(), options.plugin.clone())?;
         let daemons = (0..options.nodes).map(|_| None).collect();
@@ -65,10 +71,15 @@ impl Cluster {
     /// A cluster that works: all daemons are ready and know each other, and each node has a pod.
     pub fn start(options: &ClusterOptions) -> Result<Self> {
         let mut cluster = Self::prepare(options)?;
-        cluster.start_all()?;
-        cluster.wait_converged()?;
-        cluster.wire_pods()?;
+        cluster.bring_up()?;
         Ok(cluster)
+    }
+
+    /// Starts all daemons, waits until they know each other, and makes a pod on each node.
+    pub fn bring_up(&mut self) -> Result<()> {
+        self.start_all()?;
+        self.wait_converged()?;
+        self.wire_pods()
     }
 
     /// Starts the daemons of all nodes at the same moment, and waits until all are ready.
@@ -172,6 +183,11 @@ impl Cluster {
         &self.store
     }
 
+    /// The etcd that holds the leases.
+    pub fn etcd(&mut self) -> Result<&mut Etcd> {
+        self.store.as_etcd()
+    }
+
     /// How daemons are started.
     pub fn options(&self) -> &DaemonOptions {
         &self.options
@@ -180,6 +196,12 @@ impl Cluster {
     /// Starts daemons otherwise from now on.
     pub fn set_options(&mut self, options: DaemonOptions) {
         self.options = options;
+    }
+
+    /// Starts daemons with more arguments from now on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        let options = self.options.clone();
+        self.options = arguments.iter().fold(options, |options, argument| options.arg(*argument));
     }
 
     /// A node, the first being 0.

@@ -14,6 +14,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use crate::clock::Clock;
 use crate::log::{Log, LogLine};
 use crate::store::{Store, etcd_flags};
 use crate::{Node, artifacts, nursery, wait};
@@ -27,6 +28,7 @@ pub struct DaemonOptions {
     binary: PathBuf,
     plugin: Option<PathBuf>,
     arguments: Vec<OsString>,
+    clock: Option<Clock>,
 }
 
 impl DaemonOptions {
@@ -45,6 +47,7 @@ impl DaemonOptions {
             binary: binary.map_or_else(artifacts::flanneld, Ok)?,
             plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
             arguments: flags.into_iter().map(Into::into).collect(),
+            clock: None,
         })
     }
 
@@ -65,6 +68,25 @@ impl DaemonOptions {
     pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// The program on a node, without arguments yet. Of the environment's `FLANNELD_` variables it sees only where the node's
+    /// control socket is.
+    pub fn command(&self, node: &Node) -> Command {
+        let mut command = node.namespace().command(&self.binary);
+        for (name, _) in std::env::vars_os() {
+            if name.as_bytes().starts_with(b"FLANNELD_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("FLANNELD_CONTROL_SOCKET", node.control_socket());
+        command
+    }
+
+    /// With a wall clock of its own.
+    #[must_use]
+    pub fn clock(self, clock: &Clock) -> Self {
+        Self { clock: Some(clock.clone()), ..self }
     }
 }
 
@@ -108,7 +130,7 @@ impl Daemon {
         let output = File::options().create(true).append(true).open(&log_file);
         let output = output.with_context(|| log_file.display().to_string())?;
 
-        let mut command = node.namespace().command(&options.binary);
+        let mut command = options.command(node);
         if let Some(file) = &options.plugin {
             command.arg("--plugin").arg(file);
         }
@@ -116,7 +138,15 @@ impl Daemon {
         command.arg("--state-dir").arg(&state).arg("--cache-dir").arg(&cache);
         command.args(["--log-format", "json"]).args(&options.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        give_own_mounts(&mut command, [&run, &state, &cache])?;
+        let usual = USUAL_PLACES.map(Path::new).into_iter();
+        let mut covers: Vec<_> = usual.zip([run.as_path(), &state, &cache]).collect();
+        let shared_memory = directory.join("shm");
+        if let Some(clock) = &options.clock {
+            std::fs::create_dir_all(&shared_memory).with_context(|| shared_memory.display().to_string())?;
+            covers.push((Path::new("/dev/shm"), &shared_memory));
+            command.envs(clock.environment());
+        }
+        give_own_mounts(&mut command, &covers)?;
 
         let started = Instant::now();
         let child = nursery::spawn(command)?;
@@ -209,13 +239,12 @@ impl Drop for Daemon {
 
 /// Gives the process a mount namespace of its own, from which nothing spreads. All places are named on the command line; where
 /// this machine runs flannel itself, its files are covered besides, in case an option is not heeded.
-fn give_own_mounts(command: &mut Command, instead: [&Path; 3]) -> Result<()> {
-    let mut covers = Vec::new();
-    for (usual, own) in USUAL_PLACES.into_iter().zip(instead) {
-        if Path::new(usual).is_dir() {
-            covers.push((CString::new(own.as_os_str().as_bytes())?, CString::new(usual)?));
-        }
-    }
+fn give_own_mounts(command: &mut Command, covers: &[(&Path, &Path)]) -> Result<()> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
+    let there = covers.iter().filter(|(usual, _)| usual.is_dir());
+    let covers = there
+        .map(|(usual, own)| Ok((text(own)?, text(usual)?)))
+        .collect::<Result<Vec<(CString, CString)>>>()?;
     let setup = move || -> io::Result<()> {
         // SAFETY: the child has one thread, and shares neither memory nor descriptors with anybody.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;

@@ -1,8 +1,8 @@
-//! A real etcd in a network namespace of its own, on the lab's switch.
+//! A real etcd, of one member or of three, each in a network namespace of its own on the lab's switch.
 
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use crate::{Lab, Namespace, artifacts, nursery, wait};
 
-/// Where it listens.
+/// Where it listens; of three members, the first.
 pub const ENDPOINT: &str = "http://192.168.77.250:2379";
-const LAST_OCTET: u8 = 250;
+const FIRST_OCTET: u8 = 250;
 /// Operations that etcd takes in one transaction (`--max-txn-ops`).
 const OPERATIONS: usize = 128;
 /// Where the daemons look if they are not told otherwise.
@@ -23,9 +23,20 @@ const PREFIX: &str = "/coreos.com/network";
 /// A running etcd. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Etcd {
-    namespace: Namespace,
+    members: Vec<Member>,
+    server: PathBuf,
     client: PathBuf,
-    child: Child,
+}
+
+/// A member of the etcd cluster.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    address: String,
+    namespace: Namespace,
+    directory: PathBuf,
+    /// None: killed.
+    child: Option<Child>,
 }
 
 /// A key with its value.
@@ -54,33 +65,71 @@ struct Raw {
 }
 
 impl Etcd {
-    /// Starts it, and waits until it answers.
+    /// Starts one of a single member, and waits until it answers.
     pub fn start(lab: &Lab) -> Result<Self> {
+        Self::start_members(lab, 1)
+    }
+
+    /// Starts one of three members, any two of which are enough, and waits until all answer.
+    pub fn start_three(lab: &Lab) -> Result<Self> {
+        Self::start_members(lab, 3)
+    }
+
+    fn start_members(lab: &Lab, count: u8) -> Result<Self> {
         let server = artifacts::etcd()?;
         let beside = server.with_file_name("etcdctl");
         let client = if beside.is_file() { beside } else { "etcdctl".into() };
-        let namespace = lab.add_server("etcd", LAST_OCTET)?;
-        let directory = lab.directory().join("etcd");
-        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        let log = File::create(directory.join("etcd.log")).context("etcd's log")?;
-
-        let mut command = namespace.command(&server);
-        command.arg("--data-dir").arg(directory.join("data"));
-        command.args(["--listen-client-urls", ENDPOINT, "--advertise-client-urls", ENDPOINT]);
-        command.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
-        // What is lost with the machine here was worth nothing, and the disk is slow.
-        command.args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child = nursery::spawn(command)?;
-        let mut etcd = Self { namespace, client, child };
-        wait::until_true("etcd answers", || {
-            if let Some(status) = etcd.child.try_wait()? {
-                let said = std::fs::read_to_string(directory.join("etcd.log")).unwrap_or_default();
-                bail!("etcd ended ({status}); it said:\n{said}");
-            }
-            Ok(etcd.run(&["endpoint", "health"]).is_ok())
-        })?;
+        let members = (0..count).map(|index| Member::new(lab, index)).collect::<Result<_>>()?;
+        let mut etcd = Self { members, server, client };
+        for index in 0..etcd.members.len() {
+            etcd.launch(index)?;
+        }
+        for index in 0..etcd.members.len() {
+            etcd.wait_healthy(index)?;
+        }
         Ok(etcd)
+    }
+
+    /// Kills a member, the first being 0, as `kill -9` does.
+    pub fn kill(&mut self, index: usize) {
+        if let Some(mut child) = self.members[index].child.take() {
+            nursery::end(&mut child);
+        }
+    }
+
+    /// Starts a member that was killed, with the data that it has, and waits until it answers.
+    pub fn restart(&mut self, index: usize) -> Result<()> {
+        self.launch(index)?;
+        self.wait_healthy(index)
+    }
+
+    /// Loses all data of a member that was killed.
+    pub fn wipe(&self, index: usize) -> Result<()> {
+        let data = self.members[index].data();
+        std::fs::remove_dir_all(&data).with_context(|| data.display().to_string())
+    }
+
+    /// Which member leads.
+    pub fn leader(&self) -> Result<usize> {
+        let what = "the members of etcd agree on a leader";
+        let (index, _) = wait::until(what, || {
+            let answer: serde_json::Value =
+                serde_json::from_str(&self.run(&["endpoint", "status", "-w", "json"])?)?;
+            let leads = |status: &&serde_json::Value| {
+                let status = &status["Status"];
+                status["leader"] == status["header"]["member_id"]
+            };
+            let leader = answer.as_array().into_iter().flatten().find(leads);
+            let endpoint = leader.and_then(|status| status["Endpoint"].as_str());
+            Ok(endpoint.and_then(|endpoint| self.members.iter().position(|m| m.endpoint() == endpoint)))
+        })?;
+        Ok(index)
+    }
+
+    /// What tells a daemon where all members are.
+    pub fn endpoints(&self) -> String {
+        let endpoints: Vec<String> = self.members.iter().map(Member::endpoint).collect();
+        endpoints.join(",")
     }
 
     /// A key under the prefix that the daemons use.
@@ -146,19 +195,41 @@ impl Etcd {
         answer["ttl"].as_i64().context("etcdctl lease timetolive: no ttl")
     }
 
+    fn launch(&mut self, index: usize) -> Result<()> {
+        let cluster: Vec<String> =
+            self.members.iter().map(|member| format!("{}={}", member.name, member.peer_url())).collect();
+        self.members[index].launch(&self.server, &cluster.join(","))
+    }
+
+    fn wait_healthy(&mut self, index: usize) -> Result<()> {
+        let endpoint = self.members[index].endpoint();
+        wait::until_true("etcd answers", || {
+            self.members[index].has_not_ended()?;
+            Ok(self.ask(&endpoint, &["endpoint", "health"], &[]).is_ok())
+        })?;
+        Ok(())
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<String> {
         self.run_with(arguments, &[])
     }
 
+    /// Asks the members that live.
     fn run_with(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
+        let living: Vec<String> =
+            self.members.iter().filter(|member| member.child.is_some()).map(Member::endpoint).collect();
+        self.ask(&living.join(","), arguments, input)
+    }
+
+    fn ask(&self, endpoints: &str, arguments: &[&str], input: &[u8]) -> Result<String> {
         let mut stdin = tempfile::tempfile()?;
         stdin.write_all(input)?;
         stdin.rewind()?;
-        let output = self
+        let output = self.members[0]
             .namespace
             .command(&self.client)
             .env("ETCDCTL_API", "3")
-            .arg(format!("--endpoints={ENDPOINT}"))
+            .arg(format!("--endpoints={endpoints}"))
             .args(arguments)
             .stdin(stdin)
             .output()
@@ -170,8 +241,61 @@ impl Etcd {
     }
 }
 
-impl Drop for Etcd {
+impl Member {
+    fn new(lab: &Lab, index: u8) -> Result<Self> {
+        let octet = FIRST_OCTET + index;
+        let name = if index == 0 { "etcd".to_owned() } else { format!("etcd{}", index + 1) };
+        let namespace = lab.add_server(&name, octet)?;
+        let directory = lab.directory().join(&name);
+        std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
+        Ok(Self { name, address: format!("192.168.77.{octet}"), namespace, directory, child: None })
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}:2379", self.address)
+    }
+
+    fn peer_url(&self) -> String {
+        format!("http://{}:2380", self.address)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("etcd.log")
+    }
+
+    fn launch(&mut self, server: &Path, cluster: &str) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log()).context("etcd's log")?;
+        let (endpoint, peer_url) = (self.endpoint(), self.peer_url());
+        let mut command = self.namespace.command(server);
+        command.args(["--name", &self.name]).arg("--data-dir").arg(self.data());
+        command.args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint]);
+        command.args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url]);
+        command.args(["--initial-cluster", cluster]);
+        // What is lost with the machine here was worth nothing, and the disk is slow.
+        command.args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(nursery::spawn(command)?);
+        Ok(())
+    }
+
+    fn has_not_ended(&mut self) -> Result<()> {
+        let child = self.child.as_mut().context("this member of etcd was killed")?;
+        if let Some(status) = child.try_wait()? {
+            let said = std::fs::read_to_string(self.log()).unwrap_or_default();
+            bail!("{} ended ({status}); it said:\n{said}", self.name);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Member {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        if let Some(child) = &mut self.child {
+            nursery::end(child);
+        }
     }
 }

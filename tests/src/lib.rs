@@ -10,10 +10,14 @@
 //! |---|---|
 //! | [`namespace`], [`nursery`], [`prepared`] | network namespaces; child processes that never outlive this one; tools that wait for their moment |
 //! | [`cable`], [`switch`], [`node`], [`pod`], [`lab`] | the cables and addresses |
+//! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
-//! | [`daemon`], [`log`] | the real binary, and what it says |
-//! | [`echo`], [`prober`] | packets, and which of them were lost |
+//! | [`daemon`], [`clock`], [`log`] | the real binary, the time that it sees, and what it says |
+//! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
+//! | [`http`] | questions to a daemon |
+//! | [`firewall`] | the rules that a node has, as its tools show them |
 //! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
+//! | [`random`] | random numbers that come again |
 //! | [`vtep`] | what the kernel should have for a peer |
 //! | [`cluster`] | all of it together, for tests and for the demo |
 //! | [`demo`], [`bench`] | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
@@ -21,11 +25,16 @@
 pub mod artifacts;
 pub mod bench;
 pub mod cable;
+pub mod clock;
 pub mod cluster;
+pub mod cni;
 pub mod daemon;
+pub mod datagram;
 pub mod demo;
 pub mod echo;
 pub mod etcd;
+pub mod firewall;
+pub mod http;
 pub mod lab;
 pub mod log;
 pub mod namespace;
@@ -35,6 +44,7 @@ pub mod pod;
 pub mod prepared;
 pub mod privileges;
 pub mod prober;
+pub mod random;
 pub mod repair;
 pub mod state;
 pub mod store;
@@ -44,12 +54,15 @@ pub mod vtep;
 pub mod wait;
 pub mod watcher;
 
+pub use clock::Clock;
 pub use cluster::{Cluster, ClusterOptions};
+pub use cni::Cni;
 pub use daemon::{Daemon, DaemonOptions};
 pub use echo::Echo;
+pub use firewall::Firewall;
 pub use lab::{Lab, Underlay};
 pub use namespace::Namespace;
 pub use node::{Node, Place};
 pub use pod::Pod;
-pub use prober::Prober;
+pub use prober::{Pings, Prober};
 pub use store::Store;

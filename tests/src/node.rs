@@ -128,6 +128,11 @@ impl Node {
         self.directory.join("run/subnet.env")
     }
 
+    /// The socket on which its daemon answers.
+    pub fn control_socket(&self) -> PathBuf {
+        self.directory.join("run/flanneld.sock")
+    }
+
     /// What its subnet file says, if it is there.
     pub fn subnet_env(&self) -> Result<Option<SubnetEnv>> {
         SubnetEnv::read(&self.subnet_file())

@@ -22,8 +22,6 @@ pub struct Pod {
 impl Pod {
     /// Makes pod `number` (the first is 0) on a node's bridge: it has the subnet's address 2 + number.
     pub(crate) fn wire(node: &str, number: u32, bridge: Bridge, subnet: &SubnetEnv) -> Result<Self> {
-        let mtu_of = |device: &&str| state::mtu_of(bridge.namespace, device).ok();
-        let tunnel_mtus = state::DEVICES.each_ref().map(mtu_of);
         let namespace = Namespace::new(format!("pod {number} of {node}"))?;
         // Addresses are usable at once.
         namespace.sysctls(&[("ipv6/conf/default/accept_dad", "0")])?;
@@ -43,13 +41,27 @@ impl Pod {
             commands.push(format!("route add default via {} dev eth0", gateway.addr()));
         }
         namespace.ip_batch(commands)?;
-        Ok(Self {
-            namespace,
-            address: address.map(|a| a.1),
-            address_v6: address_v6.map(|a| a.1),
-            mtu: subnet.mtu,
-            tunnel_mtus,
-        })
+        let addresses = [address.map(|a| a.1.into()), address_v6.map(|a| a.1.into())];
+        Ok(Self::wired(namespace, addresses.into_iter().flatten(), bridge.namespace, subnet.mtu))
+    }
+
+    /// One that somebody else has wired, behind a node.
+    pub(crate) fn wired(
+        namespace: Namespace,
+        addresses: impl IntoIterator<Item = IpAddr>,
+        node: &Namespace,
+        mtu: u32,
+    ) -> Self {
+        let mtu_of = |device: &&str| state::mtu_of(node, device).ok();
+        let tunnel_mtus = state::DEVICES.each_ref().map(mtu_of);
+        let mut pod = Self { namespace, address: None, address_v6: None, mtu, tunnel_mtus };
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => pod.address = Some(address),
+                IpAddr::V6(address) => pod.address_v6 = Some(address),
+            }
+        }
+        pod
     }
 
     /// Its network namespace.

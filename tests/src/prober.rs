@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::echo::{Echo, EchoSocket};
-use crate::{Namespace, wait};
+use crate::{Namespace, Pod, wait};
 
 /// How often is asked if nothing else is said: a hundred times a second.
 pub const INTERVAL: Duration = Duration::from_millis(10);
@@ -33,6 +33,28 @@ struct Shared {
 pub struct Prober {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// A ping of each family from one pod to another, at the usual interval.
+pub struct Pings(Vec<Prober>);
+
+impl Pings {
+    /// Starts them.
+    pub fn start(from: &Pod, to: &Pod) -> Result<Self> {
+        let start = |to| Prober::start(from.namespace(), Echo::to(to), INTERVAL);
+        Ok(Self(to.addresses().into_iter().map(start).collect::<Result<_>>()?))
+    }
+
+    /// Many packets were sent, and all were answered.
+    pub fn lost_nothing(&self) -> Result<()> {
+        for ping in &self.0 {
+            let report = ping.total();
+            if report.sent < 50 || report.lost > 0 {
+                bail!("packets were lost, or too few were sent to tell: {report:?}");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A moment in a prober's life.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::Lab;
-use crate::etcd::{ENDPOINT, Etcd};
+use crate::etcd::Etcd;
 use crate::vtep::Vtep;
 
 /// A lease store.
@@ -32,6 +32,16 @@ pub struct StoredLease {
 }
 
 impl StoredLease {
+    /// The IPv4 lease of a vxlan node that there is not: 10.5.`number`.0/24, far away.
+    pub fn invented(number: u8) -> Self {
+        Self {
+            key: format!("10.5.{number}.0-24"),
+            value: format!(
+                r#"{{"PublicIP":"192.168.78.{number}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"9e:00:00:00:00:{number:02x}"}}}}"#
+            ),
+        }
+    }
+
     /// The subnets, as text, IPv4 first.
     pub fn subnets(&self) -> Vec<String> {
         let prefix =
@@ -58,11 +68,24 @@ impl Store {
         Ok(Self::Etcd(Etcd::start(lab)?))
     }
 
+    /// A new etcd of three members on the lab's switch.
+    pub fn etcd_of_three(lab: &Lab) -> Result<Self> {
+        Ok(Self::Etcd(Etcd::start_three(lab)?))
+    }
+
+    /// The etcd, where it is one.
+    pub fn as_etcd(&mut self) -> Result<&mut Etcd> {
+        match self {
+            Self::Etcd(etcd) => Ok(etcd),
+            Self::File(directory) => bail!("{} is no etcd", directory.display()),
+        }
+    }
+
     /// What tells a daemon of it.
     pub fn flags(&self) -> Vec<String> {
         match self {
             Self::File(directory) => vec![format!("--store=file:{}", directory.display())],
-            Self::Etcd(_) => etcd_flags(ENDPOINT),
+            Self::Etcd(etcd) => etcd_flags(&etcd.endpoints()),
         }
     }
 
@@ -97,6 +120,20 @@ impl Store {
         let leases = self.leases()?;
         let found = leases.iter().find(|lease| lease.subnets() == subnets);
         found.cloned().with_context(|| format!("no lease for {subnets:?} among {leases:?}"))
+    }
+
+    /// Writes a lease, as a node would; in etcd without an end, unlike a node.
+    pub fn put(&self, lease: &StoredLease) -> Result<()> {
+        match self {
+            Self::File(directory) => {
+                let directory = directory.join("subnets");
+                // Nobody is to see half of it.
+                let (new, file) = (directory.join(format!(".{}", lease.key)), directory.join(&lease.key));
+                write(&new, &lease.value)?;
+                std::fs::rename(&new, &file).with_context(|| file.display().to_string())
+            }
+            Self::Etcd(etcd) => etcd.put(&etcd.key(&format!("subnets/{}", lease.key)), &lease.value),
+        }
     }
 
     /// Removes a lease, as an administrator would, or its expiry.

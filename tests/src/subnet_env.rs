@@ -16,6 +16,10 @@ pub struct SubnetEnv {
     pub subnet_v6: Option<Ipv6Net>,
     /// Bytes of the largest packet of a pod.
     pub mtu: u32,
+    /// The cluster's networks, as text, IPv4 first.
+    pub networks: Vec<String>,
+    /// Whether flanneld masquerades, so that the container runtime need not.
+    pub ip_masq: bool,
 }
 
 impl SubnetEnv {
@@ -34,7 +38,10 @@ impl SubnetEnv {
         let subnet_v6 =
             value("FLANNEL_IPV6_SUBNET").map(str::parse).transpose().context("FLANNEL_IPV6_SUBNET")?;
         let mtu = value("FLANNEL_MTU").context("FLANNEL_MTU is missing")?.parse().context("FLANNEL_MTU")?;
-        Ok(Self { text, subnet, subnet_v6, mtu })
+        let networks = ["FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK"].into_iter().filter_map(value);
+        let networks = networks.map(ToOwned::to_owned).collect();
+        let ip_masq = value("FLANNEL_IPMASQ").context("FLANNEL_IPMASQ is missing")? == "true";
+        Ok(Self { text, subnet, subnet_v6, mtu, networks, ip_masq })
     }
 
     /// The subnets as networks, as text, IPv4 first.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flannel_lab::cluster::DUAL_STACK;
-use flannel_lab::prober::{self, Mark};
 use flannel_lab::watcher::Watcher;
-use flannel_lab::{Cluster, ClusterOptions, Echo, Prober};
+use flannel_lab::{Cluster, ClusterOptions, Pings};
 
 /// Long enough for many packets, and for whatever comes a little later.
 const WHILE: Duration = Duration::from_secs(1);
@@ -16,20 +15,8 @@ fn cluster() -> Result<Cluster> {
 }
 
 /// A ping of each family from the first node's pod to the second's.
-fn pings(cluster: &Cluster) -> Result<Vec<Prober>> {
-    let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
-    to.addresses()
-        .into_iter()
-        .map(|to| Prober::start(from.namespace(), Echo::to(to), prober::INTERVAL))
-        .collect()
-}
-
-fn no_packet_was_lost(pings: &[Prober]) {
-    for ping in pings {
-        let report = ping.report(Mark::default());
-        assert!(report.sent > 50, "{report:?}");
-        assert_eq!(report.lost, 0, "{report:?}");
-    }
+fn pings(cluster: &Cluster) -> Result<Pings> {
+    Pings::start(cluster.pod(0)?, cluster.pod(1)?)
 }
 
 #[test]
@@ -42,8 +29,7 @@ fn daemons_that_are_killed_and_come_back_lose_no_packet() -> Result<()> {
     std::thread::sleep(WHILE);
     cluster.start_all()?;
     std::thread::sleep(WHILE);
-    no_packet_was_lost(&pings);
-    Ok(())
+    pings.lost_nothing()
 }
 
 #[test]
@@ -64,8 +50,7 @@ fn restarting_all_daemons_with_nothing_changed_sends_no_modifying_netlink_messag
         assert!(told.is_empty(), "node {index}:\n{}", told.join("\n"));
         assert_eq!(before[index].difference(&cluster.state(index)?), None);
     }
-    no_packet_was_lost(&pings);
-    Ok(())
+    pings.lost_nothing()
 }
 
 #[test]
@@ -79,8 +64,7 @@ fn sigterm_ends_the_daemon_with_status_0_and_leaves_forwarding_in_place() -> Res
     assert_eq!(state.difference(&cluster.state(0)?), None);
     assert_eq!(cluster.lease(0)?, lease);
     cluster.node(0).subnet_env()?.context("the subnet file stays")?;
-    no_packet_was_lost(&pings);
-    Ok(())
+    pings.lost_nothing()
 }
 
 #[test]

@@ -30,7 +30,8 @@ pub fn everything() -> Result<()> {
     eprintln!("setup: plugins are compiled with {toolchain}");
     let etcd = etcd()?;
     eprintln!("setup: etcd for tests: {}", etcd.join("etcd").display());
-    Ok(())
+    firewalls()?;
+    lab_tools()
 }
 
 /// `protoc` with its own message types, for the etcd client's messages, and iproute2, for the lab.
@@ -43,6 +44,14 @@ pub fn system_packages() -> Result<()> {
         (includes.iter().any(|file| file.is_file()), "libprotobuf-dev"),
         (program("ip") && program("bridge"), "iproute2"),
     ];
+    let missing: Vec<&str> = needed.iter().filter(|(there, _)| !there).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
+/// Both firewalls, for the tests that look at packets. The daemon itself uses the one that the network config asks for.
+fn firewalls() -> Result<()> {
+    let program = |name: &str| installed(name) || Path::new("/usr/sbin").join(name).is_file();
+    let needed = [(program("iptables"), "iptables"), (program("nft"), "nftables")];
     let missing: Vec<&str> = needed.iter().filter(|(there, _)| !there).map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
@@ -87,37 +96,58 @@ fn debian_rust_is_there() -> bool {
     .all(|path| Path::new(path).exists())
 }
 
-/// The directory that has `etcd` and `etcdctl`. Where they are not installed, Debian's packages are unpacked below `target/`:
-/// installing them would start a server on this machine.
+/// The directory that has `etcd` and `etcdctl`.
 pub fn etcd() -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has_both = |directory: &Path| directory.join("etcd").is_file() && directory.join("etcdctl").is_file();
     if let Some(found) = std::env::split_paths(&path).find(|directory| has_both(directory)) {
         return Ok(found);
     }
-    let tools = root().join("target/tools/etcd");
-    let found = tools.join("usr/bin");
-    if !has_both(&found) {
-        eprintln!("setup: unpacking Debian's etcd below {}", tools.display());
-        std::fs::create_dir_all(&tools)?;
-        let unpack = || -> Result<()> {
-            run(Command::new("apt-get")
-                .args(["download", "etcd-server", "etcd-client"])
-                .current_dir(&tools))?;
-            for entry in std::fs::read_dir(&tools)? {
-                let file = entry?.path();
-                if file.extension().is_some_and(|extension| extension == "deb") {
-                    run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&tools))?;
-                }
-            }
-            Ok(())
-        };
-        if unpack().is_err() {
-            apt_update()?;
-            unpack().context("tests need etcd and etcdctl in the PATH: install etcd-server and etcd-client, or etcd 3.4 or later")?;
-        }
+    let found = unpacked("etcd", &["etcd-server", "etcd-client"], |root| has_both(&root.join("usr/bin")))
+        .context("tests need etcd and etcdctl in the PATH: install etcd-server and etcd-client, or etcd 3.4 or later")?;
+    Ok(found.join("usr/bin"))
+}
+
+/// The CNI project's plugins and the library that gives a daemon another clock, where the lab looks for them.
+fn lab_tools() -> Result<()> {
+    if flannel_lab::artifacts::cni().is_err() {
+        unpacked("cni", &["containernetworking-plugins"], |root| root.join("usr/lib/cni/bridge").is_file())
+            .context("tests need the CNI plugins: install containernetworking-plugins, or set CNI_PATH")?;
     }
-    Ok(found)
+    if flannel_lab::artifacts::faketime().is_err() {
+        unpacked("faketime", &["libfaketime"], |_| flannel_lab::artifacts::faketime().is_ok())
+            .context("tests need libfaketime: install the package of that name")?;
+    }
+    Ok(())
+}
+
+/// Debian packages unpacked below `target/tools/`, once: installing them would start servers, and change the machine for what
+/// only our tests need.
+fn unpacked(name: &str, packages: &[&str], complete: impl Fn(&Path) -> bool) -> Result<PathBuf> {
+    let tools = root().join("target/tools").join(name);
+    if complete(&tools) {
+        return Ok(tools);
+    }
+    eprintln!("setup: unpacking Debian's {} below {}", packages.join(" and "), tools.display());
+    std::fs::create_dir_all(&tools)?;
+    let unpack = || -> Result<()> {
+        run(Command::new("apt-get").arg("download").args(packages).current_dir(&tools))?;
+        for entry in std::fs::read_dir(&tools)? {
+            let file = entry?.path();
+            if file.extension().is_some_and(|extension| extension == "deb") {
+                run(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&tools))?;
+            }
+        }
+        Ok(())
+    };
+    if unpack().is_err() {
+        apt_update()?;
+        unpack()?;
+    }
+    if !complete(&tools) {
+        bail!("{} do not have what was expected of them", packages.join(" and "));
+    }
+    Ok(tools)
 }
 
 /// Lets the lab find etcd in the path.

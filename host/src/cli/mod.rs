@@ -53,6 +53,18 @@ pub enum Command {
     /// Work on plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Show how this node's daemon is doing
+    Status {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// The daemon's socket
+        #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
+        control_socket: PathBuf,
+    },
+    /// Work on the firewall's rules
+    #[command(subcommand)]
+    Firewall(FirewallCommand),
     /// Write options for a Docker daemon from the subnet file, as upstream's mk-docker-opts.sh does
     DockerOpts(DockerOpts),
     /// Print the completion script of a shell
@@ -74,6 +86,13 @@ pub enum PluginCommand {
         /// The file to write
         output: PathBuf,
     },
+}
+
+/// Work on the firewall's rules.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FirewallCommand {
+    /// Remove all rules of flannel's, of iptables and of nftables; a daemon that runs would put its own back
+    Remove,
 }
 
 /// What to write for Docker, and where: the script's flags.
@@ -107,8 +126,9 @@ pub fn definition() -> clap::Command {
 
 /// Reads the command line and the environment. The error is for the operator; it may also be the help that was asked for.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    // First: the definition looks at the variables while it is made.
+    environment::forget_empty_variables(&Cli::command());
     let definition = definition();
-    environment::forget_empty_variables(&definition);
     let arguments = normalised(&definition, arguments)?;
     let matches = definition.clone().try_get_matches_from(&arguments);
     let matches = matches.map_err(|error| environment::name_the_variable(error, &definition, &arguments))?;

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use crate::datapath::firewall::FirewallError;
 use crate::datapath::{DatapathError, NetlinkError};
 use crate::lease::config::ConfigError;
 use crate::lease::store::StoreError;
 use crate::node::external::ExternalError;
+use crate::observe::ObserveError;
 use crate::plugin::{ArtifactError, PluginError};
 
 /// A reason to end, for the operator: one line.
@@ -14,6 +16,12 @@ pub enum DaemonError {
     /// Signal handlers could not be installed.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
+    /// The control socket or the health endpoints could not be had.
+    #[error("{0}")]
+    Observe(#[from] ObserveError),
+    /// Masquerading is wanted and cannot be had.
+    #[error("firewall: {0}")]
+    Firewall(#[from] FirewallError),
     /// Leases in Kubernetes were asked for.
     #[error(
         "--kube-subnet-mgr: leases in Kubernetes are not supported yet; --store etcd and --store file:DIR are"

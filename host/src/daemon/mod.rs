@@ -2,8 +2,11 @@
 //! the policy into the datapath.
 
 mod error;
+mod firewall;
 mod links;
 pub mod log;
+mod observed_store;
+mod observer;
 mod own_lease;
 mod peers;
 mod policy;
@@ -18,17 +21,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::cli::Options;
+use crate::lease::store::LeaseStore;
 use crate::plugin::BuiltIn;
+use observed_store::ObservedStore;
+use observer::Observer;
 
 /// Runs the daemon until it is told to stop. What is in the kernel stays there.
 pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    tokio::select! {
-        outcome = serve(options, built_in) => outcome,
+    // From here on SIGHUP ends nothing; it is heard once the node is in operation.
+    let _hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    start::check(&options)?;
+    let mut observer = Observer::start(&options)?;
+    let outcome = tokio::select! {
+        outcome = serve(options, built_in, &mut observer) => outcome,
         _ = terminate.recv() => stopped("SIGTERM"),
         _ = interrupt.recv() => stopped("SIGINT"),
-    }
+    };
+    observer.stop().await;
+    outcome
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "the outcome of an arm of the select")]
@@ -37,21 +49,28 @@ fn stopped(signal: &str) -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn serve(options: Options, built_in: &'static [BuiltIn]) -> Result<(), DaemonError> {
-    start::check(&options)?;
+async fn serve(
+    options: Options,
+    built_in: &'static [BuiltIn],
+    observer: &mut Observer,
+) -> Result<(), DaemonError> {
     let options = Arc::new(options);
-    let store = start::store(&options)?;
-    let config = start::network_config(&*store).await?;
+    let store = ObservedStore::new(start::store(&options)?, Arc::clone(&observer.store));
+    let store: Arc<dyn LeaseStore> = Arc::new(store);
+    let config = observer.meanwhile(start::network_config(&*store)).await?;
     let mut external = start::external(&options, &config).await?;
-    let mut own = None;
+    let (mut own, mut firewall) = (None, None);
     loop {
         start::announce(&external);
+        observer.node(&external, &config);
         let artifact = start::artifact(&options, &config, built_in).await?;
+        observer.artifact(&artifact);
         let (options, config, store) = (Arc::clone(&options), config.clone(), Arc::clone(&store));
         let node = start::Node { options, config, external, store };
-        let moved = start::daemon(node, artifact, own).await?.serve().await?;
+        let kept = start::Kept { own, firewall };
+        let moved = start::daemon(node, artifact, kept, observer).await?.serve().await?;
         info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
         external = moved.external;
-        own = Some(moved.own);
+        (own, firewall) = (Some(moved.own), moved.firewall);
     }
 }

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub mtu: u32,
     /// The subnet file.
     pub subnet_file: PathBuf,
+    /// Whether we masquerade, so that the container runtime need not.
+    pub ip_masq: bool,
 }
 
 impl Wanted {
@@ -38,10 +40,12 @@ impl Wanted {
         }
     }
 
-    /// Writes the subnet file; a failure leaves the node without pods, but not without forwarding.
-    pub fn write_subnet_file(&self, lease: &Lease) {
-        let file = SubnetFile::new(&self.config, &lease.subnets, self.mtu, false);
-        match file.write(&self.subnet_file) {
+    /// Writes the subnet file; a failure leaves the node without pods, but not without forwarding. Answers whether it is
+    /// written.
+    pub fn write_subnet_file(&self, lease: &Lease) -> bool {
+        let file = SubnetFile::new(&self.config, &lease.subnets, self.mtu, self.ip_masq);
+        let written = file.write(&self.subnet_file);
+        match &written {
             Ok(()) => {
                 info!(file = %self.subnet_file.display(), subnet = %lease.subnets, mtu = self.mtu, "subnet file written");
             }
@@ -49,6 +53,7 @@ impl Wanted {
                 error!(file = %self.subnet_file.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet");
             }
         }
+        written.is_ok()
     }
 }
 

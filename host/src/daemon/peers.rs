@@ -3,10 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::datapath::PeerReport;
+use crate::datapath::entry::Kind;
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::Change;
+use crate::observe::status;
 use crate::plugin::PeerChange;
+
+use super::serve::Trouble;
 
 struct Peer {
     id: PeerId,
@@ -30,6 +35,30 @@ impl Peers {
     /// The subnets of a peer, for messages.
     pub fn subnets(&self, id: PeerId) -> Option<Subnets> {
         self.by_id.get(&id).copied()
+    }
+
+    /// How things stand with each of them, in the order of their subnets.
+    pub fn statuses(&self, reports: &HashMap<PeerId, PeerReport>, trouble: &Trouble) -> Vec<status::Peer> {
+        let mut known: Vec<&Peer> = self.known.values().collect();
+        known.sort_by_key(|peer| peer.lease.subnets);
+        let status = |peer: &Peer| {
+            let report = reports.get(&peer.id).cloned().unwrap_or_default();
+            let count = |kind| report.entries.get(&kind).copied().unwrap_or(0);
+            let rejected =
+                trouble.rejected.get(&peer.id).map(|reason| format!("the policy cannot serve it: {reason}"));
+            let deferred = trouble.deferred.contains(&peer.id).then(|| "waits for the plugin".to_owned());
+            status::Peer {
+                id: peer.id.0,
+                subnets: peer.lease.subnets.iter().collect(),
+                public: peer.lease.attributes.public_addresses().collect(),
+                backend_type: peer.lease.attributes.backend_type.clone(),
+                routes: count(Kind::Route),
+                neighbours: count(Kind::Neighbour),
+                fdb: count(Kind::Fdb),
+                problems: rejected.into_iter().chain(deferred).chain(report.problems).collect(),
+            }
+        };
+        known.into_iter().map(status).collect()
     }
 
     /// Takes a whole snapshot: what is new or changed, and what is gone.

@@ -1,6 +1,6 @@
 //! The plugin, called from asynchronous code: its calls run on a thread where they may take their time.
 
-use crate::plugin::Policy;
+use crate::plugin::{CallRecord, Policy};
 
 use super::DaemonError;
 
@@ -11,6 +11,11 @@ impl PolicyRunner {
     /// Takes a started policy.
     pub fn new(policy: Policy) -> Self {
         Self(Some(policy))
+    }
+
+    /// The calls that have ended since this was asked last, and the bytes of memory that the plugin has now.
+    pub fn take_records(&mut self) -> (Vec<CallRecord>, usize) {
+        self.0.as_mut().map_or_else(Default::default, |policy| (policy.take_records(), policy.memory()))
     }
 
     /// Runs calls on a blocking thread. After a panic in the host's own code in there, there is no policy any more.

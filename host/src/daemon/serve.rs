@@ -1,23 +1,29 @@
 //! The loop: lease changes through the policy into the datapath, and the node's own lease beside it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant as At, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::cli::Options;
-use crate::datapath::ledger::PeerId;
-use crate::datapath::{Datapath, Event as DatapathEvent};
+use crate::datapath::firewall::Firewall;
+use crate::datapath::ledger::{PeerId, Transaction};
+use crate::datapath::{Datapath, Event as DatapathEvent, Report};
 use crate::lease::model::Lease;
 use crate::lease::store::{Change, Event, LeaseStore, Renewed};
 use crate::node::blackhole;
 use crate::node::external::External;
-use crate::plugin::PeerChange;
+use crate::observe::control::Request;
+use crate::observe::{Status, Step};
+use crate::plugin::{PeerChange, PluginError, Policy};
 
 use super::DaemonError;
+use super::firewall;
+use super::observer::Observer;
 use super::own_lease::{self, RENEWAL_RETRY, Wanted};
 use super::peers::Peers;
 use super::policy::PolicyRunner;
@@ -34,7 +40,9 @@ const NEVER: Duration = Duration::from_hours(8760);
 #[derive(Default)]
 pub struct Trouble {
     /// Peers that the policy could not be asked about.
-    deferred: BTreeSet<PeerId>,
+    pub(super) deferred: BTreeSet<PeerId>,
+    /// Peers that the policy cannot serve, and why.
+    pub(super) rejected: BTreeMap<PeerId, String>,
     /// Attempts in a row that failed.
     attempts: u32,
     /// The policy has not taken up the lease that the node has.
@@ -54,10 +62,14 @@ pub struct Moved {
     pub external: External,
     /// The lease that the node holds.
     pub own: Lease,
+    /// The firewall's rules.
+    pub firewall: Option<Firewall>,
 }
 
 /// A node in operation.
-pub struct Daemon {
+pub struct Daemon<'o> {
+    pub(super) observer: &'o mut Observer,
+    pub(super) firewall: Option<Firewall>,
     pub(super) options: Arc<Options>,
     pub(super) external: External,
     pub(super) store: Arc<dyn LeaseStore>,
@@ -78,19 +90,52 @@ struct Timers {
     retry: At,
     settle: At,
     upkeep: At,
+    watchdog: At,
 }
 
-impl Daemon {
-    /// Gives the policy the node's own lease, and the container runtimes their subnet.
+impl Daemon<'_> {
+    /// Calls the policy, and counts the calls.
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        calls: impl FnOnce(&mut Policy) -> T + Send + 'static,
+    ) -> Result<T, DaemonError> {
+        let answer = self.policy.call(calls).await?;
+        let (records, memory) = self.policy.take_records();
+        self.observer.calls(&records, memory);
+        Ok(answer)
+    }
+
+    /// Takes a transaction into the kernel.
+    async fn commit(&mut self, transaction: Transaction) -> Result<Report, DaemonError> {
+        let report = self.datapath.commit(transaction).await?;
+        self.observer.datapath(&report);
+        Ok(report)
+    }
+
+    fn complain(&mut self, failure: &PluginError) {
+        error!(plugin = failure.plugin, function = failure.function, "{failure}");
+        self.observer.failed(failure);
+    }
+
+    /// Gives the policy the node's own lease, the firewall its rules, and the container runtimes their subnet.
     pub(super) async fn take_up_lease(&mut self) -> Result<(), DaemonError> {
         let own = self.own.clone();
-        let transaction = self.policy.call(move |policy| policy.leased(&own)).await??;
-        let report = self.datapath.commit(transaction).await?;
+        self.observer.lease(&own, self.wanted.mtu);
+        let transaction = self.ask(move |policy| policy.leased(&own)).await??;
+        let report = self.commit(transaction).await?;
         if let Some(reason) = report.device_failure {
             warn!(reason, "the node's own devices are not complete yet");
         }
         self.hold_blackhole().await;
-        self.wanted.write_subnet_file(&self.own);
+        let before = self.firewall.take();
+        let firewall =
+            firewall::ensure(before, &self.options, &self.wanted.config, &self.own.subnets).await?;
+        self.observer.firewall(Some(firewall::status(&firewall)));
+        self.firewall = Some(firewall);
+        self.observer.done(Step::Rules);
+        if self.wanted.write_subnet_file(&self.own) {
+            self.observer.done(Step::SubnetFile);
+        }
         Ok(())
     }
 
@@ -112,7 +157,9 @@ impl Daemon {
             retry: never(),
             settle: never(),
             upkeep: At::now() + self.upkeep(),
+            watchdog: self.observer.next_watchdog(),
         };
+        let mut reload = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
         let (mut snapshot, mut adopted) = (false, false);
         loop {
             tokio::select! {
@@ -127,7 +174,7 @@ impl Daemon {
                 () = sleep_until(timers.settle) => {
                     timers.settle = never();
                     if let Some(external) = self.other_external().await {
-                        return Ok(Moved { external, own: self.own });
+                        return Ok(Moved { external, own: self.own, firewall: self.firewall });
                     }
                     self.replay(&mut timers).await?;
                 }
@@ -135,9 +182,20 @@ impl Daemon {
                 () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
                 () = sleep_until(timers.upkeep) => {
                     self.hold_blackhole().await;
+                    self.look_around().await?;
                     timers.upkeep = At::now() + self.upkeep();
                 }
                 () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
+                () = sleep_until(timers.watchdog) => timers.watchdog = self.observer.alive(),
+                Some(Request::Status(answer)) = self.observer.requests.recv() => {
+                    drop(answer.send(self.status().await?));
+                }
+                Some(()) = reload.recv() => {
+                    info!("SIGHUP: looking at the external interface and at all peers again");
+                    self.observer.reloading();
+                    timers.settle = At::now();
+                    self.observer.reloaded();
+                }
             }
             // As long as the policy has not spoken about some peer, an earlier run's entries for it must stay.
             if snapshot && !adopted && self.trouble.deferred.is_empty() {
@@ -177,6 +235,8 @@ impl Daemon {
             netlink_messages = report.figures.messages,
             "ready"
         );
+        self.observer.datapath(&report);
+        self.observer.done(Step::Snapshot);
         Ok(complete)
     }
 
@@ -218,19 +278,25 @@ impl Daemon {
             .collect();
         let asked: BTreeSet<PeerId> = changes.iter().map(PeerChange::id).collect();
         let started = Instant::now();
-        let mut applied = self.policy.call(move |policy| policy.apply(&changes)).await?;
+        self.observer.metrics.lease_changes(count);
+        let mut applied = self.ask(move |policy| policy.apply(&changes)).await?;
         let plugin_us = crate::observe::micros(started.elapsed());
         // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
         applied.transaction.peers.extend(gone.into_iter().map(|id| (id, None)));
         for failure in &applied.failures {
-            error!(plugin = failure.plugin, function = failure.function, "{failure}");
+            self.complain(failure);
         }
+        if applied.restarted {
+            self.observer.restarted();
+        }
+        self.trouble.rejected.retain(|id, _| !asked.contains(id));
+        self.trouble.rejected.extend(applied.rejected.iter().cloned());
         for (id, reason) in &applied.rejected {
             let subnet = self.peers.subnets(*id).map(|subnets| subnets.to_string());
             warn!(peer = id.0, subnet, reason, "the policy cannot serve this peer");
         }
         let started = Instant::now();
-        let report = self.datapath.commit(applied.transaction).await?;
+        let report = self.commit(applied.transaction).await?;
         info!(
             changes = count,
             plugin_us,
@@ -249,6 +315,7 @@ impl Daemon {
             warn!(peers = self.trouble.deferred.len(), wait_s = wait.as_secs(), "peers wait for the plugin");
             timers.retry = At::now() + wait;
         }
+        self.observer.peers(self.peers.len(), self.trouble.rejected.len(), self.trouble.deferred.len());
         if applied.restarted && asked.len() < self.peers.len() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
             timers.settle = At::now() + self.trouble.wait();
@@ -272,16 +339,33 @@ impl Daemon {
     }
 
     async fn tick(&mut self) -> Result<At, DaemonError> {
-        match self.policy.call(crate::plugin::Policy::tick).await? {
+        match self.ask(Policy::tick).await? {
             Ok((transaction, next)) => {
-                self.datapath.commit(transaction).await?;
+                self.commit(transaction).await?;
                 Ok(next.map_or_else(never, |wait| At::now() + wait))
             }
             Err(failure) => {
-                error!(plugin = failure.plugin, function = failure.function, "{failure}");
+                self.complain(&failure);
                 Ok(At::now() + RETRY.1)
             }
         }
+    }
+
+    /// Takes note of how kernel and firewall stand.
+    async fn look_around(&mut self) -> Result<(), DaemonError> {
+        let report = self.datapath.report().await?;
+        self.observer.datapath(&report);
+        self.observer.firewall(self.firewall.as_ref().map(firewall::status));
+        Ok(())
+    }
+
+    /// How things stand, with all peers.
+    async fn status(&mut self) -> Result<Status, DaemonError> {
+        self.look_around().await?;
+        let reports = self.datapath.peers().await?;
+        let mut status = self.observer.status();
+        status.peers = self.peers.statuses(&reports, &self.trouble);
+        Ok(status)
     }
 
     /// How often is looked after what nobody tells us of.
@@ -303,6 +387,7 @@ impl Daemon {
             Ok(Renewed::Until(expires)) => {
                 debug!(subnet = %self.own.subnets, "lease renewed");
                 self.own.expires = expires;
+                self.observer.lease(&self.own, self.wanted.mtu);
                 Ok(self.renewal())
             }
             Ok(Renewed::Lost) => {

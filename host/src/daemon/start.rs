@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
 use crate::datapath::Datapath;
+use crate::datapath::firewall::Firewall;
 use crate::lease::config::NetworkConfig;
 use crate::lease::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use crate::lease::file::FileStore;
@@ -18,6 +19,7 @@ use crate::plugin::{Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts,
 
 use super::DaemonError;
 use super::links::Links;
+use super::observer::Observer;
 use super::own_lease::{self, Wanted};
 use super::peers::Peers;
 use super::policy::PolicyRunner;
@@ -138,10 +140,26 @@ pub async fn artifact(
     Ok(artifact)
 }
 
+/// What the node has from before its external interface changed; nothing at the start.
+#[derive(Default)]
+pub struct Kept {
+    /// The lease.
+    pub own: Option<Lease>,
+    /// The firewall's rules.
+    pub firewall: Option<Firewall>,
+}
+
 /// Starts the policy and the datapath, takes the lease, and writes the subnet file.
-/// `own`: the lease that the node has from before its external interface changed.
-pub async fn daemon(node: Node, artifact: Artifact, own: Option<Lease>) -> Result<Daemon, DaemonError> {
-    let before = lease_from_before(&node).await;
+pub async fn daemon(
+    node: Node,
+    artifact: Artifact,
+    kept: Kept,
+    observer: &mut Observer,
+) -> Result<Daemon<'_>, DaemonError> {
+    let before = match &kept.own {
+        Some(lease) => Some(lease.clone()),
+        None => observer.meanwhile(lease_from_before(&node)).await,
+    };
     let links =
         Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
     let environment = Environment {
@@ -156,6 +174,8 @@ pub async fn daemon(node: Node, artifact: Artifact, own: Option<Lease>) -> Resul
         tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, Limits::default(), state))
             .await
             .map_err(|_| DaemonError::PolicyThread)??;
+    observer.registered(&registered);
+    observer.new_datapath();
     let mtu = registered.mtu;
     let attributes = attributes(&node.external, &registered);
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.
@@ -163,10 +183,17 @@ pub async fn daemon(node: Node, artifact: Artifact, own: Option<Lease>) -> Resul
     if let Some(reason) = report.device_failure {
         return Err(DaemonError::Device(reason));
     }
-    let wanted =
-        Wanted { config: node.config, attributes, mtu, subnet_file: node.options.subnet_file.clone() };
-    let own = own_lease::acquire(&*node.store, &wanted, own).await?;
+    let wanted = Wanted {
+        config: node.config,
+        attributes,
+        mtu,
+        subnet_file: node.options.subnet_file.clone(),
+        ip_masq: node.options.ip_masq,
+    };
+    let own = observer.meanwhile(own_lease::acquire(&*node.store, &wanted, kept.own)).await?;
     let mut daemon = Daemon {
+        observer,
+        firewall: kept.firewall,
         external: node.external,
         margin: Duration::from_mins(node.options.subnet_lease_renew_margin.unsigned_abs()),
         options: node.options,

@@ -82,6 +82,33 @@ pub enum Key {
     Fdb(Device, Mac),
 }
 
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A route.
+    Route,
+    /// A neighbour entry.
+    Neighbour,
+    /// A forwarding database entry.
+    Fdb,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Route, Self::Neighbour, Self::Fdb];
+}
+
+impl Key {
+    /// What the entry is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Route(_) => Kind::Route,
+            Self::Neighbour(..) => Kind::Neighbour,
+            Self::Fdb(..) => Kind::Fdb,
+        }
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

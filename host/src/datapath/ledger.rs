@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::entry::{Entry, Key, Vxlan};
+use super::entry::{Entry, Key, Kind, Vxlan};
 
 /// Names a peer for the life of the daemon; never reused. The `peer-id` of the WIT interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ pub struct Ledger {
     /// Nearly always one owner for each key. Where several peers claim the same key, the latest counts, and the one
     /// before returns when the latest goes.
     entries: HashMap<Key, Vec<(PeerId, Entry)>>,
+    /// How many entries of each kind there are.
+    kinds: [usize; Kind::ALL.len()],
 }
 
 impl Ledger {
@@ -90,6 +92,7 @@ impl Ledger {
                 owners.retain(|(owner, _)| *owner != peer);
                 if owners.is_empty() {
                     self.entries.remove(&key);
+                    self.kinds[key.kind() as usize] -= 1;
                 }
                 changed.insert(key);
             }
@@ -104,6 +107,7 @@ impl Ledger {
                     changed.insert(key.clone());
                 }
                 None => {
+                    self.kinds[key.kind() as usize] += usize::from(owners.is_empty());
                     owners.push((peer, entry));
                     changed.insert(key.clone());
                 }
@@ -139,6 +143,16 @@ impl Ledger {
     /// The addresses that a device should have; none: not said yet, so whatever it has is left alone.
     pub fn addresses(&self, device: &str) -> Option<&BTreeSet<IpNet>> {
         self.addresses.get(device)
+    }
+
+    /// The peers that have entries, with their keys.
+    pub fn peers(&self) -> impl Iterator<Item = (PeerId, &[Key])> {
+        self.peers.iter().map(|(peer, keys)| (*peer, keys.as_slice()))
+    }
+
+    /// How many entries of a kind should exist.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.kinds[kind as usize]
     }
 
     /// How many entries should exist.

@@ -2,6 +2,7 @@
 
 mod codec;
 pub mod entry;
+pub mod firewall;
 mod kernel;
 pub mod ledger;
 mod links;
@@ -17,5 +18,5 @@ pub use kernel::Link;
 pub use links::DEFAULT_VXLAN_PORT;
 pub use netlink::NetlinkError;
 pub use reconciler::Event;
-pub use report::{Figures, Report};
+pub use report::{Figures, KindFigures, PeerReport, Report};
 pub use thread::{Datapath, DatapathError, Probe};

@@ -1,7 +1,7 @@
 //! The only writer: keeps the kernel as the ledger says. Runs on a thread of its own with blocking sockets, so that a
 //! large batch never holds up the rest of the daemon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,15 @@ use netlink_packet_route::RouteNetlinkMessage as Rt;
 use tracing::{debug, info, warn};
 
 use super::codec;
-use super::entry::{Device, Key};
+use super::entry::{Device, Key, Kind};
 use super::kernel::{Fact, Kernel};
-use super::ledger::{Ledger, Transaction};
+use super::ledger::{Ledger, PeerId, Transaction};
 use super::links;
 use super::netlink::{
     Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
 };
 use super::plan::{self, Plan, Planner, Step};
-use super::report::{Failure, Figures, Report};
+use super::report::{Failure, Figures, KindFigures, PeerReport, Report};
 
 /// First and longest wait before something that the kernel refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -167,9 +167,43 @@ impl Reconciler {
         }
     }
 
+    /// What is, peer by peer.
+    pub fn peers(&self) -> HashMap<PeerId, PeerReport> {
+        let mut peers = HashMap::new();
+        for (peer, keys) in self.ledger.peers() {
+            let mut report = PeerReport::default();
+            for key in keys {
+                *report.entries.entry(key.kind()).or_default() += 1;
+                if let Some(failure) = self.failures.get(key) {
+                    report.problems.push(format!("{key}: {}", failure.reason));
+                } else if self.waiting.contains(key) {
+                    report.problems.push(format!("{key}: waits for its device"));
+                } else if self.ledger.owners(key).last() != Some(peer) {
+                    report.problems.push(format!("{key}: another peer has it, too, and comes first"));
+                }
+            }
+            peers.insert(peer, report);
+        }
+        peers
+    }
+
+    fn kinds(&self) -> BTreeMap<Kind, KindFigures> {
+        let figures = |kind| KindFigures { desired: self.ledger.count(kind), ..KindFigures::default() };
+        let mut kinds: BTreeMap<Kind, KindFigures> = Kind::ALL.map(|kind| (kind, figures(kind))).into();
+        for key in &self.waiting {
+            kinds.entry(key.kind()).or_default().waiting += 1;
+        }
+        for key in self.failures.keys() {
+            kinds.entry(key.kind()).or_default().failed += 1;
+        }
+        kinds
+    }
+
     /// What is, in short.
     pub fn report(&self) -> Report {
         Report {
+            kinds: self.kinds(),
+            nexthops: self.nexthops,
             entries: self.ledger.len(),
             waiting: self.waiting.len(),
             failures: self

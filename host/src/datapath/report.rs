@@ -1,9 +1,10 @@
 //! What the reconciler tells of itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::entry::Key;
+use super::entry::{Key, Kind};
 use super::kernel::Link;
 use super::ledger::PeerId;
 
@@ -35,6 +36,26 @@ pub struct Figures {
     pub resync_time: Duration,
 }
 
+/// How many entries of a kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KindFigures {
+    /// Entries that should exist.
+    pub desired: usize,
+    /// Of these, those that wait for their device.
+    pub waiting: usize,
+    /// Of these, those that the kernel refused.
+    pub failed: usize,
+}
+
+/// How things stand with one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerReport {
+    /// How many entries of each kind it has.
+    pub entries: BTreeMap<Kind, usize>,
+    /// What is wrong, for an operator.
+    pub problems: Vec<String>,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -46,6 +67,10 @@ pub struct Report {
     pub failures: Vec<(Key, String, Option<PeerId>)>,
     /// What is wrong with the devices.
     pub device_failure: Option<String>,
+    /// Entries by kind.
+    pub kinds: BTreeMap<Kind, KindFigures>,
+    /// Whether routes go through nexthop objects.
+    pub nexthops: bool,
     /// Our devices, as far as they are there.
     pub devices: Vec<(Arc<str>, Link)>,
     /// Totals.

@@ -1,5 +1,6 @@
 //! The reconciler's thread, and the handle by which the rest of the daemon talks to it.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,11 +12,11 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::oneshot;
 
 use super::entry::Mac;
-use super::ledger::Transaction;
+use super::ledger::{PeerId, Transaction};
 use super::links;
 use super::netlink::{NetlinkError, RequestSocket};
 use super::reconciler::{Event, Reconciler};
-use super::report::Report;
+use super::report::{PeerReport, Report};
 
 /// Why the datapath does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ enum Command {
     Commit(Box<Transaction>, oneshot::Sender<Report>),
     Adopt(oneshot::Sender<Report>),
     Report(oneshot::Sender<Report>),
+    Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
     SetExternal(String),
 }
 
@@ -75,10 +77,7 @@ impl Datapath {
         Ok(())
     }
 
-    async fn ask(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Report>) -> Command,
-    ) -> Result<Report, DatapathError> {
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, DatapathError> {
         let (sender, answer) = oneshot::channel();
         self.send(command(sender))?;
         answer.await.map_err(|_| DatapathError::Stopped)
@@ -97,6 +96,11 @@ impl Datapath {
     /// How things stand.
     pub async fn report(&self) -> Result<Report, DatapathError> {
         self.ask(Command::Report).await
+    }
+
+    /// How things stand, peer by peer.
+    pub async fn peers(&self) -> Result<HashMap<PeerId, PeerReport>, DatapathError> {
+        self.ask(Command::Peers).await
     }
 
     /// Names the external interface anew.
@@ -141,6 +145,7 @@ fn obey(reconciler: &mut Reconciler, command: Command) {
         Command::Commit(transaction, answer) => drop(answer.send(reconciler.commit(*transaction))),
         Command::Adopt(answer) => drop(answer.send(reconciler.adopt())),
         Command::Report(answer) => drop(answer.send(reconciler.report())),
+        Command::Peers(answer) => drop(answer.send(reconciler.peers())),
         Command::SetExternal(name) => reconciler.set_external(&name),
     }
 }

@@ -39,7 +39,9 @@ pub fn content(variables: &[(String, String)], wanted: &DockerOpts) -> String {
     }
     if let Some(key) = &wanted.combined {
         text.extend([key, "=\""]);
-        options.iter().for_each(|(_, option)| text.extend([" ", option]));
+        for (_, option) in &options {
+            text.extend([" ", option]);
+        }
         text.push_str("\"\n");
     }
     text

@@ -26,7 +26,7 @@ impl Process {
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut one = |name, help, unit: Option<&Unit>, metric: &dyn Encode| {
+        let mut one = |name, help, unit: Option<&Unit>, metric: &dyn EncodeMetric| {
             let encoder = encoder.encode_descriptor(name, help, unit, metric.metric_type())?;
             metric.encode(encoder)
         };

@@ -123,7 +123,14 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "Z", "2026-02-30T00:00:00Z", "2026-01-02T03:04:05", "2026-1-2T3:4:5Z", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "Z",
+            "2026-02-30T00:00:00Z",
+            "2026-01-02T03:04:05",
+            "2026-1-2T3:4:5Z",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }

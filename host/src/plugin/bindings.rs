@@ -4,7 +4,7 @@
 
 wasmtime::component::bindgen!({
     path: "../wit",
-    world: "kernel-backend",
+    world: "backend",
     imports: { default: trappable },
     with: { "flannel:backend/links.link": super::capability::LinkHandle },
 });

@@ -1,12 +1,13 @@
 //! One living instance of a component: calls go in with a deadline, and come out as what was declared or as the reason why not.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Store, Trap};
 
 use super::bindings::exports::flannel::backend::policy::Guest;
-use super::bindings::{KernelBackend, KernelBackendPre};
+use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
 use super::capability::{self, HostState};
 use super::convert::shown;
@@ -16,8 +17,49 @@ use super::watchdog::Watchdog;
 /// A component that is linked and checked, from which instances are made.
 pub struct Template {
     engine: Engine,
-    pre: KernelBackendPre<HostState>,
+    pre: BackendPre<HostState>,
     watchdog: Watchdog,
+    records: Mutex<Vec<CallRecord>>,
+}
+
+/// A call that has ended, for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    /// The function of the `policy` interface.
+    pub function: &'static str,
+    /// How long it took, with the checks of its answer.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// With an answer.
+    Ok,
+    /// The host had refused a capability call.
+    Refused,
+    /// With an error of the plugin's own.
+    Error,
+    /// It trapped.
+    Trap,
+    /// It ran too long.
+    TimedOut,
+    /// It wanted too much memory.
+    OutOfMemory,
+}
+
+impl From<&Cause> for Outcome {
+    fn from(cause: &Cause) -> Self {
+        match cause {
+            Cause::Answered(_) | Cause::BadAnswer(_) | Cause::Down(_) => Self::Error,
+            Cause::Refused(_) => Self::Refused,
+            Cause::TimedOut(_) => Self::TimedOut,
+            Cause::OutOfMemory { .. } => Self::OutOfMemory,
+            Cause::Trapped(_) => Self::Trap,
+        }
+    }
 }
 
 impl Template {
@@ -26,9 +68,20 @@ impl Template {
         let text = |error: wasmtime::Error| error.root_cause().to_string();
         let mut linker = wasmtime::component::Linker::new(engine);
         capability::link_all(&mut linker).map_err(text)?;
-        let pre = linker.instantiate_pre(component).and_then(KernelBackendPre::new).map_err(text)?;
+        let pre = linker.instantiate_pre(component).and_then(BackendPre::new).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { engine: engine.clone(), pre, watchdog })
+        Ok(Self { engine: engine.clone(), pre, watchdog, records: Mutex::default() })
+    }
+
+    /// The calls that have ended since this was asked last.
+    pub fn take_records(&self) -> Vec<CallRecord> {
+        std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn record<T>(&self, function: Function, begin: Instant, outcome: &Result<T, Cause>) {
+        let outcome = outcome.as_ref().err().map_or(Outcome::Ok, Outcome::from);
+        let record = CallRecord { function: function.name(), took: begin.elapsed(), outcome };
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
     /// Makes an instance. Code may run here, within the time of a call.
@@ -60,7 +113,7 @@ impl Template {
 /// An instance.
 pub struct Instance {
     store: Store<HostState>,
-    backend: KernelBackend,
+    backend: Backend,
     usable: bool,
 }
 
@@ -77,6 +130,19 @@ impl Instance {
 
     /// Calls a function that cannot answer an error.
     pub fn call<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Call), Cause> {
+        let (function, begin) = (call.function, Instant::now());
+        let outcome = self.run(template, call, budget, run);
+        template.record(function, begin, &outcome);
+        outcome
+    }
+
+    fn run<T>(
         &mut self,
         template: &Template,
         call: Call,
@@ -106,7 +172,14 @@ impl Instance {
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<(T, Call), Cause> {
-        let (answer, call) = self.call(template, call, budget, run)?;
+        let (function, begin) = (call.function, Instant::now());
+        let outcome =
+            self.run(template, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
+        template.record(function, begin, &outcome);
+        outcome
+    }
+
+    fn conclude<T>(&self, answer: Result<T, String>, call: Call) -> Result<(T, Call), Cause> {
         if let Some(reason) = call.refused {
             return Err(Cause::Refused(reason));
         }

@@ -21,6 +21,7 @@ pub use artifact::{Artifact, ArtifactError, BuiltIn, Source};
 pub use compiled::compile_for_embedding;
 pub use error::{Cause, PluginError};
 pub use facts::{Environment, Family, LinkFacts, NodeFacts};
+pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
 pub use policy::{Applied, PeerChange, Policy, Registered};
 pub use state::DirState;

@@ -13,7 +13,7 @@ use super::capability::{EntryCount, HostState};
 use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
 use super::facts::Environment;
-use super::instance::{Instance, Template};
+use super::instance::{CallRecord, Instance, Template};
 use super::limits::Limits;
 use super::state::DirState;
 use crate::datapath::ledger::{PeerId, Transaction};
@@ -138,6 +138,16 @@ impl Policy {
     /// The plugin's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The calls that have ended since this was asked last.
+    pub fn take_records(&self) -> Vec<CallRecord> {
+        self.template.take_records()
+    }
+
+    /// Bytes of linear memory that the plugin has.
+    pub fn memory(&mut self) -> usize {
+        self.instance.as_mut().map_or(0, |instance| instance.state().memory())
     }
 
     fn is_usable(&self) -> bool {

@@ -73,7 +73,7 @@ pub mod bindings {
     )]
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "kernel-backend",
+        world: "backend",
         pub_export_macro: true,
         export_macro_name: "export_policy",
         default_bindings_module: "flannel_backend::bindings",

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 
-use super::bindings::KernelBackend;
+use super::bindings::Backend;
 use super::bindings::flannel::backend::types as wit;
 use super::call::{Call, Function};
 use super::facts::Environment;
@@ -92,6 +92,11 @@ impl HostState {
         }
     }
 
+    /// Bytes of linear memory that the instance has.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
     /// Capability calls in `describe` trap: it says who the plugin is, and nothing else.
     fn enter(&self, capability: &str) -> wasmtime::Result<()> {
         if self.call.function == Function::Describe {
@@ -126,7 +131,7 @@ fn text(error: &wit::Error) -> &str {
 
 /// All capabilities, for the linker; a component gets those that it imports.
 pub fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
-    KernelBackend::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+    Backend::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
 impl wit::Host for HostState {}

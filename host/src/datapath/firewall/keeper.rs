@@ -1,0 +1,315 @@
+//! The task that puts the rules in place and keeps them there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::error::FirewallError;
+use super::iptables::{self, ChainRules};
+use super::nftables::{self, rules::Table};
+use super::rules::{Family, Mode, Purpose, Rules};
+use super::tool::Tools;
+use super::watch::Watch;
+use super::{Command, FirewallStatus};
+
+/// How often rules are put in place and looked at again before it is given up for the time being.
+const ATTEMPTS: usize = 4;
+/// For how long after a repair notifications wait: two daemons that undo each other's work shall not fill the CPU with it.
+const TRUCE: Duration = Duration::from_secs(1);
+
+/// Rules that are looked at and replaced as a whole.
+enum Set {
+    Chain(ChainRules),
+    Table { table: Table, masquerades: bool },
+}
+
+impl Set {
+    fn masquerades(&self) -> bool {
+        match self {
+            Self::Chain(chain) => chain.purpose == Purpose::Masquerade,
+            Self::Table { masquerades, .. } => *masquerades,
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Chain(chain) => format!("{} rules for {} in iptables", chain.purpose, chain.family),
+            Self::Table { table, .. } => format!("rules for {} in nftables", table.family),
+        }
+    }
+
+    async fn expected(&self, tools: &Tools) -> Result<View, FirewallError> {
+        Ok(match self {
+            Self::Chain(chain) => View::Lines(chain.expected(tools).await?),
+            Self::Table { table, .. } => View::Objects(table.expected()),
+        })
+    }
+
+    async fn look(&self, tools: &Tools) -> Result<View, FirewallError> {
+        Ok(match self {
+            Self::Chain(chain) => View::Lines(chain.look(tools).await?),
+            Self::Table { table, .. } => View::Objects(table.look(tools).await?),
+        })
+    }
+
+    async fn install(&self, tools: &Tools, there: &View) -> Result<(), FirewallError> {
+        match (self, there) {
+            (Self::Chain(chain), View::Lines(lines)) => chain.install(tools, lines).await,
+            (Self::Chain(chain), View::Objects(_)) => chain.install(tools, &[]).await,
+            (Self::Table { table, .. }, _) => table.install(tools).await,
+        }
+    }
+}
+
+/// What there is of a set, or should be.
+#[derive(Clone, Debug, PartialEq)]
+enum View {
+    Lines(Vec<String>),
+    Objects(Vec<Value>),
+}
+
+impl View {
+    fn len(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.len(),
+            Self::Objects(objects) => objects.len(),
+        }
+    }
+}
+
+/// A set that is wanted.
+struct Kept {
+    set: Set,
+    /// How the installed program shows the set, if it is not how we say it.
+    spelling: Option<View>,
+}
+
+impl Kept {
+    /// Puts the set in place if it is not. Returns whether it was not.
+    async fn ensure(&mut self, tools: &Tools) -> Result<bool, FirewallError> {
+        let expected = self.set.expected(tools).await?;
+        let mut before: Option<View> = None;
+        let mut failure = None;
+        for attempt in 0..ATTEMPTS {
+            let there = self.set.look(tools).await?;
+            if there == expected || self.spelling.as_ref() == Some(&there) {
+                return Ok(attempt > 0);
+            }
+            // Put in place twice, and twice it looks the same, with nothing missing and nothing added.
+            if attempt > 1 && before.as_ref() == Some(&there) && there.len() == expected.len() {
+                info!(
+                    "the {} are shown in other words than usual: from now on they are expected so",
+                    self.set.name()
+                );
+                debug!(?there, ?expected, "rules in other words");
+                self.spelling = Some(there);
+                return Ok(true);
+            }
+            // It fails when another program has just removed what was to be deleted: then a second look helps.
+            match self.set.install(tools, &there).await {
+                Err(error) if failure.is_some() => return Err(error),
+                Err(error) => failure = Some(error),
+                Ok(()) => before = Some(there).filter(|_| attempt > 0),
+            }
+        }
+        Err(failure.unwrap_or_else(|| FirewallError::Contended { what: self.set.name() }))
+    }
+}
+
+/// Rules that are not wanted.
+#[derive(Clone, Debug)]
+pub(super) enum Cleaning {
+    Chains(Family, Vec<Purpose>),
+    Table(Family),
+}
+
+impl Cleaning {
+    /// Everything that a mode can have.
+    pub fn all_of(mode: Mode) -> Vec<Self> {
+        let cleaning = |family| match mode {
+            Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec()),
+            Mode::Nftables => Self::Table(family),
+        };
+        Family::ALL.into_iter().map(cleaning).collect()
+    }
+
+    /// Returns what was removed.
+    pub async fn run(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
+        match self {
+            Self::Chains(family, purposes) => iptables::remove(tools, *family, purposes).await,
+            Self::Table(family) => nftables::remove(tools, *family).await,
+        }
+    }
+}
+
+fn other(mode: Mode) -> Mode {
+    match mode {
+        Mode::Iptables => Mode::Nftables,
+        Mode::Nftables => Mode::Iptables,
+    }
+}
+
+/// What is to be kept, and what is to be removed.
+fn plan(mode: Mode, rules: &Rules) -> (Vec<Kept>, Vec<Cleaning>) {
+    let (mut sets, mut cleanings) = (Vec::new(), Vec::new());
+    for family in Family::ALL {
+        let networks = rules.family(family);
+        let (wanted, unwanted): (Vec<Purpose>, Vec<Purpose>) =
+            Purpose::ALL.into_iter().partition(|purpose| networks.is_some() && rules.wants(*purpose));
+        match (mode, networks) {
+            (Mode::Iptables, Some(networks)) => {
+                sets.extend(wanted.iter().map(|purpose| {
+                    Set::Chain(ChainRules::new(family, *purpose, *networks, rules.random_fully))
+                }));
+                if !unwanted.is_empty() {
+                    cleanings.push(Cleaning::Chains(family, unwanted));
+                }
+            }
+            (Mode::Iptables, None) => cleanings.push(Cleaning::Chains(family, unwanted)),
+            (Mode::Nftables, Some(networks)) if !wanted.is_empty() => {
+                let table = Table::new(networks, &wanted, rules.random_fully);
+                sets.push(Set::Table { table, masquerades: rules.masquerade });
+            }
+            (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family)),
+        }
+    }
+    cleanings.extend(Cleaning::all_of(other(mode)));
+    (sets.into_iter().map(|set| Kept { set, spelling: None }).collect(), cleanings)
+}
+
+/// Whether a change to the rules is asked for, or undoes what somebody else did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Request,
+    Check,
+}
+
+/// The state of the task.
+pub(super) struct Keeper {
+    tools: Tools,
+    mode: Mode,
+    resync: Duration,
+    status: Arc<Mutex<FirewallStatus>>,
+    kept: Vec<Kept>,
+    /// What remains to be removed.
+    cleanings: Vec<Cleaning>,
+    watch: Option<Watch>,
+    /// Failures that have been logged: they are not logged again before they have changed.
+    said: Vec<String>,
+}
+
+impl Keeper {
+    pub fn new(tools: Tools, mode: Mode, resync: Duration, status: Arc<Mutex<FirewallStatus>>) -> Self {
+        let watch = Watch::open()
+            .inspect_err(
+                |error| debug!(%error, "nf_tables cannot be watched: rules are looked at from time to time"),
+            )
+            .ok();
+        let (kept, cleanings, said) = (Vec::new(), Vec::new(), Vec::new());
+        Self { tools, mode, resync, status, kept, cleanings, watch, said }
+    }
+
+    /// Puts other rules in place. Fails if there is no masquerading although it is wanted.
+    pub async fn set(&mut self, rules: &Rules) -> Result<(), FirewallError> {
+        (self.kept, self.cleanings) = plan(self.mode, rules);
+        self.work(Occasion::Request).await.map(drop)
+    }
+
+    /// Keeps the rules until nobody wants them kept any more.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+        let mut truce = Instant::now();
+        let mut due = Instant::now() + self.resync;
+        loop {
+            let noticed = async {
+                sleep_until(truce).await;
+                match &mut self.watch {
+                    Some(watch) => watch.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = inbox.recv() => match command {
+                    // Who asked may have given up: then nobody needs the answer.
+                    Some(Command { rules, answer }) => drop(answer.send(self.set(&rules).await)),
+                    None => return,
+                },
+                noticed = noticed => {
+                    if let Err(error) = noticed {
+                        warn!(%error, "nf_tables cannot be watched any more: rules are looked at every {:?}", self.resync);
+                        self.watch = None;
+                    } else if let Ok(true) = self.work(Occasion::Check).await {
+                        truce = Instant::now() + TRUCE;
+                    }
+                }
+                () = sleep_until(due) => drop(self.work(Occasion::Check).await),
+            }
+            due = Instant::now() + self.resync;
+        }
+    }
+
+    /// Looks at everything, and puts right what is not. Returns whether something was not; fails if it is masquerading that
+    /// cannot be had.
+    async fn work(&mut self, occasion: Occasion) -> Result<bool, FirewallError> {
+        // Before the look: what changes after it is news.
+        if let Some(watch) = &mut self.watch {
+            watch.drain();
+        }
+        let (mut changed, mut fatal) = (0, None);
+        let mut failures: Vec<String> = Vec::new();
+        for kept in &mut self.kept {
+            match kept.ensure(&self.tools).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    changed += 1;
+                    match occasion {
+                        Occasion::Request => debug!("{} put in place", kept.set.name()),
+                        Occasion::Check => {
+                            warn!("{} were changed by another program, and put back", kept.set.name());
+                        }
+                    }
+                }
+                Err(error) => {
+                    failures.push(error.to_string());
+                    if kept.set.masquerades() {
+                        fatal = fatal.or(Some(error));
+                    }
+                }
+            }
+        }
+        let ok = failures.is_empty();
+        // Own rules first: until they are there, those of the other mode do.
+        if ok {
+            let mut remaining = Vec::new();
+            for cleaning in std::mem::take(&mut self.cleanings) {
+                match cleaning.run(&self.tools).await {
+                    Ok(removed) => {
+                        for what in removed {
+                            info!("{what} removed: not wanted any more");
+                        }
+                    }
+                    Err(error) => {
+                        failures.push(format!("old rules cannot be removed: {error}"));
+                        remaining.push(cleaning);
+                    }
+                }
+            }
+            self.cleanings = remaining;
+        }
+        failures.dedup();
+        for failure in failures.iter().filter(|failure| !self.said.contains(failure)) {
+            warn!("{failure}; tried again every {:?}", self.resync);
+        }
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.ok = ok;
+        status.last_error = failures.first().cloned();
+        if occasion == Occasion::Check {
+            status.repairs += changed;
+        }
+        self.said = failures;
+        fatal.map_or(Ok(changed > 0), Err)
+    }
+}

@@ -1,0 +1,113 @@
+//! What is wanted, as data.
+
+use std::fmt;
+
+use ipnet::IpNet;
+
+/// What the rules are made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Chains in the tables `nat` and `filter`, by `iptables-restore` and `ip6tables-restore`.
+    Iptables,
+    /// Tables of our own, by `nft`.
+    Nftables,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+        })
+    }
+}
+
+/// The networks of one address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyRules {
+    /// The network of all pods.
+    pub cluster: IpNet,
+    /// The subnet of this node's pods.
+    pub subnet: IpNet,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The families that are in use, each at most once. Rules of others are removed.
+    pub families: Vec<FamilyRules>,
+    /// Masquerade what pods send to the outside (`--ip-masq`).
+    pub masquerade: bool,
+    /// Let masquerading choose source ports at random, where the programs know how.
+    pub random_fully: bool,
+    /// Accept forwarded packets from and to pods (`--iptables-forward-rules`).
+    pub forward: bool,
+}
+
+impl Rules {
+    pub(super) fn family(&self, family: Family) -> Option<&FamilyRules> {
+        self.families.iter().find(|rules| Family::of(&rules.cluster) == family)
+    }
+
+    pub(super) fn wants(&self, purpose: Purpose) -> bool {
+        match purpose {
+            Purpose::Masquerade => self.masquerade,
+            Purpose::Forward => self.forward,
+        }
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn of(network: &IpNet) -> Self {
+        match network {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
+
+    /// What is never masqueraded: it has no one receiver that could answer.
+    pub fn multicast(self) -> &'static str {
+        match self {
+            Self::V4 => "224.0.0.0/4",
+            Self::V6 => "ff00::/8",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// What a chain is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Masquerade,
+    Forward,
+}
+
+impl Purpose {
+    pub const ALL: [Self; 2] = [Self::Masquerade, Self::Forward];
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Masquerade => "masquerade",
+            Self::Forward => "forward",
+        })
+    }
+}

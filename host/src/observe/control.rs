@@ -1,0 +1,572 @@
+//! The control socket: how other commands ask the daemon that runs on this node.
+//!
+//! A request is a line with a JSON object, `{"request":"status"}`; the answer is one too, `{"ok":…}` or `{"error":"…"}`.
+//! A connection may ask more than once. Nobody but the daemon's own user can connect.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream as AsyncStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::connections::Connections;
+use super::{ObserveError, Status};
+
+/// Where the socket is if nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/run/flannel/flanneld.sock";
+
+/// The longest request, and the longest answer that the client takes: of a hundred thousand peers.
+const LONGEST_REQUEST: u64 = 64 * 1024;
+const LONGEST_ANSWER: u64 = 256 * 1024 * 1024;
+/// So many clients at once; another one ends the oldest.
+const CLIENTS: usize = 32;
+/// How long a client may take for its next request, and for taking the answer.
+const REQUEST_TIME: Duration = Duration::from_secs(30);
+const WRITE_TIME: Duration = Duration::from_secs(10);
+/// How long the daemon may take; the client waits a little longer, to hear about it.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+const CLIENT_TIME: Duration = Duration::from_secs(15);
+/// After a connection that could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+const BACKLOG: i32 = 64;
+
+/// What somebody wants of the daemon.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Request {
+    /// How things stand.
+    Status(oneshot::Sender<Status>),
+}
+
+#[derive(Deserialize)]
+struct RequestLine {
+    request: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer<T> {
+    Ok(T),
+    Error(String),
+}
+
+/// The socket, taken but not served yet. As long as it is there, no other daemon starts on this node.
+pub struct ControlSocket {
+    listener: UnixListener,
+    file: SocketFile,
+}
+
+impl ControlSocket {
+    /// Takes the socket, or says who has it. What a dead daemon left is replaced. Needs a tokio runtime.
+    pub fn bind(path: &Path) -> Result<Self, ObserveError> {
+        let failed = |reason: String| ObserveError::Socket { path: path.to_owned(), reason };
+        make_parent(path).map_err(|error| failed(format!("its directory cannot be made: {error}")))?;
+        let lock = lock(path)?;
+        make_way(path)?;
+        let listener = listener(path).map_err(|error| failed(error.to_string()))?;
+        let file = SocketFile::new(path, lock).map_err(|error| failed(error.to_string()))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Answers from now on, until it is dropped. Requests go to the daemon, which answers in its own time, ten seconds at
+    /// most.
+    pub fn serve(self, requests: mpsc::Sender<Request>) -> ControlServer {
+        ControlServer { task: tokio::spawn(accept(self.listener, requests)), _file: self.file }
+    }
+}
+
+/// The control socket in operation. Dropping it removes the socket.
+pub struct ControlServer {
+    task: JoinHandle<()>,
+    _file: SocketFile,
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The socket in the file system, and the lock beside it.
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+    /// Released last, when the socket is gone.
+    _lock: File,
+}
+
+impl SocketFile {
+    fn new(path: &Path, lock: File) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(path)?, _lock: lock })
+    }
+}
+
+impl Drop for SocketFile {
+    /// Somebody may have put another one in its place.
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    if parent.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    // The subnet file is in there too, and others read it, whatever the umask.
+    fs::set_permissions(parent, Permissions::from_mode(0o755))
+}
+
+/// The lock ends with the process, however it ends, and two daemons that start at once cannot both have it. Its file stays:
+/// if it were removed, one could lock the old and another the new.
+fn lock(path: &Path) -> Result<File, ObserveError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let failed = |error: io::Error| ObserveError::Socket {
+        path: path.to_owned(),
+        reason: format!("{} cannot be locked: {error}", Path::new(&name).display()),
+    };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
+    let file = file.map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            let pid = if let Ok(Listening::Yes(pid)) = who_listens(path) { pid } else { None };
+            Err(ObserveError::AnotherRuns { path: path.to_owned(), pid })
+        }
+    }
+}
+
+/// Removes a socket on which nobody listens; anything else that is in the way is an error.
+fn make_way(path: &Path) -> Result<(), ObserveError> {
+    let failed = |reason: String| ObserveError::Socket { path: path.to_owned(), reason };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error.to_string())),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(failed("something else is there, which is no socket".to_owned()));
+        }
+        Ok(_) => {}
+    }
+    match who_listens(path) {
+        Ok(Listening::Yes(pid)) => Err(ObserveError::AnotherRuns { path: path.to_owned(), pid }),
+        Ok(Listening::No) => fs::remove_file(path)
+            .map_err(|error| failed(format!("what a dead daemon left cannot be removed: {error}"))),
+        Err(error) => Err(failed(format!("another program has it: {error}"))),
+    }
+}
+
+enum Listening {
+    Yes(Option<u32>),
+    No,
+}
+
+/// Connects, but does not wait for a process that hangs.
+fn who_listens(path: &Path) -> rustix::io::Result<Listening> {
+    let socket = new_socket()?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => {
+            // A process in another PID namespace has no number here.
+            let pid = socket_peercred(&socket).ok().map(|peer| peer.pid.as_raw_nonzero().get());
+            Ok(Listening::Yes(pid.and_then(|pid| u32::try_from(pid).ok())))
+        }
+        Err(Errno::AGAIN) => Ok(Listening::Yes(None)),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Listening::No),
+        Err(error) => Err(error),
+    }
+}
+
+fn new_socket() -> rustix::io::Result<rustix::fd::OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+fn listener(path: &Path) -> io::Result<UnixListener> {
+    let socket = new_socket()?;
+    // Linux gives the file the mode that the socket has: at no time can others connect.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
+}
+
+async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
+    let mut clients = Connections::new(CLIENTS);
+    let mut said = false;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let requests = requests.clone();
+                clients.serve(async move {
+                    if let Err(error) = session(stream, requests).await {
+                        debug!(%error, "control socket: a client went wrong");
+                    }
+                });
+            }
+            Err(error) => {
+                if !said {
+                    warn!(%error, "control socket: a connection cannot be accepted; going on");
+                }
+                said = true;
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Requests of one client, one after the other.
+async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = tokio::io::BufReader::new(reader);
+    loop {
+        let mut line = Vec::new();
+        let mut limited = (&mut reader).take(LONGEST_REQUEST + 1);
+        timeout(REQUEST_TIME, limited.read_until(b'\n', &mut line)).await??;
+        let too_long = line.len() as u64 > LONGEST_REQUEST;
+        if line.is_empty() {
+            return Ok(());
+        }
+        let mut answer = if too_long {
+            error(format!("the request is longer than {LONGEST_REQUEST} bytes"))
+        } else {
+            answer(&line, &requests).await
+        };
+        answer.push(b'\n');
+        timeout(WRITE_TIME, writer.write_all(&answer)).await??;
+        if too_long {
+            return Ok(());
+        }
+    }
+}
+
+async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
+    let request = match serde_json::from_slice::<RequestLine>(line) {
+        Ok(RequestLine { request }) => request,
+        Err(reason) => {
+            return error(format!("this is no request: {reason}; right would be {{\"request\":\"status\"}}"));
+        }
+    };
+    match request.as_str() {
+        "status" => match timeout(ANSWER_TIME, ask(requests, Request::Status)).await {
+            Ok(Some(status)) => encoded(&Answer::Ok(status)),
+            Ok(None) => error("the daemon is about to stop".to_owned()),
+            Err(_) => error(format!("the daemon was busy for {} seconds", ANSWER_TIME.as_secs())),
+        },
+        other => {
+            let other: String = other.chars().take(40).collect();
+            error(format!("unknown request {other:?}; known is \"status\""))
+        }
+    }
+}
+
+async fn ask<T>(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<T>) -> Request,
+) -> Option<T> {
+    let (sender, answer) = oneshot::channel();
+    requests.send(request(sender)).await.ok()?;
+    answer.await.ok()
+}
+
+fn error(text: String) -> Vec<u8> {
+    encoded(&Answer::<()>::Error(text))
+}
+
+fn encoded<T: Serialize>(answer: &Answer<T>) -> Vec<u8> {
+    serde_json::to_vec(answer)
+        .unwrap_or_else(|_| br#"{"error":"the answer cannot be written as JSON"}"#.to_vec())
+}
+
+/// Asks the daemon on this node how things stand. Waits for the answer, fifteen seconds at most.
+pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
+    let path = path.to_owned();
+    let stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ObserveError::NoDaemon { path },
+                io::ErrorKind::PermissionDenied => ObserveError::NoPermission { path },
+                _ => ObserveError::NoAnswer { path, reason: error.to_string() },
+            });
+        }
+    };
+    match exchange(stream, br#"{"request":"status"}"#) {
+        Ok(Answer::Ok(status)) => Ok(status),
+        Ok(Answer::Error(reason)) => Err(ObserveError::NoAnswer { path, reason }),
+        Err(error) => {
+            let reason = match error.kind() {
+                io::ErrorKind::WouldBlock => format!("it took more than {} seconds", CLIENT_TIME.as_secs()),
+                _ => error.to_string(),
+            };
+            Err(ObserveError::NoAnswer { path, reason })
+        }
+    }
+}
+
+fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<Answer<Status>> {
+    stream.set_read_timeout(Some(CLIENT_TIME))?;
+    stream.set_write_timeout(Some(CLIENT_TIME))?;
+    stream.write_all(request)?;
+    stream.write_all(b"\n")?;
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LONGEST_ANSWER)).read_until(b'\n', &mut line)?;
+    if !line.ends_with(b"\n") {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it ended before it had answered"));
+    }
+    serde_json::from_slice(&line).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Node {
+        dir: TempDir,
+        path: PathBuf,
+    }
+
+    fn node() -> Node {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("run/flannel/flanneld.sock");
+        Node { dir, path }
+    }
+
+    impl Node {
+        /// A daemon with a socket of its own, which has so many peers.
+        fn start(&self, peers: usize) -> ControlServer {
+            let (sender, mut requests) = mpsc::channel(4);
+            tokio::spawn(async move {
+                while let Some(Request::Status(answer)) = requests.recv().await {
+                    let peers = vec![super::super::status::Peer::default(); peers];
+                    let _ = answer.send(Status { version: "0.1.0".to_owned(), peers, ..Status::default() });
+                }
+            });
+            ControlSocket::bind(&self.path).expect("socket").serve(sender)
+        }
+
+        async fn status(&self) -> Result<Status, ObserveError> {
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || ask_status(&path)).await.expect("no panic")
+        }
+
+        /// Sends bytes, and answers all that comes back until the server or we have ended.
+        async fn raw(&self, request: &[u8]) -> Vec<String> {
+            let mut stream = AsyncStream::connect(&self.path).await.expect("connection");
+            // The server may end before it has read all of it.
+            let _ = stream.write_all(request).await;
+            let _ = stream.shutdown().await;
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await;
+            String::from_utf8(bytes).expect("text").lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).expect("there").permissions().mode() & 0o7777
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered() {
+        let node = node();
+        let server = node.start(20_000);
+        let status = node.status().await.expect("status");
+        assert_eq!((status.version.as_str(), status.peers.len()), ("0.1.0", 20_000));
+        assert_eq!(mode(&node.path), 0o600);
+        assert_eq!(mode(node.path.parent().expect("parent")), 0o755);
+        drop(server);
+        assert!(!node.path.exists(), "a clean stop removes the socket");
+        drop(node.dir);
+    }
+
+    #[tokio::test]
+    async fn several_questions_on_a_connection() {
+        let node = node();
+        let _server = node.start(0);
+        let two = b"{\"request\":\"status\"}\n{\"request\":\"status\",\"later\":1}";
+        let answers = node.raw(two).await;
+        assert_eq!(answers.len(), 2, "{answers:?}");
+        for answer in answers {
+            assert!(answer.starts_with(r#"{"ok":{"version":"0.1.0","#), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nonsense_gets_an_error() {
+        let node = node();
+        let _server = node.start(0);
+        for (request, answer) in [
+            (
+                &b"{\"request\":\"make-coffee\"}\n"[..],
+                r#"{"error":"unknown request \"make-coffee\"; known is"#,
+            ),
+            (b"GET / HTTP/1.1\n", r#"{"error":"this is no request: "#),
+            (b"\n", r#"{"error":"this is no request: "#),
+            (b"[1]\n", r#"{"error":"this is no request: "#),
+            (b"\xff\x00\xfe\n", r#"{"error":"this is no request: "#),
+        ] {
+            let answers = node.raw(request).await;
+            assert_eq!(answers.len(), 1, "{answers:?}");
+            assert!(answers[0].starts_with(answer), "{answers:?}");
+        }
+        assert!(node.raw(b"").await.is_empty());
+        let longest = [vec![b' '; 65_516], b"{\"request\":\"status\"}".to_vec()].concat();
+        assert!(node.raw(&longest).await[0].starts_with(r#"{"ok":"#), "{} bytes", longest.len());
+        for length in [65_537, 10_000_000] {
+            let answers = node.raw(&vec![b'x'; length]).await;
+            assert_eq!(answers, [r#"{"error":"the request is longer than 65536 bytes"}"#]);
+        }
+        node.status().await.expect("it is as before");
+    }
+
+    #[tokio::test]
+    async fn clients_that_hang_keep_nobody_waiting() {
+        let node = node();
+        let _server = node.start(0);
+        let mut hanging = Vec::new();
+        for _ in 0..CLIENTS * 2 {
+            let mut stream = AsyncStream::connect(&node.path).await.expect("connection");
+            stream.write_all(b"{").await.expect("half a request");
+            hanging.push(stream);
+        }
+        node.status().await.expect("status");
+        // The oldest was cut off, and what it had sent is unread.
+        let _ = hanging[0].read_to_end(&mut Vec::new()).await;
+    }
+
+    #[tokio::test]
+    async fn a_second_daemon_is_refused() {
+        let node = node();
+        let server = node.start(0);
+        let refused = |case: &str| {
+            let error = ControlSocket::bind(&node.path).err().expect(case).to_string();
+            let pid = std::process::id();
+            let path = node.path.display();
+            assert_eq!(
+                error,
+                format!("another flanneld is running (pid {pid}): it has the control socket {path}")
+            );
+        };
+        refused("by the lock");
+        let mut lock = node.path.clone().into_os_string();
+        lock.push(".lock");
+        fs::remove_file(&lock).expect("the lock's file");
+        refused("by the socket, if somebody tidied up");
+        node.status().await.expect("the first one is as before");
+        drop(server);
+        node.start(0);
+    }
+
+    #[tokio::test]
+    async fn two_that_start_at_once() {
+        let node = node();
+        for _ in 0..20 {
+            let starts: Vec<_> = (0..4)
+                .map(|_| {
+                    let path = node.path.clone();
+                    tokio::task::spawn_blocking(move || ControlSocket::bind(&path))
+                })
+                .collect();
+            let mut bound = Vec::new();
+            for start in starts {
+                bound.extend(start.await.expect("no panic").ok());
+            }
+            assert_eq!(bound.len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_daemon_left_is_replaced() {
+        let node = node();
+        fs::create_dir_all(node.path.parent().expect("parent")).expect("directory");
+        drop(std::os::unix::net::UnixListener::bind(&node.path).expect("a socket"));
+        assert!(node.path.exists(), "it stays behind");
+        let error = node.status().await.expect_err("nobody listens").to_string();
+        let path = node.path.display();
+        assert_eq!(
+            error,
+            format!("no flanneld is running here: nobody listens on {path} (--control-socket)")
+        );
+        let _server = node.start(0);
+        node.status().await.expect("status");
+    }
+
+    #[tokio::test]
+    async fn what_is_somebody_elses_stays() {
+        let node = node();
+        fs::create_dir_all(node.path.parent().expect("parent")).expect("directory");
+        fs::write(&node.path, "precious").expect("a file");
+        let error = ControlSocket::bind(&node.path).err().expect("in the way").to_string();
+        assert!(
+            error.ends_with("(--control-socket): something else is there, which is no socket"),
+            "{error}"
+        );
+        fs::remove_file(&node.path).expect("removed");
+        let _other = UnixDatagram::bind(&node.path).expect("a socket of another kind");
+        let error = ControlSocket::bind(&node.path).err().expect("in the way").to_string();
+        assert!(error.contains("another program has it"), "{error}");
+        assert!(node.path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_not_ours_any_more_is_left_alone() {
+        let node = node();
+        let server = node.start(0);
+        fs::rename(&node.path, node.dir.path().join("kept")).expect("moved away");
+        let _other = std::os::unix::net::UnixListener::bind(&node.path).expect("another one's");
+        drop(server);
+        assert!(node.path.exists());
+    }
+
+    #[tokio::test]
+    async fn errors_are_one_clear_line() {
+        let node = node();
+        let error = node.status().await.expect_err("nobody there").to_string();
+        assert!(error.starts_with("no flanneld is running here: nobody listens on /"), "{error}");
+        let deep = PathBuf::from("/proc/nowhere/flanneld.sock");
+        let error = ControlSocket::bind(&deep).err().expect("no directory").to_string();
+        assert!(
+            error.starts_with("control socket /proc/nowhere/flanneld.sock (--control-socket): its directory")
+        );
+        let (sender, requests) = mpsc::channel(1);
+        drop(requests);
+        let _server = ControlSocket::bind(&node.path).expect("socket").serve(sender);
+        let error = node.status().await.expect_err("nobody answers").to_string();
+        assert!(error.ends_with("gave no answer: the daemon is about to stop"), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_is_busy_is_said_to_be() {
+        let node = node();
+        let (sender, _requests) = mpsc::channel(1);
+        let _server = ControlSocket::bind(&node.path).expect("socket").serve(sender);
+        let answers = node.raw(b"{\"request\":\"status\"}\n").await;
+        assert_eq!(answers, [r#"{"error":"the daemon was busy for 10 seconds"}"#]);
+    }
+}

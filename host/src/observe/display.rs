@@ -1,0 +1,490 @@
+//! [`Status`] for people: what is wrong first, the long table last, nothing wider than a terminal.
+
+use std::fmt::{self, Display, Formatter};
+use std::time::Duration;
+
+use super::status::{Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store};
+
+/// Texts are broken here; names and addresses never are.
+const WIDTH: usize = 100;
+/// Where the texts beside the labels begin.
+const INDENT: usize = 12;
+/// So many rows of the tables are shown.
+const PROBLEMS: usize = 20;
+const PEERS: usize = 50;
+/// Enough of a digest to tell plugins apart.
+const DIGEST: usize = 12;
+
+impl Display for Status {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let problems = self.problems();
+        headline(f, self, &problems)?;
+        show_problems(f, &problems)?;
+        writeln!(f)?;
+        if let Some(node) = &self.node {
+            row(f, "node", &describe_node(node))?;
+        }
+        if let Some(Network { ipv4, ipv6 }) = &self.network {
+            row(f, "network", &list(ipv4.iter().chain(ipv6)))?;
+        }
+        row(f, "lease", &self.lease.as_ref().map_or_else(|| "none".to_owned(), |l| self.describe_lease(l)))?;
+        row(f, "store", &describe_store(&self.store))?;
+        if let Some(plugin) = &self.plugin {
+            show_plugin(f, plugin)?;
+        }
+        if let Some(datapath) = &self.datapath {
+            show_datapath(f, datapath)?;
+        }
+        if let Some(firewall) = &self.firewall {
+            row(f, "firewall", &describe_firewall(firewall))?;
+        }
+        show_peers(f, &self.peers)
+    }
+}
+
+impl Status {
+    fn describe_lease(&self, lease: &Lease) -> String {
+        let until = match lease.expires {
+            _ if lease.reserved => "reserved, does not end".to_owned(),
+            None => "without an end".to_owned(),
+            Some(end) => match end.since(self.time) {
+                Some(left) => format!("until {end} (in {})", span(left)),
+                None => format!("until {end}"),
+            },
+        };
+        format!("{}, MTU {}, {until}", list(&lease.subnets), lease.mtu)
+    }
+}
+
+fn headline(f: &mut Formatter<'_>, status: &Status, problems: &[Problem]) -> fmt::Result {
+    write!(f, "flanneld {}", status.version)?;
+    if status.pid != 0 {
+        write!(f, ", pid {}", status.pid)?;
+    }
+    if let Some(up) = status.started.and_then(|started| status.time.since(started)) {
+        write!(f, ", up {}", span(up))?;
+    }
+    write!(f, ": {}", if status.ready.ready { "ready" } else { "not ready" })?;
+    match problems.len() {
+        0 => writeln!(f),
+        1 => writeln!(f, ", 1 problem"),
+        count => writeln!(f, ", {count} problems"),
+    }
+}
+
+fn show_problems(f: &mut Formatter<'_>, problems: &[Problem]) -> fmt::Result {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\nproblems")?;
+    let shown = &problems[..problems.len().min(PROBLEMS)];
+    let width = shown.iter().map(|problem| width(&problem.at)).max().unwrap_or_default();
+    for Problem { at, text } in shown {
+        wrapped(f, &format!("  {at:width$}  "), text)?;
+    }
+    more(f, problems.len() - shown.len())
+}
+
+fn describe_node(node: &Node) -> String {
+    let text = format!("{}, MTU {}, {}", node.interface, node.mtu, list(&node.addresses));
+    if node.public_addresses == node.addresses {
+        return text;
+    }
+    format!("{text}, known to others as {}", list(&node.public_addresses))
+}
+
+fn describe_store(store: &Store) -> String {
+    let text = format!("{} {}", store.kind, store.place);
+    match &store.last_error {
+        Some(error) if store.ok => format!("{text}; well again, the last error was: {error}"),
+        _ => text,
+    }
+}
+
+fn show_plugin(f: &mut Formatter<'_>, plugin: &Plugin) -> fmt::Result {
+    let Plugin { name, version, source, .. } = plugin;
+    let digest: String = plugin.digest.chars().take(DIGEST).collect();
+    row(f, "plugin", &format!("{name} {version}, {source}, {}, sha256 {digest}…", bytes(plugin.size)))?;
+    let mut calls: Vec<String> = plugin.calls.iter().map(|(function, n)| format!("{function} {n}")).collect();
+    calls.push(format!("{} failed", plugin.failures));
+    calls.push(counted(plugin.restarts, "restart"));
+    row(f, "calls", &calls.join(", "))?;
+    match &plugin.last_error {
+        Some(error) => row(f, "", &format!("last error: {error}")),
+        None => Ok(()),
+    }
+}
+
+fn show_datapath(f: &mut Formatter<'_>, datapath: &Datapath) -> fmt::Result {
+    let mut label = "devices";
+    for device in &datapath.devices {
+        let mac = device.mac.as_ref().map(|mac| format!("{mac}, ")).unwrap_or_default();
+        let up = if device.up { "up" } else { "down" };
+        row(f, label, &format!("{} (index {}), {mac}MTU {}, {up}", device.name, device.index, device.mtu))?;
+        label = "";
+    }
+    if datapath.devices.is_empty() {
+        row(f, label, "none")?;
+    }
+    let entries = &datapath.entries;
+    let state = match (entries.waiting, entries.failed) {
+        (0, 0) => "all in place".to_owned(),
+        (waiting, failed) => format!("of which {waiting} waiting, {failed} refused"),
+    };
+    row(f, "entries", &format!("{}, {state}", entries.desired))?;
+    let objects = if datapath.nexthops { "nexthop objects" } else { "no nexthop objects" };
+    let (messages, resyncs) = (counted(datapath.messages, "message"), counted(datapath.resyncs, "resync"));
+    row(f, "kernel", &format!("{messages} sent, {resyncs}, {objects}"))
+}
+
+fn describe_firewall(firewall: &Firewall) -> String {
+    let place = if firewall.ok { "in place" } else { "not in place" };
+    let times = counted(firewall.repairs, "time");
+    let repairs = if firewall.repairs == 0 { String::new() } else { format!(", put back {times}") };
+    format!("{}, {place}{repairs}", firewall.mode)
+}
+
+fn show_peers(f: &mut Formatter<'_>, peers: &[Peer]) -> fmt::Result {
+    if peers.is_empty() {
+        return row(f, "peers", "none");
+    }
+    writeln!(f, "\n{}", counted(peers.len(), "peer"))?;
+    let mut order: Vec<&Peer> = peers.iter().collect();
+    order.sort_by_key(|peer| peer.problems.is_empty());
+    order.truncate(PEERS);
+    let mut rows = vec![["  subnet", "public", "backend", "routes", "neighbours", "fdb"].map(str::to_owned)];
+    for peer in &order {
+        rows.extend(peer_rows(peer));
+    }
+    let mut widths = [0; 6];
+    for cells in &rows {
+        for (column, cell) in cells.iter().enumerate() {
+            widths[column] = widths[column].max(width(cell));
+        }
+    }
+    let [a, b, c, d, e, g] = widths;
+    for [subnet, public, backend, routes, neighbours, fdb] in &rows {
+        let line =
+            format!("{subnet:a$}  {public:b$}  {backend:c$}  {routes:>d$}  {neighbours:>e$}  {fdb:>g$}");
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    more(f, peers.len() - order.len())
+}
+
+/// A line for each family: two addresses of IPv6 side by side would be all that fits.
+fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 6]> {
+    let text = |item: Option<&dyn Display>| item.map(ToString::to_string).unwrap_or_default();
+    (0..peer.subnets.len().max(peer.public.len()).max(1)).map(move |line| {
+        let first = line == 0;
+        let number = |count: usize| if first { count.to_string() } else { String::new() };
+        let mark = if first && !peer.problems.is_empty() { '!' } else { ' ' };
+        [
+            format!("{mark} {}", text(peer.subnets.get(line).map(|subnet| subnet as &dyn Display))),
+            text(peer.public.get(line).map(|address| address as &dyn Display)),
+            if first { peer.backend_type.clone() } else { String::new() },
+            number(peer.routes),
+            number(peer.neighbours),
+            number(peer.fdb),
+        ]
+    })
+}
+
+fn more(f: &mut Formatter<'_>, count: usize) -> fmt::Result {
+    if count == 0 { Ok(()) } else { writeln!(f, "  … and {count} more; --json has all") }
+}
+
+fn row(f: &mut Formatter<'_>, label: &str, text: &str) -> fmt::Result {
+    wrapped(f, &format!("{label:INDENT$}"), text)
+}
+
+/// Breaks a text into lines, all of them beside the head.
+fn wrapped(f: &mut Formatter<'_>, head: &str, text: &str) -> fmt::Result {
+    let room = WIDTH.saturating_sub(width(head));
+    let mut line = String::new();
+    let mut head = head.to_owned();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && width(&line) + 1 + width(word) > room {
+            writeln!(f, "{head}{line}")?;
+            head = " ".repeat(width(&head));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        // What others wrote, a plugin or a peer, must not steer the terminal.
+        line.extend(word.chars().filter(|c| !c.is_control()));
+    }
+    writeln!(f, "{}", format!("{head}{line}").trim_end())
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+fn counted(count: impl Into<Count>, what: &str) -> String {
+    match count.into().0 {
+        1 => format!("1 {what}"),
+        count => format!("{count} {what}s"),
+    }
+}
+
+struct Count(u64);
+
+impl From<u64> for Count {
+    fn from(count: u64) -> Self {
+        Self(count)
+    }
+}
+
+impl From<usize> for Count {
+    fn from(count: usize) -> Self {
+        Self(count as u64)
+    }
+}
+
+fn span(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+fn bytes(count: u64) -> String {
+    match count {
+        0..1024 => format!("{count} bytes"),
+        1024..0x0010_0000 => format!("{} KiB", count.div_ceil(1024)),
+        _ => format!("{}.{} MiB", count >> 20, (count >> 10) % 1024 * 10 / 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::status::{Device, Entries, Ready};
+    use super::*;
+
+    fn peer(number: u64) -> Peer {
+        Peer {
+            id: number,
+            subnets: vec![format!("10.5.{number}.0/24").parse().expect("subnet")],
+            public: vec![format!("192.168.77.{number}").parse().expect("address")],
+            backend_type: "vxlan".to_owned(),
+            routes: 1,
+            neighbours: 1,
+            fdb: 1,
+            problems: Vec::new(),
+        }
+    }
+
+    fn well() -> Status {
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: 712,
+            started: Some("2026-01-02T00:00:00Z".parse().expect("time")),
+            time: "2026-01-02T03:05:00Z".parse().expect("time"),
+            ready: Ready { ready: true, missing: Vec::new() },
+            node: Some(Node {
+                interface: "eth0".to_owned(),
+                mtu: 1500,
+                addresses: vec!["192.168.77.11".parse().expect("address")],
+                public_addresses: vec!["192.168.77.11".parse().expect("address")],
+            }),
+            network: Some(Network { ipv4: Some("10.5.0.0/16".parse().expect("network")), ipv6: None }),
+            lease: Some(Lease {
+                subnets: vec!["10.5.65.0/24".parse().expect("subnet")],
+                expires: Some("2026-01-03T02:15:07Z".parse().expect("time")),
+                reserved: false,
+                mtu: 1450,
+            }),
+            store: Store {
+                kind: "etcd".to_owned(),
+                place: "http://10.0.0.1:2379".to_owned(),
+                ok: true,
+                last_error: None,
+            },
+            plugin: Some(Plugin {
+                name: "vxlan".to_owned(),
+                version: "0.1.0".to_owned(),
+                source: "built in".to_owned(),
+                digest: "8f4b2a6c0d9e1f73a5".to_owned(),
+                size: 186_000,
+                calls: BTreeMap::from([("apply".to_owned(), 12), ("register".to_owned(), 1)]),
+                ..Plugin::default()
+            }),
+            datapath: Some(Datapath {
+                devices: vec![Device {
+                    name: "flannel.1".to_owned(),
+                    index: 7,
+                    mac: Some("2a:f4:75:6f:a0:e3".to_owned()),
+                    mtu: 1450,
+                    up: true,
+                }],
+                entries: Entries { desired: 6, waiting: 0, failed: 0 },
+                resyncs: 1,
+                messages: 10,
+                nexthops: true,
+                device_error: None,
+            }),
+            firewall: Some(Firewall { mode: "nftables".to_owned(), ok: true, error: None, repairs: 0 }),
+            peers: vec![peer(27), peer(41)],
+        }
+    }
+
+    fn is(status: &Status, expected: &str) {
+        let shown = status.to_string();
+        assert_eq!(shown, expected, "it is:\n{shown}");
+    }
+
+    #[test]
+    fn all_is_well() {
+        is(
+            &well(),
+            "\
+flanneld 0.1.0, pid 712, up 3 h 5 min: ready
+
+node        eth0, MTU 1500, 192.168.77.11
+network     10.5.0.0/16
+lease       10.5.65.0/24, MTU 1450, until 2026-01-03T02:15:07Z (in 23 h 10 min)
+store       etcd http://10.0.0.1:2379
+plugin      vxlan 0.1.0, built in, 182 KiB, sha256 8f4b2a6c0d9e…
+calls       apply 12, register 1, 0 failed, 0 restarts
+devices     flannel.1 (index 7), 2a:f4:75:6f:a0:e3, MTU 1450, up
+entries     6, all in place
+kernel      10 messages sent, 1 resync, nexthop objects
+firewall    nftables, in place
+
+2 peers
+  subnet        public         backend  routes  neighbours  fdb
+  10.5.27.0/24  192.168.77.27  vxlan         1           1    1
+  10.5.41.0/24  192.168.77.41  vxlan         1           1    1
+",
+        );
+    }
+
+    #[test]
+    fn much_is_wrong() {
+        let mut status = well();
+        status.time = "2026-01-06T03:05:00Z".parse().expect("time");
+        status.ready = Ready { ready: false, missing: vec!["the subnet file is not written".to_owned()] };
+        status.store.ok = false;
+        status.store.last_error = Some(
+            "no endpoint answers: http://10.0.0.1:2379: connection refused; http://10.0.0.2:2379: connection refused"
+                .to_owned(),
+        );
+        if let Some(node) = &mut status.node {
+            node.public_addresses = vec!["203.0.113.1".parse().expect("address")];
+        }
+        if let Some(plugin) = &mut status.plugin {
+            (plugin.failures, plugin.restarts) = (2, 1);
+            plugin.last_error = Some("apply: out of \u{1b}[31mfuel".to_owned());
+        }
+        if let Some(datapath) = &mut status.datapath {
+            datapath.devices[0].up = false;
+            datapath.entries = Entries { desired: 6, waiting: 1, failed: 2 };
+        }
+        status.firewall = Some(Firewall { mode: "iptables".to_owned(), ok: false, error: None, repairs: 3 });
+        status.peers[0].subnets.push("fc00:0:0:1b::/64".parse().expect("subnet"));
+        status.peers[0].public.push("2001:db8::27".parse().expect("address"));
+        status.peers[1].problems = vec!["the lease has no VTEP MAC".to_owned()];
+        is(
+            &status,
+            "\
+flanneld 0.1.0, pid 712, up 4 d 3 h: not ready, 8 problems
+
+problems
+  not ready     the subnet file is not written
+  store         no endpoint answers: http://10.0.0.1:2379: connection refused; http://10.0.0.2:2379:
+                connection refused
+  lease         it ended at 2026-01-03T02:15:07Z and could not be renewed
+  devices       flannel.1 is down
+  entries       the kernel refused 2
+  entries       1 cannot be made before their device is there
+  firewall      the rules are not in place
+  10.5.41.0/24  the lease has no VTEP MAC
+
+node        eth0, MTU 1500, 192.168.77.11, known to others as 203.0.113.1
+network     10.5.0.0/16
+lease       10.5.65.0/24, MTU 1450, until 2026-01-03T02:15:07Z
+store       etcd http://10.0.0.1:2379
+plugin      vxlan 0.1.0, built in, 182 KiB, sha256 8f4b2a6c0d9e…
+calls       apply 12, register 1, 2 failed, 1 restart
+            last error: apply: out of [31mfuel
+devices     flannel.1 (index 7), 2a:f4:75:6f:a0:e3, MTU 1450, down
+entries     6, of which 1 waiting, 2 refused
+kernel      10 messages sent, 1 resync, nexthop objects
+firewall    iptables, not in place, put back 3 times
+
+2 peers
+  subnet            public         backend  routes  neighbours  fdb
+! 10.5.41.0/24      192.168.77.41  vxlan         1           1    1
+  10.5.27.0/24      192.168.77.27  vxlan         1           1    1
+  fc00:0:0:1b::/64  2001:db8::27
+",
+        );
+    }
+
+    #[test]
+    fn a_daemon_that_waits_for_its_store() {
+        let status = Status {
+            version: "0.1.0".to_owned(),
+            store: Store {
+                kind: "file".to_owned(),
+                place: "/srv/flannel".to_owned(),
+                ok: false,
+                last_error: None,
+            },
+            ..Status::default()
+        };
+        is(
+            &status,
+            "\
+flanneld 0.1.0: not ready, 1 problem
+
+problems
+  store  it has not answered yet
+
+lease       none
+store       file /srv/flannel
+peers       none
+",
+        );
+    }
+
+    #[test]
+    fn long_tables_are_cut_and_nothing_is_too_wide() {
+        let mut status = well();
+        status.peers = (1..=200).map(peer).collect();
+        for peer in &mut status.peers[100..] {
+            peer.problems = vec!["a reason of many words ".repeat(8)];
+        }
+        let shown = status.to_string();
+        assert!(shown.contains("\n  … and 80 more; --json has all\n"), "problems\n{shown}");
+        assert!(shown.ends_with("\n  … and 150 more; --json has all\n"), "peers\n{shown}");
+        assert!(shown.contains("\n! 10.5.101.0/24"), "those with problems come first\n{shown}");
+        for line in shown.lines() {
+            assert!(width(line) <= WIDTH, "{line}");
+        }
+    }
+
+    #[test]
+    fn json_is_for_programs() {
+        let json = serde_json::to_value(well()).expect("JSON");
+        assert_eq!(json["lease"]["expires"], "2026-01-03T02:15:07Z");
+        assert_eq!(json["peers"][0]["subnets"][0], "10.5.27.0/24");
+        assert_eq!(json["datapath"]["entries"]["desired"], 6);
+        assert_eq!(serde_json::from_value::<Status>(json).expect("status"), well());
+        let other = r#"{"version":"9","news":1,"peers":[{"id":1}]}"#;
+        let other: Status = serde_json::from_str(other).expect("another version's status");
+        assert_eq!((other.version.as_str(), other.peers[0].id), ("9", 1));
+    }
+}

@@ -72,9 +72,9 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
 fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
     let status = ask_status(socket)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?)
+        println!("{}", serde_json::to_string_pretty(&status)?);
     } else {
-        print!("{status}")
+        print!("{status}");
     }
     Ok(())
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::datapath::PeerReport;
 use crate::datapath::entry::Kind;
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::{Lease, Subnets};
-use crate::lease::store::Change;
+use crate::lease::store::{Change, LEASE_TTL};
 use crate::observe::status;
 use crate::plugin::PeerChange;
 
@@ -23,6 +24,8 @@ struct Peer {
 pub struct Peers {
     known: HashMap<Subnets, Peer>,
     by_id: HashMap<PeerId, Subnets>,
+    /// Peers whose leases the store has lost: they are held until their nodes write again, or could not have them any longer.
+    held: HashMap<Subnets, Instant>,
     last_id: u64,
 }
 
@@ -47,6 +50,10 @@ impl Peers {
             let rejected =
                 trouble.rejected.get(&peer.id).map(|reason| format!("the policy cannot serve it: {reason}"));
             let deferred = trouble.deferred.contains(&peer.id).then(|| "waits for the plugin".to_owned());
+            let held = self
+                .held
+                .contains_key(&peer.lease.subnets)
+                .then(|| "lost by the store; held until its node writes again".to_owned());
             status::Peer {
                 id: peer.id.0,
                 subnets: peer.lease.subnets.iter().collect(),
@@ -55,7 +62,7 @@ impl Peers {
                 routes: count(Kind::Route),
                 neighbours: count(Kind::Neighbour),
                 fdb: count(Kind::Fdb),
-                problems: rejected.into_iter().chain(deferred).chain(report.problems).collect(),
+                problems: rejected.into_iter().chain(deferred).chain(held).chain(report.problems).collect(),
             }
         };
         known.into_iter().map(status).collect()
@@ -63,23 +70,51 @@ impl Peers {
 
     /// Takes a whole snapshot: what is new or changed, and what is gone.
     pub fn replace(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
-        let present: HashSet<Subnets> = leases.iter().map(|lease| lease.subnets).collect();
-        let gone: Vec<Subnets> =
-            self.known.keys().filter(|known| !present.contains(known)).copied().collect();
+        let gone = self.missing_in(&leases);
         let mut changes: Vec<PeerChange> = gone.iter().filter_map(|subnets| self.remove(subnets)).collect();
-        changes.extend(leases.into_iter().filter_map(|lease| self.put(lease, own)));
+        for lease in leases {
+            self.put(lease, own, &mut changes);
+        }
         changes
     }
 
-    /// Takes changes in their order.
-    pub fn update(&mut self, changes: Vec<Change>, own: &Subnets) -> Vec<PeerChange> {
+    /// Takes a snapshot of a store that has lost its data. Leases that it does not have are held for as long as they may last:
+    /// upstream's nodes write again when their renewal is due, which may be a day later.
+    pub fn hold(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
+        let end = Instant::now() + LEASE_TTL;
+        let missing = self.missing_in(&leases);
+        self.held.extend(missing.into_iter().map(|subnets| (subnets, end)));
+        let mut changes = Vec::new();
+        for lease in leases {
+            self.put(lease, own, &mut changes);
+        }
         changes
-            .into_iter()
-            .filter_map(|change| match change {
-                Change::Put(lease) => self.put(lease, own),
-                Change::Removed(subnets) => self.remove(&subnets),
-            })
-            .collect()
+    }
+
+    /// Those that were held for too long are gone.
+    pub fn expire(&mut self, now: Instant) -> Vec<PeerChange> {
+        let over = self.held.iter().filter(|(_, end)| **end <= now);
+        let gone: Vec<Subnets> = over.map(|(subnets, _)| *subnets).collect();
+        gone.iter().filter_map(|subnets| self.remove(subnets)).collect()
+    }
+
+    /// Takes changes in their order.
+    pub fn update(&mut self, news: Vec<Change>, own: &Subnets) -> Vec<PeerChange> {
+        let mut changes = Vec::new();
+        for change in news {
+            match change {
+                Change::Put(lease) => self.put(lease, own, &mut changes),
+                Change::Removed(subnets) => changes.extend(self.remove(&subnets)),
+            }
+        }
+        changes
+    }
+
+    /// Known peers that a snapshot does not have, but for those that are held.
+    fn missing_in(&self, leases: &[Lease]) -> Vec<Subnets> {
+        let present: HashSet<Subnets> = leases.iter().map(|lease| lease.subnets).collect();
+        let here = |subnets: &Subnets| present.contains(subnets) || self.held.contains_key(subnets);
+        self.known.keys().filter(|subnets| !here(subnets)).copied().collect()
     }
 
     /// All of them again, for a policy whose surroundings have changed.
@@ -94,27 +129,46 @@ impl Peers {
     }
 
     /// A renewal that changes nothing but the expiry is no change.
-    fn put(&mut self, lease: Lease, own: &Subnets) -> Option<PeerChange> {
+    fn put(&mut self, lease: Lease, own: &Subnets, changes: &mut Vec<PeerChange>) {
+        changes.extend(self.displaced_by(&lease).iter().filter_map(|subnets| self.remove(subnets)));
         if lease.subnets == *own {
             // It was somebody else's until we got it.
-            return self.remove(own);
+            changes.extend(self.remove(own));
+            return;
         }
         let lease = Arc::new(lease);
         if let Some(peer) = self.known.get_mut(&lease.subnets) {
             let same = peer.lease.attributes == lease.attributes;
             peer.lease = Arc::clone(&lease);
-            (!same).then_some(PeerChange::Put(peer.id, lease))
+            self.held.remove(&lease.subnets);
+            if !same {
+                changes.push(PeerChange::Put(peer.id, lease));
+            }
         } else {
             self.last_id += 1;
             let id = PeerId(self.last_id);
             self.by_id.insert(id, lease.subnets);
             self.known.insert(lease.subnets, Peer { id, lease: Arc::clone(&lease) });
-            Some(PeerChange::Put(id, lease))
+            changes.push(PeerChange::Put(id, lease));
         }
+    }
+
+    /// Peers that are held, and whose subnet somebody else has now, or whose node has another subnet.
+    fn displaced_by(&self, lease: &Lease) -> Vec<Subnets> {
+        let same_node = |other: &Subnets| {
+            let addresses = |lease: &Lease| lease.attributes.public_addresses().collect::<Vec<_>>();
+            self.known.get(other).is_some_and(|peer| addresses(&peer.lease) == addresses(lease))
+        };
+        let displaced = self
+            .held
+            .keys()
+            .filter(|held| **held != lease.subnets && (held.overlaps(&lease.subnets) || same_node(held)));
+        displaced.copied().collect()
     }
 
     fn remove(&mut self, subnets: &Subnets) -> Option<PeerChange> {
         let peer = self.known.remove(subnets)?;
+        self.held.remove(subnets);
         self.by_id.remove(&peer.id);
         Some(PeerChange::Removed(peer.id))
     }
@@ -153,6 +207,37 @@ mod tests {
         assert!(matches!(changes[0], PeerChange::Removed(_)), "the peer that is gone");
         let [_, PeerChange::Put(_, changed)] = &changes[..] else { panic!("{}", changes.len()) };
         assert_eq!(changed.attributes.public_ip, Some([192, 168, 0, 33].into()));
+    }
+
+    #[test]
+    fn what_a_store_has_lost_is_held_until_its_node_writes_again_or_somebody_has_its_subnet() {
+        let mut peers = Peers::default();
+        let all: Vec<Lease> = (2..=5).map(|n| lease(&format!("10.5.{n}.0/24"), n)).collect();
+        peers.replace(all.clone(), &own());
+        assert!(peers.hold(Vec::new(), &own()).is_empty());
+        assert!(peers.replace(vec![lease("10.5.2.0/24", 2)], &own()).is_empty(), "the same as before");
+        let other_subnet = peers.update(vec![Change::Put(lease("10.5.33.0/24", 3))], &own());
+        assert!(
+            matches!(other_subnet[..], [PeerChange::Removed(_), PeerChange::Put(..)]),
+            "{}",
+            other_subnet.len()
+        );
+        let other_node = peers.update(vec![Change::Put(lease("10.5.4.0/25", 44))], &own());
+        assert!(
+            matches!(other_node[..], [PeerChange::Removed(_), PeerChange::Put(..)]),
+            "{}",
+            other_node.len()
+        );
+        let now = Instant::now();
+        assert!(peers.expire(now).is_empty());
+        assert!(
+            matches!(peers.expire(now + LEASE_TTL)[..], [PeerChange::Removed(_)]),
+            "the one that never came"
+        );
+        assert!(
+            matches!(peers.replace(Vec::new(), &own())[..], [_, _, _]),
+            "those that wrote are held no more"
+        );
     }
 
     #[test]

@@ -182,6 +182,8 @@ impl Daemon<'_> {
                 () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
                 () = sleep_until(timers.upkeep) => {
                     self.hold_blackhole().await;
+                    let expired = self.peers.expire(Instant::now());
+                    self.apply(expired, &mut timers).await?;
                     self.look_around().await?;
                     timers.upkeep = At::now() + self.upkeep();
                 }
@@ -246,6 +248,10 @@ impl Daemon<'_> {
             Event::Snapshot(leases) => {
                 let lost = lacks(&leases, &self.own);
                 (self.peers.replace(leases, &own), lost)
+            }
+            Event::Bereft(leases) => {
+                let lost = lacks(&leases, &self.own);
+                (self.peers.hold(leases, &own), lost)
             }
             Event::Changes(changes) => {
                 let lost = changes.iter().fold(false, |lost, change| match change {

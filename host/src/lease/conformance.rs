@@ -226,7 +226,7 @@ impl View {
     pub(super) async fn event(&mut self) -> Event {
         let event = timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("a watch goes on");
         match &event {
-            Event::Snapshot(leases) => {
+            Event::Snapshot(leases) | Event::Bereft(leases) => {
                 self.snapshots += 1;
                 self.leases = leases.iter().map(|lease| (lease.subnets, lease.clone())).collect();
             }

@@ -82,6 +82,9 @@ pub enum Change {
 pub enum Event {
     /// All leases that there are; what is not in it is gone.
     Snapshot(Vec<Lease>),
+    /// All leases in a store that has lost its data since the last event. The node of a lease that is not in it may well
+    /// be there: it has not written again yet.
+    Bereft(Vec<Lease>),
     /// What has changed since, in its order; never empty.
     Changes(Vec<Change>),
 }

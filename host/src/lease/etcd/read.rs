@@ -21,6 +21,7 @@ pub(super) struct Entry {
     pub(super) subnets: Subnets,
     /// None: the value cannot be read. The subnets are taken all the same.
     pub(super) attributes: Option<Attributes>,
+    pub(super) create_revision: i64,
     pub(super) mod_revision: i64,
     /// The etcd lease; 0: none, a reservation.
     pub(super) lease: i64,
@@ -36,6 +37,7 @@ impl Entry {
         Some(Self {
             subnets: codec::parse_key_name(name).ok()?,
             attributes: read.ok().map(|(_, attributes)| attributes),
+            create_revision: kv.create_revision(),
             mod_revision: kv.mod_revision(),
             lease: kv.lease(),
         })

@@ -130,6 +130,7 @@ async fn an_etcd_that_was_away_is_found_again() {
     let mut view = View::new(Arc::clone(&store) as Arc<dyn LeaseStore>).await;
     let store: Arc<dyn LeaseStore> = store;
     let one = acquire(&store, &request(CONFIG, 1)).await;
+    view.until(|view| view.leases.contains_key(&one.subnets)).await;
     server.kill();
     let error = store.renew(&one).await.expect_err("etcd is away");
     assert!(matches!(&error, StoreError::Unavailable { .. }), "{error}");

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
 
 use super::EtcdStore;
 use super::cluster::{ANSWER, Failure, OUT_OF_RANGE};
-use super::read::{LARGEST, Listing};
+use super::read::{Entry, LARGEST, Listing};
 use crate::lease::codec::{self, excerpt};
 use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::{Change, Event, RECONNECT, WATCH_QUEUE, longer};
@@ -21,8 +21,14 @@ const REMIND: Duration = Duration::from_mins(1);
 pub(super) fn start(store: EtcdStore) -> Receiver<Event> {
     let (sender, receiver) = channel(WATCH_QUEUE);
     tokio::spawn(async move {
-        let mut follower =
-            Follower { store, sender: sender.clone(), known: HashMap::new(), at: None, lively: false };
+        let mut follower = Follower {
+            store,
+            sender: sender.clone(),
+            known: HashMap::new(),
+            at: None,
+            stale: true,
+            lively: false,
+        };
         tokio::select! {
             () = sender.closed() => {}
             () = follower.follow() => {}
@@ -41,11 +47,21 @@ struct Follower {
     store: EtcdStore,
     sender: Sender<Event>,
     /// What the receiver knows: what an entry was before it turned unreadable, and what there is to remove.
-    known: HashMap<Subnets, Lease>,
-    /// None: a snapshot is needed.
+    known: HashMap<Subnets, Known>,
+    /// None: nothing is known yet.
     at: Option<Cursor>,
+    /// A snapshot is needed.
+    stale: bool,
     /// Whether etcd has answered since the last failure.
     lively: bool,
+}
+
+/// An entry as it was read last.
+struct Known {
+    lease: Lease,
+    /// When its key came into being, and when it was written last: another history has others.
+    create_revision: i64,
+    mod_revision: i64,
 }
 
 /// Why a stream of changes ended.
@@ -84,7 +100,7 @@ impl Follower {
                 Ended::Unheard => return,
                 Ended::Stale(reason) => {
                     debug!(reason, "leases are read from etcd anew");
-                    self.at = None;
+                    self.stale = true;
                 }
                 Ended::Broken(failure) => {
                     let (Failure::Away(reason) | Failure::Refused { reason, .. }) = failure;
@@ -103,10 +119,12 @@ impl Follower {
 
     /// Follows until something ends it.
     async fn once(&mut self) -> Result<std::convert::Infallible, Ended> {
-        if self.at.is_none() {
+        if self.stale {
             let listing = self.store.list().await?;
             self.lively = true;
             self.take(listing).await?;
+        } else {
+            self.compare_histories().await?;
         }
         let (member, client) = self.store.cluster.client().await;
         let result = match client {
@@ -119,19 +137,58 @@ impl Follower {
         result
     }
 
+    /// Whether etcd, which was away, still has the history that the cursor belongs to: it may have come back empty, and its new
+    /// revisions may be greater than the old ones by now. An entry that is known was written when it was written.
+    async fn compare_histories(&self) -> Result<(), Ended> {
+        let (Some(at), Some((subnets, witness))) = (&self.at, self.known.iter().next()) else {
+            return Err(Ended::Stale("nothing is known that could be compared".to_owned()));
+        };
+        let then = GetOptions::new().with_revision(at.revision).with_keys_only();
+        let response = self.store.get(self.store.keys.of(subnets), then).await?;
+        if response.kvs().first().map(etcd_client::KeyValue::mod_revision) != Some(witness.mod_revision) {
+            return Err(Ended::Stale("etcd has another history than before".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether a listing is of data that is not what followed on the data that are known.
+    fn is_of_another_history(&self, listing: &Listing) -> bool {
+        let Some(at) = &self.at else { return false };
+        if listing.cluster != at.cluster || listing.revision < at.revision {
+            return true;
+        }
+        let survives = |entry: &Entry| {
+            self.known.get(&entry.subnets).is_some_and(|known| known.create_revision == entry.create_revision)
+        };
+        !self.known.is_empty() && !listing.entries.iter().any(survives)
+    }
+
     async fn take(&mut self, listing: Listing) -> Result<(), Ended> {
-        let known = &self.known;
-        let leases: Vec<Lease> = listing
-            .entries
-            .into_iter()
-            .filter_map(|entry| match entry.attributes {
+        let bereft = self.is_of_another_history(&listing);
+        let mut known = HashMap::with_capacity(listing.entries.len());
+        for entry in listing.entries {
+            let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
+            let lease = match entry.attributes {
                 Some(_) => entry.into_lease(),
-                None => known.get(&entry.subnets).cloned(),
-            })
-            .collect();
-        self.known = leases.iter().map(|lease| (lease.subnets, lease.clone())).collect();
+                None => self.known.get(&entry.subnets).map(|known| known.lease.clone()),
+            };
+            if let Some(lease) = lease {
+                known.insert(lease.subnets, Known { lease, create_revision, mod_revision });
+            }
+        }
+        self.known = known;
         self.at = Some(Cursor { revision: listing.revision, cluster: listing.cluster });
-        self.sender.send(Event::Snapshot(leases)).await.map_err(|_| Ended::Unheard)
+        self.stale = false;
+        let leases = self.known.values().map(|known| known.lease.clone()).collect();
+        let event = if bereft {
+            warn!(
+                "etcd has lost its data: leases that are missing in it are held until their nodes write again"
+            );
+            Event::Bereft(leases)
+        } else {
+            Event::Snapshot(leases)
+        };
+        self.sender.send(event).await.map_err(|_| Ended::Unheard)
     }
 
     async fn stream(
@@ -220,7 +277,12 @@ impl Follower {
             EventType::Put => match codec::read_entry(name, kv.value()) {
                 Ok((subnets, attributes)) => {
                     let lease = Lease { subnets, attributes, expires: None };
-                    self.known.insert(subnets, lease.clone());
+                    let known = Known {
+                        lease: lease.clone(),
+                        create_revision: kv.create_revision(),
+                        mod_revision: kv.mod_revision(),
+                    };
+                    self.known.insert(subnets, known);
                     Some(Change::Put(lease))
                 }
                 Err(error) => {

@@ -14,7 +14,6 @@ pub fn in_namespace<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 's
     let outcome = std::thread::spawn(move || {
         unshare();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        let _ = tracing_subscriber::fmt().with_env_filter("debug").try_init();
         runtime.block_on(test())
     })
     .join();
@@ -117,7 +116,9 @@ impl Way {
     /// What a person is shown.
     pub fn shown(self) -> String {
         if self == Self::Nftables {
-            return run("nft", "list ruleset");
+            // One by one: in a list of all, the table that was made last comes last.
+            let table = |name| run_with("nft", &format!("list table {name}"), "").unwrap_or_default() + "\n";
+            return ["ip flannel-ipv4", "ip6 flannel-ipv6"].map(table).concat();
         }
         let mut shown = String::new();
         for (program, chains) in [("iptables", 2), ("ip6tables", 2)] {

@@ -192,10 +192,12 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         run(&mut command)
     };
     eprintln!("setup: installing {}", packages.join(" "));
-    let install: Vec<&str> = ["install", "-y", "-q", "--no-install-recommends"]
-        .into_iter()
-        .chain(packages.iter().copied())
-        .collect();
+    // Another installation that is under way is waited for.
+    let install: Vec<&str> =
+        ["install", "-y", "-q", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300"]
+            .into_iter()
+            .chain(packages.iter().copied())
+            .collect();
     if apt(&install).is_err() {
         apt(&["update", "-q"])?;
         apt(&install).with_context(by_hand)?;

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
+use serde_json::Value;
 
 use crate::daemon::Ready;
 use crate::etcd::Etcd;
 use crate::state::KernelState;
 use crate::store::StoredLease;
+use crate::{Backend, artifacts};
 use crate::{Daemon, DaemonOptions, Lab, Node, Place, Pod, Store, Underlay, wait};
 
 /// A network config with IPv4 only.
@@ -26,11 +29,13 @@ pub const IPV6_ONLY: &str =
 pub struct ClusterOptions {
     /// How many nodes.
     pub nodes: usize,
+    /// The backend that the network config asks for.
+    pub backend: Backend,
     /// The network config.
     pub config: String,
     /// Whether leases are in a real etcd instead of in a directory.
     pub etcd: bool,
-    /// The plugin's file; none: the vxlan one that was built.
+    /// The plugin's file; none: the backend's that was built.
     pub plugin: Option<PathBuf>,
     /// The daemon; none: the one that was built.
     pub binary: Option<PathBuf>,
@@ -38,7 +43,21 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { nodes: 2, config: IPV4.to_owned(), etcd: false, plugin: None, binary: None }
+        Self {
+            nodes: 2,
+            backend: Backend::Vxlan,
+            config: IPV4.to_owned(),
+            etcd: false,
+            plugin: None,
+            binary: None,
+        }
+    }
+}
+
+impl ClusterOptions {
+    /// Two nodes with a backend, IPv4 or both families.
+    pub fn of(backend: Backend, ipv6: bool) -> Self {
+        Self { backend, config: backend.config(ipv6), ..Self::default() }
     }
 }
 
@@ -48,6 +67,7 @@ pub struct Cluster {
     daemons: Vec<Option<Daemon>>,
     pods: Vec<Option<Pod>>,
     options: DaemonOptions,
+    backend: Backend,
     store: Store,
     lab: Lab,
 }
@@ -63,9 +83,11 @@ impl Cluster {
         let lab = Lab::new(options.nodes, Underlay { ipv6: true, ..Underlay::default() })?;
         let store = store(&lab)?;
         store.put_config(&options.config)?;
-        let how = DaemonOptions::new(&store, options.binary.clone(), options.plugin.clone())?;
+        let plugin = options.plugin.clone().map_or_else(|| artifacts::plugin(options.backend.name()), Ok)?;
+        let how = DaemonOptions::new(&store, options.binary.clone(), Some(plugin))?;
         let daemons = (0..options.nodes).map(|_| None).collect();
-        Ok(Self { daemons, pods: vec![None; options.nodes], options: how, store, lab })
+        let backend = options.backend;
+        Ok(Self { daemons, pods: vec![None; options.nodes], options: how, backend, store, lab })
     }
 
     /// A cluster that works: all daemons are ready and know each other, and each node has a pod.
@@ -116,6 +138,40 @@ impl Cluster {
 
     /// Waits until each node whose daemon runs has entries for all leases but its own.
     pub fn wait_converged(&self) -> Result<Duration> {
+        if self.backend.routes_each_peer() { self.wait_routes() } else { self.wait_peers() }
+    }
+
+    /// Waits until each daemon knows all peers, and serves each with a tunnel if the backend has tunnels.
+    fn wait_peers(&self) -> Result<Duration> {
+        let running = self.daemons.iter().flatten().count();
+        wait::until_equal("all nodes know each other", || {
+            let leases = self.store.leases()?.len();
+            if leases < running {
+                return Ok(Some(format!("{running} daemons have {leases} leases")));
+            }
+            for index in (0..self.daemons.len()).filter(|index| self.daemons[*index].is_some()) {
+                let status = self.status(index)?;
+                let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+                let served = |peer: &Value| !self.backend.connects() || peer["tunnels"].as_u64() > Some(0);
+                if peers.len() + 1 != leases || !peers.iter().all(served) {
+                    return Ok(Some(format!("{leases} leases, and {:#}", status["peers"])));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// What a node's daemon says of itself.
+    pub fn status(&self, index: usize) -> Result<Value> {
+        let node = self.lab.node(index);
+        let mut command = self.options.command(node);
+        command.args(["status", "--json", "--control-socket"]).arg(node.control_socket());
+        let output = command.stdin(Stdio::null()).output().context("cannot run flanneld status")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).context("flanneld status --json: no JSON")
+    }
+
+    fn wait_routes(&self) -> Result<Duration> {
         wait::until_equal("all nodes know each other", || {
             let leases = self.store.leases()?;
             for (node, daemon) in self.lab.nodes().iter().zip(&self.daemons) {
@@ -176,6 +232,11 @@ impl Cluster {
     /// The lab.
     pub fn lab(&self) -> &Lab {
         &self.lab
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> Backend {
+        self.backend
     }
 
     /// The lease store.

@@ -18,11 +18,12 @@
 //! | [`firewall`] | the rules that a node has, as its tools show them |
 //! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
 //! | [`random`] | random numbers that come again |
-//! | [`vtep`] | what the kernel should have for a peer |
+//! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
 //! | [`cluster`] | all of it together, for tests and for the demo |
 //! | [`demo`], [`bench`] | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
 
 pub mod artifacts;
+pub mod backend;
 pub mod bench;
 pub mod cable;
 pub mod clock;
@@ -54,6 +55,7 @@ pub mod vtep;
 pub mod wait;
 pub mod watcher;
 
+pub use backend::Backend;
 pub use clock::Clock;
 pub use cluster::{Cluster, ClusterOptions};
 pub use cni::Cni;

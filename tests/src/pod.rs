@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::cable::Bridge;
 use crate::subnet_env::SubnetEnv;
+use crate::vtep::Vtep;
 use crate::{Echo, Namespace, state};
 
 /// A pod.
@@ -53,7 +54,7 @@ impl Pod {
         mtu: u32,
     ) -> Self {
         let mtu_of = |device: &&str| state::mtu_of(node, device).ok();
-        let tunnel_mtus = state::DEVICES.each_ref().map(mtu_of);
+        let tunnel_mtus = Vtep::DEVICES.each_ref().map(mtu_of);
         let mut pod = Self { namespace, address: None, address_v6: None, mtu, tunnel_mtus };
         for address in addresses {
             match address {

@@ -15,8 +15,8 @@ use crate::{Node, wait};
 pub enum Damage {
     /// A device, with all that is on it.
     Device(String),
-    /// A peer's route.
-    Route(Vtep),
+    /// The route to a subnet or a network.
+    Route(String),
     /// A peer's neighbour entry.
     Neighbour(Vtep),
     /// A peer's forwarding database entry.
@@ -24,17 +24,17 @@ pub enum Damage {
 }
 
 impl Damage {
-    /// All that can be done to what a node has for a peer.
+    /// All that can be done to what a node has for a peer of vxlan.
     pub fn all(peer: &Vtep) -> [Self; 4] {
         let device = Self::Device(peer.device.to_owned());
-        [device, Self::Route(peer.clone()), Self::Neighbour(peer.clone()), Self::Fdb(peer.clone())]
+        [device, Self::Route(peer.subnet.clone()), Self::Neighbour(peer.clone()), Self::Fdb(peer.clone())]
     }
 
     /// What it is, for a heading.
     pub fn describe(&self) -> String {
         match self {
             Self::Device(name) => format!("{name} deleted"),
-            Self::Route(peer) => format!("route {} deleted", peer.subnet),
+            Self::Route(subnet) => format!("route {subnet} deleted"),
             Self::Neighbour(peer) => format!("neighbour {} deleted", peer.address),
             Self::Fdb(peer) => format!("FDB entry {} deleted", peer.mac),
         }
@@ -44,7 +44,7 @@ impl Damage {
     fn command(&self) -> (&'static str, String) {
         match self {
             Self::Device(name) => ("ip", format!("link delete {name}")),
-            Self::Route(peer) => ("ip", format!("route delete {}", peer.subnet)),
+            Self::Route(subnet) => ("ip", format!("route delete {subnet}")),
             Self::Neighbour(peer) => ("ip", format!("neigh delete {} dev {}", peer.address, peer.device)),
             Self::Fdb(peer) => {
                 ("bridge", format!("fdb delete {} dev {} dst {} self", peer.mac, peer.device, peer.public_ip))

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 
 use crate::{Namespace, Node};
 
-/// The devices that can be there: of IPv4, and of IPv6.
-pub const DEVICES: [&str; 2] = ["flannel.1", "flannel-v6.1"];
+/// What the names of all devices begin with.
+const DEVICES: &str = "flannel";
 
 /// Lines of iproute2, sorted. Numbers of interfaces and of nexthop objects are left out: they mean nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,8 +28,9 @@ impl KernelState {
     /// Reads it. Other processes may change it meanwhile: a device that goes away is no error.
     pub fn read(node: &Node) -> Result<Self> {
         let mut state = Self::default();
-        let links = node.ip("-details -oneline link show type vxlan")?;
-        state.links = lines(&links, |line| Some(without_number(line)));
+        let links = node.ip("-details -oneline link show")?;
+        state.links =
+            lines(&links, |line| Some(without_number(line)).filter(|line| line.starts_with(DEVICES)));
         for family in ["-4", "-6"] {
             let routes = node.ip(&format!("{family} route show"))?;
             state.routes.extend(lines(&routes, route));
@@ -103,7 +104,7 @@ fn lines(text: &str, keep: impl Fn(&str) -> Option<String>) -> Vec<String> {
 }
 
 fn of_devices(line: &str) -> bool {
-    line.split_whitespace().any(|word| DEVICES.contains(&word))
+    line.split_whitespace().any(|word| word.starts_with(DEVICES))
 }
 
 /// `7: flannel.1: …` without the 7, and with single blanks.

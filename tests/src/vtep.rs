@@ -21,6 +21,9 @@ pub struct Vtep {
 }
 
 impl Vtep {
+    /// The devices: of IPv4, and of IPv6.
+    pub const DEVICES: [&str; 2] = ["flannel.1", "flannel-v6.1"];
+
     pub(crate) fn of(lease: &StoredLease) -> Result<Vec<Self>> {
         let value: Value =
             serde_json::from_str(&lease.value).with_context(|| format!("the value of {}", lease.key))?;
@@ -30,9 +33,9 @@ impl Vtep {
     fn new(lease: &Value, subnet: String) -> Result<Self> {
         let v6 = subnet.contains(':');
         let (device, data, public) = if v6 {
-            ("flannel-v6.1", "BackendV6Data", "PublicIPv6")
+            (Self::DEVICES[1], "BackendV6Data", "PublicIPv6")
         } else {
-            ("flannel.1", "BackendData", "PublicIP")
+            (Self::DEVICES[0], "BackendData", "PublicIP")
         };
         let text = |value: &Value, what: &str| {
             value.as_str().map(ToOwned::to_owned).with_context(|| format!("{what} in {lease}"))

@@ -73,7 +73,7 @@ impl Watcher {
     /// Listens from now on.
     pub fn start(node: &Node) -> Result<Self> {
         let namespace = node.namespace().clone();
-        let devices = vxlan_devices(&namespace)?;
+        let devices = our_devices(&namespace)?;
         let socket =
             namespace.run(subscribe)?.with_context(|| format!("cannot listen on {}", node.name()))?;
         let shared = Arc::new(Shared::default());
@@ -92,10 +92,10 @@ impl Watcher {
         self.shared.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The changes so far that concern flannel: to routes and nexthop objects, and to all that is on vxlan devices which were there
+    /// The changes so far that concern flannel: to routes and nexthop objects, and to all that is on flannel devices which were there
     /// at the beginning or are there now. (Neighbours of other devices come and go as packets do.)
     pub fn ours(&self) -> Result<Vec<Change>> {
-        let now = vxlan_devices(&self.namespace)?;
+        let now = our_devices(&self.namespace)?;
         let is_ours = |device: u32| now.iter().chain(&self.devices).any(|ours| *ours == u64::from(device));
         let concerns = |change: &Change| match change.object {
             Object::Route | Object::Nexthop => true,
@@ -115,9 +115,15 @@ impl Drop for Watcher {
     }
 }
 
-fn vxlan_devices(namespace: &Namespace) -> Result<Vec<u64>> {
-    let links = namespace.ip_json("link show type vxlan")?;
-    Ok(links.as_array().into_iter().flatten().filter_map(|link| link["ifindex"].as_u64()).collect())
+fn our_devices(namespace: &Namespace) -> Result<Vec<u64>> {
+    let links = namespace.ip_json("link show")?;
+    Ok(links
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|link| link["ifname"].as_str().is_some_and(|name| name.starts_with("flannel")))
+        .filter_map(|link| link["ifindex"].as_u64())
+        .collect())
 }
 
 fn subscribe() -> std::io::Result<Socket> {

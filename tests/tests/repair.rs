@@ -25,7 +25,7 @@ fn a_deleted_device_comes_back_with_all_that_was_on_it() -> Result<()> {
 
 #[test]
 fn a_deleted_route_comes_back() -> Result<()> {
-    is_mended(Damage::Route)
+    is_mended(|peer| Damage::Route(peer.subnet.clone()))
 }
 
 #[test]

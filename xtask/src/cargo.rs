@@ -12,10 +12,20 @@ pub fn root() -> PathBuf {
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
+/// The crates in `plugins/`, by the names of their directories, in order.
+pub fn plugin_crates() -> Vec<String> {
+    let entries = std::fs::read_dir(root().join("plugins")).into_iter().flatten().flatten();
+    let crates = entries.filter(|entry| entry.path().join("Cargo.toml").is_file());
+    let mut names: Vec<String> =
+        crates.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
 /// The cargo that runs us, without what it has put into our environment: build scripts that look at it would run again.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(arguments).current_dir(root());
+    command.args(arguments).current_dir(root()).env("FLANNELD_PLUGINS", plugin_crates().join(","));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]

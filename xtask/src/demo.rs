@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: builds what it needs, then hands over to the lab.
 
 use anyhow::{Result, bail};
+use flannel_lab::Backend;
 use flannel_lab::demo::{self, DemoOptions};
 
 use crate::{build, cargo, setup};
@@ -9,6 +10,9 @@ use crate::{build, cargo, setup};
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
+    /// Which backend: vxlan, host-gw, alloc, ipip or wireguard
+    #[arg(long, default_value_t = Backend::Vxlan)]
+    backend: Backend,
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=50))]
     nodes: u32,
@@ -34,11 +38,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let outcome = demo::run(&DemoOptions {
         nodes: usize::try_from(options.nodes)?,
+        backend: options.backend,
         etcd: options.etcd,
         ipv6: options.ipv6,
         keep: options.keep,
         json: options.json,
-        plugin: Some(cargo::root().join("plugins/vxlan.wasm")),
+        plugin: Some(cargo::root().join(format!("plugins/{}.wasm", options.backend))),
         binary: Some(build::daemon()),
     })?;
     if !outcome.ok {

@@ -35,6 +35,14 @@ pub enum DaemonError {
         /// What is wrong.
         error: ConfigError,
     },
+    /// A secret in the backend's options is wrong.
+    #[error("network config ({place}): {reason}")]
+    Secret {
+        /// Where it came from.
+        place: String,
+        /// What is wrong, without the secret.
+        reason: String,
+    },
     /// The lease store refused.
     #[error("lease store: {0}")]
     Store(#[from] StoreError),

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::datapath::entry::Mac;
+use crate::datapath::wireguard::{Keys, key_file};
 use crate::datapath::{DEFAULT_VXLAN_PORT, NetlinkError, Probe};
 use crate::lease::model::Attributes;
 use crate::node::macs::{Hints, MacBook};
@@ -51,6 +52,10 @@ impl LinkFacts for Links {
 
     fn default_vxlan_port(&self) -> u16 {
         DEFAULT_VXLAN_PORT
+    }
+
+    fn wireguard_keys(&self) -> Result<Keys, String> {
+        Keys::load(&key_file())
     }
 }
 

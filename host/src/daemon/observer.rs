@@ -215,6 +215,7 @@ impl Observer {
                 Kind::Route => EntryKind::Route,
                 Kind::Neighbour => EntryKind::Neighbour,
                 Kind::Fdb => EntryKind::Fdb,
+                Kind::WireguardPeer => EntryKind::WireguardPeer,
             };
             self.metrics.entries(kind, figures.desired, figures.failed, figures.waiting);
         }

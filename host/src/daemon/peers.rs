@@ -62,6 +62,7 @@ impl Peers {
                 routes: count(Kind::Route),
                 neighbours: count(Kind::Neighbour),
                 fdb: count(Kind::Fdb),
+                tunnels: count(Kind::WireguardPeer),
                 problems: rejected.into_iter().chain(deferred).chain(held).chain(report.problems).collect(),
             }
         };

@@ -15,7 +15,9 @@ use crate::lease::model::{Attributes, Lease};
 use crate::lease::store::{LeaseStore, StoreError};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
-use crate::plugin::{Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts, Policy, Registered};
+use crate::plugin::{
+    Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts, Policy, Registered, withhold,
+};
 
 use super::DaemonError;
 use super::links::Links;
@@ -162,10 +164,13 @@ pub async fn daemon(
     };
     let links =
         Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
+    let (config, secrets) = withhold(&node.config.backend_type, node.config.backend.get())
+        .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
     let environment = Environment {
         node: facts(&node),
         backend_type: node.config.backend_type.clone(),
-        config: node.config.backend.get().to_owned(),
+        config,
+        secrets,
         links: Arc::new(links),
     };
     let (datapath, events) = Datapath::start(&node.external.name, networks(&node.config))?;

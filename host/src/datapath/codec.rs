@@ -27,6 +27,8 @@ pub enum Leave {
     Nexthop(u32),
     /// By itself.
     Direct(Hop),
+    /// Over the device with this index, which knows by itself where to.
+    Device(u32),
 }
 
 fn family(address: &IpAddr) -> AddressFamily {
@@ -52,8 +54,22 @@ pub fn route(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
                 message.header.flags |= RouteFlags::Onlink;
             }
         }
+        Some(Leave::Device(index)) => {
+            if destination.addr().is_ipv4() {
+                message.header.scope = RouteScope::Link;
+            }
+            message.attributes.push(RouteAttribute::Oif(index));
+        }
         None => {}
     }
+    message
+}
+
+/// The removal of a route.
+pub fn unroute(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
+    let mut message = route(destination, leave);
+    // Of any scope: routes over a device alone come with either.
+    message.header.scope = RouteScope::NoWhere;
     message
 }
 
@@ -138,7 +154,7 @@ pub fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
         onlink: header.flags.contains(RouteFlags::Onlink),
         nexthop: None,
         protocol: header.protocol.into(),
-        ordinary: header.kind == RouteType::Unicast && header.scope == RouteScope::Universe,
+        ordinary: header.kind == RouteType::Unicast,
     };
     for attribute in &message.attributes {
         match attribute {
@@ -156,6 +172,9 @@ pub fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
             _ => {}
         }
     }
+    let over_device = route.via.is_none() && route.nexthop.is_none();
+    route.ordinary &=
+        header.scope == RouteScope::Universe || (header.scope == RouteScope::Link && over_device);
     let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
     let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
         && priority == metric(&destination)

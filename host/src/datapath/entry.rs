@@ -2,11 +2,13 @@
 //! ledger, read back by the reconciler.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+
+use super::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +52,45 @@ pub enum Device {
     Own(Arc<str>),
 }
 
+/// A device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSpec {
+    /// A VXLAN device.
+    Vxlan(Vxlan),
+    /// An IPIP device.
+    Ipip(Ipip),
+    /// A WireGuard device.
+    Wireguard(Wireguard),
+}
+
+impl DeviceSpec {
+    /// The device's name.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Vxlan(Vxlan { name, .. })
+            | Self::Ipip(Ipip { name, .. })
+            | Self::Wireguard(Wireguard { name, .. }) => name,
+        }
+    }
+
+    /// Bytes of the largest IP packet.
+    pub fn mtu(&self) -> u32 {
+        match self {
+            Self::Vxlan(Vxlan { mtu, .. })
+            | Self::Ipip(Ipip { mtu, .. })
+            | Self::Wireguard(Wireguard { mtu, .. }) => *mtu,
+        }
+    }
+
+    /// The Ethernet address, for devices that have one.
+    pub fn mac(&self) -> Option<Mac> {
+        match self {
+            Self::Vxlan(vxlan) => Some(vxlan.mac),
+            Self::Ipip(_) | Self::Wireguard(_) => None,
+        }
+    }
+}
+
 /// A VXLAN device of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vxlan {
@@ -71,6 +112,30 @@ pub struct Vxlan {
     pub mac: Mac,
 }
 
+/// An IPIP device of ours (RFC 2003): IPv4 packets in IPv4 packets to any node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipip {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// Source of the tunnel's packets: an address of the external interface.
+    pub local: Ipv4Addr,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+}
+
+/// A WireGuard device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wireguard {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// UDP port that it listens on.
+    pub port: u16,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Whom it is.
+    pub keys: Keys,
+}
+
 /// What identifies an entry in the kernel: there is at most one for each key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -80,6 +145,8 @@ pub enum Key {
     Neighbour(Device, IpAddr),
     /// A forwarding database entry.
     Fdb(Device, Mac),
+    /// A peer of a WireGuard device.
+    WireguardPeer(Device, PublicKey),
 }
 
 /// What an entry is.
@@ -91,11 +158,13 @@ pub enum Kind {
     Neighbour,
     /// A forwarding database entry.
     Fdb,
+    /// A peer of a WireGuard device.
+    WireguardPeer,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Route, Self::Neighbour, Self::Fdb];
+    pub const ALL: [Self; 4] = [Self::Route, Self::Neighbour, Self::Fdb, Self::WireguardPeer];
 }
 
 impl Key {
@@ -105,6 +174,7 @@ impl Key {
             Self::Route(_) => Kind::Route,
             Self::Neighbour(..) => Kind::Neighbour,
             Self::Fdb(..) => Kind::Fdb,
+            Self::WireguardPeer(..) => Kind::WireguardPeer,
         }
     }
 }
@@ -124,6 +194,7 @@ impl fmt::Display for Key {
             Self::Route(destination) => write!(f, "route {destination}"),
             Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
+            Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
         }
     }
 }
@@ -133,10 +204,10 @@ impl fmt::Display for Key {
 pub enum Entry {
     /// Packets for `destination` go to the next hop `via` on `device`.
     Route {
-        /// The peer's subnet, or part of it.
+        /// The peer's subnet, or part of it; the cluster's network where the device knows all peers.
         destination: IpNet,
-        /// The next hop, of the same family.
-        via: IpAddr,
+        /// The next hop, of the same family; none: the device itself knows where it is.
+        via: Option<IpAddr>,
         /// The next hop is on the device's link even though no address of this node says so.
         onlink: bool,
         /// Where packets leave.
@@ -160,6 +231,13 @@ pub enum Entry {
         /// A VXLAN device of ours.
         device: Device,
     },
+    /// A WireGuard device knows a peer.
+    WireguardPeer {
+        /// The peer.
+        peer: WireguardPeer,
+        /// A WireGuard device of ours.
+        device: Device,
+    },
 }
 
 impl Entry {
@@ -169,6 +247,17 @@ impl Entry {
             Self::Route { destination, .. } => Key::Route(*destination),
             Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
+            Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), peer.key),
+        }
+    }
+
+    /// The device that it needs.
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::Route { device, .. }
+            | Self::Neighbour { device, .. }
+            | Self::Fdb { device, .. }
+            | Self::WireguardPeer { device, .. } => device,
         }
     }
 }

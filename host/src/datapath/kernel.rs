@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::Mac;
+use super::wireguard::{PublicKey, WireguardPeer};
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
@@ -80,6 +81,8 @@ pub enum Fact {
     Neighbour(u32, IpAddr, Option<Neighbour>),
     /// A forwarding database entry is there, or none is.
     Fdb(u32, Mac, Option<Fdb>),
+    /// A WireGuard device has a peer, or has not.
+    WireguardPeer(u32, PublicKey, Option<WireguardPeer>),
     /// A nexthop object of ours is there, or none is.
     Nexthop(u32, Option<Hop>),
 }
@@ -97,6 +100,8 @@ pub struct Kernel {
     pub neighbours: HashMap<(u32, IpAddr), Neighbour>,
     /// Forwarding database entries of our devices.
     pub fdb: HashMap<(u32, Mac), Fdb>,
+    /// Peers of our WireGuard devices.
+    pub wireguard: HashMap<(u32, PublicKey), WireguardPeer>,
     /// Numbers of others' nexthop objects, which are taken.
     pub foreign_nexthops: BTreeSet<u32>,
     nexthops: BTreeMap<u32, Hop>,
@@ -110,6 +115,7 @@ impl Kernel {
         self.routes.clear();
         self.neighbours.clear();
         self.fdb.clear();
+        self.wireguard.clear();
         self.foreign_nexthops.clear();
         self.nexthops.clear();
         self.by_hop.clear();
@@ -131,6 +137,12 @@ impl Kernel {
             }
             Fact::Fdb(index, mac, None) => {
                 self.fdb.remove(&(index, mac));
+            }
+            Fact::WireguardPeer(index, key, Some(peer)) => {
+                self.wireguard.insert((index, key), peer);
+            }
+            Fact::WireguardPeer(index, key, None) => {
+                self.wireguard.remove(&(index, key));
             }
             Fact::Nexthop(id, Some(hop)) => {
                 self.nexthops.insert(id, hop);

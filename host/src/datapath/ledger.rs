@@ -6,11 +6,16 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::entry::{Entry, Key, Kind, Vxlan};
+use super::entry::{Device, DeviceSpec, Entry, Key, Kind};
 
 /// Names a peer for the life of the daemon; never reused. The `peer-id` of the WIT interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId(pub u64);
+
+impl PeerId {
+    /// This node itself, for entries that are no peer's. Peers' numbers begin above it.
+    pub const NODE: Self = Self(0);
+}
 
 impl std::fmt::Display for PeerId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -22,9 +27,11 @@ impl std::fmt::Display for PeerId {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Transaction {
     /// Devices declared, by name. Only `register` declares any.
-    pub devices: BTreeMap<Arc<str>, Vxlan>,
+    pub devices: BTreeMap<Arc<str>, DeviceSpec>,
     /// For each device, the whole set of its addresses.
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    /// For each device, the whole set of networks that are reached over it without a next hop.
+    pub networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     /// For each peer of the call, all of its entries from now on; none: the peer is gone.
     pub peers: BTreeMap<PeerId, Option<Vec<Entry>>>,
 }
@@ -34,6 +41,7 @@ impl Transaction {
     pub fn merge(&mut self, later: Self) {
         self.devices.extend(later.devices);
         self.addresses.extend(later.addresses);
+        self.networks.extend(later.networks);
         self.peers.extend(later.peers);
     }
 }
@@ -50,8 +58,9 @@ pub struct Changed {
 /// All that should exist, each entry with the peer that caused it.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    devices: BTreeMap<Arc<str>, Vxlan>,
+    devices: BTreeMap<Arc<str>, DeviceSpec>,
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     peers: HashMap<PeerId, Vec<Key>>,
     /// Nearly always one owner for each key. Where several peers claim the same key, the latest counts, and the one
     /// before returns when the latest goes.
@@ -75,6 +84,18 @@ impl Ledger {
                 self.addresses.insert(name, addresses);
                 changed.devices = true;
             }
+        }
+        if !transaction.networks.is_empty() {
+            self.networks.extend(transaction.networks);
+            let routes = self.networks.iter().flat_map(|(name, networks)| {
+                networks.iter().map(|network| Entry::Route {
+                    destination: *network,
+                    via: None,
+                    onlink: false,
+                    device: Device::Own(Arc::clone(name)),
+                })
+            });
+            self.replace_peer(PeerId::NODE, routes.collect(), &mut changed.keys);
         }
         for (peer, entries) in transaction.peers {
             self.replace_peer(peer, entries.unwrap_or_default(), &mut changed.keys);
@@ -136,7 +157,7 @@ impl Ledger {
     }
 
     /// All devices that should exist.
-    pub fn devices(&self) -> impl Iterator<Item = &Vxlan> {
+    pub fn devices(&self) -> impl Iterator<Item = &DeviceSpec> {
         self.devices.values()
     }
 
@@ -173,9 +194,9 @@ mod tests {
     fn route(destination: &str, via: &str) -> Entry {
         Entry::Route {
             destination: destination.parse().expect("prefix"),
-            via: via.parse().expect("address"),
+            via: Some(via.parse().expect("address")),
             onlink: false,
-            device: super::super::entry::Device::External,
+            device: Device::External,
         }
     }
 

@@ -13,6 +13,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod thread;
+pub mod wireguard;
 
 pub use kernel::Link;
 pub use links::DEFAULT_VXLAN_PORT;

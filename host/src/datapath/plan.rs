@@ -10,6 +10,7 @@ use super::entry::{Device, Entry, Key};
 use super::kernel::{Fact, Fdb, Hop, Kernel, Neighbour, Route};
 use super::ledger::Ledger;
 use super::netlink::{Message, NexthopMessage, Payload, create_or_replace};
+use super::wireguard::{PeerChange, WireguardPeer};
 
 /// Where our nexthop objects' numbers begin: high enough to stay clear of numbers that people choose.
 const FIRST_NEXTHOP: u32 = 0x0f1a_0000;
@@ -21,12 +22,23 @@ const FIRST_NEXTHOP: u32 = 0x0f1a_0000;
 enum Stage {
     PutFdb,
     PutNeighbour,
+    PutWireguardPeer,
     PutNexthop,
     PutRoute,
     DeleteRoute,
     DeleteNexthop,
+    DeleteWireguardPeer,
     DeleteNeighbour,
     DeleteFdb,
+}
+
+/// A request to the kernel.
+#[derive(Debug)]
+pub enum Request {
+    /// To the routing family.
+    Routing(Message),
+    /// To a WireGuard device, by its index.
+    Wireguard(u32, PeerChange),
 }
 
 /// One request, what it is for, and what is true once the kernel has done it.
@@ -36,7 +48,7 @@ pub struct Step {
     /// The entry that it is for; none for nexthop objects.
     pub key: Option<Key>,
     /// The request.
-    pub message: Message,
+    pub request: Request,
     /// What to put into the mirror on success.
     pub fact: Fact,
 }
@@ -126,6 +138,9 @@ impl Planner<'_> {
                 stale.push(Key::Fdb(device, *mac));
             }
         }
+        for (index, key) in self.kernel.wireguard.keys() {
+            stale.extend(own(*index).map(|device| Key::WireguardPeer(device, *key)));
+        }
         stale.retain(|key| self.ledger.entry(key).is_none());
         stale
     }
@@ -163,21 +178,26 @@ impl<'a> Draft<'a> {
     }
 
     fn step(&mut self, stage: Stage, key: Option<Key>, message: Message, fact: Fact) {
-        self.plan.steps.push(Step { stage, key, message, fact });
+        self.plan.steps.push(Step { stage, key, request: Request::Routing(message), fact });
+    }
+
+    fn wireguard_step(&mut self, stage: Stage, key: Key, index: u32, change: PeerChange, fact: Fact) {
+        let request = Request::Wireguard(index, change);
+        self.plan.steps.push(Step { stage, key: Some(key), request, fact });
     }
 
     fn put(&mut self, entry: &Entry) {
         let kernel = self.planner.kernel;
-        let (Entry::Route { device, .. } | Entry::Neighbour { device, .. } | Entry::Fdb { device, .. }) =
-            entry;
-        let Some(index) = self.planner.index(device) else {
+        let Some(index) = self.planner.index(entry.device()) else {
             self.plan.waiting.insert(entry.key());
             return;
         };
         match entry {
-            Entry::Route { destination, via, onlink, .. } => {
+            Entry::Route { destination, via: Some(via), onlink, .. } => {
                 self.put_route(*destination, Hop { via: *via, oif: index, onlink: *onlink });
             }
+            Entry::Route { destination, via: None, .. } => self.put_device_route(*destination, index),
+            Entry::WireguardPeer { peer, .. } => self.put_wireguard_peer(entry.key(), peer, index),
             Entry::Neighbour { address, mac, .. } => {
                 let wanted = Neighbour { mac: Some(*mac), permanent: true };
                 if kernel.neighbours.get(&(index, *address)) != Some(&wanted) {
@@ -202,6 +222,45 @@ impl<'a> Draft<'a> {
                     );
                 }
             }
+        }
+    }
+
+    /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.
+    fn put_device_route(&mut self, destination: IpNet, index: u32) {
+        let old = self.planner.kernel.routes.get(&destination);
+        let is_right = |route: &Route| {
+            route.ordinary
+                && route.protocol == ROUTE_PROTOCOL
+                && (route.via, route.nexthop, route.oif) == (None, None, index)
+        };
+        if old.is_some_and(is_right) {
+            return;
+        }
+        if let Some(id) = old.and_then(|route| route.nexthop) {
+            *self.losing.entry(id).or_default() += 1;
+        }
+        let route = Route {
+            via: None,
+            oif: index,
+            onlink: false,
+            nexthop: None,
+            protocol: ROUTE_PROTOCOL,
+            ordinary: true,
+        };
+        let message = codec::route(&destination, Some(Leave::Device(index)));
+        self.step(
+            Stage::PutRoute,
+            Some(Key::Route(destination)),
+            create_or_replace(Payload::Route(Rt::NewRoute(message))),
+            Fact::Route(destination, Some(route)),
+        );
+    }
+
+    fn put_wireguard_peer(&mut self, key: Key, peer: &WireguardPeer, index: u32) {
+        let there = self.planner.kernel.wireguard.get(&(index, peer.key));
+        if !there.is_some_and(|there| peer.is_met_by(there)) {
+            let fact = Fact::WireguardPeer(index, peer.key, Some(peer.clone()));
+            self.wireguard_step(Stage::PutWireguardPeer, key, index, PeerChange::Put(peer.clone()), fact);
         }
     }
 
@@ -267,15 +326,16 @@ impl<'a> Draft<'a> {
                     (None, Some(via)) => {
                         Some(Leave::Direct(Hop { via, oif: route.oif, onlink: route.onlink }))
                     }
-                    (None, None) => None,
+                    (None, None) => Some(Leave::Device(route.oif)),
                 };
                 self.step(
                     Stage::DeleteRoute,
                     Some(key.clone()),
-                    Message::plain(Payload::Route(Rt::DelRoute(codec::route(destination, leave)))),
+                    Message::plain(Payload::Route(Rt::DelRoute(codec::unroute(destination, leave)))),
                     Fact::Route(*destination, None),
                 );
             }
+            Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
             Key::Neighbour(device, address) => {
                 let Some(index) = self.present(device) else { return };
                 if kernel.neighbours.get(&(index, *address)).is_some_and(|entry| entry.permanent) {
@@ -300,6 +360,16 @@ impl<'a> Draft<'a> {
                     );
                 }
             }
+        }
+    }
+
+    fn remove_wireguard_peer(&mut self, key: &Key) {
+        let Key::WireguardPeer(device, peer) = key else { return };
+        let Some(index) = self.present(device) else { return };
+        if self.planner.kernel.wireguard.contains_key(&(index, *peer)) {
+            let fact = Fact::WireguardPeer(index, *peer, None);
+            let change = PeerChange::Remove(*peer);
+            self.wireguard_step(Stage::DeleteWireguardPeer, key.clone(), index, change, fact);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The only writer: keeps the kernel as the ledger says. Runs on a thread of its own with blocking sockets, so that a
 //! large batch never holds up the rest of the daemon.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use netlink_packet_route::RouteNetlinkMessage as Rt;
 use tracing::{debug, info, warn};
 
 use super::codec;
-use super::entry::{Device, Key, Kind};
+use super::entry::{Device, DeviceSpec, Key, Kind};
 use super::kernel::{Fact, Kernel};
 use super::ledger::{Ledger, PeerId, Transaction};
 use super::links;
 use super::netlink::{
     Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
 };
-use super::plan::{self, Plan, Planner, Step};
+use super::plan::{self, Plan, Planner, Request, Step};
 use super::report::{Failure, Figures, KindFigures, PeerReport, Report};
+use super::wireguard::{PeerChange, WireguardSocket};
 
 /// First and longest wait before something that the kernel refused is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -51,6 +52,8 @@ pub struct Reconciler {
     ledger: Ledger,
     kernel: Kernel,
     requests: RequestSocket,
+    /// Opened when a WireGuard device is there.
+    wireguard: Option<WireguardSocket>,
     notifications: NotificationSocket,
     external: Arc<str>,
     networks: Vec<IpNet>,
@@ -85,6 +88,7 @@ impl Reconciler {
             ledger: Ledger::default(),
             kernel: Kernel::default(),
             requests,
+            wireguard: None,
             notifications,
             external: external.into(),
             networks,
@@ -272,20 +276,21 @@ impl Reconciler {
         let devices: Vec<_> = self.ledger.devices().cloned().collect();
         for device in devices {
             let Some(parent) = self.kernel.external.as_ref().map(|link| link.index) else {
-                problems.push(format!("{}: the external interface {} is away", device.name, self.external));
-                self.kernel.links.remove(&device.name);
+                problems.push(format!("{}: the external interface {} is away", device.name(), self.external));
+                self.kernel.links.remove(device.name());
                 continue;
             };
-            let addresses = self.ledger.addresses(&device.name).cloned();
-            let made =
-                links::ensure_vxlan(&mut self.requests, &device, parent, addresses.as_ref(), &self.networks);
-            match made {
-                Ok((link, _)) => {
-                    self.kernel.links.insert(device.name.clone(), link);
+            let name = device.name();
+            let known = self.kernel.links.get(name).map(|link| link.index);
+            let addresses = self.ledger.addresses(name).cloned();
+            let requests = &mut self.requests;
+            match links::ensure(requests, &device, known, parent, addresses.as_ref(), &self.networks) {
+                Ok(link) => {
+                    self.kernel.links.insert(Arc::clone(name), link);
                 }
                 Err(error) => {
-                    self.kernel.links.remove(&device.name);
-                    problems.push(format!("{}: {error}", device.name));
+                    self.kernel.links.remove(name);
+                    problems.push(format!("{name}: {error}"));
                 }
             }
         }
@@ -327,7 +332,29 @@ impl Reconciler {
             self.observe(&codec::all_neighbours(index))?;
             self.observe(&codec::all_fdb(index))?;
         }
+        self.observe_wireguard()
+    }
+
+    /// WireGuard tells nobody of changes: they are seen when everything is looked at.
+    fn observe_wireguard(&mut self) -> Result<(), NetlinkError> {
+        let devices = self.ledger.devices().filter(|device| matches!(device, DeviceSpec::Wireguard(_)));
+        let indexes: Vec<u32> = devices
+            .filter_map(|device| self.kernel.links.get(device.name()))
+            .map(|link| link.index)
+            .collect();
+        for index in indexes {
+            for peer in self.wireguard()?.device(index)?.peers {
+                self.kernel.learn(Fact::WireguardPeer(index, peer.key, Some(peer)));
+            }
+        }
         Ok(())
+    }
+
+    fn wireguard(&mut self) -> Result<&mut WireguardSocket, NetlinkError> {
+        if self.wireguard.is_none() {
+            self.wireguard = Some(WireguardSocket::open()?);
+        }
+        self.wireguard.as_mut().ok_or_else(|| NetlinkError::Socket("closed".to_owned()))
     }
 
     fn observe(&mut self, request: &Payload) -> Result<(), NetlinkError> {
@@ -373,7 +400,7 @@ impl Reconciler {
         }
         .filter(|fact| match fact {
             Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => self.kernel.own_device(*index).is_some(),
-            Fact::Route(..) | Fact::Nexthop(..) => true,
+            Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) => true,
         })
     }
 
@@ -451,7 +478,7 @@ impl Reconciler {
             self.dirty.everything = true;
         }
         let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
-        let named = self.ledger.devices().any(|device| *device.name == *observed.name);
+        let named = self.ledger.devices().any(|device| **device.name() == *observed.name);
         if (known.is_some() || named) && (gone || known != Some(link)) {
             self.dirty.everything = true;
         }
@@ -463,6 +490,7 @@ impl Reconciler {
             Fact::Route(destination, _) => Some(Key::Route(*destination)),
             Fact::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
             Fact::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
+            Fact::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, *key)),
             Fact::Nexthop(..) => None,
         }
     }
@@ -493,7 +521,10 @@ impl Reconciler {
             self.waiting.extend(plan.waiting);
         } else {
             self.waiting = plan.waiting;
-            self.failures.retain(|key, _| plan.steps.iter().any(|step| step.key.as_ref() == Some(key)));
+            if !self.failures.is_empty() {
+                let planned: HashSet<&Key> = plan.steps.iter().filter_map(|step| step.key.as_ref()).collect();
+                self.failures.retain(|key, _| planned.contains(key));
+            }
         }
         if plan.steps.is_empty() {
             return;
@@ -514,14 +545,44 @@ impl Reconciler {
 
     /// Sends some steps; answers how many failed.
     fn send(&mut self, steps: impl Iterator<Item = Step>) -> usize {
-        let (pending, messages): (Vec<_>, Vec<Message>) = steps
-            .map(|step| {
-                let removal = step.is_removal();
-                ((step.key, removal, step.fact), step.message)
-            })
-            .unzip();
-        let results = self.requests.batch(messages);
-        let settled = pending.into_iter().zip(results);
+        let (mut pending, mut routing, mut wireguard) = (Vec::new(), Vec::new(), None);
+        let mut failed = 0;
+        for step in steps {
+            let removal = step.is_removal();
+            let to = match &step.request {
+                Request::Routing(_) => None,
+                Request::Wireguard(index, _) => Some(*index),
+            };
+            // The order of steps is that of their stages, so these change seldom.
+            if to != wireguard.as_ref().map(|(index, _)| *index) {
+                failed += self.flush(&mut pending, &mut routing, wireguard.take());
+                wireguard = to.map(|index| (index, Vec::new()));
+            }
+            match (step.request, &mut wireguard) {
+                (Request::Wireguard(_, change), Some((_, changes))) => changes.push(change),
+                (Request::Routing(message), _) => routing.push(message),
+                (Request::Wireguard(..), None) => {}
+            }
+            pending.push((step.key, removal, step.fact));
+        }
+        failed + self.flush(&mut pending, &mut routing, wireguard)
+    }
+
+    /// Sends requests of one kind, and takes the results in.
+    fn flush(
+        &mut self,
+        pending: &mut Vec<(Option<Key>, bool, Fact)>,
+        routing: &mut Vec<Message>,
+        wireguard: Option<(u32, Vec<PeerChange>)>,
+    ) -> usize {
+        let results = match wireguard {
+            None => self.requests.batch(std::mem::take(routing)),
+            Some((index, changes)) => match self.wireguard() {
+                Ok(socket) => socket.change(index, &changes),
+                Err(error) => vec![Err(error); changes.len()],
+            },
+        };
+        let settled = std::mem::take(pending).into_iter().zip(results);
         settled
             .map(|((key, removal, fact), result)| usize::from(!self.settle(key, removal, fact, result)))
             .sum()

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::entry::{Device, Entry, Mac, Vxlan};
+use super::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
 use super::ledger::{PeerId, Transaction};
 use super::{DEFAULT_VXLAN_PORT, Datapath, Report};
 
@@ -74,7 +74,7 @@ fn vxlan() -> Vxlan {
 /// The node's own device and address, as `register` and `leased` declare them.
 fn base() -> Transaction {
     Transaction {
-        devices: [(DEVICE.into(), vxlan())].into(),
+        devices: [(DEVICE.into(), DeviceSpec::Vxlan(vxlan()))].into(),
         addresses: [(Arc::from(DEVICE), [prefix("10.5.72.0/32")].into())].into(),
         ..Transaction::default()
     }
@@ -87,7 +87,7 @@ fn peer(n: u8) -> Vec<Entry> {
     vec![
         Entry::Neighbour { address: subnet.addr(), mac, device: own() },
         Entry::Fdb { mac, destination: address(&format!("192.168.0.{n}")), device: own() },
-        Entry::Route { destination: subnet, via: subnet.addr(), onlink: true, device: own() },
+        Entry::Route { destination: subnet, via: Some(subnet.addr()), onlink: true, device: own() },
     ]
 }
 
@@ -243,7 +243,7 @@ fn a_direct_route_leaves_over_the_external_interface() {
         node.commit(base());
         let route = Entry::Route {
             destination: prefix("10.5.3.0/24"),
-            via: address("192.168.0.3"),
+            via: Some(address("192.168.0.3")),
             onlink: false,
             device: Device::External,
         };
@@ -367,7 +367,7 @@ fn a_refused_entry_is_named_and_the_others_are_there() {
         let mut both = put(3, peer(3));
         let unreachable = Entry::Route {
             destination: prefix("10.5.9.0/24"),
-            via: address("203.0.113.1"),
+            via: Some(address("203.0.113.1")),
             onlink: false,
             device: Device::External,
         };
@@ -395,7 +395,12 @@ fn ipv6_peers_look_as_upstream_makes_them() {
         let mut all = Transaction {
             devices: [(
                 "flannel-v6.1".into(),
-                Vxlan { name: "flannel-v6.1".into(), local: address("fd77::100"), mtu: 1430, ..vxlan() },
+                DeviceSpec::Vxlan(Vxlan {
+                    name: "flannel-v6.1".into(),
+                    local: address("fd77::100"),
+                    mtu: 1430,
+                    ..vxlan()
+                }),
             )]
             .into(),
             addresses: [(Arc::from("flannel-v6.1"), [prefix("fc00:5:0:1::/128")].into())].into(),
@@ -407,7 +412,7 @@ fn ipv6_peers_look_as_upstream_makes_them() {
             vec![
                 Entry::Neighbour { address: subnet.addr(), mac, device: device.clone() },
                 Entry::Fdb { mac, destination: address("fd77::9"), device: device.clone() },
-                Entry::Route { destination: subnet, via: subnet.addr(), onlink: true, device },
+                Entry::Route { destination: subnet, via: Some(subnet.addr()), onlink: true, device },
             ],
         ));
         let report = node.commit(all);

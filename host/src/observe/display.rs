@@ -152,27 +152,29 @@ fn show_peers(f: &mut Formatter<'_>, peers: &[Peer]) -> fmt::Result {
     let mut order: Vec<&Peer> = peers.iter().collect();
     order.sort_by_key(|peer| peer.problems.is_empty());
     order.truncate(PEERS);
-    let mut rows = vec![["  subnet", "public", "backend", "routes", "neighbours", "fdb"].map(str::to_owned)];
+    let mut rows =
+        vec![["  subnet", "public", "backend", "routes", "neighbours", "fdb", "tunnels"].map(str::to_owned)];
     for peer in &order {
         rows.extend(peer_rows(peer));
     }
-    let mut widths = [0; 6];
+    let mut widths = [0; 7];
     for cells in &rows {
         for (column, cell) in cells.iter().enumerate() {
             widths[column] = widths[column].max(width(cell));
         }
     }
-    let [a, b, c, d, e, g] = widths;
-    for [subnet, public, backend, routes, neighbours, fdb] in &rows {
-        let line =
-            format!("{subnet:a$}  {public:b$}  {backend:c$}  {routes:>d$}  {neighbours:>e$}  {fdb:>g$}");
+    let [a, b, c, d, e, g, h] = widths;
+    for [subnet, public, backend, routes, neighbours, fdb, tunnels] in &rows {
+        let line = format!(
+            "{subnet:a$}  {public:b$}  {backend:c$}  {routes:>d$}  {neighbours:>e$}  {fdb:>g$}  {tunnels:>h$}"
+        );
         writeln!(f, "{}", line.trim_end())?;
     }
     more(f, peers.len() - order.len())
 }
 
 /// A line for each family: two addresses of IPv6 side by side would be all that fits.
-fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 6]> {
+fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 7]> {
     let text = |item: Option<&dyn Display>| item.map(ToString::to_string).unwrap_or_default();
     (0..peer.subnets.len().max(peer.public.len()).max(1)).map(move |line| {
         let first = line == 0;
@@ -185,6 +187,7 @@ fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 6]> {
             number(peer.routes),
             number(peer.neighbours),
             number(peer.fdb),
+            number(peer.tunnels),
         ]
     })
 }
@@ -282,6 +285,7 @@ mod tests {
             routes: 1,
             neighbours: 1,
             fdb: 1,
+            tunnels: 0,
             problems: Vec::new(),
         }
     }
@@ -364,9 +368,9 @@ kernel      10 messages sent, 1 resync, nexthop objects
 firewall    nftables, in place
 
 2 peers
-  subnet        public         backend  routes  neighbours  fdb
-  10.5.27.0/24  192.168.77.27  vxlan         1           1    1
-  10.5.41.0/24  192.168.77.41  vxlan         1           1    1
+  subnet        public         backend  routes  neighbours  fdb  tunnels
+  10.5.27.0/24  192.168.77.27  vxlan         1           1    1        0
+  10.5.41.0/24  192.168.77.41  vxlan         1           1    1        0
 ",
         );
     }
@@ -425,9 +429,9 @@ kernel      10 messages sent, 1 resync, nexthop objects
 firewall    iptables, not in place, put back 3 times
 
 2 peers
-  subnet            public         backend  routes  neighbours  fdb
-! 10.5.41.0/24      192.168.77.41  vxlan         1           1    1
-  10.5.27.0/24      192.168.77.27  vxlan         1           1    1
+  subnet            public         backend  routes  neighbours  fdb  tunnels
+! 10.5.41.0/24      192.168.77.41  vxlan         1           1    1        0
+  10.5.27.0/24      192.168.77.27  vxlan         1           1    1        0
   fc00:0:0:1b::/64  2001:db8::27
 ",
         );

@@ -100,6 +100,8 @@ pub enum EntryKind {
     Neighbour,
     /// An FDB entry.
     Fdb,
+    /// A peer of a WireGuard device.
+    WireguardPeer,
 }
 
 impl EntryKind {
@@ -109,6 +111,7 @@ impl EntryKind {
             Self::Route => "route",
             Self::Neighbour => "neighbour",
             Self::Fdb => "fdb",
+            Self::WireguardPeer => "wireguard_peer",
         }
     }
 }

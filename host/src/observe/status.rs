@@ -207,6 +207,8 @@ pub struct Peer {
     pub neighbours: usize,
     /// How many FDB entries.
     pub fdb: usize,
+    /// How many tunnels of a device that knows its peers itself: WireGuard's.
+    pub tunnels: usize,
     /// What is wrong, in words.
     pub problems: Vec<String>,
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use super::secrets::Secrets;
 use crate::datapath::entry::Mac;
+use crate::datapath::wireguard::Keys;
 
 /// The family of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,9 @@ pub trait LinkFacts: Send + Sync {
 
     /// The kernel's own VXLAN port.
     fn default_vxlan_port(&self) -> u16;
+
+    /// This node's WireGuard keys, made if there are none yet. The error says what is wrong with which file.
+    fn wireguard_keys(&self) -> Result<Keys, String>;
 }
 
 /// Everything around a policy.
@@ -57,8 +62,10 @@ pub struct Environment {
     pub node: NodeFacts,
     /// `Backend.Type` of the network config, in lower case.
     pub backend_type: String,
-    /// The network config's `Backend` object, as JSON text.
+    /// The network config's `Backend` object, as JSON text, without its secrets.
     pub config: String,
+    /// Those.
+    pub secrets: Secrets,
     /// Whom to ask about links.
     pub links: Arc<dyn LinkFacts>,
 }

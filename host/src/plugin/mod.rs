@@ -14,6 +14,7 @@ mod imports;
 mod instance;
 mod limits;
 mod policy;
+mod secrets;
 mod state;
 mod watchdog;
 
@@ -24,6 +25,7 @@ pub use facts::{Environment, Family, LinkFacts, NodeFacts};
 pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
 pub use policy::{Applied, PeerChange, Policy, Registered};
+pub use secrets::{Secrets, withhold};
 pub use state::DirState;
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::*;
-use crate::datapath::entry::{Device, Entry, Mac};
+use crate::datapath::entry::{Device, DeviceSpec, Entry, Mac};
 use crate::datapath::ledger::{PeerId, Transaction};
+use crate::datapath::wireguard::Keys;
 use crate::lease::model::{Attributes, Lease, Subnets};
 
 /// A component that `cargo xtask plugins` made.
@@ -35,6 +36,10 @@ impl LinkFacts for FakeLinks {
     fn default_vxlan_port(&self) -> u16 {
         8472
     }
+
+    fn wireguard_keys(&self) -> Result<Keys, String> {
+        Err("no keys in this test".to_owned())
+    }
 }
 
 fn environment(config: &str) -> Environment {
@@ -52,6 +57,7 @@ fn environment(config: &str) -> Environment {
         },
         backend_type: value["Type"].as_str().expect("a type").to_owned(),
         config: config.to_owned(),
+        secrets: Secrets::default(),
         links: Arc::new(FakeLinks),
     }
 }
@@ -110,6 +116,7 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     let config = r#"{"Type":"vxlan","VNI":1}"#;
     let mut bench = start("vxlan", config, Limits::default()).expect("starts");
     let device = &bench.registered.transaction.devices["flannel.1"];
+    let DeviceSpec::Vxlan(device) = device else { panic!("{device:?}") };
     assert_eq!(
         (device.vni, device.port, device.mtu, device.local),
         (1, 8472, 1450, IpAddr::from([192, 168, 0, 100]))
@@ -127,7 +134,12 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
         Some(&vec![
             Entry::Neighbour { address: via, mac, device: device.clone() },
             Entry::Fdb { mac, destination: [192, 168, 0, 3].into(), device: device.clone() },
-            Entry::Route { destination: "10.5.3.0/24".parse().expect("prefix"), via, onlink: true, device },
+            Entry::Route {
+                destination: "10.5.3.0/24".parse().expect("prefix"),
+                via: Some(via),
+                onlink: true,
+                device
+            },
         ])
     );
     assert!(applied.failures.is_empty() && applied.rejected.is_empty() && applied.deferred.is_empty());

@@ -1,42 +1,16 @@
 //! Leases in, entries out, without a host.
 
-use flannel_backend::testing::{Bench, Host, taken};
-use flannel_backend::{ExternalInterface, Lease, Node};
+use flannel_backend::Lease;
+use flannel_backend::testing::samples::{node, own};
+use flannel_backend::testing::{Bench, Host, samples, taken};
 
 use super::VxlanPolicy;
 
-fn node(v4: bool, v6: bool) -> Node {
-    Node {
-        external: ExternalInterface {
-            name: "eth0".into(),
-            mtu: 1500,
-            ipv4: v4.then_some([192, 168, 0, 100].into()),
-            ipv6: v6.then(|| "fd77::100".parse().expect("address")),
-        },
-        public_ipv4: v4.then_some([192, 168, 0, 100].into()),
-        public_ipv6: v6.then(|| "fd77::100".parse().expect("address")),
-        ipv4_network: v4.then(|| "10.5.0.0/16".parse().expect("prefix")),
-        ipv6_network: v6.then(|| "fc00:5::/48".parse().expect("prefix")),
-    }
-}
-
-fn own() -> Lease {
-    Lease {
-        ipv4_subnet: Some("10.5.72.0/24".parse().expect("prefix")),
-        ipv6_subnet: Some("fc00:5:0:72::/64".parse().expect("prefix")),
-        ..Lease::default()
-    }
-}
-
 fn peer() -> Lease {
     Lease {
-        ipv4_subnet: Some("10.5.3.0/24".parse().expect("prefix")),
-        ipv6_subnet: Some("fc00:5:0:3::/64".parse().expect("prefix")),
-        public_ipv4: Some([192, 168, 0, 101].into()),
-        public_ipv6: Some("fd77::101".parse().expect("address")),
-        backend_type: "vxlan".into(),
         backend_data: Some(r#"{"VNI":1,"VtepMAC":"9e:00:00:00:00:03"}"#.into()),
         backend_v6_data: Some(r#"{"VNI":1,"VtepMAC":"9e:00:00:00:06:03"}"#.into()),
+        ..samples::peer("vxlan")
     }
 }
 

@@ -32,9 +32,18 @@ pub struct Vxlan {
     pub mtu: u32,
 }
 
+/// An IPIP device (RFC 2003) over the external interface's IPv4 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipip {
+    /// Name of the device: 1 to 15 characters that begin with `flannel`.
+    pub name: String,
+    /// Bytes of the largest IP packet, 68 to 65535.
+    pub mtu: u32,
+}
+
 #[cfg(target_family = "wasm")]
 mod host {
-    use super::{Error, IpAddr, IpNet, Link, Mac, Vxlan};
+    use super::{Error, IpAddr, IpNet, Ipip, Link, Mac, Vxlan};
     use crate::bindings::flannel::backend::links as wit;
     use crate::convert;
 
@@ -58,6 +67,17 @@ mod host {
         pub fn set_addresses(&self, addresses: &[IpNet]) -> Result<(), Error> {
             let addresses: Vec<_> = addresses.iter().copied().map(convert::prefix).collect();
             self.0.set_addresses(&addresses).map_err(convert::error)
+        }
+
+        /// Declares the whole set of networks that are reached over the device without any next hop, because the device
+        /// itself knows where each peer is.
+        pub fn set_networks(&self, networks: &[IpNet]) -> Result<(), Error> {
+            let networks: Vec<_> = networks.iter().copied().map(convert::prefix).collect();
+            self.0.set_networks(&networks).map_err(convert::error)
+        }
+
+        pub(crate) fn of(handle: wit::Link) -> Self {
+            Self(handle)
         }
 
         pub(crate) fn handle(&self) -> &wit::Link {
@@ -84,6 +104,12 @@ mod host {
         wit::ensure_vxlan(&device).map(Link).map_err(convert::error)
     }
 
+    /// Declares an IPIP device; only in `register`.
+    pub fn ensure_ipip(device: &Ipip) -> Result<Link, Error> {
+        let device = wit::Ipip { name: device.name.clone(), mtu: device.mtu };
+        wit::ensure_ipip(&device).map(Link).map_err(convert::error)
+    }
+
     /// Whether an address is reached over the external interface without any gateway in between.
     pub fn is_on_link(destination: IpAddr) -> Result<bool, Error> {
         wit::is_on_link(convert::address(destination)).map_err(convert::error)
@@ -92,7 +118,7 @@ mod host {
 
 #[cfg(not(target_family = "wasm"))]
 mod host {
-    use super::{Error, IpAddr, IpNet, Link, Mac, Vxlan};
+    use super::{Error, IpAddr, IpNet, Ipip, Link, Mac, Vxlan};
     use crate::testing::{Declared, with};
 
     impl Link {
@@ -116,6 +142,17 @@ mod host {
             with(|host| host.declared.push(Declared::Addresses(self.0.clone(), addresses.to_vec())));
             Ok(())
         }
+
+        /// Declares the whole set of networks that are reached over the device without any next hop, because the device
+        /// itself knows where each peer is.
+        pub fn set_networks(&self, networks: &[IpNet]) -> Result<(), Error> {
+            with(|host| host.declared.push(Declared::Networks(self.0.clone(), networks.to_vec())));
+            Ok(())
+        }
+
+        pub(crate) fn named(name: &str) -> Self {
+            Self(name.to_owned())
+        }
     }
 
     /// The external interface, for routes that need no tunnel.
@@ -129,10 +166,19 @@ mod host {
         Ok(Link(device.name.clone()))
     }
 
+    /// Declares an IPIP device; only in `register`.
+    pub fn ensure_ipip(device: &Ipip) -> Result<Link, Error> {
+        with(|host| {
+            host.mtus.insert(device.name.clone(), device.mtu);
+            host.declared.push(Declared::Ipip(device.clone()));
+        });
+        Ok(Link(device.name.clone()))
+    }
+
     /// Whether an address is reached over the external interface without any gateway in between.
     pub fn is_on_link(destination: IpAddr) -> Result<bool, Error> {
         with(|host| Ok(host.on_link.contains(&destination)))
     }
 }
 
-pub use host::{ensure_vxlan, external, is_on_link};
+pub use host::{ensure_ipip, ensure_vxlan, external, is_on_link};

@@ -9,16 +9,17 @@ use serde_json::json;
 use super::DemoOptions;
 use super::narrator::Step;
 use super::table::lay_out;
-use crate::cluster::{DUAL_STACK, IPV4};
 use crate::prober::millis;
-use crate::{Cluster, ClusterOptions, state};
+use crate::state::KernelState;
+use crate::{Backend, Cluster, ClusterOptions, state};
 
 /// Makes the network between the nodes, and the lease store.
 pub fn network(step: &mut Step, options: &DemoOptions) -> Result<Cluster> {
     let begin = Instant::now();
     let cluster = Cluster::prepare(&ClusterOptions {
         nodes: options.nodes,
-        config: if options.ipv6 { DUAL_STACK } else { IPV4 }.to_owned(),
+        backend: options.backend,
+        config: options.backend.config(options.ipv6),
         etcd: options.etcd,
         plugin: options.plugin.clone(),
         binary: options.binary.clone(),
@@ -58,6 +59,38 @@ pub fn daemons(step: &mut Step, cluster: &mut Cluster) -> Result<()> {
 
 /// Shows what each node got.
 pub fn nodes(step: &mut Step, cluster: &Cluster) -> Result<()> {
+    if cluster.backend() == Backend::Vxlan { vteps(step, cluster) } else { subnets(step, cluster) }
+}
+
+/// Subnets and MTUs, as each node's subnet file has them, and how many peers its daemon knows.
+fn subnets(step: &mut Step, cluster: &Cluster) -> Result<()> {
+    let headings = ["node", "underlay", "subnet", "MTU", "peers"];
+    let mut rows = vec![headings.map(ToOwned::to_owned).to_vec()];
+    let (mut figures, mut given) = (Vec::new(), BTreeSet::new());
+    let count = cluster.lab().nodes().len();
+    for (index, node) in cluster.lab().nodes().iter().enumerate() {
+        let mtu = node.subnet_env()?.context("a subnet file")?.mtu;
+        let peers = cluster.status(index)?["peers"].as_array().map_or(0, Vec::len);
+        ensure!(peers == count - 1, "{} knows {peers} peers of {}", node.name(), count - 1);
+        let subnets = cluster.subnets(index)?;
+        for subnet in &subnets {
+            ensure!(given.insert(subnet.clone()), "{subnet} is given to two nodes");
+        }
+        let underlay = node.address().to_string();
+        let row = [node.name(), &underlay, &subnets.join(", "), &mtu.to_string(), &peers.to_string()];
+        rows.push(row.map(ToOwned::to_owned).to_vec());
+        figures.push(json!({
+            "node": node.name(), "underlay": underlay, "subnets": subnets, "pod_mtu": mtu, "peers": peers,
+        }));
+    }
+    step.figure("nodes", figures);
+    step.detail("each has a subnet of its own, and knows all others");
+    step.show(lay_out(&rows));
+    Ok(())
+}
+
+/// The same with each node's end of the tunnel, and what its kernel has for the others.
+fn vteps(step: &mut Step, cluster: &Cluster) -> Result<()> {
     let headings = ["node", "underlay", "subnet", "VTEP MAC", "MTU", "peers"];
     let mut rows = vec![headings.map(ToOwned::to_owned).to_vec()];
     let mut figures = Vec::new();
@@ -113,6 +146,16 @@ pub fn pods(step: &mut Step, cluster: &mut Cluster) -> Result<()> {
         cluster.pods().flat_map(crate::Pod::addresses).map(|a| a.to_string()).collect();
     step.detail(format!("one on each node: {}", addresses.join(", ")));
     step.figure("addresses", addresses);
+    Ok(())
+}
+
+/// Shows that the kernels have no entry of ours: the backend leaves that to others.
+pub fn nothing(step: &mut Step, cluster: &Cluster) -> Result<()> {
+    for (index, node) in cluster.lab().nodes().iter().enumerate() {
+        let state = cluster.state(index)?;
+        ensure!(state == KernelState::default(), "{} has\n{state}", node.name());
+    }
+    step.detail(format!("{} gives out subnets, and leaves the rest to others", cluster.backend()));
     Ok(())
 }
 

@@ -6,9 +6,9 @@ use anyhow::{Result, ensure};
 
 use super::narrator::Step;
 use super::pings::Pings;
-use crate::Cluster;
 use crate::prober::{Report, millis};
 use crate::repair::Damage;
+use crate::{Backend, Cluster};
 
 /// How long there is no daemon.
 const DEAD: Duration = Duration::from_secs(2);
@@ -44,7 +44,15 @@ pub fn kill(step: &mut Step, cluster: &mut Cluster, pings: &Pings) -> Result<()>
 
 /// What will be deleted on the first node: of each family its device, and what leads to the second node.
 pub fn damages(cluster: &Cluster) -> Result<Vec<Damage>> {
-    Ok(cluster.lease(1)?.vteps()?.iter().flat_map(Damage::all).collect())
+    let backend = cluster.backend();
+    if backend == Backend::Vxlan {
+        return Ok(cluster.lease(1)?.vteps()?.iter().flat_map(Damage::all).collect());
+    }
+    let subnets = cluster.subnets(1)?;
+    let devices = backend.devices(subnets.len() > 1).into_iter().map(|name| Damage::Device(name.to_owned()));
+    let networks = backend.networks(subnets.len() > 1).into_iter().map(ToOwned::to_owned);
+    let routes = if backend.routes_each_peer() { subnets } else { networks.collect() };
+    Ok(devices.chain(routes.into_iter().map(Damage::Route)).collect())
 }
 
 /// Deletes something, and watches it come back.

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::narrator::Step;
 use crate::prober::millis;
-use crate::{Cluster, Echo, Place, Prober, wait};
+use crate::{Backend, Cluster, Echo, Place, Prober, wait};
 
 /// How often the newcomer asks whether its packets get through yet.
 const INTERVAL: Duration = Duration::from_millis(1);
@@ -54,12 +54,19 @@ pub fn join(step: &mut Step, cluster: &mut Cluster) -> Result<usize> {
 pub fn leave(step: &mut Step, cluster: &mut Cluster, index: usize) -> Result<()> {
     let lease = cluster.leave(index)?;
     let removed = Instant::now();
-    let traces: Vec<String> = lease.vteps()?.into_iter().flat_map(|vtep| [vtep.address, vtep.mac]).collect();
+    let traces: Vec<String> = match cluster.backend() {
+        Backend::Vxlan => lease.vteps()?.into_iter().flat_map(|vtep| [vtep.address, vtep.mac]).collect(),
+        _ => lease.subnets(),
+    };
     wait::until_equal("its entries are gone everywhere", || {
         for other in 0..index {
             let state = cluster.state(other)?;
             if let Some(trace) = traces.iter().find(|trace| state.mentions(trace)) {
                 return Ok(Some(format!("{} still has {trace}", cluster.node(other).name())));
+            }
+            let peers = cluster.status(other)?["peers"].clone();
+            if let Some(subnet) = lease.subnets().iter().find(|subnet| peers.to_string().contains(*subnet)) {
+                return Ok(Some(format!("{} still knows {subnet}", cluster.node(other).name())));
             }
         }
         Ok(None)

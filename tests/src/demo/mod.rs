@@ -37,6 +37,23 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
     let mut narrator = Narrator::new(options.json);
     narrator.heading(&options, component_bytes);
 
+    let mut outcome = Outcome {
+        ok: true,
+        backend: options.backend.name(),
+        unsupported: options.backend.missing()?,
+        nodes: options.nodes,
+        ipv6: options.ipv6,
+        etcd: options.etcd,
+        component_bytes,
+        seconds: 0.0,
+        steps: Vec::new(),
+    };
+    if let Some(reason) = &outcome.unsupported {
+        narrator.say(&format!("{} cannot be shown here: {reason}", options.backend));
+        narrator.object(&outcome)?;
+        return Ok(outcome);
+    }
+
     let mut cluster = None;
     let mut interrupt = None;
     if narrator.step("network", |step| {
@@ -49,15 +66,9 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
         chapters(&mut narrator, cluster)?;
     }
 
-    let outcome = Outcome {
-        ok: narrator.steps().iter().all(|step| step.ok),
-        nodes: options.nodes,
-        ipv6: options.ipv6,
-        etcd: options.etcd,
-        component_bytes,
-        seconds: (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3,
-        steps: narrator.steps().to_vec(),
-    };
+    outcome.ok = narrator.steps().iter().all(|step| step.ok);
+    outcome.seconds = (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3;
+    outcome.steps = narrator.steps().to_vec();
     narrator.summary(&outcome)?;
     if let (true, Some(cluster), Some(interrupt)) = (options.keep, &cluster, &interrupt) {
         keep::until_interrupted(&narrator, cluster, interrupt);
@@ -71,6 +82,11 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster) -> Result<()> {
     }
     narrator.step("nodes", |step| bring_up::nodes(step, cluster));
     if !narrator.step("pods", |step| bring_up::pods(step, cluster)) {
+        return Ok(());
+    }
+    if !cluster.backend().connects() {
+        narrator.step("nothing programmed", |step| bring_up::nothing(step, cluster));
+        narrator.step("memory", |step| bring_up::memory(step, cluster));
         return Ok(());
     }
     narrator.step("ping", |step| pings::matrix(step, cluster, pings::Size::Small));
@@ -98,7 +114,8 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster) -> Result<()> {
 impl DemoOptions {
     fn resolved(&self) -> Result<Self> {
         anyhow::ensure!(self.nodes >= 2, "a cluster of {} is none: --nodes 2 or more", self.nodes);
-        let plugin = self.plugin.clone().map_or_else(|| artifacts::plugin("vxlan"), Ok)?;
+        anyhow::ensure!(!self.ipv6 || self.backend.has_ipv6(), "{} has IPv4 only", self.backend);
+        let plugin = self.plugin.clone().map_or_else(|| artifacts::plugin(self.backend.name()), Ok)?;
         let binary = self.binary.clone().map_or_else(artifacts::flanneld, Ok)?;
         Ok(Self { plugin: Some(plugin), binary: Some(binary), ..self.clone() })
     }

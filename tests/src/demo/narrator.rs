@@ -49,8 +49,9 @@ impl Narrator {
     pub fn heading(&self, options: &DemoOptions, component_bytes: u64) {
         let plugin = options.plugin.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
         self.voice.say(&format!(
-            "flanneld on {} nodes, {}, leases in {}\nplugin {plugin}, {} KiB\n",
+            "flanneld on {} nodes, {}, {}, leases in {}\nplugin {plugin}, {} KiB\n",
             options.nodes,
+            options.backend,
             if options.ipv6 { "IPv4 and IPv6" } else { "IPv4" },
             if options.etcd { "etcd" } else { "a directory" },
             component_bytes.div_ceil(1024),
@@ -96,6 +97,11 @@ impl Narrator {
         } else {
             self.say(&format!("\n{} of {count} steps did not hold: {}.", failed.len(), failed.join(", ")));
         }
+        self.object(outcome)
+    }
+
+    /// The JSON object, where one was asked for.
+    pub fn object(&self, outcome: &Outcome) -> Result<()> {
         if self.voice.json {
             let text = serde_json::to_string(outcome).context("the outcome as JSON")?;
             writeln!(std::io::stdout(), "{text}").context("standard output")?;

@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
+use crate::Backend;
+
 /// The demo's options.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct DemoOptions {
     /// How many nodes there are at first.
     pub nodes: usize,
+    /// The backend.
+    pub backend: Backend,
     /// Leases in a real etcd instead of in a directory.
     pub etcd: bool,
     /// Both families instead of IPv4 only.
@@ -16,7 +20,7 @@ pub struct DemoOptions {
     pub keep: bool,
     /// One JSON object on standard output, and nothing else there.
     pub json: bool,
-    /// The plugin; none: the vxlan plugin that was built.
+    /// The plugin; none: the backend's that was built.
     pub plugin: Option<PathBuf>,
     /// The daemon; none: the one that was built.
     pub binary: Option<PathBuf>,
@@ -24,6 +28,15 @@ pub struct DemoOptions {
 
 impl Default for DemoOptions {
     fn default() -> Self {
-        Self { nodes: 3, etcd: false, ipv6: false, keep: false, json: false, plugin: None, binary: None }
+        Self {
+            nodes: 3,
+            backend: Backend::Vxlan,
+            etcd: false,
+            ipv6: false,
+            keep: false,
+            json: false,
+            plugin: None,
+            binary: None,
+        }
     }
 }

@@ -8,6 +8,10 @@ use serde_json::{Map, Value};
 pub struct Outcome {
     /// Whether every step held.
     pub ok: bool,
+    /// The backend.
+    pub backend: &'static str,
+    /// Why this machine cannot have it; none: it can.
+    pub unsupported: Option<String>,
     /// How many nodes there were at first.
     pub nodes: usize,
     /// Whether the cluster had both families.

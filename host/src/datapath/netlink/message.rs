@@ -19,6 +19,8 @@ pub enum Payload {
     DelNexthop(NexthopMessage),
     /// `RTM_GETNEXTHOP`.
     GetNexthop(NexthopMessage),
+    /// A generic netlink message: the family's number, and what comes behind the netlink header.
+    Generic(u16, Vec<u8>),
     /// Something that we do not use, or that cannot be decoded: its message type.
     Other(u16),
 }
@@ -64,7 +66,7 @@ impl NetlinkSerializable for Payload {
             Self::NewNexthop(_) => RTM_NEWNEXTHOP,
             Self::DelNexthop(_) => RTM_DELNEXTHOP,
             Self::GetNexthop(_) => RTM_GETNEXTHOP,
-            Self::Other(kind) => *kind,
+            Self::Generic(kind, _) | Self::Other(kind) => *kind,
         }
     }
 
@@ -74,6 +76,7 @@ impl NetlinkSerializable for Payload {
             Self::NewNexthop(message) | Self::DelNexthop(message) | Self::GetNexthop(message) => {
                 message.encode().len()
             }
+            Self::Generic(_, body) => body.len(),
             Self::Other(_) => 0,
         }
     }
@@ -84,6 +87,7 @@ impl NetlinkSerializable for Payload {
             Self::NewNexthop(message) | Self::DelNexthop(message) | Self::GetNexthop(message) => {
                 buffer.copy_from_slice(&message.encode());
             }
+            Self::Generic(_, body) => buffer.copy_from_slice(body),
             Self::Other(_) => {}
         }
     }

@@ -28,6 +28,9 @@ pub enum NetlinkError {
         /// The kernel's extended acknowledgement text; may be empty.
         text: String,
     },
+    /// The kernel has no such thing; the text says what, and what would help.
+    #[error("{0}")]
+    Unsupported(String),
     /// The socket failed.
     #[error("netlink socket: {0}")]
     Socket(String),

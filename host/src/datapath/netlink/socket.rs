@@ -6,7 +6,8 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
     NetlinkHeader, Parseable,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::{Socket, SocketAddr};
 
 use super::NetlinkError;
 use super::message::{Message, Payload};
@@ -31,6 +32,7 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 /// A blocking socket for requests. Not shared between threads.
 pub struct RequestSocket {
     socket: Socket,
+    generic: bool,
     port: u32,
     sequence: u32,
     buffer: Vec<u8>,
@@ -38,9 +40,18 @@ pub struct RequestSocket {
 }
 
 impl RequestSocket {
-    /// Opens the socket in the network namespace of the calling thread.
+    /// Opens a socket for the routing family, in the network namespace of the calling thread.
     pub fn open() -> Result<Self, NetlinkError> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_for(NETLINK_ROUTE)
+    }
+
+    /// Opens a socket for generic netlink, where all messages are [`Payload::Generic`].
+    pub fn open_generic() -> Result<Self, NetlinkError> {
+        Self::open_for(NETLINK_GENERIC)
+    }
+
+    fn open_for(protocol: isize) -> Result<Self, NetlinkError> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         let mut address = SocketAddr::new(0, 0);
         socket.get_address(&mut address)?;
@@ -53,6 +64,7 @@ impl RequestSocket {
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self {
             socket,
+            generic: protocol == NETLINK_GENERIC,
             port: address.port_number(),
             sequence: 0,
             buffer: Vec::with_capacity(BATCH_BYTES),
@@ -88,6 +100,7 @@ impl RequestSocket {
         self.buffer.clear();
         Message::plain(payload).append(sequence, NLM_F_REQUEST | NLM_F_DUMP, &mut self.buffer);
         self.send()?;
+        let generic = self.generic;
         let (mut found, mut consistent, mut refused) = (Vec::new(), true, None);
         self.receive_until(|header, body| {
             if header.sequence_number != sequence {
@@ -100,7 +113,7 @@ impl RequestSocket {
                     Ok(true)
                 }
                 _ => {
-                    found.push(decode(header, body)?);
+                    found.push(if generic { raw(header, body) } else { decode(header, body)? });
                     Ok(false)
                 }
             }
@@ -118,6 +131,7 @@ impl RequestSocket {
         self.buffer.clear();
         Message::plain(payload).append(sequence, NLM_F_REQUEST, &mut self.buffer);
         self.send()?;
+        let generic = self.generic;
         let (mut found, mut refused) = (None, None);
         self.receive_until(|header, body| {
             if header.sequence_number != sequence {
@@ -126,7 +140,7 @@ impl RequestSocket {
             if header.message_type == NLMSG_ERROR {
                 refused = refusal(header, body);
             } else {
-                found = Some(decode(header, body)?);
+                found = Some(if generic { raw(header, body) } else { decode(header, body)? });
             }
             Ok(true)
         })?;
@@ -249,6 +263,11 @@ pub(super) fn for_each_message(
 /// The typed body of a message.
 pub(super) fn decode(header: &NetlinkHeader, body: &[u8]) -> Result<Payload, NetlinkError> {
     Payload::deserialize(header, body).map_err(|error| NetlinkError::Malformed(error.to_string()))
+}
+
+/// The body of a generic netlink message as it is.
+fn raw(header: &NetlinkHeader, body: &[u8]) -> Payload {
+    Payload::Generic(header.message_type, body.to_vec())
 }
 
 /// The refusal in an error message or at the end of a dump; none in an acknowledgement.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, Entry};
+use crate::datapath::entry::{Device, DeviceSpec, Entry};
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::Lease;
 use crate::plugin::bindings::flannel::backend::types::{Error, IpAddress, MacAddress};
@@ -33,7 +33,7 @@ impl routes::Host for HostState {
             if via.is_ipv4() != destination.addr().is_ipv4() || !is_host(via) {
                 return Err(Error::InvalidArgument(format!("{via} cannot be the next hop to {destination}")));
             }
-            Ok(Entry::Route { destination, via, onlink: route.onlink, device })
+            Ok(Entry::Route { destination, via: Some(via), onlink: route.onlink, device })
         });
         Ok(self.outcome("routes.put", outcome))
     }
@@ -77,7 +77,10 @@ impl fdb::Host for HostState {
             let (destination, mac) = (convert::address(destination), convert::mac(mac)?);
             let device = own(device)?;
             let Device::Own(name) = &device else { return Err(external()) };
-            let local = host.devices.get(name).map(|vxlan| vxlan.local);
+            let local = match host.devices.get(name) {
+                Some(DeviceSpec::Vxlan(vxlan)) => Some(vxlan.local),
+                _ => return Err(Error::Denied(format!("{name} is no VXLAN device"))),
+            };
             if local.is_none_or(|local| local.is_ipv4() != destination.is_ipv4()) {
                 return Err(Error::InvalidArgument(format!("{destination} is not of the family of {name}")));
             }
@@ -94,7 +97,7 @@ impl fdb::Host for HostState {
 
 impl HostState {
     /// Adds an entry to a peer of this call.
-    fn declare(
+    pub(super) fn declare(
         &mut self,
         peer: u64,
         entry: impl FnOnce(&Self, &Lease) -> Result<Entry, Error>,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, Vxlan};
+use crate::datapath::entry::{Device, DeviceSpec, Ipip, Vxlan};
 use crate::plugin::bindings::flannel::backend::links::{
     self as wit, Error, IpAddress, IpFamily, IpPrefix, MacAddress,
 };
@@ -28,16 +28,14 @@ impl wit::Host for HostState {
 
     fn ensure_vxlan(&mut self, device: wit::Vxlan) -> wasmtime::Result<Result<Resource<LinkHandle>, Error>> {
         self.enter("links.ensure-vxlan")?;
-        let outcome = match self.checked_vxlan(device) {
-            Ok(device) => {
-                let name = Arc::clone(&device.name);
-                self.devices.insert(Arc::clone(&name), device.clone());
-                self.call.transaction.devices.insert(Arc::clone(&name), device);
-                Ok(self.table.push(LinkHandle { device: Device::Own(name) })?)
-            }
-            Err(error) => Err(error),
-        };
-        Ok(self.outcome("links.ensure-vxlan", outcome))
+        let device = self.checked_vxlan(device).map(DeviceSpec::Vxlan);
+        self.declared("links.ensure-vxlan", device)
+    }
+
+    fn ensure_ipip(&mut self, device: wit::Ipip) -> wasmtime::Result<Result<Resource<LinkHandle>, Error>> {
+        self.enter("links.ensure-ipip")?;
+        let device = self.checked_ipip(device).map(DeviceSpec::Ipip);
+        self.declared("links.ensure-ipip", device)
     }
 
     fn is_on_link(&mut self, destination: IpAddress) -> wasmtime::Result<Result<bool, Error>> {
@@ -58,7 +56,7 @@ impl wit::HostLink for HostState {
     fn mac(&mut self, link: Resource<LinkHandle>) -> wasmtime::Result<Option<MacAddress>> {
         Ok(match self.device(&link)? {
             Device::External => None,
-            Device::Own(name) => self.devices.get(&name).map(|device| convert::mac_out(device.mac)),
+            Device::Own(name) => self.devices.get(&name).and_then(DeviceSpec::mac).map(convert::mac_out),
         })
     }
 
@@ -66,7 +64,7 @@ impl wit::HostLink for HostState {
         let external = self.environment.node.mtu;
         Ok(match self.device(&link)? {
             Device::External => external,
-            Device::Own(name) => self.devices.get(&name).map_or(external, |device| device.mtu),
+            Device::Own(name) => self.devices.get(&name).map_or(external, DeviceSpec::mtu),
         })
     }
 
@@ -81,6 +79,17 @@ impl wit::HostLink for HostState {
         Ok(self.outcome("link.set-addresses", outcome))
     }
 
+    fn set_networks(
+        &mut self,
+        link: Resource<LinkHandle>,
+        networks: Vec<IpPrefix>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.enter("link.set-networks")?;
+        let device = self.device(&link)?;
+        let outcome = self.checked_networks(device, &networks);
+        Ok(self.outcome("link.set-networks", outcome))
+    }
+
     fn drop(&mut self, link: Resource<LinkHandle>) -> wasmtime::Result<()> {
         self.table.delete(link)?;
         Ok(())
@@ -88,16 +97,34 @@ impl wit::HostLink for HostState {
 }
 
 impl HostState {
-    fn checked_vxlan(&self, device: wit::Vxlan) -> Result<Vxlan, Error> {
+    /// Takes a device that was checked into the transaction, and hands a handle out.
+    pub(super) fn declared(
+        &mut self,
+        capability: &str,
+        device: Result<DeviceSpec, Error>,
+    ) -> wasmtime::Result<Result<Resource<LinkHandle>, Error>> {
+        let outcome = match device {
+            Ok(device) => {
+                let name = Arc::clone(device.name());
+                self.devices.insert(Arc::clone(&name), device.clone());
+                self.call.transaction.devices.insert(Arc::clone(&name), device);
+                Ok(self.table.push(LinkHandle { device: Device::Own(name) })?)
+            }
+            Err(error) => Err(error),
+        };
+        Ok(self.outcome(capability, outcome))
+    }
+
+    /// What is checked of every device: when it is declared, what it is called, and its MTU.
+    pub(super) fn check_device(&self, name: &str, mtu: u32, least_mtu: u32) -> Result<(), Error> {
         let invalid = |text: String| Err(Error::InvalidArgument(text));
-        let wit::Vxlan { name, vni, port, family, learning, gbp, mtu } = device;
         let node = &self.environment.node;
         if self.call.function != Function::Register {
             return Err(Error::Denied(format!("{name}: devices are declared in register only")));
         }
         let proper = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
         if !proper || !name.starts_with(NAME_PREFIX) || name.len() > LONGEST_NAME {
-            let shown = convert::shown(&name, 64);
+            let shown = convert::shown(name, 64);
             return invalid(format!(
                 "{shown}: a device's name has at most {LONGEST_NAME} characters (letters, digits, `.`, `-`, `_`) and begins with {NAME_PREFIX}"
             ));
@@ -105,24 +132,43 @@ impl HostState {
         if name == node.interface {
             return Err(Error::Denied(format!("{name} is the external interface")));
         }
-        if !self.devices.contains_key(name.as_str()) && self.devices.len() >= self.limits.devices {
+        if !self.devices.contains_key(name) && self.devices.len() >= self.limits.devices {
             return Err(Error::LimitExceeded(format!(
                 "{name}: a plugin has at most {} devices",
                 self.limits.devices
             )));
         }
+        if !(least_mtu..=65535).contains(&mtu) {
+            return invalid(format!("{name}: an MTU of {mtu} is not between {least_mtu} and 65535"));
+        }
+        Ok(())
+    }
+
+    fn checked_ipip(&self, device: wit::Ipip) -> Result<Ipip, Error> {
+        let wit::Ipip { name, mtu } = device;
+        self.check_device(&name, mtu, 68)?;
+        let Some(local) = self.environment.node.ipv4 else {
+            return Err(Error::InvalidArgument(format!(
+                "{name}: the external interface has no IPv4 address"
+            )));
+        };
+        Ok(Ipip { name: name.into(), local, mtu })
+    }
+
+    fn checked_vxlan(&self, device: wit::Vxlan) -> Result<Vxlan, Error> {
+        let invalid = |text: String| Err(Error::InvalidArgument(text));
+        let wit::Vxlan { name, vni, port, family, learning, gbp, mtu } = device;
+        let node = &self.environment.node;
+        let (family, least, local) = match family {
+            IpFamily::Ipv4 => (Family::Ipv4, 68, node.ipv4.map(IpAddr::V4)),
+            IpFamily::Ipv6 => (Family::Ipv6, 1280, node.ipv6.map(IpAddr::V6)),
+        };
+        self.check_device(&name, mtu, least)?;
         if vni > 0xff_ffff {
             return invalid(format!("{name}: VNI {vni} is more than 16777215"));
         }
         if port == Some(0) {
             return invalid(format!("{name}: port 0; none means the kernel's default"));
-        }
-        let (family, least, local) = match family {
-            IpFamily::Ipv4 => (Family::Ipv4, 68, node.ipv4.map(IpAddr::V4)),
-            IpFamily::Ipv6 => (Family::Ipv6, 1280, node.ipv6.map(IpAddr::V6)),
-        };
-        if !(least..=65535).contains(&mtu) {
-            return invalid(format!("{name}: an MTU of {mtu} is not between {least} and 65535"));
         }
         let Some(local) = local else {
             return invalid(format!(
@@ -139,6 +185,28 @@ impl HostState {
             gbp,
             mtu,
         })
+    }
+
+    fn checked_networks(&mut self, device: Device, networks: &[IpPrefix]) -> Result<(), Error> {
+        let Device::Own(name) = device else {
+            return Err(Error::Denied("routes over the external interface need a next hop".to_owned()));
+        };
+        if networks.len() > self.limits.addresses {
+            return Err(Error::LimitExceeded(format!("{name}: at most {} networks", self.limits.addresses)));
+        }
+        let node = &self.environment.node;
+        let v4 = node.ipv4_network.map(ipnet::IpNet::V4);
+        let cluster: Vec<_> = v4.into_iter().chain(node.ipv6_network.map(ipnet::IpNet::V6)).collect();
+        let mut checked = BTreeSet::new();
+        for network in networks {
+            let network = convert::network(network)?;
+            if !cluster.iter().any(|cluster| cluster.contains(&network)) {
+                return Err(Error::Denied(format!("{name}: {network} is not in a cluster network")));
+            }
+            checked.insert(network);
+        }
+        self.call.transaction.networks.insert(name, checked);
+        Ok(())
     }
 
     fn checked_addresses(&mut self, device: Device, addresses: &[IpPrefix]) -> Result<(), Error> {

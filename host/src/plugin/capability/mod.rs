@@ -6,6 +6,7 @@ mod entries;
 mod links;
 mod log;
 mod state;
+mod wireguard;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
 use super::state::DirState;
-use crate::datapath::entry::{Device, Vxlan};
+use crate::datapath::entry::{Device, DeviceSpec};
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::Subnets;
 
@@ -41,7 +42,7 @@ pub struct HostState {
     /// The node's own subnets, once it has a lease.
     pub own: Option<Subnets>,
     /// Devices declared by calls that succeeded, and by the one that is going on.
-    pub devices: BTreeMap<Arc<str>, Vxlan>,
+    pub devices: BTreeMap<Arc<str>, DeviceSpec>,
     /// How many entries each peer has by calls that succeeded.
     pub entries: EntryCount,
     /// The durable store.

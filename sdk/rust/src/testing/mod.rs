@@ -1,6 +1,8 @@
 //! A policy without a host: capability calls go into a record, and come out as text that reads like iproute2's, fit for
 //! golden files. Each thread has a record of its own.
 
+pub mod samples;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,13 +12,22 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::log::Level;
-use crate::{Config, Error, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
+use crate::wireguard::{self, PublicKey};
+use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
 
 /// One thing that the policy declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Declared {
-    /// A device.
+    /// A VXLAN device.
     Vxlan(Vxlan),
+    /// An IPIP device.
+    Ipip(Ipip),
+    /// A WireGuard device.
+    Wireguard(wireguard::Device),
+    /// A WireGuard device's peer.
+    WireguardPeer(PeerId, wireguard::Peer, String),
+    /// Networks that are reached over a device.
+    Networks(String, Vec<IpNet>),
     /// A device's addresses.
     Addresses(String, Vec<IpNet>),
     /// A route, over a device.
@@ -40,6 +51,25 @@ impl fmt::Display for Declared {
                     if *learning { "" } else { " nolearning" },
                     if *gbp { " gbp" } else { "" }
                 )
+            }
+            Self::Ipip(Ipip { name, mtu }) => write!(f, "link {name} ipip mtu {mtu}"),
+            Self::Wireguard(wireguard::Device { name, listen_port, mtu }) => {
+                write!(f, "link {name} wireguard listen-port {listen_port} mtu {mtu}")
+            }
+            Self::WireguardPeer(_, peer, device) => {
+                let wireguard::Peer { public_key, endpoint: (address, port), allowed, .. } = peer;
+                let allowed: Vec<String> = allowed.iter().map(IpNet::to_string).collect();
+                let endpoint = std::net::SocketAddr::new(*address, *port);
+                let allowed = allowed.join(",");
+                write!(f, "wg {device} peer {public_key} endpoint {endpoint} allowed-ips {allowed}")?;
+                if peer.keepalive > 0 {
+                    write!(f, " persistent-keepalive {}", peer.keepalive)?;
+                }
+                f.write_str(if peer.preshared { " preshared-key" } else { "" })
+            }
+            Self::Networks(device, networks) => {
+                let networks: Vec<String> = networks.iter().map(IpNet::to_string).collect();
+                write!(f, "route {} dev {device}", networks.join(" "))
             }
             Self::Addresses(device, addresses) => {
                 let addresses: Vec<String> = addresses.iter().map(IpNet::to_string).collect();
@@ -74,6 +104,10 @@ pub struct Host {
     pub log: Vec<(Level, String)>,
     /// The durable store.
     pub state: BTreeMap<String, Vec<u8>>,
+    /// This node's WireGuard key.
+    pub wireguard_key: PublicKey,
+    /// Whether the network config has a preshared key.
+    pub preshared: bool,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -88,6 +122,8 @@ impl Default for Host {
             declared: Vec::new(),
             log: Vec::new(),
             state: BTreeMap::new(),
+            wireguard_key: PublicKey([1; 32]),
+            preshared: false,
             now: Duration::ZERO,
         }
     }

@@ -1,0 +1,107 @@
+//! The backends that a cluster can have, and what each needs of this machine.
+
+use anyhow::Result;
+
+use crate::Namespace;
+use crate::vtep::Vtep;
+
+/// A backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// A VXLAN overlay.
+    #[default]
+    Vxlan,
+    /// Routes to peers on the same link.
+    HostGw,
+    /// Nothing but a lease.
+    Alloc,
+    /// An IPIP overlay.
+    Ipip,
+    /// An encrypted overlay.
+    Wireguard,
+}
+
+impl Backend {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Vxlan, Self::HostGw, Self::Alloc, Self::Ipip, Self::Wireguard];
+
+    /// `Backend.Type`, and the name of the plugin.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vxlan => "vxlan",
+            Self::HostGw => "host-gw",
+            Self::Alloc => "alloc",
+            Self::Ipip => "ipip",
+            Self::Wireguard => "wireguard",
+        }
+    }
+
+    /// A network config, with IPv4 or with both families.
+    pub fn config(self, ipv6: bool) -> String {
+        let families = if ipv6 { r#","EnableIPv6":true,"IPv6Network":"fc00:5::/48""# } else { "" };
+        format!(r#"{{"Network":"10.5.0.0/16"{families},"Backend":{{"Type":"{}"}}}}"#, self.name())
+    }
+
+    /// Whether it makes pods on different nodes reach each other.
+    pub fn connects(self) -> bool {
+        self != Self::Alloc
+    }
+
+    /// Whether it can carry IPv6.
+    pub fn has_ipv6(self) -> bool {
+        self != Self::Ipip
+    }
+
+    /// Whether each peer has a route of its own; otherwise one route leads to a device that knows all peers.
+    pub fn routes_each_peer(self) -> bool {
+        matches!(self, Self::Vxlan | Self::HostGw | Self::Ipip)
+    }
+
+    /// The cluster networks of [`Backend::config`].
+    pub fn networks(self, ipv6: bool) -> Vec<&'static str> {
+        if ipv6 { vec!["10.5.0.0/16", "fc00:5::/48"] } else { vec!["10.5.0.0/16"] }
+    }
+
+    /// The devices that it makes.
+    pub fn devices(self, ipv6: bool) -> Vec<&'static str> {
+        let of = |v4, v6| if ipv6 { vec![v4, v6] } else { vec![v4] };
+        match self {
+            Self::Vxlan => of(Vtep::DEVICES[0], Vtep::DEVICES[1]),
+            Self::HostGw | Self::Alloc => Vec::new(),
+            Self::Ipip => vec!["flannel.ipip"],
+            Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
+        }
+    }
+
+    /// Why this machine cannot have it; none: it can.
+    pub fn missing(self) -> Result<Option<String>> {
+        let kind = match self {
+            Self::HostGw | Self::Alloc => return Ok(None),
+            Self::Vxlan => "vxlan id 1 dstport 8472",
+            Self::Ipip => "ipip local 192.0.2.1",
+            Self::Wireguard => "wireguard",
+        };
+        let space = Namespace::new("a namespace to try a device in")?;
+        let made = space.ip(&format!("link add probe type {kind}"));
+        Ok(made.err().map(|error| {
+            let word = kind.split(' ').next().unwrap_or_default();
+            format!("this kernel has no {word} devices (module {word}): {error:#}")
+        }))
+    }
+}
+
+impl std::str::FromStr for Backend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|backend| backend.name() == text);
+        let names = Self::ALL.map(Self::name).join(", ");
+        found.ok_or_else(|| format!("{text:?} is none of {names}"))
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -14,6 +14,7 @@ use flanneld::plugin::{BuiltIn, compile_for_embedding};
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
 fn main() -> ExitCode {
+    tame_allocator();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // The help that was asked for is such an error, too, with status 0.
@@ -99,4 +100,15 @@ fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {
         ip_masq: !wanted.no_ip_masq,
     };
     Ok(docker_opts::write(&wanted.subnet_file, &wanted.output, &forms)?)
+}
+
+/// The C library's allocator keeps what was freed, in one heap for each thread, for later; a daemon that has worked through a large
+/// snapshot once does not need so much again. Two heaps are enough, and what is free at their ends goes back.
+fn tame_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: these only set parameters; no thread but this one runs yet, and a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
+    }
 }

@@ -1,22 +1,23 @@
 //! `cargo xtask bench`: builds what it needs, then lets the lab measure.
 
 use anyhow::Result;
-use flannel_lab::bench::{Arrival, ArrivalOptions, arrival};
+use flannel_lab::bench::{Scale, ScaleOptions, scale};
 
 use crate::{build, setup};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
 pub enum Bench {
-    /// Many leases at once, to a daemon that runs and to one that starts
-    Arrival {
+    /// Many leases: the start of a daemon, one change, and the removal of all; beside it what iproute2 takes for the same
+    /// entries
+    Scale {
         /// How many leases; may be given several times
-        #[arg(long, default_values_t = [1000], value_parser = clap::value_parser!(u32).range(1..=64_000))]
+        #[arg(long, default_values_t = [1_000, 5_000, 20_000, 65_000], value_parser = clap::value_parser!(u32).range(1..=65_000))]
         leases: Vec<u32>,
-        /// Keep the leases in a real etcd instead of in a directory
-        #[arg(long)]
-        etcd: bool,
-        /// Print one JSON object for each number of leases
+        /// Where the leases are; may be given several times
+        #[arg(long, default_values = ["file", "etcd"], value_parser = ["file", "etcd"])]
+        store: Vec<String>,
+        /// Print one JSON object for each number of leases and each store
         #[arg(long)]
         json: bool,
     },
@@ -25,36 +26,49 @@ pub enum Bench {
 /// Builds and measures.
 pub fn run(bench: &Bench) -> Result<()> {
     build::all()?;
-    let Bench::Arrival { leases, etcd, json } = bench;
-    if *etcd {
-        setup::put_etcd_into_path()?;
-    }
-    for &leases in leases {
-        let result = arrival(ArrivalOptions { leases, etcd: *etcd })?;
-        if *json { println!("{}", serde_json::to_string(&result)?) } else { show(&result) }
+    let Bench::Scale { leases, store, json } = bench;
+    for store in store {
+        if store == "etcd" {
+            setup::put_etcd_into_path()?;
+        }
+        for &leases in leases {
+            let result = scale(ScaleOptions { leases, etcd: store == "etcd" })?;
+            if *json { println!("{}", serde_json::to_string(&result)?) } else { show(&result) }
+        }
     }
     Ok(())
 }
 
-fn show(result: &Arrival) {
-    let share = |part: f64, whole: f64| part / whole * 100.0;
-    let Arrival { leases, running_ms, writing_ms, plugin_ms, kernel_ms, batches, .. } = result;
-    println!("{leases} leases");
+fn show(result: &Scale) {
+    let Scale { leases, store, limit_ms, start_ms, start_cpu_ms, start_messages, .. } = result;
+    println!("{leases} leases, {store}");
     println!(
-        "  to a daemon that runs, until all entries are in the kernel: {running_ms:.0} ms, in {batches} batches"
+        "  start with nothing in the kernel: ready after {start_ms:.0} ms, {:.2} times what ip -batch and bridge -batch take ({limit_ms:.0} ms)",
+        result.times_limit()
     );
-    println!("    writing the leases {writing_ms:.0} ms, meanwhile and after it:");
-    println!("    plugin {plugin_ms:.1} ms ({:.1} %)", share(*plugin_ms, *running_ms));
-    println!("    reconciler and kernel {kernel_ms:.1} ms ({:.1} %)", share(*kernel_ms, *running_ms));
-    let rest = running_ms - plugin_ms - kernel_ms;
-    println!("    store, and waiting for it, {rest:.1} ms ({:.1} %)", share(rest, *running_ms));
-    let Arrival { start_ms, start_plugin_ms, start_kernel_ms, start_cpu_ms, restart_ms, .. } = result;
     println!(
-        "  start with nothing in the kernel, until ready: {start_ms:.0} ms ({start_cpu_ms} ms of CPU time)"
+        "    plugin {:.1} ms ({:.1} %), reconciler and kernel {:.1} ms; {start_cpu_ms} ms of CPU time, {start_messages} netlink messages",
+        result.start_plugin_ms,
+        result.plugin_share() * 100.0,
+        result.start_kernel_ms
     );
-    println!("    plugin {start_plugin_ms:.1} ms, reconciler and kernel {start_kernel_ms:.1} ms");
-    println!("  start with everything in the kernel, until ready: {restart_ms:.0} ms");
-    let bytes = result.full_kib.saturating_sub(result.idle_kib) * 1024 / u64::from(*leases);
-    println!("  largest memory: {} KiB without leases, {} KiB with", result.idle_kib, result.full_kib);
-    println!("    {bytes} bytes a lease");
+    println!(
+        "  start with everything in the kernel: ready after {:.0} ms, {} netlink messages",
+        result.restart_ms, result.restart_messages
+    );
+    println!(
+        "  memory: {} KiB at most, {} KiB without leases: {} bytes a lease; {} KiB resident after the start",
+        result.full_kib,
+        result.idle_kib,
+        result.bytes_a_lease(),
+        result.resident_kib
+    );
+    println!(
+        "  one change: {:.2} ms (median), {:.2} ms (99 of 100)",
+        result.change_p50_ms, result.change_p99_ms
+    );
+    println!(
+        "  removal of all: {:.0} ms, of which {:.0} ms are the store's",
+        result.removal_ms, result.removing_ms
+    );
 }

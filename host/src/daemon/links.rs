@@ -19,6 +19,16 @@ pub struct Links {
 }
 
 impl Links {
+    /// Whether the record of MAC addresses is enough, so that what this node once published need not be known: it says
+    /// something, and no device says otherwise.
+    pub fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
+        let recorded = MacBook::open(state_dir).all();
+        let probe = Probe::open()?;
+        let agrees = |(device, mac): &(String, Mac)| Ok(probe.mac(device)?.is_none_or(|is| is == *mac));
+        let agree = recorded.iter().map(agrees).collect::<Result<Vec<bool>, NetlinkError>>()?;
+        Ok(!agree.is_empty() && agree.into_iter().all(|agrees| agrees))
+    }
+
     /// `before`: what this node's lease says, if it has one from before.
     pub fn new(state_dir: &Path, external: &str, before: Option<&Attributes>) -> Result<Self, NetlinkError> {
         let published =

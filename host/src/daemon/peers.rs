@@ -70,7 +70,7 @@ impl Peers {
     }
 
     /// Takes a whole snapshot: what is new or changed, and what is gone.
-    pub fn replace(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
+    pub fn replace(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
         let gone = self.missing_in(&leases);
         let mut changes: Vec<PeerChange> = gone.iter().filter_map(|subnets| self.remove(subnets)).collect();
         for lease in leases {
@@ -81,7 +81,7 @@ impl Peers {
 
     /// Takes a snapshot of a store that has lost its data. Leases that it does not have are held for as long as they may last:
     /// upstream's nodes write again when their renewal is due, which may be a day later.
-    pub fn hold(&mut self, leases: Vec<Lease>, own: &Subnets) -> Vec<PeerChange> {
+    pub fn hold(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
         let end = Instant::now() + LEASE_TTL;
         let missing = self.missing_in(&leases);
         self.held.extend(missing.into_iter().map(|subnets| (subnets, end)));
@@ -112,7 +112,7 @@ impl Peers {
     }
 
     /// Known peers that a snapshot does not have, but for those that are held.
-    fn missing_in(&self, leases: &[Lease]) -> Vec<Subnets> {
+    fn missing_in(&self, leases: &[Arc<Lease>]) -> Vec<Subnets> {
         let present: HashSet<Subnets> = leases.iter().map(|lease| lease.subnets).collect();
         let here = |subnets: &Subnets| present.contains(subnets) || self.held.contains_key(subnets);
         self.known.keys().filter(|subnets| !here(subnets)).copied().collect()
@@ -130,14 +130,13 @@ impl Peers {
     }
 
     /// A renewal that changes nothing but the expiry is no change.
-    fn put(&mut self, lease: Lease, own: &Subnets, changes: &mut Vec<PeerChange>) {
+    fn put(&mut self, lease: Arc<Lease>, own: &Subnets, changes: &mut Vec<PeerChange>) {
         changes.extend(self.displaced_by(&lease).iter().filter_map(|subnets| self.remove(subnets)));
         if lease.subnets == *own {
             // It was somebody else's until we got it.
             changes.extend(self.remove(own));
             return;
         }
-        let lease = Arc::new(lease);
         if let Some(peer) = self.known.get_mut(&lease.subnets) {
             let same = peer.lease.attributes == lease.attributes;
             peer.lease = Arc::clone(&lease);
@@ -184,9 +183,9 @@ mod tests {
         Subnets { v4: Some(text.parse().expect("prefix")), v6: None }
     }
 
-    fn lease(subnet: &str, last: u8) -> Lease {
+    fn lease(subnet: &str, last: u8) -> Arc<Lease> {
         let attributes = Attributes { public_ip: Some([192, 168, 0, last].into()), ..Attributes::default() };
-        Lease { subnets: subnets(subnet), attributes, expires: None }
+        Arc::new(Lease { subnets: subnets(subnet), attributes, expires: None })
     }
 
     fn own() -> Subnets {
@@ -213,7 +212,7 @@ mod tests {
     #[test]
     fn what_a_store_has_lost_is_held_until_its_node_writes_again_or_somebody_has_its_subnet() {
         let mut peers = Peers::default();
-        let all: Vec<Lease> = (2..=5).map(|n| lease(&format!("10.5.{n}.0/24"), n)).collect();
+        let all: Vec<Arc<Lease>> = (2..=5).map(|n| lease(&format!("10.5.{n}.0/24"), n)).collect();
         peers.replace(all.clone(), &own());
         assert!(peers.hold(Vec::new(), &own()).is_empty());
         assert!(peers.replace(vec![lease("10.5.2.0/24", 2)], &own()).is_empty(), "the same as before");
@@ -245,8 +244,9 @@ mod tests {
     fn a_renewal_is_no_change() {
         let mut peers = Peers::default();
         peers.replace(vec![lease("10.5.2.0/24", 2)], &own());
-        let renewed = Lease { expires: Some(std::time::SystemTime::now()), ..lease("10.5.2.0/24", 2) };
-        assert!(peers.update(vec![Change::Put(renewed)], &own()).is_empty());
+        let renewed =
+            Lease { expires: Some(std::time::SystemTime::now()), ..Lease::clone(&lease("10.5.2.0/24", 2)) };
+        assert!(peers.update(vec![Change::Put(Arc::new(renewed))], &own()).is_empty());
     }
 
     #[test]

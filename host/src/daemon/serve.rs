@@ -33,6 +33,8 @@ use super::start;
 const SETTLE: Duration = Duration::from_millis(200);
 /// First and longest wait before peers that a broken plugin could not be asked about are tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// Changes that are taken at once: a few hundredths of a second's work.
+const CHANGES: usize = 2048;
 /// A time that does not come.
 const NEVER: Duration = Duration::from_hours(8760);
 
@@ -269,11 +271,22 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    /// Takes changes through the policy into the kernel.
-    async fn apply(&mut self, changes: Vec<PeerChange>, timers: &mut Timers) -> Result<(), DaemonError> {
-        if changes.is_empty() {
-            return Ok(());
+    /// Takes changes through the policy into the kernel, not too many at once: for memory's sake, and so that questions are
+    /// answered in between.
+    async fn apply(&mut self, mut changes: Vec<PeerChange>, timers: &mut Timers) -> Result<(), DaemonError> {
+        while changes.len() > CHANGES {
+            let rest = changes.split_off(CHANGES);
+            self.apply_some(changes, timers).await?;
+            changes = rest;
+            timers.watchdog = self.observer.alive();
+            while let Ok(Request::Status(answer)) = self.observer.requests.try_recv() {
+                drop(answer.send(self.status().await?));
+            }
         }
+        if changes.is_empty() { Ok(()) } else { self.apply_some(changes, timers).await }
+    }
+
+    async fn apply_some(&mut self, changes: Vec<PeerChange>, timers: &mut Timers) -> Result<(), DaemonError> {
         let count = changes.len();
         let gone: Vec<PeerId> = changes
             .iter()
@@ -458,7 +471,7 @@ fn never() -> At {
 }
 
 /// Whether a snapshot does not have our lease, or has it as somebody else's.
-fn lacks(leases: &[Lease], own: &Lease) -> bool {
+fn lacks(leases: &[Arc<Lease>], own: &Lease) -> bool {
     !leases.iter().any(|lease| lease.subnets == own.subnets && same_owner(lease, own))
 }
 

@@ -160,6 +160,8 @@ pub async fn daemon(
 ) -> Result<Daemon<'_>, DaemonError> {
     let before = match &kept.own {
         Some(lease) => Some(lease.clone()),
+        // All leases are read for it, which is spared where the record says enough.
+        None if Links::macs_are_known(&node.options.state_dir)? => None,
         None => observer.meanwhile(lease_from_before(&node)).await,
     };
     let links =

@@ -146,7 +146,7 @@ pub enum Key {
     /// A forwarding database entry.
     Fdb(Device, Mac),
     /// A peer of a WireGuard device.
-    WireguardPeer(Device, PublicKey),
+    WireguardPeer(Device, Arc<PublicKey>),
 }
 
 /// What an entry is.
@@ -234,7 +234,7 @@ pub enum Entry {
     /// A WireGuard device knows a peer.
     WireguardPeer {
         /// The peer.
-        peer: WireguardPeer,
+        peer: Arc<WireguardPeer>,
         /// A WireGuard device of ours.
         device: Device,
     },
@@ -247,7 +247,7 @@ impl Entry {
             Self::Route { destination, .. } => Key::Route(*destination),
             Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
-            Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), peer.key),
+            Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
         }
     }
 

@@ -82,7 +82,7 @@ pub enum Fact {
     /// A forwarding database entry is there, or none is.
     Fdb(u32, Mac, Option<Fdb>),
     /// A WireGuard device has a peer, or has not.
-    WireguardPeer(u32, PublicKey, Option<WireguardPeer>),
+    WireguardPeer(u32, Arc<PublicKey>, Option<Arc<WireguardPeer>>),
     /// A nexthop object of ours is there, or none is.
     Nexthop(u32, Option<Hop>),
 }
@@ -101,7 +101,7 @@ pub struct Kernel {
     /// Forwarding database entries of our devices.
     pub fdb: HashMap<(u32, Mac), Fdb>,
     /// Peers of our WireGuard devices.
-    pub wireguard: HashMap<(u32, PublicKey), WireguardPeer>,
+    pub wireguard: HashMap<(u32, Arc<PublicKey>), Arc<WireguardPeer>>,
     /// Numbers of others' nexthop objects, which are taken.
     pub foreign_nexthops: BTreeSet<u32>,
     nexthops: BTreeMap<u32, Hop>,

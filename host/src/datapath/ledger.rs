@@ -1,6 +1,7 @@
 //! The whole desired state, and the transactions that change it. The ledger knows nothing about the kernel, and the
 //! reconciler knows nothing about peers.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -61,12 +62,64 @@ pub struct Ledger {
     devices: BTreeMap<Arc<str>, DeviceSpec>,
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
-    peers: HashMap<PeerId, Vec<Key>>,
+    peers: BTreeMap<PeerId, Box<[Key]>>,
     /// Nearly always one owner for each key. Where several peers claim the same key, the latest counts, and the one
     /// before returns when the latest goes.
-    entries: HashMap<Key, Vec<(PeerId, Entry)>>,
+    /// (Tens of thousands: a hash table would be half empty just after it has grown.)
+    entries: BTreeMap<Key, Owners>,
     /// How many entries of each kind there are.
     kinds: [usize; Kind::ALL.len()],
+}
+
+/// Who claims a key: nearly always one peer, and then there is no list.
+#[derive(Clone, Debug)]
+enum Owners {
+    One(PeerId, Entry),
+    /// In the order of their claims.
+    Many(Vec<(PeerId, Entry)>),
+}
+
+impl Owners {
+    /// What counts: the latest claim.
+    fn last(&self) -> Option<(PeerId, &Entry)> {
+        match self {
+            Self::One(peer, entry) => Some((*peer, entry)),
+            Self::Many(claims) => claims.last().map(|(peer, entry)| (*peer, entry)),
+        }
+    }
+
+    fn peers(&self) -> impl Iterator<Item = PeerId> {
+        let (one, many) = match self {
+            Self::One(peer, _) => (Some(*peer), &[][..]),
+            Self::Many(claims) => (None, claims.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(peer, _)| *peer))
+    }
+
+    fn of(&mut self, peer: PeerId) -> Option<&mut Entry> {
+        match self {
+            Self::One(owner, entry) => (*owner == peer).then_some(entry),
+            Self::Many(claims) => claims.iter_mut().find(|(owner, _)| *owner == peer).map(|(_, entry)| entry),
+        }
+    }
+
+    fn add(&mut self, peer: PeerId, entry: Entry) {
+        match self {
+            Self::One(owner, first) => *self = Self::Many(vec![(*owner, first.clone()), (peer, entry)]),
+            Self::Many(claims) => claims.push((peer, entry)),
+        }
+    }
+
+    /// Takes a peer's claim away; answers whether there is another.
+    fn remove(&mut self, peer: PeerId) -> bool {
+        match self {
+            Self::One(owner, _) => *owner != peer,
+            Self::Many(claims) => {
+                claims.retain(|(owner, _)| *owner != peer);
+                !claims.is_empty()
+            }
+        }
+    }
 }
 
 impl Ledger {
@@ -110,8 +163,7 @@ impl Ledger {
             if !new.contains_key(&key)
                 && let Some(owners) = self.entries.get_mut(&key)
             {
-                owners.retain(|(owner, _)| *owner != peer);
-                if owners.is_empty() {
+                if !owners.remove(peer) {
                     self.entries.remove(&key);
                     self.kinds[key.kind() as usize] -= 1;
                 }
@@ -120,30 +172,34 @@ impl Ledger {
         }
         let mut keys: Vec<Key> = Vec::with_capacity(new.len());
         for (key, entry) in new {
-            let owners = self.entries.entry(key.clone()).or_default();
-            match owners.iter_mut().find(|(owner, _)| *owner == peer) {
-                Some((_, same)) if *same == entry => {}
-                Some((_, other)) => {
-                    *other = entry;
+            match self.entries.entry(key.clone()) {
+                Slot::Vacant(slot) => {
+                    self.kinds[key.kind() as usize] += 1;
+                    slot.insert(Owners::One(peer, entry));
                     changed.insert(key.clone());
                 }
-                None => {
-                    self.kinds[key.kind() as usize] += usize::from(owners.is_empty());
-                    owners.push((peer, entry));
-                    changed.insert(key.clone());
-                }
+                Slot::Occupied(mut slot) => match slot.get_mut().of(peer) {
+                    Some(same) if *same == entry => {}
+                    Some(other) => {
+                        *other = entry;
+                        changed.insert(key.clone());
+                    }
+                    None => {
+                        slot.get_mut().add(peer, entry);
+                        changed.insert(key.clone());
+                    }
+                },
             }
             keys.push(key);
         }
         if !keys.is_empty() {
-            keys.shrink_to_fit();
-            self.peers.insert(peer, keys);
+            self.peers.insert(peer, keys.into_boxed_slice());
         }
     }
 
     /// The entry that should exist under a key.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key).and_then(|owners| owners.last()).map(|(_, entry)| entry)
+        self.entries.get(key).and_then(Owners::last).map(|(_, entry)| entry)
     }
 
     /// All entries that should exist.
@@ -153,7 +209,7 @@ impl Ledger {
 
     /// The peers that claim a key, the one that counts last.
     pub fn owners(&self, key: &Key) -> impl Iterator<Item = PeerId> {
-        self.entries.get(key).into_iter().flatten().map(|(peer, _)| *peer)
+        self.entries.get(key).into_iter().flat_map(Owners::peers)
     }
 
     /// All devices that should exist.
@@ -168,7 +224,7 @@ impl Ledger {
 
     /// The peers that have entries, with their keys.
     pub fn peers(&self) -> impl Iterator<Item = (PeerId, &[Key])> {
-        self.peers.iter().map(|(peer, keys)| (*peer, keys.as_slice()))
+        self.peers.iter().map(|(peer, keys)| (*peer, &**keys))
     }
 
     /// How many entries of a kind should exist.

@@ -1,6 +1,7 @@
 //! Desired against actual: the requests that turn one into the other, in an order in which no packet is lost. Pure.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage as Rt;
@@ -139,7 +140,7 @@ impl Planner<'_> {
             }
         }
         for (index, key) in self.kernel.wireguard.keys() {
-            stale.extend(own(*index).map(|device| Key::WireguardPeer(device, *key)));
+            stale.extend(own(*index).map(|device| Key::WireguardPeer(device, Arc::clone(key))));
         }
         stale.retain(|key| self.ledger.entry(key).is_none());
         stale
@@ -256,11 +257,13 @@ impl<'a> Draft<'a> {
         );
     }
 
-    fn put_wireguard_peer(&mut self, key: Key, peer: &WireguardPeer, index: u32) {
-        let there = self.planner.kernel.wireguard.get(&(index, peer.key));
+    fn put_wireguard_peer(&mut self, key: Key, peer: &Arc<WireguardPeer>, index: u32) {
+        let public = Arc::new(peer.key);
+        let there = self.planner.kernel.wireguard.get(&(index, Arc::clone(&public)));
         if !there.is_some_and(|there| peer.is_met_by(there)) {
-            let fact = Fact::WireguardPeer(index, peer.key, Some(peer.clone()));
-            self.wireguard_step(Stage::PutWireguardPeer, key, index, PeerChange::Put(peer.clone()), fact);
+            let fact = Fact::WireguardPeer(index, public, Some(Arc::clone(peer)));
+            let change = PeerChange::Put(Arc::clone(peer));
+            self.wireguard_step(Stage::PutWireguardPeer, key, index, change, fact);
         }
     }
 
@@ -366,9 +369,9 @@ impl<'a> Draft<'a> {
     fn remove_wireguard_peer(&mut self, key: &Key) {
         let Key::WireguardPeer(device, peer) = key else { return };
         let Some(index) = self.present(device) else { return };
-        if self.planner.kernel.wireguard.contains_key(&(index, *peer)) {
-            let fact = Fact::WireguardPeer(index, *peer, None);
-            let change = PeerChange::Remove(*peer);
+        if self.planner.kernel.wireguard.contains_key(&(index, Arc::clone(peer))) {
+            let fact = Fact::WireguardPeer(index, Arc::clone(peer), None);
+            let change = PeerChange::Remove(Arc::clone(peer));
             self.wireguard_step(Stage::DeleteWireguardPeer, key.clone(), index, change, fact);
         }
     }

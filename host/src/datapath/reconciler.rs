@@ -344,7 +344,8 @@ impl Reconciler {
             .collect();
         for index in indexes {
             for peer in self.wireguard()?.device(index)?.peers {
-                self.kernel.learn(Fact::WireguardPeer(index, peer.key, Some(peer)));
+                let key = Arc::new(peer.key);
+                self.kernel.learn(Fact::WireguardPeer(index, key, Some(Arc::new(peer))));
             }
         }
         Ok(())
@@ -358,12 +359,12 @@ impl Reconciler {
     }
 
     fn observe(&mut self, request: &Payload) -> Result<(), NetlinkError> {
-        for found in self.requests.dump(request)? {
-            if let Some(fact) = self.fact(&found) {
-                self.kernel.learn(fact);
+        let Self { requests, kernel, networks, .. } = self;
+        requests.dump_each(request, |found| {
+            if let Some(fact) = fact(kernel, networks, &found) {
+                kernel.learn(fact);
             }
-        }
-        Ok(())
+        })
     }
 
     fn observe_nexthop(&mut self, message: &NexthopMessage) {
@@ -373,39 +374,6 @@ impl Reconciler {
                 self.kernel.foreign_nexthops.insert(message.id);
             }
         }
-    }
-
-    /// What a message says about entries that concern us.
-    fn fact(&self, payload: &Payload) -> Option<Fact> {
-        match payload {
-            Payload::Route(Rt::NewRoute(message)) => {
-                let (destination, mut route) = codec::read_route(message)?;
-                self.concerns(&destination).then(|| {
-                    // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
-                    if let Some(hop) = route.nexthop.and_then(|id| self.kernel.nexthop(id)) {
-                        route.via = Some(hop.via);
-                        route.oif = hop.oif;
-                        route.onlink = hop.onlink;
-                    }
-                    Fact::Route(destination, Some(route))
-                })
-            }
-            Payload::Route(Rt::DelRoute(message)) => {
-                let (destination, _) = codec::read_route(message)?;
-                self.concerns(&destination).then_some(Fact::Route(destination, None))
-            }
-            Payload::Route(Rt::NewNeighbour(message)) => codec::read_neighbour(message, false),
-            Payload::Route(Rt::DelNeighbour(message)) => codec::read_neighbour(message, true),
-            _ => None,
-        }
-        .filter(|fact| match fact {
-            Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => self.kernel.own_device(*index).is_some(),
-            Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) => true,
-        })
-    }
-
-    fn concerns(&self, destination: &IpNet) -> bool {
-        self.networks.iter().any(|network| network.contains(destination))
     }
 
     /// Reads the notifications into the mirror, and notes what has to be looked at.
@@ -448,7 +416,7 @@ impl Reconciler {
                     self.kernel.foreign_nexthops.insert(nexthop.id);
                 }
             }
-            _ => match self.fact(message) {
+            _ => match fact(&self.kernel, &self.networks, message) {
                 Some(fact) => {
                     self.dirty.keys.extend(self.key_of(&fact).filter(|key| self.ledger.entry(key).is_some()));
                     self.kernel.learn(fact);
@@ -490,7 +458,7 @@ impl Reconciler {
             Fact::Route(destination, _) => Some(Key::Route(*destination)),
             Fact::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
             Fact::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
-            Fact::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, *key)),
+            Fact::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
             Fact::Nexthop(..) => None,
         }
     }
@@ -643,6 +611,36 @@ impl Reconciler {
             self.failures.remove(key);
         }
     }
+}
+
+/// What a message says about entries that concern us.
+fn fact(kernel: &Kernel, networks: &[IpNet], payload: &Payload) -> Option<Fact> {
+    let concerns = |destination: &IpNet| networks.iter().any(|network| network.contains(destination));
+    match payload {
+        Payload::Route(Rt::NewRoute(message)) => {
+            let (destination, mut route) = codec::read_route(message)?;
+            concerns(&destination).then(|| {
+                // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
+                if let Some(hop) = route.nexthop.and_then(|id| kernel.nexthop(id)) {
+                    route.via = Some(hop.via);
+                    route.oif = hop.oif;
+                    route.onlink = hop.onlink;
+                }
+                Fact::Route(destination, Some(route))
+            })
+        }
+        Payload::Route(Rt::DelRoute(message)) => {
+            let (destination, _) = codec::read_route(message)?;
+            concerns(&destination).then_some(Fact::Route(destination, None))
+        }
+        Payload::Route(Rt::NewNeighbour(message)) => codec::read_neighbour(message, false),
+        Payload::Route(Rt::DelNeighbour(message)) => codec::read_neighbour(message, true),
+        _ => None,
+    }
+    .filter(|fact| match fact {
+        Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => kernel.own_device(*index).is_some(),
+        Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) => true,
+    })
 }
 
 fn backoff(attempts: u32) -> Duration {

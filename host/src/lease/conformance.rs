@@ -228,13 +228,13 @@ impl View {
         match &event {
             Event::Snapshot(leases) | Event::Bereft(leases) => {
                 self.snapshots += 1;
-                self.leases = leases.iter().map(|lease| (lease.subnets, lease.clone())).collect();
+                self.leases = leases.iter().map(|lease| (lease.subnets, Lease::clone(lease))).collect();
             }
             Event::Changes(changes) => {
                 assert!(!changes.is_empty());
                 for change in changes {
                     match change {
-                        Change::Put(lease) => drop(self.leases.insert(lease.subnets, lease.clone())),
+                        Change::Put(lease) => drop(self.leases.insert(lease.subnets, Lease::clone(lease))),
                         Change::Removed(subnets) => drop(self.leases.remove(subnets)),
                     }
                 }

@@ -72,7 +72,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// A lease that is new, changed or renewed.
-    Put(Lease),
+    Put(Arc<Lease>),
     /// A lease that is gone.
     Removed(Subnets),
 }
@@ -81,10 +81,10 @@ pub enum Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// All leases that there are; what is not in it is gone.
-    Snapshot(Vec<Lease>),
+    Snapshot(Vec<Arc<Lease>>),
     /// All leases in a store that has lost its data since the last event. The node of a lease that is not in it may well
     /// be there: it has not written again yet.
-    Bereft(Vec<Lease>),
+    Bereft(Vec<Arc<Lease>>),
     /// What has changed since, in its order; never empty.
     Changes(Vec<Change>),
 }

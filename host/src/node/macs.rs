@@ -44,6 +44,12 @@ impl MacBook {
         Self { path, known: Mutex::new(known) }
     }
 
+    /// All that is recorded.
+    pub fn all(&self) -> Vec<(String, Mac)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(|(device, text)| Some((device.clone(), text.parse().ok()?))).collect()
+    }
+
     /// The address for a device. What the peers use now comes first: a device that has the published address keeps it,
     /// whatever the record says. Then the record, the lease, the device, and at last chance.
     pub fn choose(&self, device: &str, hints: Hints) -> Mac {

@@ -1,6 +1,13 @@
 //! What `cargo xtask bench` measures. Figures of one run belong together; those of different runs, on machines that do other
 //! things besides, do not.
 
-mod arrival;
+mod scale;
 
-pub use arrival::{Arrival, ArrivalOptions, arrival};
+pub use scale::{Scale, ScaleOptions, scale};
+
+use std::time::Duration;
+
+/// Milliseconds, to a hundredth.
+fn ms(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e5).round() / 1e2
+}

@@ -86,22 +86,38 @@ impl RequestSocket {
     pub fn dump(&mut self, payload: &Payload) -> Result<Vec<Payload>, NetlinkError> {
         let mut last = Vec::new();
         for _ in 0..DUMP_TRIES {
-            let (found, consistent) = self.dump_once(payload.clone())?;
-            if consistent {
-                return Ok(found);
-            }
+            let mut found = Vec::new();
+            let consistent = self.dump_once(payload.clone(), |one| found.push(one))?;
             last = found;
+            if consistent {
+                break;
+            }
         }
         Ok(last)
     }
 
-    fn dump_once(&mut self, payload: Payload) -> Result<(Vec<Payload>, bool), NetlinkError> {
+    /// The same, one by one: of many, not all are in memory at once. What changes meanwhile may come twice.
+    pub fn dump_each(
+        &mut self,
+        payload: &Payload,
+        mut take: impl FnMut(Payload),
+    ) -> Result<(), NetlinkError> {
+        for _ in 0..DUMP_TRIES {
+            if self.dump_once(payload.clone(), &mut take)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers whether nothing changed underneath.
+    fn dump_once(&mut self, payload: Payload, mut take: impl FnMut(Payload)) -> Result<bool, NetlinkError> {
         let sequence = self.next_sequence();
         self.buffer.clear();
         Message::plain(payload).append(sequence, NLM_F_REQUEST | NLM_F_DUMP, &mut self.buffer);
         self.send()?;
         let generic = self.generic;
-        let (mut found, mut consistent, mut refused) = (Vec::new(), true, None);
+        let (mut consistent, mut refused) = (true, None);
         self.receive_until(|header, body| {
             if header.sequence_number != sequence {
                 return Ok(false);
@@ -113,15 +129,15 @@ impl RequestSocket {
                     Ok(true)
                 }
                 _ => {
-                    found.push(if generic { raw(header, body) } else { decode(header, body)? });
+                    take(if generic { raw(header, body) } else { decode(header, body)? });
                     Ok(false)
                 }
             }
         })?;
         match refused {
-            Some(error) if error.is(libc::EINTR) => Ok((found, false)),
+            Some(error) if error.is(libc::EINTR) => Ok(false),
             Some(error) => Err(error),
-            None => Ok((found, consistent)),
+            None => Ok(consistent),
         }
     }
 

@@ -5,6 +5,7 @@ mod socket;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -42,9 +43,9 @@ impl WireguardPeer {
 #[derive(Clone, Debug)]
 pub enum PeerChange {
     /// It is so from now on.
-    Put(WireguardPeer),
+    Put(Arc<WireguardPeer>),
     /// It goes.
-    Remove(PublicKey),
+    Remove(Arc<PublicKey>),
 }
 
 /// A device as it was read.

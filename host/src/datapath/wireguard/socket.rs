@@ -234,6 +234,8 @@ fn read_allowed(network: &WireguardAllowedIp) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn peer() -> WireguardPeer {
@@ -263,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_was_put_is_met_by_what_is_read() {
-        let device = told(vec![peer_message(&PeerChange::Put(peer()))]);
+        let device = told(vec![peer_message(&PeerChange::Put(Arc::new(peer())))]);
         assert_eq!((device.public_key, device.port), (Some(PublicKey([1; 32])), 51820));
         let [found] = &device.peers[..] else { panic!("{device:?}") };
         assert!(peer().is_met_by(found), "{found:?}");
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_was_heard_of_lately_is_right_where_it_is() {
-        let mut message = peer_message(&PeerChange::Put(peer()));
+        let mut message = peer_message(&PeerChange::Put(Arc::new(peer())));
         let elsewhere = "203.0.113.9:4242".parse().expect("endpoint");
         message.0.retain(|attribute| !matches!(attribute, WireguardPeerAttribute::Endpoint(_)));
         message.0.push(WireguardPeerAttribute::Endpoint(elsewhere));
@@ -299,7 +301,7 @@ mod tests {
         let (mut first, mut second) = (peer(), peer());
         first.allowed = ["10.5.3.0/24".parse().expect("network")].into();
         second.allowed = ["fc00:5:0:3::/64".parse().expect("network")].into();
-        let parts = [first, second].map(|part| peer_message(&PeerChange::Put(part)));
+        let parts = [first, second].map(|part| peer_message(&PeerChange::Put(Arc::new(part))));
         let device = told(parts.into());
         assert_eq!(device.peers.len(), 1);
         assert!(peer().is_met_by(&device.peers[0]));

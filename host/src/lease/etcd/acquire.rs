@@ -32,6 +32,9 @@ struct Granted {
 impl EtcdStore {
     pub(super) async fn acquire_lease(&self, request: &Acquire) -> Result<Lease, StoreError> {
         allocate::check(request)?;
+        if let Some(lease) = self.take_up_previous(request).await? {
+            return Ok(lease);
+        }
         for _ in 0..READINGS {
             let listing = self.list().await?;
             let is_own = |entry: &&Entry| {
@@ -53,6 +56,25 @@ impl EtcdStore {
             jitter().await;
         }
         Err(unsettled())
+    }
+
+    /// The short way: the lease of the previous subnets, if it is this node's. Then nothing else need be read.
+    async fn take_up_previous(&self, request: &Acquire) -> Result<Option<Lease>, Failure> {
+        let Some(previous) =
+            request.previous.filter(|subnets| allocate::compatible(&request.config, subnets))
+        else {
+            return Ok(None);
+        };
+        let response = self.get(self.keys.of(&previous), GetOptions::new()).await?;
+        let entry = response.kvs().first().and_then(|kv| self.keys.entry(kv));
+        let is_own = |entry: &Entry| entry.attributes.as_ref().is_some_and(|a| allocate::is_own(request, a));
+        match entry.filter(is_own) {
+            Some(entry) => {
+                info!(subnet = %entry.subnets, "this node has a lease already");
+                self.take_up(&entry, request).await
+            }
+            None => Ok(None),
+        }
     }
 
     /// Takes up the node's own lease with new attributes; none: it has changed meanwhile.

@@ -1,6 +1,7 @@
 //! Following all leases in etcd: a snapshot, then the changes from there on, over broken connections and compactions.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
@@ -58,7 +59,7 @@ struct Follower {
 
 /// An entry as it was read last.
 struct Known {
-    lease: Lease,
+    lease: Arc<Lease>,
     /// When its key came into being, and when it was written last: another history has others.
     create_revision: i64,
     mod_revision: i64,
@@ -169,8 +170,8 @@ impl Follower {
         for entry in listing.entries {
             let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
             let lease = match entry.attributes {
-                Some(_) => entry.into_lease(),
-                None => self.known.get(&entry.subnets).map(|known| known.lease.clone()),
+                Some(_) => entry.into_lease().map(Arc::new),
+                None => self.known.get(&entry.subnets).map(|known| Arc::clone(&known.lease)),
             };
             if let Some(lease) = lease {
                 known.insert(lease.subnets, Known { lease, create_revision, mod_revision });
@@ -179,7 +180,7 @@ impl Follower {
         self.known = known;
         self.at = Some(Cursor { revision: listing.revision, cluster: listing.cluster });
         self.stale = false;
-        let leases = self.known.values().map(|known| known.lease.clone()).collect();
+        let leases = self.known.values().map(|known| Arc::clone(&known.lease)).collect();
         let event = if bereft {
             warn!(
                 "etcd has lost its data: leases that are missing in it are held until their nodes write again"
@@ -276,9 +277,9 @@ impl Follower {
         match event.event_type() {
             EventType::Put => match codec::read_entry(name, kv.value()) {
                 Ok((subnets, attributes)) => {
-                    let lease = Lease { subnets, attributes, expires: None };
+                    let lease = Arc::new(Lease { subnets, attributes, expires: None });
                     let known = Known {
-                        lease: lease.clone(),
+                        lease: Arc::clone(&lease),
                         create_revision: kv.create_revision(),
                         mod_revision: kv.mod_revision(),
                     };

@@ -38,9 +38,18 @@ pub(super) struct Directory {
 /// A file in `subnets` whose name is that of a lease.
 pub(super) struct Entry {
     pub(super) subnets: Subnets,
-    /// None: the file cannot be read. The subnets are taken all the same.
-    pub(super) attributes: Option<Attributes>,
+    pub(super) content: Content,
     pub(super) expires: SystemTime,
+}
+
+/// What is in a file.
+pub(super) enum Content {
+    /// What was in it when it was looked at last.
+    Same,
+    /// This.
+    New(Attributes),
+    /// Nothing that can be read. The subnets are taken all the same.
+    Unreadable,
 }
 
 impl Entry {
@@ -48,18 +57,26 @@ impl Entry {
         self.expires <= SystemTime::now()
     }
 
-    /// As a lease, unless it cannot be read or is over.
+    /// As a lease, if it was read and is not over.
     pub(super) fn into_lease(self) -> Option<Lease> {
         let over = self.is_over();
-        let lease =
-            Lease { subnets: self.subnets, attributes: self.attributes?, expires: Some(self.expires) };
+        let Content::New(attributes) = self.content else { return None };
+        let lease = Lease { subnets: self.subnets, attributes, expires: Some(self.expires) };
         (!over).then_some(lease)
+    }
+
+    /// What is published, if it was read.
+    fn attributes(&self) -> Option<&Attributes> {
+        match &self.content {
+            Content::New(attributes) => Some(attributes),
+            Content::Same | Content::Unreadable => None,
+        }
     }
 }
 
-/// What files had in them when they were last read, so that only those that changed are read again.
+/// How files looked when they were last read, and what was wrong with them, so that only those that changed are read again.
 #[derive(Default)]
-pub(super) struct Cache(HashMap<String, (Stamp, Result<Attributes, String>)>);
+pub(super) struct Cache(HashMap<String, (Stamp, Option<String>)>);
 
 /// By what a file is recognised as unchanged.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -176,38 +193,75 @@ impl Directory {
                 warn!(file = %self.subnets().join(&name).display(), "a file is left out: its name is not UTF-8");
                 continue;
             };
-            let metadata = match dir.symlink_metadata(name) {
-                Ok(metadata) => metadata,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            let stamp = Stamp::of(&metadata);
-            let before = cache.0.remove(name);
-            let read = match &before {
-                Some((same, read)) if *same == stamp && !stamp.is_fresh() => read.clone(),
-                _ => match read_entry(&dir, name, &metadata) {
-                    Ok(read) => read,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => Err(error.to_string()),
-                },
-            };
-            if let Err(error) = &read {
-                // Once, not at each reading.
-                if !before.is_some_and(|(_, before)| before.as_ref() == Err(error)) {
-                    warn!(directory = %self.subnets().display(), file = excerpt(name), "a file is left out: {error}");
-                }
-            }
-            if let Ok(subnets) = codec::parse_key_name(name) {
-                entries.push(Entry {
-                    subnets,
-                    attributes: read.as_ref().ok().cloned(),
-                    expires: expires(&metadata),
-                });
-            }
-            seen.insert(name.to_owned(), (stamp, read));
+            let Some((stamp, error, entry)) = self.look(&dir, name, cache.0.get(name))? else { continue };
+            entries.extend(entry);
+            seen.insert(name.to_owned(), (stamp, error));
         }
         cache.0 = seen;
         Ok(entries)
+    }
+
+    /// Reads some files by their names. With each comes what is in it; none: the file is gone, or is no lease's.
+    pub(super) fn read_some(
+        &self,
+        names: impl IntoIterator<Item = String>,
+        cache: &mut Cache,
+    ) -> Result<Vec<(String, Option<Entry>)>, StoreError> {
+        let read = || -> io::Result<Vec<(String, Option<Entry>)>> {
+            let dir = self.dir()?.open_dir(SUBNETS)?;
+            let mut found = Vec::new();
+            for name in names {
+                let entry = match self.look(&dir, &name, cache.0.get(&name))? {
+                    Some((stamp, error, entry)) => {
+                        cache.0.insert(name.clone(), (stamp, error));
+                        entry
+                    }
+                    None => {
+                        cache.0.remove(&name);
+                        None
+                    }
+                };
+                found.push((name, entry));
+            }
+            Ok(found)
+        };
+        read().map_err(|error| self.failed("`subnets` cannot be read", &error))
+    }
+
+    /// Looks at a file, and reads it unless it is as it was. None: it is not there.
+    #[allow(clippy::type_complexity, reason = "for the two callers right above")]
+    fn look(
+        &self,
+        dir: &Dir,
+        name: &str,
+        before: Option<&(Stamp, Option<String>)>,
+    ) -> io::Result<Option<(Stamp, Option<String>, Option<Entry>)>> {
+        let metadata = match dir.symlink_metadata(name) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let stamp = Stamp::of(&metadata);
+        let (content, error) = match before {
+            Some((same, error)) if *same == stamp && !stamp.is_fresh() => {
+                (if error.is_some() { Content::Unreadable } else { Content::Same }, error.clone())
+            }
+            _ => match read_entry(dir, name, &metadata) {
+                Ok(Ok(attributes)) => (Content::New(attributes), None),
+                Ok(Err(error)) => (Content::Unreadable, Some(error)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => (Content::Unreadable, Some(error.to_string())),
+            },
+        };
+        if let Some(error) = &error {
+            // Once, not at each reading.
+            if before.is_none_or(|(_, before)| before.as_ref() != Some(error)) {
+                warn!(directory = %self.subnets().display(), file = excerpt(name), "a file is left out: {error}");
+            }
+        }
+        let entry = codec::parse_key_name(name).ok();
+        let entry = entry.map(|subnets| Entry { subnets, content, expires: expires(&metadata) });
+        Ok(Some((stamp, error, entry)))
     }
 
     pub(super) fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError> {
@@ -220,15 +274,24 @@ impl Directory {
 
     fn acquire_locked(&self, dir: &Dir, request: &Acquire) -> io::Result<Result<Lease, StoreError>> {
         remove_unfinished(dir);
+        // The short way: the previous subnets' file is this node's. Then nothing else need be read.
+        let previous = request.previous.filter(|subnets| allocate::compatible(&request.config, subnets));
+        if let Some(subnets) = previous
+            && dir.symlink_metadata(file_of(&subnets)).is_ok_and(|metadata| metadata.is_file())
+            && let Ok(bytes) = read(dir, &file_of(&subnets))
+            && codec::decode(&bytes).is_ok_and(|found| allocate::is_own(request, &found))
+        {
+            return Ok(Ok(take_up(dir, subnets, request)?));
+        }
         for _ in 0..ATTEMPTS {
             let mut leased = Vec::new();
             let mut own = None;
             for entry in self.scan_dir(dir, &mut Cache::default())? {
-                let is_own = entry.attributes.as_ref().is_some_and(|a| allocate::is_own(request, a));
+                let is_own = entry.attributes().is_some_and(|a| allocate::is_own(request, a));
                 let unfit = is_own && !allocate::compatible(&request.config, &entry.subnets);
                 if is_own && !unfit && own.is_none() {
                     own = Some(entry.subnets);
-                } else if unfit || (!is_own && entry.attributes.is_some() && entry.is_over()) {
+                } else if unfit || (!is_own && entry.attributes().is_some() && entry.is_over()) {
                     let why = if unfit { "this node's, and does not fit the network config" } else { "over" };
                     info!(subnet = %entry.subnets, "a lease is removed: it is {why}");
                     remove(dir, &entry.subnets)?;
@@ -237,10 +300,7 @@ impl Directory {
                 }
             }
             if let Some(subnets) = own {
-                info!(subnet = %subnets, "this node has a lease already");
-                let expires = put(dir, &subnets, &request.attributes)?;
-                let attributes = request.attributes.clone();
-                return Ok(Ok(Lease { subnets, attributes, expires: Some(expires) }));
+                return Ok(Ok(take_up(dir, subnets, request)?));
             }
             let subnets = match allocate::choose(request, leased.iter()) {
                 Ok(subnets) => subnets,
@@ -316,6 +376,13 @@ fn file_of(subnets: &Subnets) -> String {
 fn expires(metadata: &Metadata) -> SystemTime {
     let modified = metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
     modified.checked_add(LEASE_TTL).unwrap_or(modified)
+}
+
+/// Writes this node's own lease anew.
+fn take_up(dir: &Dir, subnets: Subnets, request: &Acquire) -> io::Result<Lease> {
+    info!(subnet = %subnets, "this node has a lease already");
+    let expires = put(dir, &subnets, &request.attributes)?;
+    Ok(Lease { subnets, attributes: request.attributes.clone(), expires: Some(expires) })
 }
 
 /// Reads a file of `subnets`; the inner error says why it is no lease.

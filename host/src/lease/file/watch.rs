@@ -1,7 +1,7 @@
 //! Following a lease directory: a snapshot, then what differs at each further reading. Readings are prompted by inotify, and
 //! by time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
-use super::directory::{Cache, Directory, Entry};
+use super::directory::{Cache, Content, Directory, Entry};
+use crate::lease::codec;
 use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, longer};
 
@@ -22,6 +23,8 @@ use crate::lease::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, lon
 const RESYNC: Duration = Duration::from_secs(30);
 /// The same while there is no inotify.
 const POLL: Duration = Duration::from_secs(1);
+/// Of more files that changed at once than this the whole directory is read.
+const MANY: usize = 1024;
 
 pub(super) fn start(directory: Arc<Directory>) -> Receiver<Event> {
     let (sender, receiver) = channel(WATCH_QUEUE);
@@ -41,6 +44,7 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
     let mut known: Option<Known> = None;
     let mut wait = RECONNECT.0;
     let (mut said, mut said_blind) = (None, false);
+    let mut prompt = Prompt::All;
     loop {
         // Before the reading: what changes after it prompts the next.
         if notify.is_none() {
@@ -53,27 +57,28 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
                 Err(_) => {}
             }
         }
-        let scanned;
-        (cache, scanned) = scan(Arc::clone(directory), cache).await;
-        match scanned {
-            Ok(entries) => {
+        let looked;
+        (cache, looked) =
+            look(Arc::clone(directory), cache, std::mem::replace(&mut prompt, Prompt::All)).await;
+        match looked {
+            Ok(looked) => {
                 (wait, said) = (RECONNECT.0, None);
-                let event = match &mut known {
-                    None => {
+                let event = match (&mut known, looked) {
+                    (Some(known), Looked::All(entries)) => Event::Changes(known.update(entries)),
+                    (Some(known), Looked::Some(entries)) => Event::Changes(known.update_some(entries)),
+                    (none, Looked::All(entries)) => {
                         let (first, leases) = Known::begin(entries);
-                        known = Some(first);
-                        Some(Event::Snapshot(leases))
+                        *none = Some(first);
+                        Event::Snapshot(leases)
                     }
-                    Some(known) => {
-                        Some(known.update(entries)).filter(|changes| !changes.is_empty()).map(Event::Changes)
-                    }
+                    (None, Looked::Some(_)) => Event::Changes(Vec::new()),
                 };
-                if let Some(event) = event
+                if !matches!(&event, Event::Changes(changes) if changes.is_empty())
                     && sender.send(event).await.is_err()
                 {
                     return;
                 }
-                notify = prompted(notify).await;
+                (notify, prompt) = prompted(notify).await;
             }
             Err(error) => {
                 let text = error.to_string();
@@ -89,25 +94,46 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
     }
 }
 
-/// Waits until the directory is to be read again.
-async fn prompted(notify: Option<Notify>) -> Option<Notify> {
+/// What is to be looked at.
+enum Prompt {
+    /// Files with these names.
+    Some(BTreeSet<String>),
+    /// Everything.
+    All,
+}
+
+/// What was found there.
+enum Looked {
+    Some(Vec<(String, Option<Entry>)>),
+    All(Vec<Entry>),
+}
+
+/// Waits until something is to be looked at.
+async fn prompted(notify: Option<Notify>) -> (Option<Notify>, Prompt) {
     let Some(mut notify) = notify else {
         sleep(POLL).await;
-        return None;
+        return (None, Prompt::All);
     };
     match timeout(RESYNC, notify.changed()).await {
-        Ok(Ok(true)) => Some(notify),
+        Ok(Ok(Some(prompt))) => (Some(notify), prompt),
         // Begun anew: the directory was moved or removed, or inotify failed, or nothing has come for long, and then it may
         // have been replaced further up, without a sign.
-        _ => None,
+        _ => (None, Prompt::All),
     }
 }
 
-async fn scan(directory: Arc<Directory>, mut cache: Cache) -> (Cache, Result<Vec<Entry>, StoreError>) {
+async fn look(
+    directory: Arc<Directory>,
+    mut cache: Cache,
+    prompt: Prompt,
+) -> (Cache, Result<Looked, StoreError>) {
     let place = directory.place();
     let work = move || {
-        let scanned = directory.scan(&mut cache);
-        (cache, scanned)
+        let looked = match prompt {
+            Prompt::Some(names) => directory.read_some(names, &mut cache).map(Looked::Some),
+            Prompt::All => directory.scan(&mut cache).map(Looked::All),
+        };
+        (cache, looked)
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         (Cache::default(), Err(StoreError::Unavailable { place, reason: error.to_string() }))
@@ -115,12 +141,13 @@ async fn scan(directory: Arc<Directory>, mut cache: Cache) -> (Cache, Result<Vec
 }
 
 /// What the receiver knows.
-struct Known(HashMap<Subnets, Lease>);
+struct Known(HashMap<Subnets, Arc<Lease>>);
 
 impl Known {
-    fn begin(entries: Vec<Entry>) -> (Self, Vec<Lease>) {
-        let leases: Vec<Lease> = entries.into_iter().filter_map(Entry::into_lease).collect();
-        (Self(leases.iter().map(|lease| (lease.subnets, lease.clone())).collect()), leases)
+    fn begin(entries: Vec<Entry>) -> (Self, Vec<Arc<Lease>>) {
+        let leases: Vec<Arc<Lease>> =
+            entries.into_iter().filter_map(Entry::into_lease).map(Arc::new).collect();
+        (Self(leases.iter().map(|lease| (lease.subnets, Arc::clone(lease))).collect()), leases)
     }
 
     /// What has changed: first what is gone, so that what comes in its place does not overlap it.
@@ -128,16 +155,11 @@ impl Known {
         let mut present = HashMap::with_capacity(entries.len());
         for entry in entries {
             let subnets = entry.subnets;
-            // A file that cannot be read stays what it was.
-            let lease = match entry.attributes {
-                Some(_) => entry.into_lease(),
-                None => self.0.get(&subnets).cloned(),
-            };
-            present.extend(lease.map(|lease| (subnets, lease)));
+            present.extend(self.lease(entry).map(|lease| (subnets, lease)));
         }
         let mut gone: Vec<Subnets> =
             self.0.keys().filter(|subnets| !present.contains_key(subnets)).copied().collect();
-        let mut put: Vec<&Lease> =
+        let mut put: Vec<&Arc<Lease>> =
             present.values().filter(|lease| self.0.get(&lease.subnets) != Some(lease)).collect();
         gone.sort_unstable();
         put.sort_unstable_by_key(|lease| lease.subnets);
@@ -145,6 +167,41 @@ impl Known {
             gone.into_iter().map(Change::Removed).chain(put.into_iter().cloned().map(Change::Put)).collect();
         self.0 = present;
         changes
+    }
+
+    /// The same for some files.
+    fn update_some(&mut self, entries: Vec<(String, Option<Entry>)>) -> Vec<Change> {
+        let (mut gone, mut put) = (Vec::new(), Vec::new());
+        for (name, entry) in entries {
+            match entry.and_then(|entry| self.lease(entry)) {
+                Some(lease) => {
+                    if self.0.insert(lease.subnets, Arc::clone(&lease)).as_ref() != Some(&lease) {
+                        put.push(Change::Put(lease));
+                    }
+                }
+                None => {
+                    let subnets = codec::parse_key_name(&name).ok();
+                    gone.extend(
+                        subnets.filter(|subnets| self.0.remove(subnets).is_some()).map(Change::Removed),
+                    );
+                }
+            }
+        }
+        gone.extend(put);
+        gone
+    }
+
+    /// The lease of a file: one that cannot be read, or is unchanged, stays what it was, but for its end.
+    fn lease(&self, entry: Entry) -> Option<Arc<Lease>> {
+        if matches!(entry.content, Content::New(_)) {
+            return entry.into_lease().map(Arc::new);
+        }
+        let known = self.0.get(&entry.subnets)?;
+        if matches!(entry.content, Content::Unreadable) || known.expires == Some(entry.expires) {
+            return Some(Arc::clone(known)).filter(|_| !entry.is_over());
+        }
+        let lease = Lease { expires: Some(entry.expires), ..Lease::clone(known) };
+        (!entry.is_over()).then(|| Arc::new(lease))
     }
 }
 
@@ -173,28 +230,44 @@ impl Notify {
         Ok(Self(notify?))
     }
 
-    /// Waits for changes, and takes all that there are. False: the directory itself is gone.
-    async fn changed(&mut self) -> io::Result<bool> {
+    /// Waits for changes, and takes all that there are. None: the directory itself is gone.
+    async fn changed(&mut self) -> io::Result<Option<Prompt>> {
         let mut buffer = [0; 4096];
-        let mut changed = false;
+        let (mut names, mut all) = (BTreeSet::new(), false);
         loop {
             let mut ready = self.0.readable_mut().await?;
             match ready.get_inner_mut().read_events(&mut buffer) {
-                Ok(mut events) => {
-                    let over = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-                    if events.any(|event| event.mask.intersects(over)) {
-                        return Ok(false);
+                Ok(events) => {
+                    for event in events {
+                        let over = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
+                        if event.mask.intersects(over) {
+                            return Ok(None);
+                        }
+                        all |= event.mask.contains(EventMask::Q_OVERFLOW) || names.len() > MANY;
+                        match event.name.and_then(std::ffi::OsStr::to_str) {
+                            // Not a lease yet, and told of again when it gets its name.
+                            Some(name) if name.starts_with('.') => {}
+                            Some(name) if is_canonical(name) => drop(names.insert(name.to_owned())),
+                            _ => all = true,
+                        }
                     }
-                    changed = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready.clear_ready();
-                    if changed {
-                        return Ok(true);
+                    if all {
+                        return Ok(Some(Prompt::All));
+                    }
+                    if !names.is_empty() {
+                        return Ok(Some(Prompt::Some(names)));
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+/// Whether a name is the only one that these subnets can have: then its file alone says what is with them.
+fn is_canonical(name: &str) -> bool {
+    codec::parse_key_name(name).is_ok_and(|subnets| codec::key_name(&subnets) == name)
 }

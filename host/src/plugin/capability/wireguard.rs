@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use wasmtime::component::Resource;
 
@@ -48,7 +49,7 @@ impl wit::Host for HostState {
             if !matches!(host.devices.get(name), Some(DeviceSpec::Wireguard(_))) {
                 return Err(Error::Denied(format!("{name} is no WireGuard device")));
             }
-            Ok(Entry::WireguardPeer { peer: host.checked_peer(lease, wireguard)?, device })
+            Ok(Entry::WireguardPeer { peer: Arc::new(host.checked_peer(lease, wireguard)?), device })
         });
         Ok(self.outcome("wireguard.put", outcome))
     }

@@ -9,7 +9,7 @@ use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::ask_status;
-use flanneld::plugin::{BuiltIn, compile_for_embedding};
+use flanneld::plugin::{Artifact, BuiltIn, compile_for_embedding, kit};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
@@ -28,6 +28,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
+        Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
+            bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
+        }
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
@@ -68,6 +71,33 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     let compiled =
         compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+fn bench(
+    component: Option<&Path>,
+    cache: &Path,
+    backend: &str,
+    leases: &[u16],
+    json: bool,
+) -> anyhow::Result<()> {
+    let artifact = match component {
+        Some(file) => Artifact::load(file, cache)?,
+        None => {
+            let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
+            Artifact::built_in(&environment.backend_type, BUILT_IN)?
+        }
+    };
+    let costs = kit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&costs)?);
+        return Ok(());
+    }
+    println!("{:>8}  {:>12}  {:>12}  {:>8}", "leases", "µs a call", "ns a lease", "entries");
+    for cost in costs {
+        let microseconds = cost.call_ns / 1000;
+        println!("{:>8}  {microseconds:>12}  {:>12}  {:>8}", cost.leases, cost.lease_ns, cost.entries);
+    }
+    Ok(())
 }
 
 fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {

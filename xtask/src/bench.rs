@@ -1,8 +1,12 @@
 //! `cargo xtask bench`: builds what it needs, then lets the lab measure.
 
-use anyhow::Result;
-use flannel_lab::bench::{Scale, ScaleOptions, scale};
+use std::process::Command;
+use std::time::Duration;
 
+use anyhow::{Context, Result};
+use flannel_lab::bench::{Scale, ScaleOptions, native, scale};
+
+use crate::cargo::output;
 use crate::{build, setup};
 
 /// What is measured.
@@ -21,19 +25,48 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Calls of the vxlan plugin, beside the same policy linked natively
+    Policy {
+        /// Leases in a call; may be given several times
+        #[arg(long, default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..))]
+        leases: Vec<u16>,
+    },
 }
 
 /// Builds and measures.
 pub fn run(bench: &Bench) -> Result<()> {
     build::all()?;
-    let Bench::Scale { leases, store, json } = bench;
+    match bench {
+        Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
+        Bench::Policy { leases } => run_policy(leases),
+    }
+}
+
+fn run_policy(leases: &[u16]) -> Result<()> {
+    let mut command = Command::new(build::daemon());
+    command.args(["plugin", "bench", "--json"]);
+    for leases in leases {
+        command.arg("--leases").arg(leases.to_string());
+    }
+    let costs: serde_json::Value = serde_json::from_str(&output(&mut command)?)?;
+    println!("{:>8}  {:>20}  {:>20}  {:>6}", "leases", "plugin, ns a lease", "native, ns a lease", "ratio");
+    for (cost, &leases) in costs.as_array().into_iter().flatten().zip(leases) {
+        let plugin = cost["lease_ns"].as_u64().context("lease_ns")?;
+        let native = native(leases)?.lease_ns;
+        let ratio = Duration::from_nanos(plugin).div_duration_f64(Duration::from_nanos(native));
+        println!("{leases:>8}  {plugin:>20}  {native:>20}  {ratio:>6.1}");
+    }
+    Ok(())
+}
+
+fn run_scale(leases: &[u32], store: &[String], json: bool) -> Result<()> {
     for store in store {
         if store == "etcd" {
             setup::put_etcd_into_path()?;
         }
         for &leases in leases {
             let result = scale(ScaleOptions { leases, etcd: store == "etcd" })?;
-            if *json { println!("{}", serde_json::to_string(&result)?) } else { show(&result) }
+            if json { println!("{}", serde_json::to_string(&result)?) } else { show(&result) }
         }
     }
     Ok(())

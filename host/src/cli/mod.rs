@@ -86,6 +86,20 @@ pub enum PluginCommand {
         /// The file to write
         output: PathBuf,
     },
+    /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
+    Bench {
+        /// The component; without it the built-in plugin for the backend's type
+        component: Option<PathBuf>,
+        /// The network config's `Backend` object
+        #[arg(long, value_name = "JSON", default_value = r#"{"Type":"vxlan"}"#)]
+        backend: String,
+        /// Leases in a call; may be given several times
+        #[arg(long, value_name = "N", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..))]
+        leases: Vec<u16>,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Work on the firewall's rules.

@@ -43,6 +43,34 @@ pub struct Peer {
     pub entries: Vec<Entry>,
 }
 
+/// The peers of a call, each once. A policy nearly always speaks of them in the order in which it was told of them.
+#[derive(Default)]
+pub struct Peers {
+    all: Vec<(PeerId, Peer)>,
+    /// The one that was found last.
+    at: usize,
+    /// Made when one is looked for out of order.
+    index: Option<HashMap<PeerId, usize>>,
+}
+
+impl Peers {
+    /// Adds one that is not there yet.
+    pub fn push(&mut self, id: PeerId, lease: Arc<Lease>) {
+        self.all.push((id, Peer { lease, entries: Vec::new() }));
+    }
+
+    /// Finds one.
+    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        let is = |at: &usize| self.all.get(*at).is_some_and(|(known, _)| *known == id);
+        let near = [self.at, self.at + 1].into_iter().find(is);
+        self.at = near.or_else(|| {
+            let numbered = || self.all.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+            self.index.get_or_insert_with(numbered).get(&id).copied()
+        })?;
+        self.all.get_mut(self.at).map(|(_, peer)| peer)
+    }
+}
+
 /// A call that is going on.
 pub struct Call {
     /// Which function.
@@ -50,7 +78,7 @@ pub struct Call {
     /// Devices and addresses declared so far.
     pub transaction: Transaction,
     /// The peers that may be declared for.
-    pub peers: HashMap<PeerId, Peer>,
+    pub peers: Peers,
     /// Entries declared so far.
     pub entries: usize,
     /// What goes into the durable store when the call succeeds.
@@ -69,7 +97,7 @@ impl Call {
         Self {
             function,
             transaction: Transaction::default(),
-            peers: HashMap::new(),
+            peers: Peers::default(),
             entries: 0,
             state: BTreeMap::new(),
             refused: None,
@@ -81,7 +109,7 @@ impl Call {
     /// The whole transaction: peers for which nothing was declared have no entries.
     pub fn into_transaction(self) -> Transaction {
         let mut transaction = self.transaction;
-        transaction.peers = self.peers.into_iter().map(|(id, peer)| (id, Some(peer.entries))).collect();
+        transaction.peers = self.peers.all.into_iter().map(|(id, peer)| (id, Some(peer.entries))).collect();
         transaction
     }
 }

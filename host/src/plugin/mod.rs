@@ -12,6 +12,7 @@ mod error;
 mod facts;
 mod imports;
 mod instance;
+pub mod kit;
 mod limits;
 mod policy;
 mod secrets;

@@ -1,5 +1,7 @@
 //! A policy in operation: started, called, and after a trap started afresh. Knows nothing of the store and of the kernel.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy as wit;
-use super::call::{Call, Function, Peer};
+use super::call::{Call, Function};
 use super::capability::{EntryCount, HostState};
 use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
@@ -169,6 +171,7 @@ impl Policy {
     pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
         let mut applied = Applied::default();
         let (mut splits, mut restarts) = (SPLITS, self.limits.restarts);
+        let changes = last_of_each(changes);
         let mut work: Vec<Vec<PeerChange>> =
             changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
         while let Some(mut batch) = work.pop() {
@@ -237,7 +240,7 @@ impl Policy {
         for change in batch {
             match change {
                 PeerChange::Put(id, lease) => {
-                    call.peers.insert(*id, Peer { lease: Arc::clone(lease), entries: Vec::new() });
+                    call.peers.push(*id, Arc::clone(lease));
                     changes.push(wit::Change::Put((id.0, convert::lease(lease))));
                 }
                 PeerChange::Removed(id) => changes.push(wit::Change::Removed(id.0)),
@@ -249,7 +252,7 @@ impl Policy {
             .transact(&self.template, call, budget, |guest, store| guest.call_apply(store, &changes))?;
         for wit::Rejection { peer, reason } in rejections {
             let id = PeerId(peer);
-            let Some(known) = call.peers.get_mut(&id) else {
+            let Some(known) = call.peers.get_mut(id) else {
                 return Err(Cause::BadAnswer(format!("a rejection of peer {id}, which is not in the batch")));
             };
             known.entries.clear();
@@ -257,7 +260,7 @@ impl Policy {
         }
         let counted = &mut instance.state().entries;
         for change in batch {
-            counted.set(change.id(), call.peers.get(&change.id()).map_or(0, |peer| peer.entries.len()));
+            counted.set(change.id(), call.peers.get_mut(change.id()).map_or(0, |peer| peer.entries.len()));
         }
         applied.transaction.merge(call.into_transaction());
         Ok(())
@@ -359,6 +362,19 @@ impl Policy {
     fn failed(&self, function: Function, cause: Cause) -> PluginError {
         PluginError { plugin: self.name.clone(), function: function.name(), cause }
     }
+}
+
+/// Of several changes of one peer the last counts; what was declared for an earlier one would be forgotten with it anyway.
+fn last_of_each(changes: &[PeerChange]) -> Cow<'_, [PeerChange]> {
+    // So they come in a snapshot.
+    if changes.is_sorted_by(|one, next| one.id() < next.id()) {
+        return Cow::Borrowed(changes);
+    }
+    let mut seen = HashSet::with_capacity(changes.len());
+    let mut kept: Vec<PeerChange> =
+        changes.iter().rev().filter(|change| seen.insert(change.id())).cloned().collect();
+    kept.reverse();
+    Cow::Owned(kept)
 }
 
 fn call_leased(template: &Template, instance: &mut Instance, own: &Lease) -> Result<Transaction, Cause> {

@@ -25,7 +25,7 @@ struct Vtep {
 }
 
 /// The policy.
-struct VxlanPolicy {
+pub struct VxlanPolicy {
     direct_routing: bool,
     v4: Option<Vtep>,
     v6: Option<Vtep>,

@@ -3,6 +3,7 @@
 
 use std::ops::RangeInclusive;
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
 /// Options by name. Each getter's error names the option and its value, and says what would be right. An option that is absent
@@ -16,11 +17,13 @@ pub struct Config {
 impl Config {
     /// Reads a JSON object.
     pub fn parse(text: &str) -> Result<Self, String> {
-        match serde_json::from_str(text) {
-            Ok(Value::Object(options)) => Ok(Self { options: options.into_iter().collect() }),
-            Ok(other) => Err(format!("{other} is not a JSON object such as {{\"Key\": 1}}")),
-            Err(error) => Err(format!("not JSON: {error}")),
-        }
+        let read: Result<Options, _> = serde_json::from_str(text);
+        read.map(|Options(options)| Self { options }).map_err(|error| {
+            match serde_json::from_str::<Value>(text) {
+                Ok(other) => format!("{other} is not a JSON object such as {{\"Key\": 1}}"),
+                Err(_) => format!("not JSON: {error}"),
+            }
+        })
     }
 
     /// The value of an option; none if it is absent or `null`.
@@ -48,6 +51,34 @@ impl Config {
     pub fn text(&self, name: &str) -> Result<Option<&str>, String> {
         let Some(value) = self.get(name) else { return Ok(None) };
         value.as_str().map(Some).ok_or_else(|| format!("{name}: {value} is not a text in quotes"))
+    }
+}
+
+/// The members of an object as they come: there are few, and every lease has such an object, so that a map would cost more than it
+/// saves.
+struct Options(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Options {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Options;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Options, A::Error> {
+                let mut options = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    options.push(member);
+                }
+                Ok(Options(options))
+            }
+        }
+
+        deserializer.deserialize_map(Members)
     }
 }
 

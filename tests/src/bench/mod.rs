@@ -1,8 +1,10 @@
 //! What `cargo xtask bench` measures. Figures of one run belong together; those of different runs, on machines that do other
 //! things besides, do not.
 
+mod policy;
 mod scale;
 
+pub use policy::{Native, native};
 pub use scale::{Scale, ScaleOptions, scale};
 
 use std::time::Duration;

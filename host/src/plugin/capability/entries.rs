@@ -103,7 +103,7 @@ impl HostState {
         entry: impl FnOnce(&Self, &Lease) -> Result<Entry, Error>,
     ) -> Result<(), Error> {
         let id = PeerId(peer);
-        let Some(known) = self.call.peers.get(&id) else {
+        let Some(known) = self.call.peers.get_mut(id) else {
             return Err(Error::Denied(format!("peer {id} is not among the changes of this call")));
         };
         let (limit, lease) = (self.limits.peer_entries, std::sync::Arc::clone(&known.lease));
@@ -115,7 +115,7 @@ impl HostState {
         }
         let entry = entry(self, &lease)?;
         self.call.entries += 1;
-        if let Some(known) = self.call.peers.get_mut(&id) {
+        if let Some(known) = self.call.peers.get_mut(id) {
             known.entries.push(entry);
         }
         Ok(())

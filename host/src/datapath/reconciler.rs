@@ -2,6 +2,7 @@
 //! large batch never holds up the rest of the daemon.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -285,8 +286,9 @@ impl Reconciler {
             let addresses = self.ledger.addresses(name).cloned();
             let requests = &mut self.requests;
             match links::ensure(requests, &device, known, parent, addresses.as_ref(), &self.networks) {
-                Ok(link) => {
+                Ok((link, imperfect)) => {
                     self.kernel.links.insert(Arc::clone(name), link);
+                    problems.extend(imperfect.map(|error| format!("{name}: cannot be corrected: {error}")));
                 }
                 Err(error) => {
                     self.kernel.links.remove(name);
@@ -418,12 +420,29 @@ impl Reconciler {
             }
             _ => match fact(&self.kernel, &self.networks, message) {
                 Some(fact) => {
-                    self.dirty.keys.extend(self.key_of(&fact).filter(|key| self.ledger.entry(key).is_some()));
+                    let key = self.key_of(&fact);
+                    let (wanted, stray) =
+                        (key.clone().filter(|key| self.ledger.entry(key).is_some()), self.is_stray(&fact));
+                    self.dirty.keys.extend(wanted.or(key.filter(|_| stray)));
                     self.kernel.learn(fact);
                 }
                 None => self.absorb_other_route(message),
             },
         }
+    }
+
+    /// Whether somebody has put something on a device of ours, where nothing but the policy's entries belongs.
+    fn is_stray(&self, fact: &Fact) -> bool {
+        let in_cluster = |address: IpAddr| self.networks.iter().any(|network| network.contains(&address));
+        self.prune
+            && match fact {
+                Fact::Route(_, Some(route)) => {
+                    route.protocol == codec::ROUTE_PROTOCOL && self.kernel.own_device(route.oif).is_some()
+                }
+                Fact::Neighbour(_, address, Some(entry)) => entry.permanent && in_cluster(*address),
+                Fact::Fdb(_, mac, Some(entry)) => entry.permanent && mac.0 != [0; 6],
+                _ => false,
+            }
     }
 
     /// A route that is not ours, over the external interface, may change which peers are on the link.

@@ -103,8 +103,9 @@ fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, Net
     }
 }
 
-/// Makes a device what it should be, and answers with it. Sends nothing if nothing differs. `known`: the index that it had,
-/// in case that somebody has given it another name.
+/// Makes a device what it should be, and answers with it, and with what could not be put right although the device serves: an MTU
+/// that the interface below does not carry, say. Sends nothing if nothing differs. `known`: the index that it had, in case that
+/// somebody has given it another name.
 pub fn ensure(
     socket: &mut RequestSocket,
     wanted: &DeviceSpec,
@@ -112,7 +113,7 @@ pub fn ensure(
     parent: u32,
     addresses: Option<&BTreeSet<IpNet>>,
     networks: &[IpNet],
-) -> Result<Link, NetlinkError> {
+) -> Result<(Link, Option<NetlinkError>), NetlinkError> {
     let name = wanted.name();
     let mut found = find(socket, name)?;
     if found.link.is_none()
@@ -144,7 +145,7 @@ pub fn ensure(
     }
     let link =
         found.link.as_ref().ok_or(NetlinkError::Refused { errno: libc::ENODEV, text: String::new() })?;
-    correct(socket, link, &found, wanted)?;
+    let corrected = correct(socket, link, &found, wanted);
     if let DeviceSpec::Wireguard(wireguard) = wanted {
         wireguard::identify(link.index, wireguard)?;
     }
@@ -155,7 +156,8 @@ pub fn ensure(
         let up = LinkUnspec::new_with_index(link.index).up().build();
         socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(up))))?;
     }
-    Ok(Link { index: link.index, up: true, mtu: wanted.mtu(), mac: wanted.mac() })
+    let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
+    Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
 }
 
 /// Gives a device of ours its name back. Many kernels rename only what is down, and with that go its routes; they are put
@@ -224,9 +226,13 @@ fn correct(
         return Ok(());
     }
     warn!(device = %wanted.name(), differences = corrections.differences.join(", "), "device corrected");
-    let mut message = LinkUnspec::new_with_index(link.index).build();
-    message.attributes.extend(corrections.attributes);
-    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::NewLink(message))))
+    // One by one: what the kernel refuses is not to keep the rest from being put right.
+    let corrections = corrections.attributes.into_iter().map(|attribute| {
+        let mut message = LinkUnspec::new_with_index(link.index).build();
+        message.attributes.push(attribute);
+        Message::plain(Payload::Route(RouteNetlinkMessage::NewLink(message)))
+    });
+    socket.batch(corrections.collect()).into_iter().collect()
 }
 
 /// A kernel that lacks a kind of device says no more than that it does not support it.

@@ -11,10 +11,18 @@ use super::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
 use super::ledger::{PeerId, Transaction};
 use super::{DEFAULT_VXLAN_PORT, Datapath, Report};
 
+mod devices;
+mod random;
+
 const DEVICE: &str = "flannel.1";
 
 /// Runs a test on a thread in a new network namespace with an external interface `eth0`; the namespace goes with it.
 fn in_namespace(test: impl FnOnce(&Node) + Send + 'static) {
+    bare_namespace(move || test(&Node::new()));
+}
+
+/// The same without a datapath.
+fn bare_namespace(test: impl FnOnce() + Send + 'static) {
     let outcome = std::thread::spawn(move || {
         // SAFETY: only the network namespace changes, and only this thread's; no memory or descriptor table is unshared.
         unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect(
@@ -26,8 +34,7 @@ fn in_namespace(test: impl FnOnce(&Node) + Send + 'static) {
         ip("link set eth0 up");
         ip("address add 192.168.0.100/24 dev eth0");
         ip("-6 address add fd77::100/64 dev eth0 nodad");
-        let node = Node::new();
-        test(&node);
+        test();
     })
     .join();
     if let Err(panic) = outcome {

@@ -211,15 +211,12 @@ impl Directory {
             let dir = self.dir()?.open_dir(SUBNETS)?;
             let mut found = Vec::new();
             for name in names {
-                let entry = match self.look(&dir, &name, cache.0.get(&name))? {
-                    Some((stamp, error, entry)) => {
-                        cache.0.insert(name.clone(), (stamp, error));
-                        entry
-                    }
-                    None => {
-                        cache.0.remove(&name);
-                        None
-                    }
+                let entry = if let Some((stamp, error, entry)) = self.look(&dir, &name, cache.0.get(&name))? {
+                    cache.0.insert(name.clone(), (stamp, error));
+                    entry
+                } else {
+                    cache.0.remove(&name);
+                    None
                 };
                 found.push((name, entry));
             }

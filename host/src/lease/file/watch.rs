@@ -173,19 +173,14 @@ impl Known {
     fn update_some(&mut self, entries: Vec<(String, Option<Entry>)>) -> Vec<Change> {
         let (mut gone, mut put) = (Vec::new(), Vec::new());
         for (name, entry) in entries {
-            match entry.and_then(|entry| self.lease(entry)) {
-                Some(lease) => {
-                    if self.0.insert(lease.subnets, Arc::clone(&lease)).as_ref() != Some(&lease) {
-                        put.push(Change::Put(lease));
-                    }
+            if let Some(lease) = entry.and_then(|entry| self.lease(entry)) {
+                if self.0.insert(lease.subnets, Arc::clone(&lease)).as_ref() != Some(&lease) {
+                    put.push(Change::Put(lease));
                 }
-                None => {
-                    let subnets = codec::parse_key_name(&name).ok();
-                    gone.extend(
-                        subnets.filter(|subnets| self.0.remove(subnets).is_some()).map(Change::Removed),
-                    );
-                }
+                continue;
             }
+            let subnets = codec::parse_key_name(&name).ok();
+            gone.extend(subnets.filter(|subnets| self.0.remove(subnets).is_some()).map(Change::Removed));
         }
         gone.extend(put);
         gone

@@ -53,8 +53,8 @@ impl Policy for WireguardPolicy {
         let data = |tunnel: &Option<Tunnel>| tunnel.as_ref().map(|tunnel| published(key, tunnel.port));
         let registration = Registration {
             backend_type: Self::NAME.to_owned(),
-            backend_data: data(&v4),
-            backend_v6_data: data(if separate { &v6 } else { &v4 }),
+            backend_data: data(&v4).filter(|_| has_v4),
+            backend_v6_data: data(if separate { &v6 } else { &v4 }).filter(|_| has_v6),
             mtu: options.mtu,
         };
         let preshared = wireguard::has_preshared_key();

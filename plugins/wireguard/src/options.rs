@@ -46,12 +46,6 @@ impl Options {
             mode: mode(config)?,
         };
         let dual = node.ipv4_network.is_some() && node.ipv6_network.is_some();
-        if options.mode != Mode::Separate && !dual {
-            return Err(format!(
-                "Mode: {}: one device for both families needs a cluster with both; right would be \"separate\"",
-                config.text("Mode")?.unwrap_or_default()
-            ));
-        }
         if options.mode == Mode::Separate && dual && options.port == options.port_v6 {
             return Err(format!(
                 "ListenPortV6: {}: the same as ListenPort, and two devices cannot share a port",

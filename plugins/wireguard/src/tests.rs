@@ -106,6 +106,17 @@ fn one_device_for_both_families_sends_where_mode_says() {
 }
 
 #[test]
+fn one_device_serves_a_cluster_of_one_family_too() {
+    let mut bench: Bench<WireguardPolicy> =
+        Bench::register(&samples::node(true, false), r#"{"Mode":"auto"}"#).expect("registers");
+    assert_eq!(taken(), ["link flannel-wg wireguard listen-port 51820 mtu 1420"]);
+    let lease = Lease { ipv6_subnet: None, backend_v6_data: None, public_ipv6: None, ..peer() };
+    let expected = format!("wg flannel-wg peer {KEY} endpoint 192.168.0.101:51820 allowed-ips 10.5.3.0/24");
+    assert_eq!(bench.put(1, &lease).expect("served"), [expected]);
+    assert!(bench.registration.backend_data.is_some() && bench.registration.backend_v6_data.is_none());
+}
+
+#[test]
 fn options_reach_device_and_peers() {
     let host = Host { preshared: true, ..Host::default() };
     let config =
@@ -125,7 +136,6 @@ fn options_reach_device_and_peers() {
 fn wrong_options_are_refused_with_name_and_value() {
     for (v6, config, said) in [
         (true, r#"{"Mode":"both"}"#, "Mode: \"both\""),
-        (false, r#"{"Mode":"auto"}"#, "needs a cluster with both"),
         (false, r#"{"ListenPort":0}"#, "ListenPort: 0"),
         (true, r#"{"ListenPort":51821}"#, "ListenPortV6: 51821"),
         (false, r#"{"MTU":100}"#, "MTU: 100"),

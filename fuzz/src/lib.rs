@@ -36,6 +36,10 @@ pub mod netlink {
     }
 }
 
+/// The packets that the tunnel of the backend udp carries.
+#[path = "../../host/src/datapath/tunnel/mod.rs"]
+pub mod tunnel;
+
 /// A message for the log or the operator: one line, and not longer than a person reads, however long the input was.
 pub fn is_one_line(message: &str) {
     const LONGEST: usize = 1000;

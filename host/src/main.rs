@@ -80,12 +80,11 @@ fn bench(
     leases: &[u16],
     json: bool,
 ) -> anyhow::Result<()> {
-    let artifact = match component {
-        Some(file) => Artifact::load(file, cache)?,
-        None => {
-            let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
-            Artifact::built_in(&environment.backend_type, BUILT_IN)?
-        }
+    let artifact = if let Some(file) = component {
+        Artifact::load(file, cache)?
+    } else {
+        let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
+        Artifact::built_in(&environment.backend_type, BUILT_IN)?
     };
     let costs = kit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
     if json {

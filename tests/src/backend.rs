@@ -19,11 +19,14 @@ pub enum Backend {
     Ipip,
     /// An encrypted overlay.
     Wireguard,
+    /// An overlay that the daemon itself carries.
+    Udp,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Vxlan, Self::HostGw, Self::Alloc, Self::Ipip, Self::Wireguard];
+    pub const ALL: [Self; 6] =
+        [Self::Vxlan, Self::HostGw, Self::Alloc, Self::Ipip, Self::Wireguard, Self::Udp];
 
     /// `Backend.Type`, and the name of the plugin.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Backend {
             Self::Alloc => "alloc",
             Self::Ipip => "ipip",
             Self::Wireguard => "wireguard",
+            Self::Udp => "udp",
         }
     }
 
@@ -45,6 +49,11 @@ impl Backend {
     /// Whether it makes pods on different nodes reach each other.
     pub fn connects(self) -> bool {
         self != Self::Alloc
+    }
+
+    /// Whether packets pass through the daemon, so that none passes while it is away.
+    pub fn is_the_daemon(self) -> bool {
+        self == Self::Udp
     }
 
     /// Whether it can carry IPv6.
@@ -70,6 +79,7 @@ impl Backend {
             Self::HostGw | Self::Alloc => Vec::new(),
             Self::Ipip => vec!["flannel.ipip"],
             Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
+            Self::Udp => vec!["flannel0"],
         }
     }
 
@@ -77,6 +87,8 @@ impl Backend {
     pub fn missing(self) -> Result<Option<String>> {
         let kind = match self {
             Self::HostGw | Self::Alloc => return Ok(None),
+            Self::Udp if std::path::Path::new("/dev/net/tun").exists() => return Ok(None),
+            Self::Udp => return Ok(Some("there is no /dev/net/tun (module tun)".to_owned())),
             Self::Vxlan => "vxlan id 1 dstport 8472",
             Self::Ipip => "ipip local 192.0.2.1",
             Self::Wireguard => "wireguard",

@@ -16,6 +16,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::clock::Clock;
 use crate::log::{Log, LogLine};
+use crate::manager::ServiceManager;
 use crate::store::{Store, etcd_flags};
 use crate::{Node, artifacts, nursery, wait};
 
@@ -29,6 +30,7 @@ pub struct DaemonOptions {
     plugin: Option<PathBuf>,
     arguments: Vec<OsString>,
     clock: Option<Clock>,
+    manager: Option<ServiceManager>,
 }
 
 impl DaemonOptions {
@@ -48,6 +50,7 @@ impl DaemonOptions {
             plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
             arguments: flags.into_iter().map(Into::into).collect(),
             clock: None,
+            manager: None,
         })
     }
 
@@ -73,7 +76,13 @@ impl DaemonOptions {
     /// The program on a node, without arguments yet. Of the environment's `FLANNELD_` variables it sees only where the node's
     /// control socket is.
     pub fn command(&self, node: &Node) -> Command {
-        let mut command = node.namespace().command(&self.binary);
+        let mut command = if self.manager.is_some() {
+            let mut shell = node.namespace().command("/bin/sh");
+            shell.args(["-c", ServiceManager::SHELL]).arg(&self.binary);
+            shell
+        } else {
+            node.namespace().command(&self.binary)
+        };
         for (name, _) in std::env::vars_os() {
             if name.as_bytes().starts_with(b"FLANNELD_") {
                 command.env_remove(name);
@@ -81,6 +90,12 @@ impl DaemonOptions {
         }
         command.env("FLANNELD_CONTROL_SOCKET", node.control_socket());
         command
+    }
+
+    /// Under a service manager.
+    #[must_use]
+    pub fn manager(self, manager: &ServiceManager) -> Self {
+        Self { manager: Some(manager.clone()), ..self }
     }
 
     /// With a wall clock of its own.
@@ -147,6 +162,9 @@ impl Daemon {
             command.envs(clock.environment());
         }
         give_own_mounts(&mut command, &covers)?;
+        if let Some(manager) = &options.manager {
+            manager.equip(&mut command)?;
+        }
 
         let started = Instant::now();
         let child = nursery::spawn(command)?;

@@ -12,7 +12,7 @@
 //! | [`cable`], [`switch`], [`node`], [`pod`], [`lab`] | the cables and addresses |
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
-//! | [`daemon`], [`clock`], [`log`] | the real binary, the time that it sees, and what it says |
+//! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
 //! | [`firewall`] | the rules that a node has, as its tools show them |
@@ -38,6 +38,7 @@ pub mod firewall;
 pub mod http;
 pub mod lab;
 pub mod log;
+pub mod manager;
 pub mod namespace;
 pub mod node;
 pub mod nursery;

@@ -31,6 +31,10 @@ impl KernelState {
         let links = node.ip("-details -oneline link show")?;
         state.links =
             lines(&links, |line| Some(without_number(line)).filter(|line| line.starts_with(DEVICES)));
+        for link in &mut state.links {
+            // A TUN device says so once it has been without a process; before, it does not know.
+            *link = link.replace(" state UNKNOWN ", " state UP ");
+        }
         for family in ["-4", "-6"] {
             let routes = node.ip(&format!("{family} route show"))?;
             state.routes.extend(lines(&routes, route));

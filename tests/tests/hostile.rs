@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use flannel_lab::artifacts::workspace;
 use flannel_lab::log::LogLine;
 use flannel_lab::prober::{self, Mark};
-use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, Store};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, Store};
 
 /// The peer for which the plugin misbehaves.
 const VICTIM: &str = "10.5.200.0";
@@ -25,8 +25,13 @@ fn config(backend: &str) -> String {
 }
 
 fn cluster(backend: &str) -> Result<Cluster> {
+    cluster_like(Backend::Vxlan, backend)
+}
+
+/// The lab waits for what the backend would need that the component serves its peers like.
+fn cluster_like(like: Backend, backend: &str) -> Result<Cluster> {
     let plugin = Some(component()?);
-    Cluster::start(&ClusterOptions { config: config(backend), plugin, ..ClusterOptions::default() })
+    Cluster::start(&ClusterOptions { config: config(backend), plugin, ..ClusterOptions::of(like, false) })
 }
 
 fn ping(cluster: &Cluster) -> Result<Prober> {
@@ -69,6 +74,31 @@ fn costs_that_peer_alone(deed: &str, said: &str) -> Result<()> {
 #[test]
 fn a_component_that_traps_costs_the_peer_that_it_traps_for() -> Result<()> {
     costs_that_peer_alone("panic", "trapped: panicked")
+}
+
+#[test]
+fn a_tunnel_of_the_host_goes_on_while_the_component_behind_it_traps() -> Result<()> {
+    if let Some(reason) = Backend::Udp.missing()? {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let backend = format!(r#","Over":"udp","In":"apply","Do":"panic","Subnet":"{VICTIM}/24""#);
+    let mut cluster = cluster_like(Backend::Udp, &backend)?;
+    let ping = ping(&cluster)?;
+    victim_appears(&cluster)?;
+    let is_failure =
+        |line: &LogLine| line.level() == "ERROR" && line.message().starts_with("plugin hostile: apply: ");
+    cluster.daemon(0)?.wait_log("that the plugin failed", is_failure)?;
+    let newcomer = cluster.add_node(flannel_lab::Place::Near)?;
+    cluster.launch(newcomer)?.wait_ready()?;
+    cluster.wire_pods()?;
+    // The fresh instance serves those who come later.
+    flannel_lab::wait::until_true("the new node's pod is reached", || {
+        Ok(cluster.pod(0)?.reaches(cluster.pod(newcomer)?).is_ok())
+    })?;
+    let report = ping.report(Mark::default());
+    assert_eq!(report.lost, 0, "{report:?}");
+    Ok(())
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{build, cargo, setup};
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
-    /// Which backend: vxlan, host-gw, alloc, ipip or wireguard
+    /// Which backend: vxlan, host-gw, alloc, ipip, wireguard or udp
     #[arg(long, default_value_t = Backend::Vxlan)]
     backend: Backend,
     /// How many nodes

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::syntax;
+use crate::datapath::tunnel::Offloads;
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
 #[derive(Args, Clone)]
@@ -36,6 +37,10 @@ pub struct Options {
         help_heading = "Plugins and files"
     )]
     pub subnet_file: PathBuf,
+
+    /// What the udp backend's tunnel may use to be fast, if the kernel has it: `none`, or of tso, gso and gro, separated by commas
+    #[arg(long, value_name = "LIST", default_value = "tso,gso,gro", value_parser = parse_offloads, help_heading = "Plugins and files")]
+    pub tunnel_offloads: Offloads,
 
     /// Where leases and the network config are: `etcd`, or `file:DIR` for a directory (DIR/config, DIR/subnets/)
     #[arg(long, value_name = "STORE", default_value = "etcd", value_parser = parse_store, help_heading = "Leases")]
@@ -233,6 +238,22 @@ fn parse_store(text: &str) -> Result<Store, String> {
     }
 }
 
+fn parse_offloads(text: &str) -> Result<Offloads, String> {
+    let mut offloads = Offloads::NONE;
+    if text == "none" {
+        return Ok(offloads);
+    }
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "tso" => offloads.tso = true,
+            "gso" => offloads.gso = true,
+            "gro" => offloads.gro = true,
+            _ => return Err(format!("{name:?} is no offload; there are tso, gso and gro, or none")),
+        }
+    }
+    Ok(offloads)
+}
+
 fn parse_endpoint(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("an endpoint is a URL such as http://127.0.0.1:2379".to_owned()),
@@ -308,6 +329,16 @@ mod tests {
             let name = wrong.trim_start_matches('-').split('=').next().expect("a name");
             assert!(error.to_string().contains(name), "{wrong}: {error}");
             assert_ne!(error.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn offloads_are_listed_by_name() {
+        assert_eq!(options(&[]).expect("accepted").tunnel_offloads, Offloads::ALL);
+        assert_eq!(parse_offloads("none"), Ok(Offloads::NONE));
+        assert_eq!(parse_offloads("gso, gro"), Ok(Offloads { tso: false, gso: true, gro: true }));
+        for wrong in ["", "lro", "tso,none"] {
+            assert!(parse_offloads(wrong).is_err(), "{wrong:?}");
         }
     }
 

@@ -1,8 +1,10 @@
 //! The only place where the rooms meet: starts everything in order, and then carries changes from the lease store through
 //! the policy into the datapath.
 
+mod carried;
 mod error;
 mod firewall;
+mod keeper;
 mod links;
 pub mod log;
 mod observed_store;

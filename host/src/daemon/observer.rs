@@ -10,17 +10,19 @@ use tracing::info;
 
 use crate::cli::{Options, Store};
 use crate::datapath::entry::Kind;
-use crate::datapath::{Figures, Report};
+use crate::datapath::{Figures, Keeper, Report, TunnelContext};
 use crate::lease::config::NetworkConfig;
 use crate::lease::model::Lease;
 use crate::node::external::External;
 use crate::observe::control::{ControlServer, ControlSocket, Request};
 use crate::observe::health::{self, HealthServer};
 use crate::observe::{
-    CallOutcome, EntryKind, Metrics, ObserveError, Readiness, Status, Step, Systemd, Timestamp, status,
+    CallOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, Timestamp,
+    status,
 };
 use crate::plugin::{Artifact, CallRecord, Outcome, PluginError, Registered};
 
+use super::carried;
 use super::observed_store::StoreHealth;
 
 /// Requests that may wait for the loop.
@@ -36,8 +38,10 @@ pub struct Observer {
     pub requests: Receiver<Request>,
     /// How the lease store does.
     pub store: Arc<StoreHealth>,
+    /// What tunnels have to do with the rest of the daemon.
+    pub tunnels: TunnelContext,
     readiness: Readiness,
-    systemd: Systemd,
+    systemd: Arc<Systemd>,
     /// Without what changes with time, and without peers.
     base: Status,
     figures: Figures,
@@ -71,12 +75,18 @@ impl Observer {
             ..Status::default()
         };
         metrics.ready(false);
+        let systemd = Arc::new(Systemd::from_env());
+        let keeper = FdStore::from_env(Arc::clone(&systemd)).map(|store| Arc::new(store) as Arc<dyn Keeper>);
+        let tunnels = TunnelContext { keeper, ..TunnelContext::default() };
+        let meters = tunnels.meters.clone();
+        metrics.tunnels(Box::new(move || carried::figures(&meters)));
         Ok(Self {
+            tunnels,
             store: Arc::new(StoreHealth::new(metrics.clone())),
             metrics,
             requests,
             readiness,
-            systemd: Systemd::from_env(),
+            systemd,
             base,
             figures: Figures::default(),
             health,
@@ -216,6 +226,7 @@ impl Observer {
                 Kind::Neighbour => EntryKind::Neighbour,
                 Kind::Fdb => EntryKind::Fdb,
                 Kind::WireguardPeer => EntryKind::WireguardPeer,
+                Kind::TunnelPeer => EntryKind::TunnelPeer,
             };
             self.metrics.entries(kind, figures.desired, figures.failed, figures.waiting);
         }
@@ -248,6 +259,7 @@ impl Observer {
             resyncs: now.resyncs,
             messages: now.messages,
             nexthops: report.nexthops,
+            tunnels: report.tunnels.iter().map(carried::tunnel).collect(),
         });
     }
 

@@ -12,6 +12,7 @@ use crate::lease::store::{Change, LEASE_TTL};
 use crate::observe::status;
 use crate::plugin::PeerChange;
 
+use super::carried;
 use super::serve::Trouble;
 
 struct Peer {
@@ -62,7 +63,9 @@ impl Peers {
                 routes: count(Kind::Route),
                 neighbours: count(Kind::Neighbour),
                 fdb: count(Kind::Fdb),
-                tunnels: count(Kind::WireguardPeer),
+                tunnels: count(Kind::WireguardPeer) + count(Kind::TunnelPeer),
+                traffic: report.carried.map(|carried| carried::traffic(carried.traffic, carried.errors)),
+                path_mtu: report.carried.and_then(|carried| carried.path_mtu),
                 problems: rejected.into_iter().chain(deferred).chain(held).chain(report.problems).collect(),
             }
         };

@@ -229,7 +229,7 @@ impl Daemon<'_> {
         // What the datapath saw while it was starting is no change.
         while self.events.try_recv().is_ok() {}
         let complete = self.trouble.deferred.is_empty();
-        let report = if complete { self.datapath.adopt().await? } else { self.datapath.report().await? };
+        let report = if complete { self.datapath.adopt().await? } else { self.datapath.settle().await? };
         info!(
             peers = self.peers.len(),
             deferred = self.trouble.deferred.len(),

@@ -173,9 +173,11 @@ pub async fn daemon(
         backend_type: node.config.backend_type.clone(),
         config,
         secrets,
+        offloads: node.options.tunnel_offloads,
         links: Arc::new(links),
     };
-    let (datapath, events) = Datapath::start(&node.external.name, networks(&node.config))?;
+    let (datapath, events) =
+        Datapath::start(&node.external.name, networks(&node.config), observer.tunnels.clone())?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
     let (policy, registered) =
         tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, Limits::default(), state))

@@ -2,12 +2,13 @@
 //! ledger, read back by the reconciler.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::tunnel::Offloads;
 use super::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
@@ -61,6 +62,8 @@ pub enum DeviceSpec {
     Ipip(Ipip),
     /// A WireGuard device.
     Wireguard(Wireguard),
+    /// A TUN device, whose packets this process carries.
+    Tunnel(TunnelDevice),
 }
 
 impl DeviceSpec {
@@ -69,7 +72,8 @@ impl DeviceSpec {
         match self {
             Self::Vxlan(Vxlan { name, .. })
             | Self::Ipip(Ipip { name, .. })
-            | Self::Wireguard(Wireguard { name, .. }) => name,
+            | Self::Wireguard(Wireguard { name, .. })
+            | Self::Tunnel(TunnelDevice { name, .. }) => name,
         }
     }
 
@@ -78,7 +82,8 @@ impl DeviceSpec {
         match self {
             Self::Vxlan(Vxlan { mtu, .. })
             | Self::Ipip(Ipip { mtu, .. })
-            | Self::Wireguard(Wireguard { mtu, .. }) => *mtu,
+            | Self::Wireguard(Wireguard { mtu, .. })
+            | Self::Tunnel(TunnelDevice { mtu, .. }) => *mtu,
         }
     }
 
@@ -86,7 +91,7 @@ impl DeviceSpec {
     pub fn mac(&self) -> Option<Mac> {
         match self {
             Self::Vxlan(vxlan) => Some(vxlan.mac),
-            Self::Ipip(_) | Self::Wireguard(_) => None,
+            Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) => None,
         }
     }
 }
@@ -136,6 +141,23 @@ pub struct Wireguard {
     pub keys: Keys,
 }
 
+/// A TUN device of ours, and the UDP sockets on the other side of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelDevice {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// UDP port, ours and the peers'.
+    pub port: u16,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Where IPv4 datagrams come from: the external interface's address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Where IPv6 datagrams come from.
+    pub ipv6: Option<Ipv6Addr>,
+    /// What may be used to make it fast.
+    pub offloads: Offloads,
+}
+
 /// What identifies an entry in the kernel: there is at most one for each key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
@@ -147,6 +169,8 @@ pub enum Key {
     Fdb(Device, Mac),
     /// A peer of a WireGuard device.
     WireguardPeer(Device, Arc<PublicKey>),
+    /// A subnet behind a tunnel of this process.
+    TunnelPeer(Device, IpNet),
 }
 
 /// What an entry is.
@@ -160,11 +184,14 @@ pub enum Kind {
     Fdb,
     /// A peer of a WireGuard device.
     WireguardPeer,
+    /// A subnet behind a tunnel of this process.
+    TunnelPeer,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Route, Self::Neighbour, Self::Fdb, Self::WireguardPeer];
+    pub const ALL: [Self; 5] =
+        [Self::Route, Self::Neighbour, Self::Fdb, Self::WireguardPeer, Self::TunnelPeer];
 }
 
 impl Key {
@@ -175,6 +202,7 @@ impl Key {
             Self::Neighbour(..) => Kind::Neighbour,
             Self::Fdb(..) => Kind::Fdb,
             Self::WireguardPeer(..) => Kind::WireguardPeer,
+            Self::TunnelPeer(..) => Kind::TunnelPeer,
         }
     }
 }
@@ -195,6 +223,7 @@ impl fmt::Display for Key {
             Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
             Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
+            Self::TunnelPeer(device, subnet) => write!(f, "{subnet} behind {device}"),
         }
     }
 }
@@ -238,6 +267,15 @@ pub enum Entry {
         /// A WireGuard device of ours.
         device: Device,
     },
+    /// A tunnel of this process sends packets for a subnet to a node, and takes such from there.
+    TunnelPeer {
+        /// The peer's subnet.
+        destination: IpNet,
+        /// The peer's public address.
+        endpoint: IpAddr,
+        /// A tunnel's device.
+        device: Device,
+    },
 }
 
 impl Entry {
@@ -248,6 +286,7 @@ impl Entry {
             Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
             Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
+            Self::TunnelPeer { destination, device, .. } => Key::TunnelPeer(device.clone(), *destination),
         }
     }
 
@@ -257,7 +296,8 @@ impl Entry {
             Self::Route { device, .. }
             | Self::Neighbour { device, .. }
             | Self::Fdb { device, .. }
-            | Self::WireguardPeer { device, .. } => device,
+            | Self::WireguardPeer { device, .. }
+            | Self::TunnelPeer { device, .. } => device,
         }
     }
 }

@@ -83,6 +83,8 @@ pub enum Fact {
     Fdb(u32, Mac, Option<Fdb>),
     /// A WireGuard device has a peer, or has not.
     WireguardPeer(u32, Arc<PublicKey>, Option<Arc<WireguardPeer>>),
+    /// A tunnel knows where a subnet is, or does not.
+    TunnelPeer(u32, IpNet, Option<IpAddr>),
     /// A nexthop object of ours is there, or none is.
     Nexthop(u32, Option<Hop>),
 }
@@ -102,6 +104,8 @@ pub struct Kernel {
     pub fdb: HashMap<(u32, Mac), Fdb>,
     /// Peers of our WireGuard devices.
     pub wireguard: HashMap<(u32, Arc<PublicKey>), Arc<WireguardPeer>>,
+    /// Subnets behind the tunnels of this process.
+    pub tunnelled: HashMap<(u32, IpNet), IpAddr>,
     /// Numbers of others' nexthop objects, which are taken.
     pub foreign_nexthops: BTreeSet<u32>,
     nexthops: BTreeMap<u32, Hop>,
@@ -116,6 +120,7 @@ impl Kernel {
         self.neighbours.clear();
         self.fdb.clear();
         self.wireguard.clear();
+        self.tunnelled.clear();
         self.foreign_nexthops.clear();
         self.nexthops.clear();
         self.by_hop.clear();
@@ -143,6 +148,12 @@ impl Kernel {
             }
             Fact::WireguardPeer(index, key, None) => {
                 self.wireguard.remove(&(index, key));
+            }
+            Fact::TunnelPeer(index, subnet, Some(endpoint)) => {
+                self.tunnelled.insert((index, subnet), endpoint);
+            }
+            Fact::TunnelPeer(index, subnet, None) => {
+                self.tunnelled.remove(&(index, subnet));
             }
             Fact::Nexthop(id, Some(hop)) => {
                 self.nexthops.insert(id, hop);

@@ -13,11 +13,14 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod thread;
+pub mod tunnel;
+mod tunnels;
 pub mod wireguard;
 
 pub use kernel::Link;
 pub use links::DEFAULT_VXLAN_PORT;
 pub use netlink::NetlinkError;
 pub use reconciler::Event;
-pub use report::{Figures, KindFigures, PeerReport, Report};
+pub use report::{Figures, KindFigures, PeerReport, Report, TunnelReport};
 pub use thread::{Datapath, DatapathError, Probe};
+pub use tunnels::{Keeper, Meters, TunnelContext};

@@ -11,6 +11,7 @@ use super::entry::{Device, Entry, Key};
 use super::kernel::{Fact, Fdb, Hop, Kernel, Neighbour, Route};
 use super::ledger::Ledger;
 use super::netlink::{Message, NexthopMessage, Payload, create_or_replace};
+use super::tunnels::TunnelChange;
 use super::wireguard::{PeerChange, WireguardPeer};
 
 /// Where our nexthop objects' numbers begin: high enough to stay clear of numbers that people choose.
@@ -24,11 +25,13 @@ enum Stage {
     PutFdb,
     PutNeighbour,
     PutWireguardPeer,
+    PutTunnelPeer,
     PutNexthop,
     PutRoute,
     DeleteRoute,
     DeleteNexthop,
     DeleteWireguardPeer,
+    DeleteTunnelPeer,
     DeleteNeighbour,
     DeleteFdb,
 }
@@ -40,6 +43,8 @@ pub enum Request {
     Routing(Message),
     /// To a WireGuard device, by its index.
     Wireguard(u32, PeerChange),
+    /// To a tunnel of this process, by its device.
+    Tunnel(Arc<str>, TunnelChange),
 }
 
 /// One request, what it is for, and what is true once the kernel has done it.
@@ -142,6 +147,9 @@ impl Planner<'_> {
         for (index, key) in self.kernel.wireguard.keys() {
             stale.extend(own(*index).map(|device| Key::WireguardPeer(device, Arc::clone(key))));
         }
+        for (index, subnet) in self.kernel.tunnelled.keys() {
+            stale.extend(own(*index).map(|device| Key::TunnelPeer(device, *subnet)));
+        }
         stale.retain(|key| self.ledger.entry(key).is_none());
         stale
     }
@@ -199,6 +207,20 @@ impl<'a> Draft<'a> {
             }
             Entry::Route { destination, via: None, .. } => self.put_device_route(*destination, index),
             Entry::WireguardPeer { peer, .. } => self.put_wireguard_peer(entry.key(), peer, index),
+            Entry::TunnelPeer { destination, endpoint, device } => {
+                let there = kernel.tunnelled.get(&(index, *destination));
+                if let (Device::Own(name), true) = (device, there != Some(endpoint)) {
+                    self.plan.steps.push(Step {
+                        stage: Stage::PutTunnelPeer,
+                        key: Some(entry.key()),
+                        request: Request::Tunnel(
+                            Arc::clone(name),
+                            TunnelChange::Put(*destination, *endpoint),
+                        ),
+                        fact: Fact::TunnelPeer(index, *destination, Some(*endpoint)),
+                    });
+                }
+            }
             Entry::Neighbour { address, mac, .. } => {
                 let wanted = Neighbour { mac: Some(*mac), permanent: true };
                 if kernel.neighbours.get(&(index, *address)) != Some(&wanted) {
@@ -339,6 +361,18 @@ impl<'a> Draft<'a> {
                 );
             }
             Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
+            Key::TunnelPeer(device, subnet) => {
+                let Some(index) = self.present(device) else { return };
+                if let (Device::Own(name), true) = (device, kernel.tunnelled.contains_key(&(index, *subnet)))
+                {
+                    self.plan.steps.push(Step {
+                        stage: Stage::DeleteTunnelPeer,
+                        key: Some(key.clone()),
+                        request: Request::Tunnel(Arc::clone(name), TunnelChange::Remove(*subnet)),
+                        fact: Fact::TunnelPeer(index, *subnet, None),
+                    });
+                }
+            }
             Key::Neighbour(device, address) => {
                 let Some(index) = self.present(device) else { return };
                 if kernel.neighbours.get(&(index, *address)).is_some_and(|entry| entry.permanent) {

@@ -11,7 +11,7 @@ use netlink_packet_route::RouteNetlinkMessage as Rt;
 use tracing::{debug, info, warn};
 
 use super::codec;
-use super::entry::{Device, DeviceSpec, Key, Kind};
+use super::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
 use super::kernel::{Fact, Kernel};
 use super::ledger::{Ledger, PeerId, Transaction};
 use super::links;
@@ -20,6 +20,7 @@ use super::netlink::{
 };
 use super::plan::{self, Plan, Planner, Request, Step};
 use super::report::{Failure, Figures, KindFigures, PeerReport, Report};
+use super::tunnels::{TunnelChange, TunnelContext, Tunnels};
 use super::wireguard::{PeerChange, WireguardSocket};
 
 /// First and longest wait before something that the kernel refused is tried again.
@@ -48,6 +49,39 @@ struct Dirty {
     everything: bool,
 }
 
+/// Requests that go to the same.
+enum Batch {
+    Routing(Vec<Message>),
+    Wireguard(u32, Vec<PeerChange>),
+    Tunnel(Arc<str>, Vec<TunnelChange>),
+}
+
+impl Batch {
+    fn of(request: Request) -> Self {
+        match request {
+            Request::Routing(message) => Self::Routing(vec![message]),
+            Request::Wireguard(index, change) => Self::Wireguard(index, vec![change]),
+            Request::Tunnel(device, change) => Self::Tunnel(device, vec![change]),
+        }
+    }
+
+    /// Adds a request to a batch, or begins one; a request that goes elsewhere is given back.
+    fn add(batch: &mut Option<Self>, request: Request) -> Option<Request> {
+        match (batch, request) {
+            (Some(Self::Routing(messages)), Request::Routing(message)) => messages.push(message),
+            (Some(Self::Wireguard(to, changes)), Request::Wireguard(index, change)) if *to == index => {
+                changes.push(change);
+            }
+            (Some(Self::Tunnel(to, changes)), Request::Tunnel(device, change)) if *to == device => {
+                changes.push(change);
+            }
+            (Some(_), other) => return Some(other),
+            (none, first) => *none = Some(Self::of(first)),
+        }
+        None
+    }
+}
+
 /// The reconciler's state; owned by its thread.
 pub struct Reconciler {
     ledger: Ledger,
@@ -55,12 +89,15 @@ pub struct Reconciler {
     requests: RequestSocket,
     /// Opened when a WireGuard device is there.
     wireguard: Option<WireguardSocket>,
+    tunnels: Tunnels,
     notifications: NotificationSocket,
     external: Arc<str>,
     networks: Vec<IpNet>,
     nexthops: bool,
     /// Leftovers are removed only when it is known what should be there.
     prune: bool,
+    /// Tunnels let packets pass only when it is known where they go.
+    settled: bool,
     dirty: Dirty,
     waiting: BTreeSet<Key>,
     failures: BTreeMap<Key, Failure>,
@@ -73,10 +110,11 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Opens the sockets in the network namespace of the calling thread. `external` is the name of the external
-    /// interface, `networks` are the cluster networks.
+    /// interface, `networks` are the cluster networks, `tunnels` is what tunnels have to do with others.
     pub fn open(
         external: &str,
         networks: Vec<IpNet>,
+        tunnels: TunnelContext,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
         let notifications = NotificationSocket::open()?;
@@ -90,11 +128,13 @@ impl Reconciler {
             kernel: Kernel::default(),
             requests,
             wireguard: None,
+            tunnels: Tunnels::new(tunnels),
             notifications,
             external: external.into(),
             networks,
             nexthops,
             prune: false,
+            settled: false,
             dirty: Dirty::default(),
             waiting: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -136,9 +176,16 @@ impl Reconciler {
         self.report()
     }
 
+    /// From now on the ledger holds all peers that can be had at the moment: tunnels let packets pass.
+    pub fn settle(&mut self) -> Report {
+        self.settled = true;
+        self.tunnels.settle();
+        self.report()
+    }
+
     /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
     pub fn adopt(&mut self) -> Report {
-        self.prune = true;
+        (self.prune, self.settled) = (true, true);
         self.resync_or_complain();
         self.report()
     }
@@ -174,10 +221,15 @@ impl Reconciler {
 
     /// What is, peer by peer.
     pub fn peers(&self) -> HashMap<PeerId, PeerReport> {
-        let mut peers = HashMap::new();
+        let (mut peers, traffic) = (HashMap::new(), self.tunnels.traffic());
         for (peer, keys) in self.ledger.peers() {
             let mut report = PeerReport::default();
             for key in keys {
+                if let Key::TunnelPeer(Device::Own(device), subnet) = key
+                    && let Some(counters) = traffic.get(&(Arc::clone(device), *subnet))
+                {
+                    report.carried = Some(counters.plus(report.carried));
+                }
                 *report.entries.entry(key.kind()).or_default() += 1;
                 if let Some(failure) = self.failures.get(key) {
                     report.problems.push(format!("{key}: {}", failure.reason));
@@ -217,6 +269,7 @@ impl Reconciler {
                 .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.ledger.owners(key).last()))
                 .collect(),
             device_failure: self.device_failure.as_ref().map(|(reason, _, _)| reason.clone()),
+            tunnels: self.tunnels.reports(),
             devices: self.kernel.links.iter().map(|(name, link)| (name.clone(), link.clone())).collect(),
             figures: Figures { messages: self.requests.sent(), ..self.figures },
         }
@@ -257,6 +310,10 @@ impl Reconciler {
         self.observe_entries()?;
         let plan = self.planner().everything(self.prune);
         self.execute(plan, None);
+        if self.settled {
+            // Those that were opened anew have their peers now.
+            self.tunnels.settle();
+        }
         self.figures.resync_time += started.elapsed();
         Ok(())
     }
@@ -275,6 +332,7 @@ impl Reconciler {
     fn ensure_devices(&mut self) {
         let mut problems = Vec::new();
         let devices: Vec<_> = self.ledger.devices().cloned().collect();
+        self.tunnels.retain(|name| devices.iter().any(|device| **device.name() == *name));
         for device in devices {
             let Some(parent) = self.kernel.external.as_ref().map(|link| link.index) else {
                 problems.push(format!("{}: the external interface {} is away", device.name(), self.external));
@@ -283,6 +341,13 @@ impl Reconciler {
             };
             let name = device.name();
             let known = self.kernel.links.get(name).map(|link| link.index);
+            if let DeviceSpec::Tunnel(tunnel) = &device
+                && let Err(error) = self.ensure_tunnel(tunnel)
+            {
+                self.kernel.links.remove(name);
+                problems.push(format!("{name}: {error}"));
+                continue;
+            }
             let addresses = self.ledger.addresses(name).cloned();
             let requests = &mut self.requests;
             match links::ensure(requests, &device, known, parent, addresses.as_ref(), &self.networks) {
@@ -303,6 +368,15 @@ impl Reconciler {
         } else {
             self.device_problem(&problems.join("; "));
         }
+    }
+
+    fn ensure_tunnel(&mut self, device: &TunnelDevice) -> Result<(), String> {
+        let found = links::find(&mut self.requests, &device.name).map_err(|error| error.to_string())?;
+        let index = found.link.map(|link| link.index);
+        self.tunnels.ensure(device, index).map_err(|error| error.to_string())?;
+        let addresses = self.ledger.addresses(&device.name).into_iter().flatten().map(IpNet::addr);
+        self.tunnels.set_addresses(&device.name, addresses);
+        Ok(())
     }
 
     fn device_problem(&mut self, reason: &str) {
@@ -333,6 +407,11 @@ impl Reconciler {
         for index in indexes {
             self.observe(&codec::all_neighbours(index))?;
             self.observe(&codec::all_fdb(index))?;
+        }
+        for (name, link) in &self.kernel.links.clone() {
+            for (subnet, endpoint) in self.tunnels.peers(name) {
+                self.kernel.learn(Fact::TunnelPeer(link.index, subnet, Some(endpoint)));
+            }
         }
         self.observe_wireguard()
     }
@@ -478,6 +557,7 @@ impl Reconciler {
             Fact::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
             Fact::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
             Fact::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
+            Fact::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
             Fact::Nexthop(..) => None,
         }
     }
@@ -532,51 +612,41 @@ impl Reconciler {
 
     /// Sends some steps; answers how many failed.
     fn send(&mut self, steps: impl Iterator<Item = Step>) -> usize {
-        let (mut pending, mut routing, mut wireguard) = (Vec::new(), Vec::new(), None);
-        let mut failed = 0;
+        let (mut batch, mut pending, mut failed) = (None, Vec::new(), 0);
         for step in steps {
             let removal = step.is_removal();
-            let to = match &step.request {
-                Request::Routing(_) => None,
-                Request::Wireguard(index, _) => Some(*index),
-            };
-            // The order of steps is that of their stages, so these change seldom.
-            if to != wireguard.as_ref().map(|(index, _)| *index) {
-                failed += self.flush(&mut pending, &mut routing, wireguard.take());
-                wireguard = to.map(|index| (index, Vec::new()));
-            }
-            match (step.request, &mut wireguard) {
-                (Request::Wireguard(_, change), Some((_, changes))) => changes.push(change),
-                (Request::Routing(message), _) => routing.push(message),
-                (Request::Wireguard(..), None) => {}
+            // The order of steps is that of their stages, so whom they go to changes seldom.
+            if let Some(request) = Batch::add(&mut batch, step.request) {
+                failed += self.flush(batch.take(), &mut pending);
+                batch = Some(Batch::of(request));
             }
             pending.push((step.key, removal, step.fact));
         }
-        failed + self.flush(&mut pending, &mut routing, wireguard)
+        failed + self.flush(batch, &mut pending)
     }
 
-    /// Sends requests of one kind, and takes the results in.
-    fn flush(
-        &mut self,
-        pending: &mut Vec<(Option<Key>, bool, Fact)>,
-        routing: &mut Vec<Message>,
-        wireguard: Option<(u32, Vec<PeerChange>)>,
-    ) -> usize {
-        let results = match wireguard {
-            None => self.requests.batch(std::mem::take(routing)),
-            Some((index, changes)) => match self.wireguard() {
+    /// Sends requests that go to the same, and takes the results in.
+    fn flush(&mut self, batch: Option<Batch>, pending: &mut Vec<(Option<Key>, bool, Fact)>) -> usize {
+        let results = match batch {
+            None => Vec::new(),
+            Some(Batch::Routing(messages)) => self.requests.batch(messages),
+            Some(Batch::Wireguard(index, changes)) => match self.wireguard() {
                 Ok(socket) => socket.change(index, &changes),
                 Err(error) => vec![Err(error); changes.len()],
             },
+            Some(Batch::Tunnel(device, changes)) => {
+                self.tunnels.change(&device, &changes);
+                vec![Ok(()); changes.len()]
+            }
         };
         let settled = std::mem::take(pending).into_iter().zip(results);
         settled
-            .map(|((key, removal, fact), result)| usize::from(!self.settle(key, removal, fact, result)))
+            .map(|((key, removal, fact), result)| usize::from(!self.conclude(key, removal, fact, result)))
             .sum()
     }
 
     /// Takes the result of one request in; `false`: it failed and will be tried again.
-    fn settle(
+    fn conclude(
         &mut self,
         key: Option<Key>,
         removal: bool,
@@ -658,7 +728,7 @@ fn fact(kernel: &Kernel, networks: &[IpNet], payload: &Payload) -> Option<Fact> 
     }
     .filter(|fact| match fact {
         Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => kernel.own_device(*index).is_some(),
-        Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) => true,
+        Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) | Fact::TunnelPeer(..) => true,
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::entry::{Key, Kind};
 use super::kernel::Link;
 use super::ledger::PeerId;
+use super::tunnel::{Offloads, PeerCounters, TunnelCounters};
 
 /// An entry that the kernel refused.
 #[derive(Clone, Debug)]
@@ -47,11 +48,26 @@ pub struct KindFigures {
     pub failed: usize,
 }
 
+/// A tunnel of this process.
+#[derive(Clone, Debug)]
+pub struct TunnelReport {
+    /// Its TUN device.
+    pub device: Arc<str>,
+    /// Its UDP port.
+    pub port: u16,
+    /// The offloads that are in use.
+    pub offloads: Offloads,
+    /// What has passed through it, without peers.
+    pub counters: TunnelCounters,
+}
+
 /// How things stand with one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerReport {
     /// How many entries of each kind it has.
     pub entries: BTreeMap<Kind, usize>,
+    /// What has passed to and from its subnets, where a tunnel of this process carries it.
+    pub carried: Option<PeerCounters>,
     /// What is wrong, for an operator.
     pub problems: Vec<String>,
 }
@@ -73,6 +89,8 @@ pub struct Report {
     pub nexthops: bool,
     /// Our devices, as far as they are there.
     pub devices: Vec<(Arc<str>, Link)>,
+    /// Tunnels of this process.
+    pub tunnels: Vec<TunnelReport>,
     /// Totals.
     pub figures: Figures,
 }

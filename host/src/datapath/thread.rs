@@ -17,6 +17,7 @@ use super::links;
 use super::netlink::{NetlinkError, RequestSocket};
 use super::reconciler::{Event, Reconciler};
 use super::report::{PeerReport, Report};
+use super::tunnels::TunnelContext;
 
 /// Why the datapath does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,7 @@ pub enum DatapathError {
 
 enum Command {
     Commit(Box<Transaction>, oneshot::Sender<Report>),
+    Settle(oneshot::Sender<Report>),
     Adopt(oneshot::Sender<Report>),
     Report(oneshot::Sender<Report>),
     Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
@@ -49,13 +51,15 @@ pub struct Datapath {
 
 impl Datapath {
     /// Starts the reconciler in the calling thread's network namespace. Nothing is changed before the first commit.
-    /// `external` is the external interface's name, `networks` are the cluster networks.
+    /// `external` is the external interface's name, `networks` are the cluster networks, `tunnels` is what tunnels have to do with
+    /// the rest of the daemon.
     pub fn start(
         external: &str,
         networks: Vec<IpNet>,
+        tunnels: TunnelContext,
     ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Event>), DatapathError> {
         let (events, heard) = tokio::sync::mpsc::unbounded_channel();
-        let reconciler = Reconciler::open(external, networks, events)?;
+        let reconciler = Reconciler::open(external, networks, tunnels, events)?;
         let wake = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?,
         );
@@ -86,6 +90,12 @@ impl Datapath {
     /// Makes a transaction part of what should be. Returns when the kernel was brought there as far as it would go.
     pub async fn commit(&self, transaction: Transaction) -> Result<Report, DatapathError> {
         self.ask(|answer| Command::Commit(Box::new(transaction), answer)).await
+    }
+
+    /// Says that the peers that can be had at the moment have been committed, and that others may follow: tunnels let packets pass
+    /// from now on, and leftovers of earlier runs stay.
+    pub async fn settle(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::Settle).await
     }
 
     /// Says that all peers have been committed: leftovers of earlier runs are removed now, and from now on.
@@ -143,6 +153,7 @@ fn obey(reconciler: &mut Reconciler, command: Command) {
     // Whoever asked may have given up: then nobody needs the answer.
     match command {
         Command::Commit(transaction, answer) => drop(answer.send(reconciler.commit(*transaction))),
+        Command::Settle(answer) => drop(answer.send(reconciler.settle())),
         Command::Adopt(answer) => drop(answer.send(reconciler.adopt())),
         Command::Report(answer) => drop(answer.send(reconciler.report())),
         Command::Peers(answer) => drop(answer.send(reconciler.peers())),

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::status::{Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store};
+use super::status::{Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Tunnel};
 
 /// Texts are broken here; names and addresses never are.
 const WIDTH: usize = 100;
@@ -126,6 +126,7 @@ fn show_datapath(f: &mut Formatter<'_>, datapath: &Datapath) -> fmt::Result {
     if datapath.devices.is_empty() {
         row(f, label, "none")?;
     }
+    datapath.tunnels.iter().try_for_each(|tunnel| show_tunnel(f, tunnel))?;
     let entries = &datapath.entries;
     let state = match (entries.waiting, entries.failed) {
         (0, 0) => "all in place".to_owned(),
@@ -135,6 +136,17 @@ fn show_datapath(f: &mut Formatter<'_>, datapath: &Datapath) -> fmt::Result {
     let objects = if datapath.nexthops { "nexthop objects" } else { "no nexthop objects" };
     let (messages, resyncs) = (counted(datapath.messages, "message"), counted(datapath.resyncs, "resync"));
     row(f, "kernel", &format!("{messages} sent, {resyncs}, {objects}"))
+}
+
+fn show_tunnel(f: &mut Formatter<'_>, tunnel: &Tunnel) -> fmt::Result {
+    let Tunnel { device, port, traffic, .. } = tunnel;
+    row(f, "tunnel", &format!("{device}, UDP port {port}, offloads {}", list(&tunnel.offloads)))?;
+    let packets = |count| counted(count, "packet");
+    let (received, sent) = (packets(traffic.rx_packets), packets(traffic.tx_packets));
+    let (came, went) = (bytes(traffic.rx_bytes), bytes(traffic.tx_bytes));
+    row(f, "", &format!("{received} ({came}) received, {sent} ({went}) sent"))?;
+    let drops: Vec<String> = tunnel.drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if drops.is_empty() { Ok(()) } else { row(f, "", &format!("dropped: {}", drops.join(", "))) }
 }
 
 fn describe_firewall(firewall: &Firewall) -> String {
@@ -273,7 +285,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::status::{Device, Entries, Ready};
+    use super::super::status::{Device, Entries, Ready, Traffic};
     use super::*;
 
     fn peer(number: u64) -> Peer {
@@ -286,6 +298,8 @@ mod tests {
             neighbours: 1,
             fdb: 1,
             tunnels: 0,
+            traffic: None,
+            path_mtu: None,
             problems: Vec::new(),
         }
     }
@@ -337,6 +351,7 @@ mod tests {
                 resyncs: 1,
                 messages: 10,
                 nexthops: true,
+                tunnels: Vec::new(),
                 device_error: None,
             }),
             firewall: Some(Firewall { mode: "nftables".to_owned(), ok: true, error: None, repairs: 0 }),
@@ -373,6 +388,36 @@ firewall    nftables, in place
   10.5.41.0/24  192.168.77.41  vxlan         1           1    1        0
 ",
         );
+    }
+
+    #[test]
+    fn a_tunnel_of_the_daemon_itself() {
+        let mut status = well();
+        let datapath = status.datapath.as_mut().expect("datapath");
+        datapath.devices[0].mac = None;
+        datapath.devices[0].name = "flannel0".to_owned();
+        datapath.tunnels = vec![Tunnel {
+            device: "flannel0".to_owned(),
+            port: 8285,
+            offloads: ["tso", "gso"].map(ToOwned::to_owned).into(),
+            traffic: Traffic {
+                rx_packets: 1,
+                rx_bytes: 84,
+                tx_packets: 20_000,
+                tx_bytes: 3 << 20,
+                errors: 0,
+            },
+            drops: BTreeMap::from([("no_route".to_owned(), 5), ("unknown_sender".to_owned(), 1)]),
+            icmp_errors: 5,
+        }];
+        let shown = status.to_string();
+        let expected = "\
+devices     flannel0 (index 7), MTU 1450, up
+tunnel      flannel0, UDP port 8285, offloads tso, gso
+            1 packet (84 bytes) received, 20000 packets (3.0 MiB) sent
+            dropped: no_route 5, unknown_sender 1
+";
+        assert!(shown.contains(expected), "it is:\n{shown}");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::Timestamp;
 use super::process::Process;
+use super::tunnel::{Source, Tunnels};
+
+pub use super::tunnel::TunnelFigures;
 
 /// What [`Metrics::encode`] writes.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -102,6 +105,8 @@ pub enum EntryKind {
     Fdb,
     /// A peer of a WireGuard device.
     WireguardPeer,
+    /// A subnet behind a tunnel of this process.
+    TunnelPeer,
 }
 
 impl EntryKind {
@@ -112,6 +117,7 @@ impl EntryKind {
             Self::Neighbour => "neighbour",
             Self::Fdb => "fdb",
             Self::WireguardPeer => "wireguard_peer",
+            Self::TunnelPeer => "tunnel_peer",
         }
     }
 }
@@ -147,6 +153,7 @@ struct Inner {
     firewall_ok: Optional<Gauge>,
     firewall_repairs: Optional<Counter>,
     ready: Gauge,
+    tunnels: Tunnels,
 }
 
 /// Makes the registry, and keeps the names for the test of the documentation.
@@ -182,7 +189,7 @@ impl Metrics {
     /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(Process::new()));
+        let tunnels = collect(&mut registry);
         let ours = registry.sub_registry_with_prefix("flanneld");
         let mut r = Registrar {
             registry: ours,
@@ -278,6 +285,7 @@ impl Metrics {
             ready: r.add("ready", "Whether the node is ready, as /readyz has it", Gauge::default()),
             #[cfg(test)]
             names: r.names,
+            tunnels,
             registry,
         }))
     }
@@ -379,6 +387,11 @@ impl Metrics {
         self.0.ready.set(ready.into());
     }
 
+    /// Where the figures of tunnels come from. It is asked at each scrape.
+    pub fn tunnels(&self, source: Source) {
+        self.0.tunnels.come_from(source);
+    }
+
     /// All of it as OpenMetrics text, see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -387,6 +400,14 @@ impl Metrics {
         }
         text
     }
+}
+
+/// Registers what is asked for its figures at each scrape.
+fn collect(registry: &mut Registry) -> Tunnels {
+    let tunnels = Tunnels::default();
+    registry.register_collector(Box::new(Process::new()));
+    registry.register_collector(Box::new(tunnels.clone()));
+    tunnels
 }
 
 fn histogram() -> Histogram {
@@ -426,6 +447,16 @@ mod tests {
         metrics.store_operation("renew", took, true);
         metrics.store_operation("renew", took, false);
         metrics.firewall(true, 2);
+        metrics.tunnels(Box::new(|| {
+            let drops = vec![("no_route", 5)];
+            Some(TunnelFigures {
+                packets: [7, 8],
+                bytes: [700, 800],
+                drops,
+                icmp_errors: 1,
+                socket_errors: 0,
+            })
+        }));
         metrics.ready(true);
         metrics
     }
@@ -456,6 +487,10 @@ mod tests {
         has(&text, r#"flanneld_store_operations_total{operation="renew",outcome="error"} 1"#);
         has(&text, "flanneld_firewall_ok 1");
         has(&text, "flanneld_firewall_repairs_total 2");
+        has(&text, r#"flanneld_tunnel_packets_total{direction="receive"} 7"#);
+        has(&text, r#"flanneld_tunnel_bytes_total{direction="transmit"} 800"#);
+        has(&text, r#"flanneld_tunnel_drops_total{reason="no_route"} 5"#);
+        has(&text, "flanneld_tunnel_icmp_errors_total 1");
         has(&text, "flanneld_ready 1");
         has(&text, &format!(r#"flanneld_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")));
     }

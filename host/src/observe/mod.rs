@@ -8,14 +8,17 @@ mod connections;
 pub mod control;
 mod display;
 mod error;
+mod fdstore;
 pub mod health;
 pub mod metrics;
 mod process;
 pub mod status;
 pub mod systemd;
 mod timestamp;
+mod tunnel;
 
 pub use error::ObserveError;
+pub use fdstore::FdStore;
 pub use health::{HealthServer, Readiness, Step};
 pub use metrics::{CallOutcome, EntryKind, Metrics};
 pub use status::Status;

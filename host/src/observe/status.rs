@@ -145,6 +145,9 @@ pub struct Datapath {
     pub messages: u64,
     /// IPv4 routes go through nexthop objects.
     pub nexthops: bool,
+    /// Tunnels of the daemon itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<Tunnel>,
 }
 
 /// Routes, neighbours and FDB entries together.
@@ -207,10 +210,50 @@ pub struct Peer {
     pub neighbours: usize,
     /// How many FDB entries.
     pub fdb: usize,
-    /// How many tunnels of a device that knows its peers itself: WireGuard's.
+    /// How many tunnels of a device that knows its peers itself: WireGuard's, or the host's own.
     pub tunnels: usize,
+    /// What the daemon has carried to and from it, where the daemon is the one that carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+    /// Bytes of the largest packet on the way to it, where that is known to be less than the interface's MTU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u32>,
     /// What is wrong, in words.
     pub problems: Vec<String>,
+}
+
+/// A tunnel of the daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tunnel {
+    /// Its TUN device.
+    pub device: String,
+    /// Its UDP port.
+    pub port: u16,
+    /// The offloads that are in use.
+    pub offloads: Vec<String>,
+    /// What has passed through it.
+    pub traffic: Traffic,
+    /// Packets dropped, by reason; only reasons that there were.
+    pub drops: BTreeMap<String, u64>,
+    /// ICMP errors given to senders.
+    pub icmp_errors: u64,
+}
+
+/// What a tunnel has carried, in packets and bytes of inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Packets from peers.
+    pub rx_packets: u64,
+    /// Bytes from peers.
+    pub rx_bytes: u64,
+    /// Packets to peers.
+    pub tx_packets: u64,
+    /// Bytes to peers.
+    pub tx_bytes: u64,
+    /// Errors that the network or the kernel reported, for instance that nobody listens on the port.
+    pub errors: u64,
 }
 
 /// Something that somebody should look at.

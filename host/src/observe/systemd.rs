@@ -2,19 +2,21 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io;
-use std::os::linux::net::SocketAddrExt;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::debug;
 
 /// The service manager that started us, if one did. Failing to reach it is no reason to do anything else but go on.
 #[derive(Debug)]
 pub struct Systemd {
-    manager: Option<(UnixDatagram, SocketAddr)>,
+    manager: Option<(UnixDatagram, SocketAddrUnix)>,
     watchdog: Option<Duration>,
 }
 
@@ -34,6 +36,16 @@ impl Systemd {
         let period = period.filter(|_| ours && manager.is_some()).and_then(|period| period.parse().ok());
         let watchdog = period.filter(|micros| *micros > 0).map(|micros| Duration::from_micros(micros) / 2);
         Self { manager, watchdog }
+    }
+
+    #[cfg(test)]
+    pub(super) fn at(socket: Option<&OsStr>) -> Self {
+        Self::new(socket, None, None, std::process::id())
+    }
+
+    /// Whether a service manager has started us.
+    pub fn is_there(&self) -> bool {
+        self.manager.is_some()
     }
 
     /// The daemon is in operation. Also ends what [`Systemd::reloading`] began.
@@ -68,18 +80,30 @@ impl Systemd {
     }
 
     fn send(&self, message: &str) {
+        self.send_with(message, &[]);
+    }
+
+    /// Sends a message with duplicates of some descriptors: 64 at most.
+    pub(super) fn send_with(&self, message: &str, descriptors: &[BorrowedFd<'_>]) {
         let Some((socket, address)) = &self.manager else { return };
-        if let Err(error) = socket.send_to_addr(message.as_bytes(), address) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+            debug!(message, count = descriptors.len(), "too many descriptors for systemd");
+            return;
+        }
+        let pieces = [IoSlice::new(message.as_bytes())];
+        if let Err(error) = sendmsg_addr(socket, address, &pieces, &mut ancillary, SendFlags::NOSIGNAL) {
             debug!(%error, message, "cannot notify systemd");
         }
     }
 }
 
 /// A path, or with `@` in front a name in the abstract namespace.
-fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
+fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddrUnix)> {
     let address = match name.as_bytes() {
-        [b'@', rest @ ..] => SocketAddr::from_abstract_name(rest)?,
-        [b'/', ..] => SocketAddr::from_pathname(name)?,
+        [b'@', rest @ ..] => SocketAddrUnix::new_abstract_name(rest)?,
+        [b'/', ..] => SocketAddrUnix::new(name)?,
         _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name")),
     };
     let socket = UnixDatagram::unbound()?;
@@ -90,6 +114,9 @@ fn open(name: &OsStr) -> io::Result<(UnixDatagram, SocketAddr)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
     use super::*;
 
     fn heard(socket: &UnixDatagram) -> String {

@@ -7,6 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::secrets::Secrets;
 use crate::datapath::entry::Mac;
+use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::Keys;
 
 /// The family of an address.
@@ -66,6 +67,8 @@ pub struct Environment {
     pub config: String,
     /// Those.
     pub secrets: Secrets,
+    /// What tunnels may use to be fast.
+    pub offloads: Offloads,
     /// Whom to ask about links.
     pub links: Arc<dyn LinkFacts>,
 }

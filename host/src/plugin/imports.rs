@@ -7,8 +7,8 @@ use wasmtime::component::Component;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 9] =
-    ["types", "links", "routes", "neighbours", "fdb", "wireguard", "log", "clock", "state"];
+pub const INTERFACES: [&str; 10] =
+    ["types", "links", "routes", "neighbours", "fdb", "wireguard", "tunnel", "log", "clock", "state"];
 
 const PACKAGE: &str = "flannel:backend/";
 const POLICY: &str = "flannel:backend/policy@0.1.0";

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::datapath::entry::{Device, DeviceSpec, Entry, Mac};
 use crate::datapath::ledger::{PeerId, Transaction};
+use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::Keys;
 use crate::lease::model::{Attributes, Lease, Subnets};
 
@@ -58,6 +59,7 @@ fn environment(config: &str) -> Environment {
         backend_type: value["Type"].as_str().expect("a type").to_owned(),
         config: config.to_owned(),
         secrets: Secrets::default(),
+        offloads: Offloads::ALL,
         links: Arc::new(FakeLinks),
     }
 }

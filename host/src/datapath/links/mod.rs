@@ -136,6 +136,8 @@ pub fn ensure(
             DeviceSpec::Vxlan(vxlan) => vxlan::create(vxlan, parent),
             DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
             DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
+            // Who opens the tunnel makes its device.
+            DeviceSpec::Tunnel(_) => return Err(absent()),
         };
         socket.execute(creation).map_err(|error| explained(error, wanted))?;
         found = find(socket, name)?;
@@ -143,8 +145,7 @@ pub fn ensure(
         info!(device = %name, index, mac = wanted.mac().map(tracing::field::display), mtu = wanted.mtu(), "device created");
         refuse_router_advertisements(name);
     }
-    let link =
-        found.link.as_ref().ok_or(NetlinkError::Refused { errno: libc::ENODEV, text: String::new() })?;
+    let link = found.link.as_ref().ok_or_else(absent)?;
     let corrected = correct(socket, link, &found, wanted);
     if let DeviceSpec::Wireguard(wireguard) = wanted {
         wireguard::identify(link.index, wireguard)?;
@@ -158,6 +159,10 @@ pub fn ensure(
     }
     let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
     Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
+}
+
+fn absent() -> NetlinkError {
+    NetlinkError::Refused { errno: libc::ENODEV, text: String::new() }
 }
 
 /// Gives a device of ours its name back. Many kernels rename only what is down, and with that go its routes; they are put
@@ -196,7 +201,7 @@ fn unchangeable_differences(found: &Observed, wanted: &DeviceSpec, parent: u32) 
     match wanted {
         DeviceSpec::Vxlan(vxlan) => vxlan::unchangeable_differences(found, vxlan, parent),
         DeviceSpec::Ipip(ipip) => ipip::unchangeable_differences(found, ipip),
-        DeviceSpec::Wireguard(_) => Differences::new(),
+        DeviceSpec::Wireguard(_) | DeviceSpec::Tunnel(_) => Differences::new(),
     }
 }
 
@@ -205,6 +210,7 @@ fn kind(wanted: &DeviceSpec) -> (InfoKind, &'static str) {
         DeviceSpec::Vxlan(_) => (InfoKind::Vxlan, "a VXLAN device"),
         DeviceSpec::Ipip(_) => (InfoKind::IpIp, "an IPIP device"),
         DeviceSpec::Wireguard(_) => (InfoKind::Wireguard, "a WireGuard device"),
+        DeviceSpec::Tunnel(_) => (InfoKind::Tun, "a TUN device"),
     }
 }
 
@@ -244,6 +250,7 @@ fn explained(error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
         DeviceSpec::Vxlan(_) => ("vxlan", "3.7"),
         DeviceSpec::Ipip(_) => ("ipip", "2.2"),
         DeviceSpec::Wireguard(_) => ("wireguard", "5.6"),
+        DeviceSpec::Tunnel(_) => ("tun", "2.4"),
     };
     NetlinkError::Unsupported(format!(
         "this kernel has no {module} devices: it lacks the module `{module}`, which Linux has since {since}; install it, or choose another Backend.Type"

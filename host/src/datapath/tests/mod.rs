@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
 use super::ledger::{PeerId, Transaction};
-use super::{DEFAULT_VXLAN_PORT, Datapath, Report};
+use super::{DEFAULT_VXLAN_PORT, Datapath, Report, TunnelContext};
 
 mod devices;
 mod random;
@@ -111,8 +111,12 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-        let (datapath, _) =
-            Datapath::start("eth0", vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")]).expect("datapath");
+        let (datapath, _) = Datapath::start(
+            "eth0",
+            vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")],
+            TunnelContext::default(),
+        )
+        .expect("datapath");
         Self { datapath, runtime }
     }
 

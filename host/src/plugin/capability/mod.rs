@@ -6,6 +6,7 @@ mod entries;
 mod links;
 mod log;
 mod state;
+mod tunnel;
 mod wireguard;
 
 use std::collections::{BTreeMap, HashMap};

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::datapath::DEFAULT_VXLAN_PORT;
 use crate::datapath::entry::Mac;
+use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::Keys;
 use crate::plugin::{Environment, Family, LinkFacts, NodeFacts, Secrets, withhold};
 
@@ -65,6 +66,7 @@ pub fn environment(backend: &str, ipv6: bool) -> Result<Environment, String> {
         backend_type,
         config,
         secrets,
+        offloads: Offloads::ALL,
         links: Arc::new(DryNode::new()),
     })
 }

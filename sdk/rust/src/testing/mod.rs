@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::log::Level;
+use crate::tunnel;
 use crate::wireguard::{self, PublicKey};
 use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
 
@@ -26,6 +27,10 @@ pub enum Declared {
     Wireguard(wireguard::Device),
     /// A WireGuard device's peer.
     WireguardPeer(PeerId, wireguard::Peer, String),
+    /// A tunnel of the host's.
+    Tunnel(tunnel::Device),
+    /// A peer's subnet behind a tunnel.
+    TunnelPeer(PeerId, IpNet, IpAddr, String),
     /// Networks that are reached over a device.
     Networks(String, Vec<IpNet>),
     /// A device's addresses.
@@ -66,6 +71,12 @@ impl fmt::Display for Declared {
                     write!(f, " persistent-keepalive {}", peer.keepalive)?;
                 }
                 f.write_str(if peer.preshared { " preshared-key" } else { "" })
+            }
+            Self::Tunnel(tunnel::Device { name, port, mtu }) => {
+                write!(f, "link {name} tunnel port {port} mtu {mtu}")
+            }
+            Self::TunnelPeer(_, destination, endpoint, device) => {
+                write!(f, "tunnel {device} {destination} at {endpoint}")
             }
             Self::Networks(device, networks) => {
                 let networks: Vec<String> = networks.iter().map(IpNet::to_string).collect();

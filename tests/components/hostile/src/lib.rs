@@ -1,6 +1,6 @@
 //! A plugin that serves its peers like vxlan does, but for one thing, which its options name: `In` is the function of the
 //! contract (`register`, `leased`, `apply`, `tick`), `Do` is what it does there. With `Subnet`, `apply` does it only for the
-//! peer with that IPv4 subnet.
+//! peer with that IPv4 subnet. With `"Over":"udp"` it serves its peers like udp does.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{
     Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log,
-    neighbours, routes, state,
+    neighbours, routes, state, tunnel,
 };
 
 struct Hostile {
@@ -16,6 +16,8 @@ struct Hostile {
     place: String,
     deed: String,
     subnet: Option<String>,
+    /// The cluster network, where peers are behind a tunnel of the host.
+    tunnelled: Option<IpNet>,
 }
 
 impl Policy for Hostile {
@@ -34,10 +36,15 @@ impl Policy for Hostile {
             gbp: false,
             mtu: node.external.mtu - 50,
         };
-        let link = links::ensure_vxlan(&device)?;
-        let mac = link.mac().ok_or("no MAC")?;
+        let tunnelled = node.ipv4_network.map(IpNet::from).filter(|_| config.text("Over") == Ok(Some("udp")));
+        let link = if tunnelled.is_some() {
+            tunnel::ensure(&tunnel::Device { name: "flannel0".to_owned(), port: 8285, mtu: device.mtu })?
+        } else {
+            links::ensure_vxlan(&device)?
+        };
+        let mac = if tunnelled.is_some() { Mac([2, 0, 0, 0, 0, 1]) } else { link.mac().ok_or("no MAC")? };
         let subnet = config.text("Subnet")?.map(str::to_owned);
-        let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet };
+        let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet, tunnelled };
         policy.misbehave("register", None)?;
         let (backend_data, mtu) = match (policy.place.as_str(), policy.deed.as_str()) {
             ("register", "garbage") => ("{".to_owned(), device.mtu),
@@ -56,7 +63,11 @@ impl Policy for Hostile {
     fn leased(&mut self, own: &Lease) -> Result<(), String> {
         self.misbehave("leased", None)?;
         let subnet = own.ipv4_subnet.ok_or("no IPv4 subnet")?;
-        Ok(self.link.set_addresses(&[IpNet::from(IpAddr::V4(subnet.network()))])?)
+        self.link.set_addresses(&[IpNet::from(IpAddr::V4(subnet.network()))])?;
+        match self.tunnelled {
+            Some(network) => Ok(self.link.set_networks(&[network])?),
+            None => Ok(()),
+        }
     }
 
     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
@@ -67,10 +78,17 @@ impl Policy for Hostile {
         };
         let mac: Mac = data.trim_matches('"').parse()?;
         let address = IpAddr::V4(subnet.network());
-        neighbours::put(peer, address, mac, &self.link)?;
-        fdb::put(peer, mac, public.into(), &self.link)?;
+        if self.tunnelled.is_some() {
+            tunnel::put(peer, subnet.into(), public.into(), &self.link)?;
+        } else {
+            neighbours::put(peer, address, mac, &self.link)?;
+            fdb::put(peer, mac, public.into(), &self.link)?;
+        }
         if self.subnet.as_ref().is_none_or(|only| *only == subnet.to_string()) {
             self.misbehave("apply", Some((peer, subnet.into())))?;
+        }
+        if self.tunnelled.is_some() {
+            return Ok(());
         }
         Ok(routes::put(peer, &Route { destination: subnet.into(), via: address, onlink: true }, &self.link)?)
     }

@@ -1,0 +1,47 @@
+//! What both directions of a thread work with.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::answerer::Answerer;
+use super::counters::{Reason, Tallies};
+use super::device::Queue;
+use super::icmp::{self, Problem};
+use super::limiter::Limiter;
+use super::packet::Inner;
+use super::roster::Roster;
+use super::socket::Sockets;
+
+/// A thread's queue, sockets and counters, and the peers as they are for this batch.
+#[derive(Clone, Copy)]
+pub struct Path<'a> {
+    /// The peers.
+    pub roster: &'a Roster,
+    /// To the peers.
+    pub sockets: &'a Sockets,
+    /// To the kernel.
+    pub queue: &'a Queue,
+    /// To senders of packets here.
+    pub answerer: &'a Answerer,
+    /// What is counted.
+    pub tallies: &'a Tallies,
+}
+
+impl Path<'_> {
+    /// Counts a dropped packet.
+    pub fn drop(&self, reason: Reason) {
+        self.tallies.drop(reason, 1);
+    }
+
+    /// Answers about a packet that came from the kernel.
+    pub fn answer(&self, packet: &[u8], inner: &Inner, problem: Problem, limiter: &mut Limiter) {
+        let mut out = [0; icmp::LARGEST];
+        let answer = icmp::answer(packet, inner, problem, &self.roster.addresses, &mut out);
+        let Some(length) = answer.filter(|_| limiter.take()) else { return };
+        let answer = &out[..length];
+        if self.answerer.send(answer, inner.source(packet)) || self.queue.write(answer).is_ok() {
+            self.tallies.answers.fetch_add(1, Relaxed);
+        } else {
+            self.drop(Reason::Device);
+        }
+    }
+}

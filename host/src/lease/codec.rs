@@ -138,7 +138,7 @@ fn compact(text: &str, json: &mut String) {
 pub fn decode(value: &[u8]) -> Result<Attributes, CodecError> {
     let text = std::str::from_utf8(value).map_err(|_| CodecError::Json("it is not UTF-8".to_owned()))?;
     let mut attributes = Attributes::default();
-    for (name, value) in fields(text).map_err(|error| CodecError::Json(error.to_string()))? {
+    for (name, value) in fields(text).map_err(|error| CodecError::Json(beginning(&error.to_string(), 200)))? {
         let raw = value.get();
         let null = raw == "null";
         if name.eq_ignore_ascii_case("PublicIP") && !null {
@@ -174,11 +174,14 @@ fn string<T: std::str::FromStr>(
 
 /// The beginning of a text from elsewhere, short enough for a line of log.
 pub(super) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 80;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    beginning(text, 80)
+}
+
+/// So many characters of a text at most, in one line.
+pub(super) fn beginning(text: &str, longest: usize) -> String {
+    let shown = text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c });
+    let more = text.chars().nth(longest).map(|_| '…');
+    shown.chain(more).collect()
 }
 
 /// The data of a backend as `serde_json` keeps it.
@@ -334,6 +337,8 @@ mod tests {
             "{\"BackendType\":[]}",
             &deep,
             &long,
+            &format!("\"{}\"", "\u{7f}".repeat(1000)),
+            "{\"PublicIP\":{\n\"a\":1}}",
         ] {
             let error = decode(value.as_bytes()).expect_err(&excerpt(value));
             assert!(!error.to_string().contains('\n') && error.to_string().len() < 400, "{error}");

@@ -7,7 +7,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::codec::excerpt;
+use super::codec::{beginning, excerpt};
 
 /// A cluster's network config, checked and with all defaults filled in.
 #[derive(Clone, Debug)]
@@ -375,7 +375,7 @@ fn field_error(field: &'static str, value: &str, reason: &str, right: &str) -> C
 }
 
 fn one_line(error: &serde_json::Error) -> String {
-    error.to_string().replace('\n', " ")
+    beginning(&error.to_string(), 200)
 }
 
 /// The fields of a JSON object in their order, with repetitions, each value as it was written.
@@ -505,6 +505,8 @@ mod tests {
             ),
             (r#"{"Network":"10.5.0.0"}"#, "Network \"10.5.0.0\""),
             (r#"{"Network":7}"#, "Network 7"),
+            ("{\"Network\":{\n\"a\":1}}", "Network { \"a\":1}"),
+            (&format!("\"{}\"", "\u{7f}".repeat(1000)), "it is not a JSON object"),
             (
                 r#"{"Network":"10.5.0.0/16","SubnetLen":"24"}"#,
                 "SubnetLen \"24\": it is no length of a prefix",

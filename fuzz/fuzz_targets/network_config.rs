@@ -17,7 +17,8 @@ fuzz_target!(|text: &str| {
         Err(error) => return is_one_line(&error.to_string()),
     };
     assert!(config.enable_ipv4 || config.enable_ipv6);
-    assert!(serde_json::from_str::<serde_json::Value>(config.backend.get()).is_ok());
+    // Its grammar: what the numbers in it mean is the plugin's business, and some are beyond all types.
+    assert!(serde_json::from_str::<serde::de::IgnoredAny>(config.backend.get()).is_ok());
     assert!(!config.backend_type.is_empty());
     for end in [false, true] {
         let v4 = config.enable_ipv4.then(|| v4_subnet(&config, end));

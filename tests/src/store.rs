@@ -89,6 +89,14 @@ impl Store {
         }
     }
 
+    /// The same with upstream's flags alone, which know of etcd only.
+    pub fn upstream_flags(&self) -> Result<Vec<String>> {
+        match self {
+            Self::File(directory) => bail!("upstream knows no directories such as {}", directory.display()),
+            Self::Etcd(etcd) => Ok(vec![format!("--etcd-endpoints={}", etcd.endpoints())]),
+        }
+    }
+
     /// Writes the network config.
     pub fn put_config(&self, json: &str) -> Result<()> {
         match self {
@@ -149,6 +157,9 @@ impl Store {
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
+    if let Some(directory) = file.parent() {
+        std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+    }
     std::fs::write(file, text).with_context(|| file.display().to_string())
 }
 

@@ -1,10 +1,11 @@
 //! `cargo xtask bench`: builds what it needs, then lets the lab measure.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flannel_lab::bench::{Scale, ScaleOptions, native, scale};
+use flannel_lab::bench::{Scale, ScaleOptions, TunnelOptions, native, scale, tunnel};
 
 use crate::cargo::output;
 use crate::{build, setup};
@@ -25,6 +26,24 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Packets from pod to pod: the bare link, the kernel's VXLAN, and the tunnel of the backend udp
+    Tunnel {
+        /// Seconds for each measurement
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        /// How often each is made; the medians count
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+        rounds: u8,
+        /// Each offload alone, too
+        #[arg(long)]
+        each: bool,
+        /// Another flanneld, with upstream's flags, beside ours
+        #[arg(long, value_name = "BINARY")]
+        reference: Option<PathBuf>,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Calls of the vxlan plugin, beside the same policy linked natively
     Policy {
         /// Leases in a call; may be given several times
@@ -39,7 +58,66 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
         Bench::Policy { leases } => run_policy(leases),
+        Bench::Tunnel { seconds, rounds, each, reference, json } => {
+            let options = TunnelOptions {
+                time: Duration::from_secs(*seconds),
+                rounds: (*rounds).into(),
+                each: *each,
+                reference: reference.clone(),
+                iperf3: setup::iperf3()?,
+            };
+            run_tunnel(&options, *json)
+        }
     }
+}
+
+fn run_tunnel(options: &TunnelOptions, json: bool) -> Result<()> {
+    if options.reference.is_some() {
+        setup::put_etcd_into_path()?;
+    }
+    let figures = tunnel(options, |text| eprintln!("bench: {text}"))?;
+    if json {
+        println!("{}", serde_json::to_string(&figures)?);
+        return Ok(());
+    }
+    println!(
+        "{:18} {:>14} {:>14} {:>14} {:>12} {:>16} {:>22}",
+        "", "1 stream", "4 streams", "daemons' CPU", "machine's", "64-byte packets", "one way, p50 (p99)"
+    );
+    for row in &figures {
+        println!(
+            "{:18} {:>7.2} Gbit/s {:>7.2} Gbit/s {:>9.2} s/GB {:>7.2} s/GB {:>14.0}/s {:>10.1} µs ({:.0} µs)",
+            row.way,
+            row.tcp1_gbits,
+            row.tcp4_gbits,
+            row.daemons_s_per_gb,
+            row.machine_s_per_gb,
+            row.small_per_s,
+            row.latency_p50_us,
+            row.latency_p99_us
+        );
+    }
+    let of = |way: &str| figures.iter().find(|row| row.way == way).with_context(|| way.to_owned());
+    let (vxlan, udp) = (of("kernel VXLAN")?, of("udp")?);
+    let many = figures.last().context("many peers")?;
+    println!();
+    target("1 stream, to the kernel's VXLAN", udp.tcp1_gbits / vxlan.tcp1_gbits, 0.7, true);
+    target("64-byte packets, to the kernel's VXLAN", udp.small_per_s / vxlan.small_per_s, 1.0, true);
+    target("median latency, to the kernel's VXLAN", udp.latency_p50_us / vxlan.latency_p50_us, 1.3, false);
+    target("CPU seconds of the daemons for each GB", udp.daemons_s_per_gb, 2.0, false);
+    target("1 stream with many peers, to that with one", many.tcp1_gbits / udp.tcp1_gbits, 0.95, true);
+    target(
+        "64-byte packets with many peers, to those with one",
+        many.small_per_s / udp.small_per_s,
+        0.95,
+        true,
+    );
+    Ok(())
+}
+
+fn target(what: &str, figure: f64, bound: f64, at_least: bool) {
+    let (word, met) = if at_least { ("at least", figure >= bound) } else { ("at most", figure <= bound) };
+    println!("{what}: {figure:.2}; {word} {bound}: {}", if met { "met" } else { "missed" });
 }
 
 fn run_policy(leases: &[u16]) -> Result<()> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+use flannel_lab::bench::Iperf3;
 
 use crate::cargo::{installed, output, root, run, succeeds};
 
@@ -106,6 +107,21 @@ pub fn etcd() -> Result<PathBuf> {
     let found = unpacked("etcd", &["etcd-server", "etcd-client"], |root| has_both(&root.join("usr/bin")))
         .context("tests need etcd and etcdctl in the PATH: install etcd-server and etcd-client, or etcd 3.4 or later")?;
     Ok(found.join("usr/bin"))
+}
+
+/// The program that makes streams for `bench tunnel`: the one in the path, or Debian's.
+pub fn iperf3() -> Result<Iperf3> {
+    if installed("iperf3") {
+        return Ok(Iperf3 { program: "iperf3".into(), libraries: None });
+    }
+    let libraries = |root: &Path| {
+        let mut places = std::fs::read_dir(root.join("usr/lib")).ok()?.flatten().map(|entry| entry.path());
+        places.find(|place| place.join("libiperf.so.0").exists())
+    };
+    let packages = ["iperf3", "libiperf0", "libsctp1"];
+    let root = unpacked("iperf3", &packages, |root| libraries(root).is_some())
+        .context("this benchmark needs iperf3: install the package of that name")?;
+    Ok(Iperf3 { program: root.join("usr/bin/iperf3"), libraries: libraries(&root) })
 }
 
 /// The CNI project's plugins and the library that gives a daemon another clock, where the lab looks for them.

@@ -3,9 +3,11 @@
 
 mod policy;
 mod scale;
+mod tunnel;
 
 pub use policy::{Native, native};
 pub use scale::{Scale, ScaleOptions, scale};
+pub use tunnel::{Iperf3, TunnelFigures, TunnelOptions, tunnel};
 
 use std::time::Duration;
 

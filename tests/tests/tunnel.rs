@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use flannel_lab::cluster::IPV6_ONLY;
 use flannel_lab::manager::ServiceManager;
-use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, Place, Pod, http, wait};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, Place, Pod, datagram, http, wait};
 
 /// A cluster of two nodes, or none, with a reason on standard output, where this machine cannot have it.
 fn cluster(prepare: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Option<Cluster>> {
@@ -73,6 +73,26 @@ fn descriptors_that_were_kept_and_do_not_fit_any_more_are_replaced() -> Result<(
     cluster.launch(0)?.wait_ready()?;
     cluster.pod(0)?.reaches(cluster.pod(1)?)?;
     assert_eq!(manager.kept(KEPT), kept, "and the old ones are not kept beside the new ones");
+    Ok(())
+}
+
+#[test]
+fn an_address_that_changes_leaves_no_queue_behind_that_nobody_reads() -> Result<()> {
+    let Some(mut cluster) = cluster(|_| Ok(()))? else { return Ok(()) };
+    let manager = manage(&mut cluster)?;
+    let kept = manager.kept(KEPT);
+    let node = cluster.node(0);
+    node.ip("address del 192.168.77.11/24 dev eth0")?;
+    node.ip("address add 192.168.77.77/24 dev eth0")?;
+    node.ip("route replace default via 192.168.77.1")?;
+    let (one, other) = (cluster.pod(0)?, cluster.pod(1)?);
+    wait::until_true("packets pass again", || Ok(one.reaches(other).is_ok()))?;
+    assert_eq!(manager.kept(KEPT), kept, "and the old ones are not kept beside the new ones");
+    // The kernel spreads flows over all queues that the device has.
+    for flow in 0..32 {
+        let outcome = datagram::send(one.namespace(), other.namespace(), other.ipv4()?)?;
+        assert!(matches!(outcome, datagram::Outcome::Answered { .. }), "flow {flow}: {outcome:?}");
+    }
     Ok(())
 }
 

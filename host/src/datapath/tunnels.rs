@@ -129,9 +129,10 @@ impl Tunnels {
                 return Tunnel::inherit(spec, inherited);
             }
             info!(device = %spec.name, descriptors = count, "the queues and sockets that were kept do not fit: new ones");
-            // As long as somebody has the sockets, the port is taken.
-            keeper.forget(&spec.name);
         }
+        // There may be some of this very process, too. As long as somebody has them the port is taken, and the kernel puts packets
+        // into queues that nobody reads.
+        keeper.forget(&spec.name);
         let tunnel = Tunnel::open(spec)?;
         keeper.keep(&spec.name, &tunnel.descriptors());
         Ok(tunnel)

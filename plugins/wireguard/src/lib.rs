@@ -133,7 +133,7 @@ fn published(key: PublicKey, port: u16) -> String {
     format!(r#"{{"PublicKey":{},"Port":{port}}}"#, json!(key.to_string()))
 }
 
-/// A peer's key and port; 0 where it says nothing of its port, as upstream's before v0.26.5.
+/// A peer's key and port; 0 where it says nothing of its port, as upstream's before v0.26.6.
 fn peer_data((field, data): (&str, Option<&str>)) -> Result<(PublicKey, u16), String> {
     let data = data.ok_or_else(|| format!("{field} is missing: the peer has published no key"))?;
     let data = Config::parse(data).map_err(|error| format!("{field}: {error}"))?;

@@ -16,7 +16,7 @@ pub struct Link(
 /// A VXLAN device (RFC 7348) over the external interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vxlan {
-    /// Name of the device: 1 to 15 characters that begin with `flannel`.
+    /// Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
     pub name: String,
     /// VXLAN network identifier, 0 to 16777215.
     pub vni: u32,
@@ -35,7 +35,7 @@ pub struct Vxlan {
 /// An IPIP device (RFC 2003) over the external interface's IPv4 address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ipip {
-    /// Name of the device: 1 to 15 characters that begin with `flannel`.
+    /// Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
     pub name: String,
     /// Bytes of the largest IP packet, 68 to 65535.
     pub mtu: u32,

@@ -10,7 +10,7 @@ use crate::{Error, Link, PeerId};
 /// A tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Name of the TUN device: 1 to 15 characters that begin with `flannel`.
+    /// Name of the TUN device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
     pub name: String,
     /// UDP port, ours and the peers', 1 to 65535.
     pub port: u16,

@@ -32,7 +32,7 @@ impl FromStr for PublicKey {
 /// A WireGuard device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// Name of the device: 1 to 15 characters that begin with `flannel`.
+    /// Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
     pub name: String,
     /// UDP port to listen on, 1 to 65535.
     pub listen_port: u16,

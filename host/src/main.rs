@@ -28,6 +28,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
+        Some(Command::Plugin(PluginCommand::Inspect { component, json })) => {
+            inspect(component.as_deref(), &cli.options.cache_dir, json)
+        }
         Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
             bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
         }
@@ -71,6 +74,28 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     let compiled =
         compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result<()> {
+    let artifacts = match component {
+        Some(file) => vec![Artifact::load(file, cache)?],
+        None => BUILT_IN
+            .iter()
+            .map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN))
+            .collect::<Result<_, _>>()?,
+    };
+    let inspections = artifacts
+        .iter()
+        .map(kit::inspect::inspect)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&inspections)?);
+        return Ok(());
+    }
+    let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
+    print!("{}", texts.join("\n"));
+    Ok(())
 }
 
 fn bench(

@@ -49,6 +49,7 @@ fn wrong_flags_and_values_end_with_an_error_that_names_them() -> Result<()> {
         (&["--public-ip", "fd77::1"], &[], "--public-ip"),
         (&["--store=consul"], &[], "`etcd` or `file:DIR`"),
         (&["serve"], &[], "\"serve\" is neither a flag nor a command"),
+        (&["--v=4", "status"], &[], "the command status comes before all flags"),
         (&[], &[("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "abc")], "(from FLANNELD_SUBNET_LEASE_RENEW_MARGIN)"),
         (&[], &[("FLANNELD_IPTABLES_FORWARD_RULES", "yes")], "(from FLANNELD_IPTABLES_FORWARD_RULES)"),
         (&["--kube-subnet-mgr"], &[], "not supported yet"),
@@ -113,5 +114,39 @@ fn completions_and_manual_come_from_the_same_definition() -> Result<()> {
     }
     let manual = text(&flanneld(&["man"], &[])?.stdout);
     assert!(manual.contains(".TH flanneld") && manual.contains("iface\\-can\\-reach"), "{manual}");
+    Ok(())
+}
+
+#[test]
+fn a_plugin_is_shown_with_what_it_asks_for() -> Result<()> {
+    let file = artifacts::plugin("host-gw")?;
+    let cache = tempfile::tempdir()?;
+    let place = cache.path().display().to_string();
+    let variables = [("FLANNELD_CACHE_DIR", place.as_str())];
+    let output = flanneld(&["plugin", "inspect", &file.to_string_lossy(), "--json"], &variables)?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let plugin = &shown[0];
+    assert_eq!((&plugin["name"], &plugin["backend_types"][0]), (&"host-gw".into(), &"host-gw".into()));
+    assert_eq!(plugin["size"], std::fs::metadata(&file)?.len());
+    assert_eq!(plugin["digest"].as_str().map(str::len), Some(64));
+    let imports: Vec<&str> = plugin["imports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|import| import["interface"].as_str())
+        .collect();
+    assert!(imports.contains(&"routes") && !imports.contains(&"fdb"), "{imports:?}");
+
+    let output = flanneld(&["plugin", "inspect"], &[])?;
+    let built_in = text(&output.stdout);
+    for name in ["vxlan", "host-gw", "alloc", "ipip", "wireguard", "udp"] {
+        assert!(
+            built_in.contains(&format!("source        built-in {name}\n")),
+            "{name} is not in:\n{built_in}"
+        );
+    }
+    let output = flanneld(&["plugin", "inspect", "/dev/null"], &variables)?;
+    assert!(!output.status.success() && text(&output.stderr).contains("/dev/null"));
     Ok(())
 }

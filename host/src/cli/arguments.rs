@@ -78,9 +78,12 @@ fn stray(definition: &Command, argument: &OsStr, before: Option<&OsString>) -> c
     });
     let commands: Vec<&str> = definition.get_subcommands().map(Command::get_name).collect();
     let hint = hint.unwrap_or_else(|| format!("; the commands are: {}", commands.join(", ")));
-    definition
-        .clone()
-        .error(ErrorKind::UnknownArgument, format!("{shown:?} is neither a flag nor a command{hint}"))
+    let text = if commands.contains(&&*shown) {
+        format!("the command {shown} comes before all flags, and takes its own only")
+    } else {
+        format!("{shown:?} is neither a flag nor a command{hint}")
+    };
+    definition.clone().error(ErrorKind::UnknownArgument, text)
 }
 
 #[cfg(test)]

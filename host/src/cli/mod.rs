@@ -86,6 +86,14 @@ pub enum PluginCommand {
         /// The file to write
         output: PathBuf,
     },
+    /// Show what a plugin is and asks for: name, version, backend types, imports and what they let it do, size, digest
+    Inspect {
+        /// The component; without it all built-in plugins
+        component: Option<PathBuf>,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
     Bench {
         /// The component; without it the built-in plugin for the backend's type

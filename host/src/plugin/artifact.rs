@@ -160,6 +160,11 @@ impl Artifact {
         &self.digest
     }
 
+    /// The interfaces that it imports, without package and version.
+    pub fn imports(&self) -> Vec<String> {
+        imports::names(&self.engine, &self.component)
+    }
+
     /// Bytes of the component.
     pub fn size(&self) -> usize {
         self.size

@@ -53,6 +53,13 @@ pub fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> 
     if kind.exports(engine).any(|(name, _)| name == POLICY) { Ok(()) } else { Err(MisfitError::NoPolicy) }
 }
 
+/// The interfaces that a component imports, without package and version.
+pub fn names(engine: &Engine, component: &Component) -> Vec<String> {
+    let kind = component.component_type();
+    let short = |name: &str| name.strip_prefix(PACKAGE).unwrap_or(name).split('@').next().map(str::to_owned);
+    kind.imports(engine).filter_map(|(name, _)| short(name)).collect()
+}
+
 fn unknown(import: &str) -> MisfitError {
     MisfitError::Unknown { import: import.to_owned(), have: INTERFACES.join(",") }
 }

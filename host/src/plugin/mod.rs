@@ -25,7 +25,7 @@ pub use error::{Cause, PluginError};
 pub use facts::{Environment, Family, LinkFacts, NodeFacts};
 pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
-pub use policy::{Applied, PeerChange, Policy, Registered};
+pub use policy::{Applied, Described, PeerChange, Policy, Registered};
 pub use secrets::{Secrets, withhold};
 pub use state::DirState;
 

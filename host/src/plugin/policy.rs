@@ -46,6 +46,17 @@ impl PeerChange {
     }
 }
 
+/// What the plugin says of itself.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Values of `Backend.Type` that it is for.
+    pub backend_types: Vec<String>,
+}
+
 /// What the plugin said in `register`.
 #[derive(Clone, Debug)]
 pub struct Registered {
@@ -115,11 +126,44 @@ impl Policy {
         limits: Limits,
         state: Arc<DirState>,
     ) -> Result<(Self, Registered), PluginError> {
+        let mut policy = Self::link(artifact, environment, limits, state)?;
+        let (instance, registered) = policy.register()?;
+        policy.name.clone_from(&registered.name);
+        policy.instance = Some(instance);
+        policy.registered = Some(registered.clone());
+        Ok((policy, registered))
+    }
+
+    /// Asks a plugin who it is, and nothing else.
+    pub fn describe(
+        artifact: &Artifact,
+        environment: Environment,
+        limits: Limits,
+        state: Arc<DirState>,
+    ) -> Result<Described, PluginError> {
+        let longest = limits.text;
+        let (_, description) = Self::link(artifact, environment, limits, state)?.ask_description()?;
+        let wit::Description { name, version, backend_types } = description;
+        let shown = |text: &String| shown(text, longest);
+        Ok(Described {
+            name: shown(&name),
+            version: shown(&version),
+            backend_types: backend_types.iter().map(shown).collect(),
+        })
+    }
+
+    /// A policy without an instance.
+    fn link(
+        artifact: &Artifact,
+        environment: Environment,
+        limits: Limits,
+        state: Arc<DirState>,
+    ) -> Result<Self, PluginError> {
         let name = artifact.source().to_string();
         let template = Template::new(&artifact.engine, &artifact.component).map_err(|reason| {
             PluginError { plugin: name.clone(), function: "linking", cause: Cause::BadAnswer(reason) }
         })?;
-        let mut policy = Self {
+        Ok(Self {
             name,
             template,
             environment,
@@ -129,12 +173,7 @@ impl Policy {
             registered: None,
             own: None,
             entries: EntryCount::default(),
-        };
-        let (instance, registered) = policy.register()?;
-        policy.name.clone_from(&registered.name);
-        policy.instance = Some(instance);
-        policy.registered = Some(registered.clone());
-        Ok((policy, registered))
+        })
     }
 
     /// The plugin's name.
@@ -290,8 +329,8 @@ impl Policy {
         Ok(Some(transaction))
     }
 
-    /// Makes an instance, asks it who it is, and registers it.
-    fn register(&self) -> Result<(Instance, Registered), PluginError> {
+    /// Makes an instance, and asks it who it is.
+    fn ask_description(&self) -> Result<(Instance, wit::Description), PluginError> {
         let time = self.limits.call_time;
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = HostState::new(self.name.clone(), limits, environment, Arc::clone(&self.state));
@@ -302,6 +341,14 @@ impl Policy {
                 guest.call_describe(store)
             })
             .map_err(describing)?;
+        Ok((instance, description))
+    }
+
+    /// Makes an instance, asks it who it is, and registers it.
+    fn register(&self) -> Result<(Instance, Registered), PluginError> {
+        let time = self.limits.call_time;
+        let (mut instance, description) = self.ask_description()?;
+        let describing = |cause| self.failed(Function::Describe, cause);
         self.check_description(&description).map_err(describing)?;
         instance.state().plugin.clone_from(&description.name);
         let registering = |cause| PluginError {

@@ -1,6 +1,7 @@
 //! Plugins without a node: a made-up node and made-up leases, for authors. Nothing is changed anywhere.
 
 pub mod bench;
+pub mod inspect;
 mod node;
 mod peers;
 

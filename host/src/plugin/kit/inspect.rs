@@ -1,0 +1,101 @@
+//! What a plugin is and asks for: `flanneld plugin inspect`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::environment;
+use crate::plugin::imports::{CONTRACT, INTERFACES};
+use crate::plugin::{Artifact, DirState, Limits, Policy};
+
+/// What a plugin says of itself, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// A file, or that it is built in.
+    pub source: String,
+    /// As it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Values of `Backend.Type` that it is for.
+    pub backend_types: Vec<String>,
+    /// The contract that it was built against.
+    pub contract: String,
+    /// The interfaces that it imports.
+    pub imports: Vec<Import>,
+    /// Bytes of the component.
+    pub size: usize,
+    /// SHA-256 of the component, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// An interface that a plugin imports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Import {
+    /// Its name, without package and version.
+    pub interface: String,
+    /// What that lets the plugin do.
+    pub allows: String,
+}
+
+/// Looks at a plugin, and asks it who it is, in a sandbox without a node. The error is for an operator.
+pub fn inspect(artifact: &Artifact) -> Result<Inspection, String> {
+    let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
+    let state = Arc::new(DirState::open(directory.path()));
+    let described = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
+        .map_err(|error| error.to_string())?;
+    let mut imports = artifact.imports();
+    imports.sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name));
+    let import = |interface: String| Import { allows: allows(&interface).to_owned(), interface };
+    Ok(Inspection {
+        source: artifact.source().to_string(),
+        name: described.name,
+        version: described.version,
+        backend_types: described.backend_types,
+        contract: format!("flannel:backend@{CONTRACT}"),
+        imports: imports.into_iter().map(import).collect(),
+        size: artifact.size(),
+        digest: artifact.digest().to_owned(),
+    })
+}
+
+/// What an interface lets a plugin do, with the host's checks.
+fn allows(interface: &str) -> &'static str {
+    match interface {
+        "types" => "nothing: words that both sides use",
+        "links" => {
+            "VXLAN and IPIP devices named flannel…, their addresses, and routes for the cluster network over them"
+        }
+        "routes" => "routes to a peer's own subnet, over its own devices or the external interface",
+        "neighbours" => "neighbour entries on its own devices, for addresses in a peer's subnet",
+        "fdb" => "FDB entries on its own devices, towards addresses that a peer has published",
+        "wireguard" => {
+            "WireGuard devices named flannel…, and peers with the subnets that their leases have; no private key"
+        }
+        "tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
+        "log" => "lines in the daemon's log, with its name, 100 a call",
+        "clock" => "the time",
+        "state" => "a few small values that outlive it, in a directory of its own",
+        _ => "something that this flanneld does not know",
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |label: &str, text: &str| writeln!(f, "{label:14}{text}");
+        row("plugin", &format!("{} {}", self.name, self.version))?;
+        row("source", &self.source)?;
+        row("backend types", &self.backend_types.join(", "))?;
+        row("contract", &self.contract)?;
+        row("size", &format!("{} bytes", self.size))?;
+        row("sha256", &self.digest)?;
+        let wide = self.imports.iter().map(|import| import.interface.len()).max().unwrap_or(0);
+        let mut label = "imports";
+        for Import { interface, allows } in &self.imports {
+            row(label, &format!("{interface:wide$}  {allows}"))?;
+            label = "";
+        }
+        if self.imports.is_empty() { row(label, "nothing") } else { Ok(()) }
+    }
+}

@@ -198,10 +198,11 @@ impl Sender {
                 return Ok(());
             }
             error = std::io::Error::last_os_error().raw_os_error().unwrap_or_default();
-            if !is_report(error) {
+            if is_report(error) {
+                read_errors(socket, path.roster, path.tallies);
+            } else if error != libc::EINTR {
                 break;
             }
-            read_errors(socket, path.roster, path.tallies);
         }
         Err(error)
     }

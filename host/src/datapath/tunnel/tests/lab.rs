@@ -169,12 +169,23 @@ fn work(inbox: &Receiver<Job>) {
     }
 }
 
+/// Receives, whatever signals come for other tests of this process: with a time limit the kernel does not go on by itself (signal(7)).
+pub fn undisturbed<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match receive() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The next ICMP message for which `wanted` holds, from its type on (without the IP header).
 pub fn next_icmp(socket: &OwnedFd, v4: bool, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let end = Instant::now() + Duration::from_secs(2);
     let mut buffer = [0; 2048];
     while Instant::now() < end {
-        let (length, _) = rustix::net::recv(socket, &mut buffer, rustix::net::RecvFlags::empty()).ok()?;
+        let receive = || Ok(rustix::net::recv(socket, &mut buffer, rustix::net::RecvFlags::empty())?);
+        let (length, _) = undisturbed(receive).ok()?;
         let message = &buffer[if v4 { 20 } else { 0 }..length];
         if wanted(message) {
             return Some(message.to_vec());

@@ -39,7 +39,8 @@ impl Proxy {
             socket.set_nonblocking(true).expect("set");
             while !s.load(Relaxed) {
                 let mut waits = [PollFd::new(&tun, PollFlags::IN), PollFd::new(&socket, PollFlags::IN)];
-                poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 })).expect("polled");
+                let polled = poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));
+                assert!(matches!(polled, Ok(_) | Err(rustix::io::Errno::INTR)), "{polled:?}");
                 while let Ok(length) = (&tun).read(&mut buffer) {
                     let _ = socket.send_to(&buffer[..length], peer);
                 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use super::super::Offloads;
-use super::lab::{self, Node, pair, tunnels};
+use super::lab::{self, Node, pair, tunnels, undisturbed};
 use super::model::Random;
 use super::peers::cluster;
 
@@ -50,10 +50,12 @@ pub fn udp(from: &Node, to: &Node, address: IpAddr, largest: usize) {
     for &size in &sizes {
         let data = random.bytes(size);
         near.send_to(&data, target).expect("sent");
-        let (length, back) = far.recv_from(&mut buffer).unwrap_or_else(|e| panic!("{size} bytes: {e}"));
+        let (length, back) =
+            undisturbed(|| far.recv_from(&mut buffer)).unwrap_or_else(|e| panic!("{size} bytes: {e}"));
         assert_eq!(buffer[..length], data);
         far.send_to(&data, back).expect("sent back");
-        let length = near.recv(&mut buffer).unwrap_or_else(|e| panic!("{size} bytes back: {e}"));
+        let length =
+            undisturbed(|| near.recv(&mut buffer)).unwrap_or_else(|e| panic!("{size} bytes back: {e}"));
         assert_eq!(buffer[..length], data);
     }
     // A burst: equal sizes may be merged on the way and must come out one by one.
@@ -62,7 +64,7 @@ pub fn udp(from: &Node, to: &Node, address: IpAddr, largest: usize) {
         assert_eq!(near.send_to(data, target).expect("sent"), data.len());
     }
     for data in &burst {
-        let length = far.recv(&mut buffer).expect("one of the burst");
+        let length = undisturbed(|| far.recv(&mut buffer)).expect("one of the burst");
         assert_eq!(&buffer[..length], data);
     }
 }

@@ -45,7 +45,7 @@ fn a_packet_is_sent_byte_for_byte_with_one_hop_less() {
         socket.send_to(b"hello", (far, 5201)).expect("sent");
     });
     let mut buffer = [0; 100];
-    let (length, from) = socket.recv_from(&mut buffer).expect("a datagram");
+    let (length, from) = lab::undisturbed(|| socket.recv_from(&mut buffer)).expect("a datagram");
     assert_eq!(from, SocketAddr::from((a.outer().0, 8285)));
     // The identification is the kernel's to choose.
     let id = u16::from_be_bytes([buffer[4], buffer[5]]);
@@ -96,7 +96,7 @@ fn strangers_and_foreign_sources_are_dropped_and_counted() {
         send(known, &trailing);
     });
     let mut buffer = [0; 100];
-    let length = receiver.recv(&mut buffer).expect("the good one");
+    let length = lab::undisturbed(|| receiver.recv(&mut buffer)).expect("the good one");
     assert_eq!(&buffer[..length], b"good");
     eventually("all drops are counted", || {
         let counters = tunnel.counters();

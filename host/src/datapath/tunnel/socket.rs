@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use super::counters::Tallies;
@@ -119,17 +120,29 @@ fn set_up(socket: &OwnedFd, v4: bool, offloads: &mut Offloads) -> io::Result<()>
     }
     // Zero: no segmentation unless a message asks for it. Kernels before 4.18 do not know the option.
     offloads.gso = offloads.gso && set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
-    // An inherited socket may have it switched on.
-    let gro = set(socket, libc::SOL_UDP, libc::UDP_GRO, offloads.gro.into()).is_ok();
-    offloads.gro = offloads.gro && gro;
+    // Where it is not wanted, an inherited socket that has it keeps it for now: see `stop_coalescing`.
+    offloads.gro = offloads.gro && set(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
     Ok(())
 }
 
-fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+/// Turns `UDP_GRO` off in a socket that an earlier process may have turned it on in, unless datagrams wait that the kernel may have
+/// merged already: without the option it would not say how long each of them is. True: it is off.
+pub fn stop_coalescing(socket: BorrowedFd<'_>) -> bool {
+    // A kernel that does not know the option has merged nothing.
+    if set(socket, libc::SOL_UDP, libc::UDP_GRO, 0).is_err() {
+        return true;
+    }
+    // Whatever comes from now on is not merged; what came between the last look and this moment may be.
+    let mut waits = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut waits, Some(&now)) == Ok(0) || set(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_err()
+}
+
+fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let length = super::bytes::low32(size_of::<c_int>());
     let pointer = (&raw const value).cast();
     // SAFETY: the options used here read one int, which lives for the call.
-    let outcome = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer, length) };
+    let outcome = unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, option, pointer, length) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -14,7 +14,7 @@ use super::ingress::Ingress;
 use super::lull::Lull;
 use super::path::Path;
 use super::roster::{Shared, View};
-use super::socket::{Sockets, read_errors};
+use super::socket::{Sockets, read_errors, stop_coalescing};
 use super::spec::Offloads;
 
 /// Batches of one direction before the other gets its turn.
@@ -64,6 +64,8 @@ pub fn run(
     let mut egress = Egress::new(means.offloads.gso);
     let mut ingress = Ingress::new(means.offloads.gro, means.offloads.tso, means.uso);
     let mut device = true;
+    // Sockets in which an earlier process may have left it on: until none of its datagrams waits.
+    let mut coalescing = [!means.offloads.gro; 2];
     let mut lull = Lull::default();
     // How many came in the latest round.
     let mut packets = usize::MAX;
@@ -107,7 +109,8 @@ pub fn run(
                 }
             }
         }
-        for (socket, ready) in [(&lane.sockets.v4, ready[2]), (&lane.sockets.v6, ready[3])] {
+        let sockets = [(&lane.sockets.v4, ready[2]), (&lane.sockets.v6, ready[3])];
+        for ((socket, ready), coalescing) in sockets.into_iter().zip(&mut coalescing) {
             let Some(socket) = socket else { continue };
             if ready.contains(PollFlags::ERR) {
                 read_errors(socket.as_fd(), roster, &lane.tallies);
@@ -120,6 +123,9 @@ pub fn run(
                         break;
                     }
                 }
+            }
+            if *coalescing {
+                *coalescing = !stop_coalescing(socket.as_fd());
             }
         }
     }

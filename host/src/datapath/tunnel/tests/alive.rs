@@ -33,7 +33,7 @@ fn a_persistent_device_keeps_its_routes_and_is_found_again() {
     let again =
         a.run(move || Tunnel::open(&super::super::TunnelSpec { persist: false, ..spec }).expect("attached"));
     drop(again);
-    assert!(a.try_ip("link show flannel0").is_err(), "it is persistent no longer");
+    a.until_gone("flannel0");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_tunnel_stops_under_load_and_leaves_nothing() {
     });
     std::thread::sleep(Duration::from_millis(200));
     drop(tunnel);
-    assert!(a.try_ip("link show flannel0").is_err());
+    a.until_gone("flannel0");
     flood.join().expect("the flood");
 }
 

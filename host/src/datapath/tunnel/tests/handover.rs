@@ -92,6 +92,33 @@ fn who_goes_on_with_queues_and_sockets_that_were_kept_loses_no_packet() {
 }
 
 #[test]
+fn datagrams_that_waited_merged_are_told_apart_by_who_goes_on_without_merging() {
+    if !lab::is_available() {
+        return;
+    }
+    let (a, b) = pair();
+    let spec = TunnelSpec { persist: true, queues: Some(1), ..a.spec(Offloads::ALL) };
+    let first = a.open(spec.clone());
+    let far = b.open(b.spec(Offloads::ALL));
+    let [one, other] = sockets(&a, &b);
+    let kept = duplicates(&first);
+    drop(first);
+    // They wait for the peers to be known, and then go out together.
+    send(&other, &one, 50);
+    far.set_peers(&a.peers());
+    lab::eventually("all datagrams have gone out", || far.counters().total.tx_packets == 50);
+    let last = TunnelSpec { offloads: Offloads::NONE, persist: false, ..spec };
+    let second = a.run(move || {
+        let inherited = Inherited::sort(kept, &last).expect("all that is needed");
+        Tunnel::inherit(&last, inherited).expect("a tunnel")
+    });
+    second.set_peers(&b.peers());
+    all_come(&one, 50);
+    send(&other, &one, 50);
+    all_come(&one, 50);
+}
+
+#[test]
 fn descriptors_that_are_not_exactly_what_is_needed_are_refused() {
     if !lab::is_available() {
         return;

@@ -130,8 +130,14 @@ impl Node {
         ]
     }
 
-    /// Opens a tunnel here, and leads the cluster network into it.
+    /// Waits until a device is gone. Programs that other tests are just starting hold copies of all descriptors until they run.
+    pub fn until_gone(&self, device: &str) {
+        eventually("the device is gone", || self.try_ip(&format!("link show {device}")).is_err());
+    }
+
+    /// Opens a tunnel of its own here, and leads the cluster network into it.
     pub fn open(&self, spec: TunnelSpec) -> Tunnel {
+        self.until_gone(&spec.name);
         let tunnel = self.run(move || Tunnel::open(&spec)).expect("a tunnel");
         self.lead(tunnel.name());
         tunnel

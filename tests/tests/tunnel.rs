@@ -304,7 +304,8 @@ fn watch(cluster: &mut Cluster, descriptors: &dyn Fn() -> Result<usize>, receive
     }
     let after = (descriptors()?, cluster.daemon(0)?.memory()?.resident, received.load(Ordering::Relaxed));
     println!("descriptors, KiB, datagrams: {before:?}, then {after:?}");
-    ensure!(before.0 == after.0, "descriptors: {} then {}", before.0, after.0);
+    // A program that looks after the firewall has some for a moment.
+    wait::until_true("no more descriptors than before", || Ok(descriptors()? <= before.0))?;
     // Some buffers are touched for the first time by a burst that comes late; what each packet left behind would be far more.
     ensure!(after.1 < before.1 + 8192, "KiB resident: {} then {}", before.1, after.1);
     ensure!(after.2 > before.2 + 1000, "datagrams received: {} then {}", before.2, after.2);

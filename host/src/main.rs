@@ -8,7 +8,7 @@ use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options, PluginC
 use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
-use flanneld::observe::control::ask_status;
+use flanneld::observe::control::{Swapped, ask_status, ask_swap};
 use flanneld::plugin::{Artifact, BuiltIn, compile_for_embedding, kit};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
@@ -30,6 +30,9 @@ fn main() -> ExitCode {
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
         Some(Command::Plugin(PluginCommand::Inspect { component, json })) => {
             inspect(component.as_deref(), &cli.options.cache_dir, json)
+        }
+        Some(Command::Plugin(PluginCommand::Swap { component, json, control_socket })) => {
+            swap(&component, json, &control_socket)
         }
         Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
             bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
@@ -95,6 +98,21 @@ fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result
     }
     let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
     print!("{}", texts.join("\n"));
+    Ok(())
+}
+
+fn swap(component: &Path, json: bool, socket: &Path) -> anyhow::Result<()> {
+    // The daemon has a working directory of its own.
+    let file = std::path::absolute(component).with_context(|| format!("{}", component.display()))?;
+    let swapped = ask_swap(socket, &file)?;
+    if json {
+        println!("{}", serde_json::to_string(&swapped)?);
+        return Ok(());
+    }
+    let Swapped { name, version, digest, entries, messages, took_us } = swapped;
+    let took = took_us.div_ceil(1000);
+    println!("{name} {version} serves now, sha256 {digest}");
+    println!("{entries} entries, of which {messages} netlink messages changed something; {took} ms");
     Ok(())
 }
 

@@ -22,6 +22,13 @@ pub fn plugin(name: &str) -> Result<PathBuf> {
     built(workspace().join("plugins").join(name).with_extension("wasm"))
 }
 
+/// A component for tests by its name, such as `hostile`: from where `FLANNELD_TEST_COMPONENTS` says, else from the build's.
+pub fn component(name: &str) -> Result<PathBuf> {
+    let directory = std::env::var_os("FLANNELD_TEST_COMPONENTS")
+        .map_or_else(|| workspace().join("target/components"), PathBuf::from);
+    built(directory.join(name).with_extension("wasm"))
+}
+
 /// etcd: what `FLANNELD_TEST_ETCD` says, else what the project's setup put in place, else the one in the path.
 pub fn etcd() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FLANNELD_TEST_ETCD") {

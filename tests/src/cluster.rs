@@ -1,7 +1,7 @@
 //! A whole cluster: a lab, a lease store, a daemon on each node, and a pod behind each.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -169,6 +169,16 @@ impl Cluster {
         let output = command.stdin(Stdio::null()).output().context("cannot run flanneld status")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).context("flanneld status --json: no JSON")
+    }
+
+    /// Puts another plugin in the place of the one that a node's daemon has; what the command prints. The error is what it says.
+    pub fn swap(&self, index: usize, plugin: &Path) -> Result<Value> {
+        let node = self.lab.node(index);
+        let mut command = self.options.command(node);
+        command.args(["plugin", "swap", "--json", "--control-socket"]).arg(node.control_socket()).arg(plugin);
+        let output = command.stdin(Stdio::null()).output().context("cannot run flanneld plugin swap")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        serde_json::from_slice(&output.stdout).context("flanneld plugin swap --json: no JSON")
     }
 
     fn wait_routes(&self) -> Result<Duration> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flannel_lab::artifacts::workspace;
+use flannel_lab::artifacts;
 use flannel_lab::log::LogLine;
 use flannel_lab::prober::{self, Mark};
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, Store};
@@ -14,9 +14,7 @@ use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, Store};
 const VICTIM: &str = "10.5.200.0";
 
 fn component() -> Result<PathBuf> {
-    let directory = std::env::var_os("FLANNELD_TEST_COMPONENTS")
-        .map_or_else(|| workspace().join("target/components"), PathBuf::from);
-    directory.join("hostile.wasm").canonicalize().context("build it first: cargo xtask plugins")
+    artifacts::component("hostile")
 }
 
 /// A network config that keeps the nodes' own subnets clear of the victim's.

@@ -94,6 +94,21 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put another plugin in the place of the one that serves on this node, while packets flow: all or nothing
+    ///
+    /// The new plugin is loaded, started and told of all leases beside the old one. If all of that goes well, what it declares
+    /// otherwise than the old one is changed in the kernel, and nothing else; if anything goes wrong, the old one goes on, and this
+    /// says why. After a restart the daemon begins with the plugin of its own command line again.
+    Swap {
+        /// The component
+        component: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// The daemon's socket
+        #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
+        control_socket: PathBuf,
+    },
     /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
     Bench {
         /// The component; without it the built-in plugin for the backend's type

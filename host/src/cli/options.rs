@@ -16,6 +16,10 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
     pub plugin: Option<PathBuf>,
 
+    /// Swap the plugin when the file given with --plugin changes; without it, SIGHUP does
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", requires = "plugin", help_heading = "Plugins and files")]
+    pub watch_plugin: bool,
+
     /// Directory for what has to survive a reboot: MAC addresses, plugins' state
     #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]
     pub state_dir: PathBuf,

@@ -11,9 +11,12 @@ mod observed_store;
 mod observer;
 mod own_lease;
 mod peers;
+mod plugin_watch;
 mod policy;
+mod rehearsal;
 mod serve;
 mod start;
+mod swap;
 
 pub use error::DaemonError;
 
@@ -56,7 +59,7 @@ async fn serve(
     built_in: &'static [BuiltIn],
     observer: &mut Observer,
 ) -> Result<(), DaemonError> {
-    let options = Arc::new(options);
+    let mut options = Arc::new(options);
     let store = ObservedStore::new(start::store(&options)?, Arc::clone(&observer.store));
     let store: Arc<dyn LeaseStore> = Arc::new(store);
     let config = observer.meanwhile(start::network_config(&*store)).await?;
@@ -67,12 +70,12 @@ async fn serve(
         observer.node(&external, &config);
         let artifact = start::artifact(&options, &config, built_in).await?;
         observer.artifact(&artifact);
-        let (options, config, store) = (Arc::clone(&options), config.clone(), Arc::clone(&store));
-        let node = start::Node { options, config, external, store };
+        let (config, store) = (config.clone(), Arc::clone(&store));
+        let node = start::Node { options: Arc::clone(&options), config, external, store };
         let kept = start::Kept { own, firewall };
         let moved = start::daemon(node, artifact, kept, observer).await?.serve().await?;
         info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
-        external = moved.external;
+        (options, external) = (moved.options, moved.external);
         (own, firewall) = (Some(moved.own), moved.firewall);
     }
 }

@@ -14,7 +14,7 @@ use crate::datapath::{Figures, Keeper, Report, TunnelContext};
 use crate::lease::config::NetworkConfig;
 use crate::lease::model::Lease;
 use crate::node::external::External;
-use crate::observe::control::{ControlServer, ControlSocket, Request};
+use crate::observe::control::{ControlServer, ControlSocket, Request, Swapped};
 use crate::observe::health::{self, HealthServer};
 use crate::observe::{
     CallOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, Timestamp,
@@ -101,7 +101,13 @@ impl Observer {
         loop {
             tokio::select! {
                 outcome = &mut awaited => return outcome,
-                Some(Request::Status(answer)) = self.requests.recv() => drop(answer.send(self.status())),
+                Some(request) = self.requests.recv() => match request {
+                    // Whoever asked may have gone.
+                    Request::Status(answer) => drop(answer.send(self.status())),
+                    Request::Swap(_, answer) => {
+                        drop(answer.send(Err("the daemon is still starting: try again in a moment".to_owned())));
+                    }
+                },
                 () = sleep_until(watchdog) => watchdog = self.alive(),
             }
         }
@@ -197,6 +203,24 @@ impl Observer {
     pub fn restarted(&mut self) {
         self.base.plugin.get_or_insert_default().restarts += 1;
         self.metrics.plugin_restarted();
+    }
+
+    /// A swap of the plugin has ended.
+    pub fn swapped(&mut self, outcome: &Result<Swapped, String>) {
+        self.metrics.plugin_swap(outcome.is_ok());
+        let swaps = &mut self.base.plugin.get_or_insert_default().swaps;
+        match outcome {
+            Ok(_) => swaps.done += 1,
+            Err(_) => swaps.refused += 1,
+        }
+        swaps.last = Some(Timestamp::now());
+        swaps.refusal = outcome.as_ref().err().cloned();
+    }
+
+    /// Whether the plugin is asked only when something has changed.
+    pub fn parked(&mut self, parked: bool) {
+        self.metrics.plugin_parked(parked);
+        self.base.plugin.get_or_insert_default().parked = parked;
     }
 
     /// How many peers there are, how many of them the policy cannot serve, and how many wait for the plugin.

@@ -121,9 +121,12 @@ impl Peers {
         self.known.keys().filter(|subnets| !here(subnets)).copied().collect()
     }
 
-    /// All of them again, for a policy whose surroundings have changed.
+    /// All of them again, for a policy that is new or whose surroundings have changed; in the order in which they came.
     pub fn again(&self) -> Vec<PeerChange> {
-        self.known.values().map(|peer| PeerChange::Put(peer.id, Arc::clone(&peer.lease))).collect()
+        let mut all: Vec<PeerChange> =
+            self.known.values().map(|peer| PeerChange::Put(peer.id, Arc::clone(&peer.lease))).collect();
+        all.sort_unstable_by_key(PeerChange::id);
+        all
     }
 
     /// One of them again; none if it is gone by now.

@@ -13,6 +13,11 @@ impl PolicyRunner {
         Self(Some(policy))
     }
 
+    /// The policy; none after a panic in the host's own code.
+    pub fn get(&self) -> Option<&Policy> {
+        self.0.as_ref()
+    }
+
     /// The calls that have ended since this was asked last, and the bytes of memory that the plugin has now.
     pub fn take_records(&mut self) -> (Vec<CallRecord>, usize) {
         self.0.as_mut().map_or_else(Default::default, |policy| (policy.take_records(), policy.memory()))

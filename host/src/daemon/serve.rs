@@ -26,13 +26,17 @@ use super::firewall;
 use super::observer::Observer;
 use super::own_lease::{self, RENEWAL_RETRY, Wanted};
 use super::peers::Peers;
+use super::plugin_watch::PluginWatch;
 use super::policy::PolicyRunner;
+use super::rehearsal::Rehearsal;
 use super::start;
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
 const SETTLE: Duration = Duration::from_millis(200);
 /// First and longest wait before peers that a broken plugin could not be asked about are tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// So many attempts in a row that lead to nothing are enough: some minutes.
+const PARK: u32 = 10;
 /// Changes that are taken at once: a few hundredths of a second's work.
 const CHANGES: usize = 2048;
 /// A time that does not come.
@@ -45,13 +49,39 @@ pub struct Trouble {
     pub(super) deferred: BTreeSet<PeerId>,
     /// Peers that the policy cannot serve, and why.
     pub(super) rejected: BTreeMap<PeerId, String>,
-    /// Attempts in a row that failed.
+    /// Attempts in a row that left somebody waiting.
     attempts: u32,
+    /// Attempts in a row in which the policy answered for nobody.
+    silent: u32,
     /// The policy has not taken up the lease that the node has.
     lease: bool,
 }
 
 impl Trouble {
+    /// The policy was asked about so many peers, and could not be about so many of them.
+    fn heard(&mut self, asked: usize, deferred: usize) {
+        if asked > deferred {
+            self.silent = 0;
+        } else if asked > 0 {
+            self.silent = self.silent.saturating_add(1);
+        }
+        self.attempts = match (self.deferred.is_empty(), deferred) {
+            (true, _) => 0,
+            (false, 0) => self.attempts,
+            (false, _) => self.attempts.saturating_add(1),
+        };
+    }
+
+    /// Another plugin has taken over, which serves all but these.
+    pub(super) fn healed(&mut self, rejected: Vec<(PeerId, String)>) {
+        *self = Self { rejected: rejected.into_iter().collect(), ..Self::default() };
+    }
+
+    /// Whether the policy has failed so often that it is asked only when something has changed.
+    fn is_parked(&self) -> bool {
+        self.silent >= PARK
+    }
+
     /// How long until the next attempt: longer each time.
     fn wait(&self) -> Duration {
         RETRY.0.saturating_mul(1 << self.attempts.min(10)).min(RETRY.1)
@@ -60,6 +90,8 @@ impl Trouble {
 
 /// Why and with what to start over.
 pub struct Moved {
+    /// The command line, with the plugin that serves.
+    pub options: Arc<Options>,
     /// The external interface as it is now.
     pub external: External,
     /// The lease that the node holds.
@@ -83,13 +115,19 @@ pub struct Daemon<'o> {
     pub(super) margin: Duration,
     pub(super) peers: Peers,
     pub(super) trouble: Trouble,
+    /// Of the plugin that serves: SHA-256 of its component.
+    pub(super) digest: String,
+    /// A plugin that is about to take over.
+    pub(super) rehearsal: Option<Rehearsal>,
+    /// The plugin's file has changed meanwhile.
+    pub(super) look_again: bool,
 }
 
 /// When something is due that nobody tells us of.
-struct Timers {
-    renewal: At,
-    tick: At,
-    retry: At,
+pub(super) struct Timers {
+    pub(super) renewal: At,
+    pub(super) tick: At,
+    pub(super) retry: At,
     settle: At,
     upkeep: At,
     watchdog: At,
@@ -101,7 +139,17 @@ impl Daemon<'_> {
         &mut self,
         calls: impl FnOnce(&mut Policy) -> T + Send + 'static,
     ) -> Result<T, DaemonError> {
-        let answer = self.policy.call(calls).await?;
+        let answer = {
+            let mut answer = std::pin::pin!(self.policy.call(calls));
+            let mut watchdog = self.observer.next_watchdog();
+            // A plugin that takes all of its time, again and again, is no reason to be taken for dead.
+            loop {
+                tokio::select! {
+                    answer = &mut answer => break answer?,
+                    () = sleep_until(watchdog) => watchdog = self.observer.alive(),
+                }
+            }
+        };
         let (records, memory) = self.policy.take_records();
         self.observer.calls(&records, memory);
         Ok(answer)
@@ -161,6 +209,8 @@ impl Daemon<'_> {
             upkeep: At::now() + self.upkeep(),
             watchdog: self.observer.next_watchdog(),
         };
+        let watched = self.options.plugin.as_ref().filter(|_| self.options.watch_plugin);
+        let mut file = PluginWatch::start(watched);
         let mut reload = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
         let (mut snapshot, mut adopted) = (false, false);
         loop {
@@ -176,7 +226,8 @@ impl Daemon<'_> {
                 () = sleep_until(timers.settle) => {
                     timers.settle = never();
                     if let Some(external) = self.other_external().await {
-                        return Ok(Moved { external, own: self.own, firewall: self.firewall });
+                        let Self { options, own, firewall, .. } = self;
+                        return Ok(Moved { options, external, own, firewall });
                     }
                     self.replay(&mut timers).await?;
                 }
@@ -191,13 +242,21 @@ impl Daemon<'_> {
                 }
                 () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
                 () = sleep_until(timers.watchdog) => timers.watchdog = self.observer.alive(),
-                Some(Request::Status(answer)) = self.observer.requests.recv() => {
-                    drop(answer.send(self.status().await?));
+                Some(request) = self.observer.requests.recv() => self.answer(request, snapshot).await?,
+                outcome = Rehearsal::end(&mut self.rehearsal) => self.rehearsed(outcome, &mut timers).await?,
+                Some(()) = file.changed(), if snapshot => {
+                    info!("the plugin's file has changed");
+                    self.look_at_plugin_file();
                 }
                 Some(()) = reload.recv() => {
-                    info!("SIGHUP: looking at the external interface and at all peers again");
+                    info!("SIGHUP: looking at the external interface, at the plugin's file, and at all peers again");
                     self.observer.reloading();
                     timers.settle = At::now();
+                    self.trouble.attempts = 0;
+                    self.trouble.silent = 0;
+                    if snapshot {
+                        self.look_at_plugin_file();
+                    }
                     self.observer.reloaded();
                 }
             }
@@ -207,6 +266,19 @@ impl Daemon<'_> {
                 self.datapath.adopt().await?;
             }
         }
+    }
+
+    /// Answers a question, or begins to do what is asked for. `settled`: all peers have been heard of.
+    async fn answer(&mut self, request: Request, settled: bool) -> Result<(), DaemonError> {
+        // Whoever asked may have gone.
+        match request {
+            Request::Status(answer) => drop(answer.send(self.status().await?)),
+            Request::Swap(plugin, answer) if settled => self.swap_to(plugin, answer),
+            Request::Swap(_, answer) => {
+                drop(answer.send(Err("the daemon is taking up leases: try again in a moment".to_owned())));
+            }
+        }
+        Ok(())
     }
 
     /// The external interface as it would be chosen now, if it is another one, or has other addresses. While none can be chosen
@@ -279,8 +351,8 @@ impl Daemon<'_> {
             self.apply_some(changes, timers).await?;
             changes = rest;
             timers.watchdog = self.observer.alive();
-            while let Ok(Request::Status(answer)) = self.observer.requests.try_recv() {
-                drop(answer.send(self.status().await?));
+            while let Ok(request) = self.observer.requests.try_recv() {
+                self.answer(request, false).await?;
             }
         }
         if changes.is_empty() { Ok(()) } else { self.apply_some(changes, timers).await }
@@ -288,20 +360,25 @@ impl Daemon<'_> {
 
     async fn apply_some(&mut self, changes: Vec<PeerChange>, timers: &mut Timers) -> Result<(), DaemonError> {
         let count = changes.len();
-        let gone: Vec<PeerId> = changes
+        let gone_ids: Vec<PeerId> = changes
             .iter()
             .filter_map(|change| match change {
                 PeerChange::Removed(id) => Some(*id),
                 PeerChange::Put(..) => None,
             })
             .collect();
+        let gone = gone_ids.len();
         let asked: BTreeSet<PeerId> = changes.iter().map(PeerChange::id).collect();
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.since.extend(changes.iter().cloned());
+        }
+        let tries = self.trouble.is_parked().then_some(1);
         let started = Instant::now();
         self.observer.metrics.lease_changes(count);
-        let mut applied = self.ask(move |policy| policy.apply(&changes)).await?;
+        let mut applied = self.ask(move |policy| policy.apply_within(&changes, tries)).await?;
         let plugin_us = crate::observe::micros(started.elapsed());
         // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
-        applied.transaction.peers.extend(gone.into_iter().map(|id| (id, None)));
+        applied.transaction.peers.extend(gone_ids.into_iter().map(|id| (id, None)));
         for failure in &applied.failures {
             self.complain(failure);
         }
@@ -325,15 +402,22 @@ impl Daemon<'_> {
         );
         self.trouble.deferred.retain(|id| !asked.contains(id));
         self.trouble.deferred.extend(applied.deferred.iter().map(PeerChange::id));
+        self.trouble.heard(asked.len() - gone, applied.deferred.len());
         if self.trouble.deferred.is_empty() {
-            self.trouble.attempts = 0;
             timers.retry = never();
-        } else if !applied.deferred.is_empty() {
-            self.trouble.attempts += 1;
+        } else if self.trouble.is_parked() {
+            timers.retry = never();
+            error!(
+                peers = self.trouble.deferred.len(),
+                "the plugin is parked: it has failed {PARK} times in a row; what is in the kernel stays; \
+                 change the lease or the config that it fails for, swap the plugin, or send SIGHUP"
+            );
+        } else if !applied.deferred.is_empty() || timers.retry > At::now() + RETRY.1 {
             let wait = self.trouble.wait();
             warn!(peers = self.trouble.deferred.len(), wait_s = wait.as_secs(), "peers wait for the plugin");
             timers.retry = At::now() + wait;
         }
+        self.observer.parked(self.trouble.is_parked());
         self.observer.peers(self.peers.len(), self.trouble.rejected.len(), self.trouble.deferred.len());
         if applied.restarted && asked.len() < self.peers.len() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
@@ -357,7 +441,7 @@ impl Daemon<'_> {
         self.apply(changes, timers).await
     }
 
-    async fn tick(&mut self) -> Result<At, DaemonError> {
+    pub(super) async fn tick(&mut self) -> Result<At, DaemonError> {
         match self.ask(Policy::tick).await? {
             Ok((transaction, next)) => {
                 self.commit(transaction).await?;
@@ -402,10 +486,12 @@ impl Daemon<'_> {
         if self.trouble.lease && !self.policy_has_taken_up().await? {
             return Ok(At::now() + RENEWAL_RETRY);
         }
-        match self.store.renew(&self.own).await {
+        // A plugin that took over since may want something else to be known.
+        match self.store.renew_as(&self.own, &self.wanted.attributes).await {
             Ok(Renewed::Until(expires)) => {
                 debug!(subnet = %self.own.subnets, "lease renewed");
                 self.own.expires = expires;
+                self.own.attributes = self.wanted.attributes.clone();
                 self.observer.lease(&self.own, self.wanted.mtu);
                 Ok(self.renewal())
             }
@@ -466,7 +552,7 @@ impl Daemon<'_> {
     }
 }
 
-fn never() -> At {
+pub(super) fn never() -> At {
     At::now() + NEVER
 }
 

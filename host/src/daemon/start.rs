@@ -179,6 +179,7 @@ pub async fn daemon(
     let (datapath, events) =
         Datapath::start(&node.external.name, networks(&node.config), observer.tunnels.clone())?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
+    let digest = artifact.digest().to_owned();
     let (policy, registered) =
         tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, Limits::default(), state))
             .await
@@ -214,6 +215,9 @@ pub async fn daemon(
         own,
         peers: Peers::default(),
         trouble: super::serve::Trouble::default(),
+        digest,
+        rehearsal: None,
+        look_again: false,
     };
     daemon.take_up_lease().await?;
     Ok(daemon)
@@ -249,7 +253,8 @@ fn networks(config: &NetworkConfig) -> Vec<ipnet::IpNet> {
     v4.into_iter().chain(v6).collect()
 }
 
-fn attributes(external: &External, registered: &Registered) -> Attributes {
+/// What the node publishes in its lease.
+pub fn attributes(external: &External, registered: &Registered) -> Attributes {
     Attributes {
         public_ip: external.public_ipv4,
         public_ipv6: external.public_ipv6,

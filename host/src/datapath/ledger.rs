@@ -197,6 +197,16 @@ impl Ledger {
         }
     }
 
+    /// What another ledger in this one's place would change.
+    pub fn difference(&self, other: &Self) -> Changed {
+        let here = self.entries().filter(|(key, entry)| other.entry(key) != Some(*entry));
+        let there = other.entries.keys().filter(|key| !self.entries.contains_key(key));
+        Changed {
+            devices: self.devices != other.devices || self.addresses != other.addresses,
+            keys: here.map(|(key, _)| key).chain(there).cloned().collect(),
+        }
+    }
+
     /// The entry that should exist under a key.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
         self.entries.get(key).and_then(Owners::last).map(|(_, entry)| entry)
@@ -284,6 +294,21 @@ mod tests {
         ledger.commit(put(1, vec![route("10.5.1.0/24", "192.168.0.1")]));
         ledger.commit(Transaction { peers: [(PeerId(1), None)].into(), ..Transaction::default() });
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn another_ledger_differs_in_what_is_added_changed_and_gone() {
+        let (mut one, mut other) = (Ledger::default(), Ledger::default());
+        let same = route("10.5.1.0/24", "192.168.0.1");
+        let (before, after) = (route("10.5.2.0/24", "192.168.0.2"), route("10.5.2.0/24", "192.168.0.3"));
+        let (gone, added) = (route("10.5.3.0/24", "192.168.0.2"), route("10.5.4.0/24", "192.168.0.2"));
+        one.commit(put(1, vec![same.clone(), before.clone(), gone.clone()]));
+        // Whose an entry is does not matter.
+        other.commit(put(7, vec![same]));
+        other.commit(put(8, vec![after, added.clone()]));
+        let keys = [before.key(), gone.key(), added.key()].into();
+        assert_eq!(one.difference(&other), Changed { devices: false, keys });
+        assert_eq!(one.difference(&one.clone()), Changed::default());
     }
 
     #[test]

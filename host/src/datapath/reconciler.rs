@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::codec;
 use super::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
 use super::kernel::{Fact, Kernel};
-use super::ledger::{Ledger, PeerId, Transaction};
+use super::ledger::{Changed, Ledger, PeerId, Transaction};
 use super::links;
 use super::netlink::{
     Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
@@ -165,15 +165,61 @@ impl Reconciler {
         let changed = self.ledger.commit(transaction);
         self.figures.commits += 1;
         self.absorb_notifications();
+        self.follow(&changed);
+        self.report()
+    }
+
+    /// Puts a whole desired state in the place of what there is, and sends the difference. What the kernel refuses of it, and had not
+    /// refused before, undoes it: then the error says why, and all is as it was.
+    pub fn replace(&mut self, transaction: Transaction) -> Result<Report, String> {
+        let mut ledger = Ledger::default();
+        ledger.commit(transaction);
+        let changed = self.ledger.difference(&ledger);
+        self.figures.commits += 1;
+        self.absorb_notifications();
+        let refused_before = self.refused();
+        let before = std::mem::replace(&mut self.ledger, ledger);
+        self.follow(&changed);
+        let mut new = self.refused().into_iter().filter(|refused| !refused_before.contains(refused));
+        if let Some((what, reason)) = new.next() {
+            self.ledger = before;
+            self.follow(&changed);
+            return Err(format!("{what}: {reason}"));
+        }
+        drop(new);
+        self.remove_devices(&before);
+        Ok(self.report())
+    }
+
+    /// What the kernel refuses at the moment, and why.
+    fn refused(&self) -> BTreeSet<(String, String)> {
+        let entries = self.failures.iter().map(|(key, failure)| (key.to_string(), failure.reason.clone()));
+        let devices = self.device_failure.iter().map(|(reason, ..)| ("devices".to_owned(), reason.clone()));
+        entries.chain(devices).collect()
+    }
+
+    /// Brings the kernel to where a change of the ledger wants it.
+    fn follow(&mut self, changed: &Changed) {
         if changed.devices || self.dirty.everything {
             self.resync_or_complain();
         } else {
             self.forget_failures(&changed.keys);
-            let mut keys = changed.keys;
+            let mut keys = changed.keys.clone();
             keys.append(&mut self.dirty.keys);
             self.reconcile_keys(&keys);
         }
-        self.report()
+    }
+
+    /// Removes the devices that a ledger of before has, and this one has not. A tunnel's went when it was closed, but for its
+    /// persistence.
+    fn remove_devices(&mut self, before: &Ledger) {
+        let wanted: BTreeSet<&str> = self.ledger.devices().map(|device| &**device.name()).collect();
+        for device in before.devices().filter(|device| !wanted.contains(&**device.name())) {
+            if let Err(error) = links::remove(&mut self.requests, device) {
+                warn!(device = %device.name(), %error, "a device that is needed no more cannot be removed");
+            }
+            self.kernel.links.remove(device.name());
+        }
     }
 
     /// From now on the ledger holds all peers that can be had at the moment: tunnels let packets pass.

@@ -35,6 +35,7 @@ pub enum DatapathError {
 
 enum Command {
     Commit(Box<Transaction>, oneshot::Sender<Report>),
+    Replace(Box<Transaction>, oneshot::Sender<Result<Report, String>>),
     Settle(oneshot::Sender<Report>),
     Adopt(oneshot::Sender<Report>),
     Report(oneshot::Sender<Report>),
@@ -90,6 +91,12 @@ impl Datapath {
     /// Makes a transaction part of what should be. Returns when the kernel was brought there as far as it would go.
     pub async fn commit(&self, transaction: Transaction) -> Result<Report, DatapathError> {
         self.ask(|answer| Command::Commit(Box::new(transaction), answer)).await
+    }
+
+    /// Puts a whole desired state in the place of what there is: only the difference reaches the kernel. The inner error says what
+    /// the kernel refused; then all is as it was.
+    pub async fn replace(&self, whole: Transaction) -> Result<Result<Report, String>, DatapathError> {
+        self.ask(|answer| Command::Replace(Box::new(whole), answer)).await
     }
 
     /// Says that the peers that can be had at the moment have been committed, and that others may follow: tunnels let packets pass
@@ -153,6 +160,7 @@ fn obey(reconciler: &mut Reconciler, command: Command) {
     // Whoever asked may have given up: then nobody needs the answer.
     match command {
         Command::Commit(transaction, answer) => drop(answer.send(reconciler.commit(*transaction))),
+        Command::Replace(whole, answer) => drop(answer.send(reconciler.replace(*whole))),
         Command::Settle(answer) => drop(answer.send(reconciler.settle())),
         Command::Adopt(answer) => drop(answer.send(reconciler.adopt())),
         Command::Report(answer) => drop(answer.send(reconciler.report())),

@@ -16,6 +16,7 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream as AsyncStream};
@@ -45,17 +46,45 @@ const CLIENT_TIME: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 64;
 
+/// How long a swap of the plugin may take: a large component is compiled first.
+const SWAP_TIME: Duration = Duration::from_mins(5);
+
+/// The way back to whoever asked for something that can be refused.
+pub type Answerer<T> = oneshot::Sender<Result<T, String>>;
+
 /// What somebody wants of the daemon.
 #[derive(Debug)]
-#[non_exhaustive]
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
+    /// Another plugin, by its file, in the place of the one that serves.
+    Swap(PathBuf, Answerer<Swapped>),
 }
 
-#[derive(Deserialize)]
+/// A swap of the plugin that is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Swapped {
+    /// The plugin that serves now, as it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its component.
+    pub digest: String,
+    /// Entries that should be in the kernel.
+    pub entries: usize,
+    /// Netlink messages that the difference took.
+    pub messages: u64,
+    /// Microseconds from the question to the end.
+    pub took_us: u64,
+}
+
+#[derive(Serialize, Deserialize)]
 struct RequestLine {
     request: String,
+    /// For `swap`: the plugin's file, as the daemon finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plugin: Option<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -264,12 +293,28 @@ async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Re
 
 async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
     let request = match serde_json::from_slice::<RequestLine>(line) {
-        Ok(RequestLine { request }) => request,
+        Ok(line) => line,
         Err(reason) => {
             return error(format!("this is no request: {reason}; right would be {{\"request\":\"status\"}}"));
         }
     };
-    match request.as_str() {
+    match request.request.as_str() {
+        "swap" => {
+            let Some(plugin) = request.plugin else {
+                return error("a swap needs the plugin's file, as in {\"request\":\"swap\",\"plugin\":\"/a/file.wasm\"}".to_owned());
+            };
+            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(plugin, answer))).await {
+                Ok(Some(Ok(swapped))) => encoded(&Answer::Ok(swapped)),
+                Ok(Some(Err(reason))) => error(reason),
+                Ok(None) => {
+                    error("the daemon starts over, or is about to stop: the plugin is not swapped".to_owned())
+                }
+                Err(_) => error(format!(
+                    "the swap took more than {} seconds; flanneld status says what becomes of it",
+                    SWAP_TIME.as_secs()
+                )),
+            }
+        }
         "status" => match timeout(ANSWER_TIME, ask(requests, Request::Status)).await {
             Ok(Some(status)) => encoded(&Answer::Ok(status)),
             Ok(None) => error("the daemon is about to stop".to_owned()),
@@ -277,7 +322,7 @@ async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
         },
         other => {
             let other: String = other.chars().take(40).collect();
-            error(format!("unknown request {other:?}; known is \"status\""))
+            error(format!("unknown request {other:?}; known are \"status\" and \"swap\""))
         }
     }
 }
@@ -302,6 +347,20 @@ fn encoded<T: Serialize>(answer: &Answer<T>) -> Vec<u8> {
 
 /// Asks the daemon on this node how things stand. Waits for the answer, fifteen seconds at most.
 pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
+    request(path, &RequestLine { request: "status".to_owned(), plugin: None }, CLIENT_TIME)
+}
+
+/// Has the daemon on this node swap its plugin, and waits until it has. The file's name is the daemon's: a whole path.
+pub fn ask_swap(path: &Path, plugin: &Path) -> Result<Swapped, ObserveError> {
+    let line = RequestLine { request: "swap".to_owned(), plugin: Some(plugin.to_owned()) };
+    request(path, &line, SWAP_TIME + CLIENT_TIME)
+}
+
+fn request<T: DeserializeOwned>(
+    path: &Path,
+    line: &RequestLine,
+    patience: Duration,
+) -> Result<T, ObserveError> {
     let path = path.to_owned();
     let stream = match UnixStream::connect(&path) {
         Ok(stream) => stream,
@@ -313,12 +372,15 @@ pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
             });
         }
     };
-    match exchange(stream, br#"{"request":"status"}"#) {
-        Ok(Answer::Ok(status)) => Ok(status),
+    let answer =
+        serde_json::to_vec(line).map_err(io::Error::from).and_then(|line| exchange(stream, &line, patience));
+    match answer {
+        Ok(Answer::Ok(answer)) => Ok(answer),
+        Ok(Answer::Error(reason)) if line.request == "swap" => Err(ObserveError::NotSwapped { reason }),
         Ok(Answer::Error(reason)) => Err(ObserveError::NoAnswer { path, reason }),
         Err(error) => {
             let reason = match error.kind() {
-                io::ErrorKind::WouldBlock => format!("it took more than {} seconds", CLIENT_TIME.as_secs()),
+                io::ErrorKind::WouldBlock => format!("it took more than {} seconds", patience.as_secs()),
                 _ => error.to_string(),
             };
             Err(ObserveError::NoAnswer { path, reason })
@@ -326,8 +388,12 @@ pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
     }
 }
 
-fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<Answer<Status>> {
-    stream.set_read_timeout(Some(CLIENT_TIME))?;
+fn exchange<T: DeserializeOwned>(
+    mut stream: UnixStream,
+    request: &[u8],
+    patience: Duration,
+) -> io::Result<Answer<T>> {
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(CLIENT_TIME))?;
     stream.write_all(request)?;
     stream.write_all(b"\n")?;

@@ -3,7 +3,9 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
-use super::status::{Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Tunnel};
+use super::status::{
+    Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Tunnel,
+};
 
 /// Texts are broken here; names and addresses never are.
 const WIDTH: usize = 100;
@@ -109,8 +111,17 @@ fn show_plugin(f: &mut Formatter<'_>, plugin: &Plugin) -> fmt::Result {
     calls.push(format!("{} failed", plugin.failures));
     calls.push(counted(plugin.restarts, "restart"));
     row(f, "calls", &calls.join(", "))?;
-    match &plugin.last_error {
-        Some(error) => row(f, "", &format!("last error: {error}")),
+    if let Some(error) = &plugin.last_error {
+        row(f, "", &format!("last error: {error}"))?;
+    }
+    if plugin.parked {
+        row(f, "", "parked: it has failed too often, and is asked only when something has changed")?;
+    }
+    let Swaps { done, refused, last, refusal } = &plugin.swaps;
+    let Some(last) = last else { return Ok(()) };
+    row(f, "swaps", &format!("{done} done, {refused} refused, the last at {last}"))?;
+    match refusal {
+        Some(reason) => row(f, "", &format!("the last was refused: {reason}")),
         None => Ok(()),
     }
 }

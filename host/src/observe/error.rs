@@ -42,6 +42,12 @@ pub enum ObserveError {
         /// The control socket.
         path: PathBuf,
     },
+    /// The daemon goes on with the plugin that it had.
+    #[error("the plugin is not swapped, the one before goes on: {reason}")]
+    NotSwapped {
+        /// Why, in the daemon's words.
+        reason: String,
+    },
     /// The daemon did not answer, or not what we understand.
     #[error("flanneld on {} gave no answer: {reason}", path.display())]
     NoAnswer {

@@ -134,6 +134,8 @@ struct Inner {
     plugin_calls: Family<Labels<2>, Counter>,
     plugin_call_duration: Histograms,
     plugin_restarts: Counter,
+    plugin_swaps: Family<Labels<1>, Counter>,
+    plugin_parked: Gauge,
     plugin_memory: Gauge,
     lease_changes: Counter,
     lease_expires: Optional<Gauge>,
@@ -187,6 +189,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// All at zero.
+    #[allow(clippy::too_many_lines, reason = "a list of all metrics")]
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let tunnels = collect(&mut registry);
@@ -211,6 +214,16 @@ impl Metrics {
                 "plugin_restarts",
                 "Fresh instances of the plugin made after one had failed",
                 Counter::default(),
+            ),
+            plugin_swaps: r.add(
+                "plugin_swaps",
+                "Swaps of the plugin in operation, by how they ended",
+                Family::default(),
+            ),
+            plugin_parked: r.add(
+                "plugin_parked",
+                "Whether the plugin has failed so often that it is asked only when something has changed",
+                Gauge::default(),
             ),
             plugin_memory: r.with_unit(
                 "plugin_memory",
@@ -308,6 +321,17 @@ impl Metrics {
     /// A fresh instance took the place of one that had failed.
     pub fn plugin_restarted(&self) {
         self.0.plugin_restarts.inc();
+    }
+
+    /// A swap has ended.
+    pub fn plugin_swap(&self, done: bool) {
+        let outcome = if done { "done" } else { "refused" };
+        self.0.plugin_swaps.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Whether the plugin is asked only when something has changed.
+    pub fn plugin_parked(&self, parked: bool) {
+        self.0.plugin_parked.set(u64::from(parked));
     }
 
     /// The memory that the plugin's instance has.
@@ -432,6 +456,8 @@ mod tests {
         metrics.plugin_call("apply", took, CallOutcome::Ok);
         metrics.plugin_call("apply", took, CallOutcome::OutOfMemory);
         metrics.plugin_restarted();
+        metrics.plugin_swap(true);
+        metrics.plugin_parked(false);
         metrics.plugin_memory(1 << 20);
         metrics.lease_changes(7);
         metrics.lease_expires(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)));

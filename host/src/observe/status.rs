@@ -127,6 +127,32 @@ pub struct Plugin {
     pub restarts: u64,
     /// How the last call that failed did.
     pub last_error: Option<String>,
+    /// It has failed so often that it is asked only when something has changed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub parked: bool,
+    /// Swaps since the start.
+    #[serde(skip_serializing_if = "Swaps::is_none")]
+    pub swaps: Swaps,
+}
+
+/// Swaps of the plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Swaps {
+    /// Another plugin has taken over.
+    pub done: u64,
+    /// The one before had to go on.
+    pub refused: u64,
+    /// When the last one was.
+    pub last: Option<Timestamp>,
+    /// Why the last one was refused; none if it was done.
+    pub refusal: Option<String>,
+}
+
+impl Swaps {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The kernel's side.

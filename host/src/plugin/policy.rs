@@ -206,16 +206,46 @@ impl Policy {
         call_leased(&self.template, instance, own).map_err(|cause| self.failed(Function::Leased, cause))
     }
 
+    /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
+    pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<Applied, PluginError> {
+        let mut applied = Applied { transaction: self.leased(own)?, ..Applied::default() };
+        for batch in last_of_each(changes).chunks(self.limits.batch) {
+            self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
+        }
+        Ok(applied)
+    }
+
+    /// What surrounds the policy.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its durable store.
+    pub fn state(&self) -> &Arc<DirState> {
+        &self.state
+    }
+
     /// Tells the policy of lease changes.
     pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+        self.apply_within(changes, None)
+    }
+
+    /// The same with another number of fresh instances that it may cost than the limits say.
+    pub fn apply_within(&mut self, changes: &[PeerChange], restarts: Option<u32>) -> Applied {
         let mut applied = Applied::default();
-        let (mut splits, mut restarts) = (SPLITS, self.limits.restarts);
+        let allowed = restarts.unwrap_or(self.limits.restarts);
+        let (mut splits, mut restarts) = (SPLITS, allowed);
         let changes = last_of_each(changes);
         let mut work: Vec<Vec<PeerChange>> =
             changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
         while let Some(mut batch) = work.pop() {
             if restarts == 0 && !self.is_usable() {
-                let reason = format!("it has trapped {} times for these changes", self.limits.restarts);
+                let reason = format!("it has failed too often for these changes: {allowed} fresh instances");
                 applied.failures.push(self.failed(Function::Apply, Cause::Down(reason)));
                 work.push(batch);
                 break;

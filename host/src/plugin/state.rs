@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
@@ -16,15 +17,40 @@ const LONGEST_KEY: usize = 64;
 /// What a file is called while it is being written; no key has this character.
 const TEMPORARY: &str = "~new";
 
+/// Keys with their new values, by plugin.
+type Writes = BTreeMap<String, BTreeMap<String, Option<Vec<u8>>>>;
+
 /// The stores of all plugins. Directories are made at the first write.
 pub struct DirState {
     root: PathBuf,
+    /// Writes that wait for [`DirState::settle`]; none: they go to the disk at once.
+    waiting: Mutex<Option<Writes>>,
 }
 
 impl DirState {
     /// In this state directory.
     pub fn open(state_dir: &Path) -> Self {
-        Self { root: state_dir.join("plugins") }
+        Self { root: state_dir.join("plugins"), waiting: Mutex::new(None) }
+    }
+
+    /// The same stores for somebody who only rehearses: it sees what it writes, and nobody else does before it is settled.
+    #[must_use]
+    pub fn shadow(&self) -> Self {
+        Self { root: self.root.clone(), waiting: Mutex::new(Some(Writes::new())) }
+    }
+
+    /// What was written so far goes to the disk, and from now on all else does.
+    pub fn settle(&self) -> io::Result<()> {
+        let mut waiting = self.waiting();
+        for (plugin, writes) in waiting.iter().flatten() {
+            self.write(plugin, writes)?;
+        }
+        *waiting = None;
+        Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Writes>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dir(&self, plugin: &str) -> io::Result<Option<Dir>> {
@@ -37,6 +63,10 @@ impl DirState {
 
     /// The value of a plugin's key.
     pub fn get(&self, plugin: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let waiting = self.waiting();
+        if let Some(written) = waiting.as_ref().and_then(|all| all.get(plugin)?.get(key)) {
+            return Ok(written.clone());
+        }
         let Some(dir) = self.dir(plugin)? else { return Ok(None) };
         match dir.read(key) {
             Ok(value) => Ok(Some(value)),
@@ -47,6 +77,18 @@ impl DirState {
 
     /// The keys of a plugin.
     pub fn keys(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
+        let mut keys = self.keys_on_disk(plugin)?;
+        for (key, value) in self.waiting().iter().filter_map(|all| all.get(plugin)).flatten() {
+            if value.is_some() {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    fn keys_on_disk(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
         let Some(dir) = self.dir(plugin)? else { return Ok(BTreeSet::new()) };
         let names = dir.entries()?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names
@@ -59,6 +101,15 @@ impl DirState {
         if writes.is_empty() {
             return Ok(());
         }
+        if let Some(waiting) = self.waiting().as_mut() {
+            let all = waiting.entry(plugin.to_owned()).or_default();
+            all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
+            return Ok(());
+        }
+        self.write(plugin, writes)
+    }
+
+    fn write(&self, plugin: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
         std::fs::create_dir_all(self.root.join(plugin))?;
         let Some(dir) = self.dir(plugin)? else { return Err(io::ErrorKind::NotFound.into()) };
         for (key, value) in writes {
@@ -110,6 +161,26 @@ mod tests {
         assert_eq!(again.keys("vxlan").expect("listed"), ["a.b-c_1".to_owned()].into());
         again.apply("vxlan", &[("a.b-c_1".to_owned(), None)].into()).expect("removed");
         assert_eq!(again.get("vxlan", "a.b-c_1").expect("read"), None);
+    }
+
+    #[test]
+    fn what_a_rehearsal_writes_is_its_own_until_it_is_settled() {
+        let dir = tempfile::tempdir().expect("directory");
+        let real = DirState::open(dir.path());
+        let value = |text: &str| Some(text.as_bytes().to_vec());
+        real.apply("p", &[("kept".to_owned(), value("1")), ("gone".to_owned(), value("2"))].into())
+            .expect("written");
+        let shadow = real.shadow();
+        shadow
+            .apply("p", &[("new".to_owned(), value("3")), ("gone".to_owned(), None)].into())
+            .expect("noted");
+        assert_eq!(shadow.get("p", "new").expect("read"), value("3"));
+        assert_eq!(shadow.keys("p").expect("listed"), ["kept".to_owned(), "new".to_owned()].into());
+        assert_eq!(real.keys("p").expect("listed"), ["gone".to_owned(), "kept".to_owned()].into());
+        shadow.settle().expect("written");
+        assert_eq!(real.keys("p").expect("listed"), ["kept".to_owned(), "new".to_owned()].into());
+        shadow.apply("p", &[("later".to_owned(), value("4"))].into()).expect("written");
+        assert_eq!(real.get("p", "later").expect("read"), value("4"));
     }
 
     #[test]

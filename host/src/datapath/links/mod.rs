@@ -161,6 +161,19 @@ pub fn ensure(
     Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
 }
 
+/// Removes a device that was ours. None that is of another kind by now, and none that is gone already.
+pub fn remove(socket: &mut RequestSocket, device: &DeviceSpec) -> Result<(), NetlinkError> {
+    let found = find(socket, device.name())?;
+    let Some(link) = found.link.filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
+        return Ok(());
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message))))?;
+    info!(device = %device.name(), "device removed");
+    Ok(())
+}
+
 fn absent() -> NetlinkError {
     NetlinkError::Refused { errno: libc::ENODEV, text: String::new() }
 }

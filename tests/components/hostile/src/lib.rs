@@ -23,7 +23,8 @@ struct Hostile {
 impl Policy for Hostile {
     const NAME: &'static str = "hostile";
     const VERSION: &'static str = "0.0.0";
-    const BACKEND_TYPES: &'static [&'static str] = &["hostile"];
+    /// As vxlan it takes the place of the plugin of that name.
+    const BACKEND_TYPES: &'static [&'static str] = &["hostile", "vxlan"];
 
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
         let text = |name| Ok::<_, String>(config.text(name)?.unwrap_or_default().to_owned());
@@ -46,17 +47,19 @@ impl Policy for Hostile {
         let subnet = config.text("Subnet")?.map(str::to_owned);
         let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet, tunnelled };
         policy.misbehave("register", None)?;
+        let backend_type = text("Type")?;
+        let data = if backend_type == "vxlan" {
+            format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#)
+        } else {
+            format!("\"{mac}\"")
+        };
         let (backend_data, mtu) = match (policy.place.as_str(), policy.deed.as_str()) {
             ("register", "garbage") => ("{".to_owned(), device.mtu),
-            ("register", "mtu") => (format!("\"{mac}\""), 7),
-            _ => (format!("\"{mac}\""), device.mtu),
+            ("register", "mtu") => (data, 7),
+            _ => (data, device.mtu),
         };
-        let registration = Registration {
-            backend_type: "hostile".to_owned(),
-            backend_data: Some(backend_data),
-            backend_v6_data: None,
-            mtu,
-        };
+        let registration =
+            Registration { backend_type, backend_data: Some(backend_data), backend_v6_data: None, mtu };
         Ok((policy, registration))
     }
 
@@ -76,7 +79,10 @@ impl Policy for Hostile {
         else {
             return Ok(());
         };
-        let mac: Mac = data.trim_matches('"').parse()?;
+        let mac: Mac = match Config::parse(data) {
+            Ok(published) => published.text("VtepMAC")?.ok_or("no MAC")?.parse()?,
+            Err(_) => data.trim_matches('"').parse()?,
+        };
         let address = IpAddr::V4(subnet.network());
         if self.tunnelled.is_some() {
             tunnel::put(peer, subnet.into(), public.into(), &self.link)?;

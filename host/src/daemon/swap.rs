@@ -1,0 +1,185 @@
+//! One plugin in another's place, while packets flow: as a whole, or not at all.
+
+use std::path::{Path, PathBuf};
+
+use tokio::task::spawn_blocking;
+use tokio::time::Instant as At;
+use tracing::{error, info};
+
+use crate::observe::control::{Answerer, Swapped};
+use crate::plugin::Artifact;
+
+use super::DaemonError;
+use super::policy::PolicyRunner;
+use super::rehearsal::{Candidate, Outcome, Reason, Rehearsal, Stage};
+use super::serve::{Daemon, Timers};
+use super::start;
+
+impl Daemon<'_> {
+    /// Begins a swap that an operator has asked for.
+    pub(super) fn swap_to(&mut self, plugin: PathBuf, answer: Answerer<Swapped>) {
+        if let Some(running) = &self.rehearsal {
+            let other = running.plugin.display();
+            let _ = answer.send(Err(format!("a swap to {other} is under way: wait for its end")));
+            return;
+        }
+        self.rehearse(plugin, Reason::Asked(answer));
+    }
+
+    /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
+    pub(super) fn look_at_plugin_file(&mut self) {
+        let Some(plugin) = self.options.plugin.clone() else { return };
+        if self.rehearsal.is_some() {
+            self.look_again = true;
+        } else {
+            self.rehearse(plugin, Reason::FileChanged);
+        }
+    }
+
+    fn rehearse(&mut self, plugin: PathBuf, reason: Reason) {
+        let Some(policy) = self.policy.get() else { return };
+        let unless = matches!(reason, Reason::FileChanged).then(|| self.digest.clone());
+        let stage = Stage {
+            environment: policy.environment().clone(),
+            limits: policy.limits().clone(),
+            state: std::sync::Arc::clone(policy.state()),
+            own: self.own.clone(),
+            peers: self.peers.again(),
+            unless,
+        };
+        let (file, cache) = (plugin.clone(), self.options.cache_dir.clone());
+        let load = move || Artifact::load(&file, &cache).map_err(|error| error.to_string());
+        self.rehearsal = Some(Rehearsal::start(plugin, reason, stage, load));
+    }
+
+    /// A rehearsal has ended: the plugin takes over, or is forgotten.
+    pub(super) async fn rehearsed(
+        &mut self,
+        outcome: Outcome,
+        timers: &mut Timers,
+    ) -> Result<(), DaemonError> {
+        let Some(rehearsal) = self.rehearsal.take() else { return Ok(()) };
+        let Rehearsal { reason, plugin, since, started, .. } = rehearsal;
+        let outcome = match outcome {
+            Ok(None) => None,
+            Ok(Some(mut candidate)) => {
+                let caught_up = {
+                    let own = self.own.clone();
+                    spawn_blocking(move || {
+                        let heard = if since.is_empty() && candidate.own == own {
+                            Ok(())
+                        } else {
+                            candidate.hear(&own, &since)
+                        };
+                        heard.map(|()| candidate)
+                    })
+                };
+                match caught_up.await.map_err(|_| DaemonError::PolicyThread)? {
+                    Ok(candidate) => Some(self.install(*candidate, &plugin, timers).await?),
+                    Err(reason) => Some(Err(reason)),
+                }
+            }
+            Err(reason) => Some(Err(reason)),
+        };
+        if let Some(outcome) = outcome {
+            let took_us = crate::observe::micros(started.elapsed());
+            let outcome = outcome.map(|swapped| Swapped { took_us, ..swapped });
+            self.report_swap(&plugin, &outcome);
+            if let Reason::Asked(answer) = reason {
+                // Whoever asked may have gone.
+                let _ = answer.send(outcome);
+            }
+        }
+        if std::mem::take(&mut self.look_again) {
+            self.look_at_plugin_file();
+        }
+        Ok(())
+    }
+
+    fn report_swap(&mut self, plugin: &Path, outcome: &Result<Swapped, String>) {
+        let file = plugin.display();
+        match outcome {
+            Ok(swapped) => {
+                let Swapped { name, version, digest, messages, took_us, .. } = swapped;
+                info!(name, version, digest, %file, netlink_messages = messages, took_us, "plugin swapped");
+            }
+            Err(reason) => error!(reason, %file, "the plugin is not swapped: the one before goes on"),
+        }
+        self.observer.swapped(outcome);
+    }
+
+    /// Makes a candidate the policy that serves. The inner error says why it cannot be; then nothing has changed.
+    async fn install(
+        &mut self,
+        candidate: Candidate,
+        plugin: &Path,
+        timers: &mut Timers,
+    ) -> Result<Result<Swapped, String>, DaemonError> {
+        if let Err(reason) = self.is_fit(&candidate) {
+            return Ok(Err(reason));
+        }
+        let Candidate { artifact, policy, registered, whole, rejected, .. } = candidate;
+        if let Err(error) = policy.state().settle() {
+            return Ok(Err(format!("what it wants to remember cannot be written: {error}")));
+        }
+        let before = self.datapath.report().await?.figures.messages;
+        let report = match self.datapath.replace(whole).await? {
+            Ok(report) => report,
+            Err(reason) => return Ok(Err(format!("the kernel refuses what it declares: {reason}"))),
+        };
+        self.policy = PolicyRunner::new(policy);
+        artifact.digest().clone_into(&mut self.digest);
+        let mut options = (*self.options).clone();
+        options.plugin = Some(plugin.to_owned());
+        self.options = std::sync::Arc::new(options);
+        self.trouble.healed(rejected);
+        timers.retry = super::serve::never();
+        self.observer.artifact(&artifact);
+        self.observer.registered(&registered);
+        self.observer.parked(false);
+        self.observer.datapath(&report);
+        self.observer.peers(self.peers.len(), self.trouble.rejected.len(), 0);
+        self.publish(&registered, timers);
+        timers.tick = self.tick().await?;
+        Ok(Ok(Swapped {
+            name: registered.name,
+            version: registered.version,
+            digest: artifact.digest().to_owned(),
+            entries: report.entries,
+            messages: report.figures.messages.saturating_sub(before),
+            took_us: 0,
+        }))
+    }
+
+    /// Whether a candidate can take over.
+    fn is_fit(&self, candidate: &Candidate) -> Result<(), String> {
+        let (ours, its) = (&self.wanted.attributes.backend_type, &candidate.registered.backend_type);
+        if ours != its {
+            return Err(format!(
+                "it publishes BackendType {its:?}, and this node's lease has {ours:?}: to other nodes that is another backend; change the network config's Backend.Type, and restart"
+            ));
+        }
+        let served = |id| !self.trouble.rejected.contains_key(id) && !self.trouble.deferred.contains(id);
+        if let Some((id, reason)) = candidate.rejected.iter().find(|(id, _)| served(id)) {
+            let peer = self.peers.subnets(*id).map(|subnets| subnets.to_string()).unwrap_or_default();
+            return Err(format!(
+                "it cannot serve the peer with {peer}, which the plugin that runs can: {reason}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Has the lease and the subnet file say what the new plugin wants to be known.
+    fn publish(&mut self, registered: &crate::plugin::Registered, timers: &mut Timers) {
+        let attributes = start::attributes(&self.external, registered);
+        if attributes != self.wanted.attributes {
+            self.wanted.attributes = attributes;
+            timers.renewal = At::now();
+        }
+        if registered.mtu != self.wanted.mtu {
+            self.wanted.mtu = registered.mtu;
+            self.wanted.write_subnet_file(&self.own);
+        }
+        self.observer.lease(&self.own, self.wanted.mtu);
+    }
+}

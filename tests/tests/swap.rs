@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -107,9 +107,9 @@ fn a_swap_from_tunnelled_to_direct_routes_and_back_loses_nothing() -> Result<()>
 }
 
 /// Nothing of a swap that does not come off is anywhere, and the error says why.
-fn is_refused(cluster: &Cluster, file: PathBuf, said: &str) -> Result<()> {
+fn is_refused(cluster: &Cluster, file: &Path, said: &str) -> Result<()> {
     let (state, plugin) = (cluster.state(0)?, cluster.status(0)?["plugin"]["digest"].clone());
-    let error = format!("{:#}", cluster.swap(0, &file).err().context("it was swapped")?);
+    let error = format!("{:#}", cluster.swap(0, file).err().context("it was swapped")?);
     assert!(error.contains("the one before goes on") && error.contains(said), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
     assert_eq!(state.difference(&cluster.state(0)?), None);
@@ -125,9 +125,9 @@ fn a_swap_that_fails_leaves_the_old_plugin_and_says_why() -> Result<()> {
     let ping = ping(&cluster)?;
     let text = cluster.lab().directory().join("text.wasm");
     std::fs::write(&text, "no component")?;
-    is_refused(&cluster, text, "not a WebAssembly component")?;
-    is_refused(&cluster, "/nowhere/a.wasm".into(), "/nowhere/a.wasm: cannot be read")?;
-    is_refused(&cluster, plugin("host-gw")?, "Backend.Type is \"vxlan\", and this plugin is for: host-gw")?;
+    is_refused(&cluster, &text, "not a WebAssembly component")?;
+    is_refused(&cluster, Path::new("/nowhere/a.wasm"), "/nowhere/a.wasm: cannot be read")?;
+    is_refused(&cluster, &plugin("host-gw")?, "Backend.Type is \"vxlan\", and this plugin is for: host-gw")?;
     std::thread::sleep(WHILE);
     assert_eq!(ping.report(Mark::default()).lost, 0);
     Ok(())
@@ -140,7 +140,7 @@ fn misbehaves(place: &str, deed: &str, said: &str) -> Result<()> {
         format!(r#"{{"Network":"10.5.0.0/16","Backend":{{"Type":"vxlan","In":"{place}","Do":"{deed}"}}}}"#);
     let cluster = Cluster::start(&ClusterOptions { config, ..ClusterOptions::default() })?;
     let ping = ping(&cluster)?;
-    is_refused(&cluster, component("hostile")?, said)?;
+    is_refused(&cluster, &component("hostile")?, said)?;
     std::thread::sleep(WHILE);
     let report = ping.report(Mark::default());
     assert_eq!(report.lost, 0, "{report:?}");

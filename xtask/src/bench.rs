@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flannel_lab::bench::{Scale, ScaleOptions, TunnelOptions, native, scale, tunnel};
+use flannel_lab::bench::{Scale, ScaleOptions, TunnelOptions, native, scale, swap, tunnel};
 
 use crate::cargo::output;
 use crate::{build, setup};
@@ -25,6 +25,12 @@ pub enum Bench {
         /// Print one JSON object for each number of leases and each store
         #[arg(long)]
         json: bool,
+    },
+    /// A swap of the plugin with many leases: between two builds of a policy, and between two policies
+    Swap {
+        /// How many leases; may be given several times
+        #[arg(long, default_values_t = [1_000, 5_000, 20_000], value_parser = clap::value_parser!(u32).range(1..=65_000))]
+        leases: Vec<u32>,
     },
     /// Packets from pod to pod: the bare link, the kernel's VXLAN, and the tunnel of the backend udp
     Tunnel {
@@ -57,6 +63,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     build::all()?;
     match bench {
         Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
+        Bench::Swap { leases } => run_swap(leases),
         Bench::Policy { leases } => run_policy(leases),
         Bench::Tunnel { seconds, rounds, each, reference, json } => {
             let options = TunnelOptions {
@@ -133,6 +140,22 @@ fn run_policy(leases: &[u16]) -> Result<()> {
         let native = native(leases)?.lease_ns;
         let ratio = Duration::from_nanos(plugin).div_duration_f64(Duration::from_nanos(native));
         println!("{leases:>8}  {plugin:>20}  {native:>20}  {ratio:>6.1}");
+    }
+    Ok(())
+}
+
+fn run_swap(leases: &[u32]) -> Result<()> {
+    println!(
+        "{:>8}  {:>30}  {:>36}",
+        "leases", "same policy, ms (longest)", "tunnelled to direct, ms (longest)"
+    );
+    for &leases in leases {
+        let result = swap(leases)?;
+        let shown = |(median, longest): (f64, f64), messages: u64| {
+            format!("{median:.1} ({longest:.1}), {messages} messages")
+        };
+        let same = shown(result.same_ms, result.same_messages);
+        println!("{leases:>8}  {same:>30}  {:>36}", shown(result.other_ms, result.other_messages));
     }
     Ok(())
 }

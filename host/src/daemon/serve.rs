@@ -17,7 +17,7 @@ use crate::lease::model::Lease;
 use crate::lease::store::{Change, Event, LeaseStore, Renewed};
 use crate::node::blackhole;
 use crate::node::external::External;
-use crate::observe::control::Request;
+use crate::observe::control::{Answerer, Request, Swapped};
 use crate::observe::{Status, Step};
 use crate::plugin::{PeerChange, PluginError, Policy};
 
@@ -119,6 +119,8 @@ pub struct Daemon<'o> {
     pub(super) digest: String,
     /// A plugin that is about to take over.
     pub(super) rehearsal: Option<Rehearsal>,
+    /// Swaps that operators have asked for, and that wait for all peers to be known.
+    pub(super) postponed: Vec<(std::path::PathBuf, Answerer<Swapped>)>,
     /// The plugin's file has changed meanwhile.
     pub(super) look_again: bool,
 }
@@ -242,7 +244,11 @@ impl Daemon<'_> {
                 }
                 () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
                 () = sleep_until(timers.watchdog) => timers.watchdog = self.observer.alive(),
-                Some(request) = self.observer.requests.recv() => self.answer(request, snapshot).await?,
+                Some(request) = self.observer.requests.recv() => match request {
+                    // Whoever asked may have gone.
+                    Request::Status(answer) => drop(answer.send(self.status().await?)),
+                    Request::Swap(plugin, answer) => self.postponed.push((plugin, answer)),
+                },
                 outcome = Rehearsal::end(&mut self.rehearsal) => self.rehearsed(outcome, &mut timers).await?,
                 Some(()) = file.changed(), if snapshot => {
                     info!("the plugin's file has changed");
@@ -260,25 +266,17 @@ impl Daemon<'_> {
                     self.observer.reloaded();
                 }
             }
+            if snapshot {
+                for (plugin, answer) in std::mem::take(&mut self.postponed) {
+                    self.swap_to(plugin, answer);
+                }
+            }
             // As long as the policy has not spoken about some peer, an earlier run's entries for it must stay.
             if snapshot && !adopted && self.trouble.deferred.is_empty() {
                 adopted = true;
                 self.datapath.adopt().await?;
             }
         }
-    }
-
-    /// Answers a question, or begins to do what is asked for. `settled`: all peers have been heard of.
-    async fn answer(&mut self, request: Request, settled: bool) -> Result<(), DaemonError> {
-        // Whoever asked may have gone.
-        match request {
-            Request::Status(answer) => drop(answer.send(self.status().await?)),
-            Request::Swap(plugin, answer) if settled => self.swap_to(plugin, answer),
-            Request::Swap(_, answer) => {
-                drop(answer.send(Err("the daemon is taking up leases: try again in a moment".to_owned())));
-            }
-        }
-        Ok(())
     }
 
     /// The external interface as it would be chosen now, if it is another one, or has other addresses. While none can be chosen
@@ -352,7 +350,10 @@ impl Daemon<'_> {
             changes = rest;
             timers.watchdog = self.observer.alive();
             while let Ok(request) = self.observer.requests.try_recv() {
-                self.answer(request, false).await?;
+                match request {
+                    Request::Status(answer) => drop(answer.send(self.status().await?)),
+                    Request::Swap(plugin, answer) => self.postponed.push((plugin, answer)),
+                }
             }
         }
         if changes.is_empty() { Ok(()) } else { self.apply_some(changes, timers).await }

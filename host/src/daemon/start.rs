@@ -217,6 +217,7 @@ pub async fn daemon(
         trouble: super::serve::Trouble::default(),
         digest,
         rehearsal: None,
+        postponed: Vec::new(),
         look_again: false,
     };
     daemon.take_up_lease().await?;

@@ -3,10 +3,12 @@
 
 mod policy;
 mod scale;
+mod swap;
 mod tunnel;
 
 pub use policy::{Native, native};
 pub use scale::{Scale, ScaleOptions, scale};
+pub use swap::{Swap, swap};
 pub use tunnel::{Iperf3, TunnelFigures, TunnelOptions, tunnel};
 
 use std::time::Duration;

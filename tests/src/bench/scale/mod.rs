@@ -12,11 +12,11 @@ use serde::Serialize;
 use super::ms;
 use crate::log::Log;
 use crate::{Cluster, ClusterOptions, wait};
-use feed::Feed;
+pub(super) use feed::Feed;
 use latency::Latency;
 
 /// Subnets of the first 65,278 leases are the others', the rest is the node's own.
-const CONFIG: &str =
+pub(super) const CONFIG: &str =
     r#"{"Network":"10.0.0.0/8","SubnetLen":24,"SubnetMin":"10.255.0.0","Backend":{"Type":"vxlan"}}"#;
 /// Entries of a peer: a route, a neighbour, and an FDB entry.
 const ENTRIES: u64 = 3;

@@ -9,7 +9,7 @@ use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::{Swapped, ask_status, ask_swap};
-use flanneld::plugin::{Artifact, BuiltIn, compile_for_embedding, kit};
+use flanneld::plugin::{Artifact, BuiltIn, Grants, compile_for_embedding, kit};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
@@ -28,8 +28,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
-        Some(Command::Plugin(PluginCommand::Inspect { component, json })) => {
-            inspect(component.as_deref(), &cli.options.cache_dir, json)
+        Some(Command::Plugin(PluginCommand::Inspect { component, plugin_grants, json })) => {
+            let grants = Grants::new(plugin_grants, Vec::new(), BUILT_IN);
+            inspect(component.as_deref(), &cli.options.cache_dir, &grants, json)
         }
         Some(Command::Plugin(PluginCommand::Swap { component, json, control_socket })) => {
             swap(&component, json, &control_socket)
@@ -79,7 +80,7 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result<()> {
+fn inspect(component: Option<&Path>, cache: &Path, grants: &Grants, json: bool) -> anyhow::Result<()> {
     let artifacts = match component {
         Some(file) => vec![Artifact::load(file, cache)?],
         None => BUILT_IN
@@ -89,7 +90,7 @@ fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result
     };
     let inspections = artifacts
         .iter()
-        .map(kit::inspect::inspect)
+        .map(|artifact| kit::inspect::inspect(artifact, grants))
         .collect::<Result<Vec<_>, _>>()
         .map_err(anyhow::Error::msg)?;
     if json {

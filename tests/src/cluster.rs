@@ -24,6 +24,9 @@ pub const DUAL_STACK: &str =
 pub const IPV6_ONLY: &str =
     r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:5::/48","Backend":{"Type":"vxlan"}}"#;
 
+/// All that can be granted to a plugin.
+pub const EVERYTHING: &str = "links,routes,neighbours,fdb,wireguard,tunnel,state";
+
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
@@ -35,7 +38,7 @@ pub struct ClusterOptions {
     pub config: String,
     /// Whether leases are in a real etcd instead of in a directory.
     pub etcd: bool,
-    /// The plugin's file; none: the backend's that was built.
+    /// The plugin's file, which may do everything then; none: the backend's that was built.
     pub plugin: Option<PathBuf>,
     /// The daemon; none: the one that was built.
     pub binary: Option<PathBuf>,
@@ -85,6 +88,7 @@ impl Cluster {
         store.put_config(&options.config)?;
         let plugin = options.plugin.clone().map_or_else(|| artifacts::plugin(options.backend.name()), Ok)?;
         let how = DaemonOptions::new(&store, options.binary.clone(), Some(plugin))?;
+        let how = if options.plugin.is_some() { how.arg(format!("--allow={EVERYTHING}")) } else { how };
         let daemons = (0..options.nodes).map(|_| None).collect();
         let backend = options.backend;
         Ok(Self { daemons, pods: vec![None; options.nodes], options: how, backend, store, lab })

@@ -38,13 +38,73 @@ fn ping(cluster: &Cluster) -> Result<Prober> {
     Prober::start(from.namespace(), Echo::to(to), prober::INTERVAL)
 }
 
-/// A node that exists only as a lease appears.
-fn victim_appears(cluster: &Cluster) -> Result<()> {
+/// A node that exists only as a lease appears: with a subnet of its own, and data that may name a deed.
+fn appears(cluster: &Cluster, subnet: &str, data: &str) -> Result<()> {
     let Store::File(directory) = cluster.store() else { panic!("leases are files") };
-    let value = r#"{"PublicIP":"192.168.77.99","PublicIPv6":null,"BackendType":"hostile","BackendData":"02:00:00:00:00:63"}"#;
+    let value = format!(
+        r#"{{"PublicIP":"192.168.77.99","PublicIPv6":null,"BackendType":"hostile","BackendData":{data}}}"#
+    );
     let subnets = directory.join("subnets");
     std::fs::write(subnets.join(".new"), value)?;
-    Ok(std::fs::rename(subnets.join(".new"), subnets.join(format!("{VICTIM}-24")))?)
+    Ok(std::fs::rename(subnets.join(".new"), subnets.join(format!("{subnet}-24")))?)
+}
+
+/// What a component may do for a peer, and what is said of it.
+const DEEDS: [(&str, &str); 14] = [
+    ("panic", "trapped: panicked"),
+    ("loop", "stopped after running for"),
+    ("call", "stopped after running for"),
+    ("memory", "bytes of memory; the limit is"),
+    ("recursion", "its stack overflowed"),
+    ("handles", "trapped"),
+    ("flood", "at most 64 entries for a peer"),
+    ("state", "at most 64 keys"),
+    ("default-route", "0.0.0.0/0 is not in the peer's subnet"),
+    ("host-bits", "bits beyond the prefix length are set"),
+    ("foreign-peer", "is not among the changes of this call"),
+    ("foreign-destination", "is not an address that the peer has published"),
+    ("others-device", "devices are declared in register only"),
+    ("external-address", "the external interface's addresses are the operator's"),
+];
+
+#[test]
+fn every_misdeed_costs_the_peer_that_it_is_for_and_no_packet_of_others() -> Result<()> {
+    let mut cluster = cluster("")?;
+    let ping = ping(&cluster)?;
+    let before = cluster.state(0)?;
+    for (number, (deed, said)) in DEEDS.iter().enumerate() {
+        let subnet = format!("10.5.{}.0", 200 + number);
+        appears(&cluster, &subnet, &format!(r#""02:00:00:00:00:63 {deed}""#))?;
+        let is_failure = |line: &LogLine| {
+            let message = line.message();
+            line.level() == "ERROR"
+                && message.starts_with("plugin hostile: apply: ")
+                && message.contains(said)
+        };
+        cluster.daemon(0)?.wait_log(deed, is_failure)?;
+        assert!(cluster.daemon(0)?.runs()?, "{deed}");
+        assert_eq!(before.difference(&cluster.state(0)?), None, "{deed}");
+        // The next one fails for the same words.
+        std::fs::remove_file(lease_file(&cluster, &subnet))?;
+    }
+    // Garbage in a stranger's lease is no misdeed of the component's; the peer is rejected.
+    appears(&cluster, "10.5.250.0", "{\"\\u0000\":[[[]]]}")?;
+    let status = cluster.status(0)?["plugin"].clone();
+    assert!(status["failures"].as_u64() >= Some(DEEDS.len() as u64), "{status}");
+    assert!(status["restarts"].as_u64() >= Some(5), "{status}");
+    let report = ping.report(Mark::default());
+    assert_eq!(report.lost, 0, "{report:?}");
+    Ok(())
+}
+
+fn lease_file(cluster: &Cluster, subnet: &str) -> PathBuf {
+    let Store::File(directory) = cluster.store() else { panic!("leases are files") };
+    directory.join("subnets").join(format!("{subnet}-24"))
+}
+
+/// A node that exists only as a lease appears.
+fn victim_appears(cluster: &Cluster) -> Result<()> {
+    appears(cluster, VICTIM, "\"02:00:00:00:00:63\"")
 }
 
 fn costs_that_peer_alone(deed: &str, said: &str) -> Result<()> {

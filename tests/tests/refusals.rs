@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flannel_lab::artifacts::component;
 use flannel_lab::cluster::IPV4;
 use flannel_lab::etcd::ENDPOINT;
 use flannel_lab::{DaemonOptions, Lab, Store, Underlay, wait};
@@ -45,6 +46,17 @@ fn a_network_config_that_is_no_json_is_refused_with_its_place() -> Result<()> {
 fn a_network_that_is_too_small_is_refused_with_the_value() -> Result<()> {
     let (lab, store) = node_with(r#"{"Network":"10.5.0.0/29","Backend":{"Type":"vxlan"}}"#)?;
     is_refused(&lab, &DaemonOptions::new(&store, None, None)?, &["network config", "Network", "10.5.0.0/29"])
+}
+
+#[test]
+fn a_plugin_that_asks_for_more_than_it_is_granted_is_refused_with_what_to_add() -> Result<()> {
+    let (lab, store) = node_with(r#"{"Network":"10.5.0.0/16","Backend":{"Type":"hostile"}}"#)?;
+    let options = DaemonOptions::new(&store, None, Some(component("hostile")?))?.arg("--allow=links,state");
+    is_refused(
+        &lab,
+        &options,
+        &["plugin hostile", "fdb,neighbours,routes,tunnel", "--allow", "digest = \"sha256:"],
+    )
 }
 
 #[test]

@@ -17,6 +17,11 @@ const OFTEN: Duration = Duration::from_millis(1);
 /// Long enough for many packets, and for whatever comes a little later.
 const WHILE: Duration = Duration::from_millis(500);
 
+/// Two nodes whose plugins may do everything.
+fn cluster() -> Result<Cluster> {
+    Cluster::start(&ClusterOptions { plugin: Some(plugin("vxlan")?), ..ClusterOptions::default() })
+}
+
 fn ping(cluster: &Cluster) -> Result<Prober> {
     let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
     Prober::start(from.namespace(), Echo::to(to.ipv4()?), OFTEN)
@@ -60,7 +65,7 @@ fn while_streaming(from: &Pod, to: &Pod, work: impl FnOnce() -> Result<()>) -> R
 #[test]
 fn a_hundred_swaps_between_two_builds_of_one_policy_lose_nothing_and_change_nothing_in_the_kernel()
 -> Result<()> {
-    let cluster = Cluster::start(&ClusterOptions::default())?;
+    let cluster = cluster()?;
     let builds = [component("vxlan-next")?, plugin("vxlan")?];
     let before = cluster.state(0)?;
     let ping = ping(&cluster)?;
@@ -84,7 +89,7 @@ fn a_hundred_swaps_between_two_builds_of_one_policy_lose_nothing_and_change_noth
 
 #[test]
 fn a_swap_from_tunnelled_to_direct_routes_and_back_loses_nothing() -> Result<()> {
-    let cluster = Cluster::start(&ClusterOptions::default())?;
+    let cluster = cluster()?;
     let (tunnelled, direct) = (plugin("vxlan")?, component("vxlan-direct")?);
     let before = cluster.state(0)?;
     let ping = ping(&cluster)?;
@@ -121,7 +126,7 @@ fn is_refused(cluster: &Cluster, file: &Path, said: &str) -> Result<()> {
 
 #[test]
 fn a_swap_that_fails_leaves_the_old_plugin_and_says_why() -> Result<()> {
-    let cluster = Cluster::start(&ClusterOptions::default())?;
+    let cluster = cluster()?;
     let ping = ping(&cluster)?;
     let text = cluster.lab().directory().join("text.wasm");
     std::fs::write(&text, "no component")?;
@@ -138,7 +143,8 @@ fn a_swap_that_fails_leaves_the_old_plugin_and_says_why() -> Result<()> {
 fn misbehaves(place: &str, deed: &str, said: &str) -> Result<()> {
     let config =
         format!(r#"{{"Network":"10.5.0.0/16","Backend":{{"Type":"vxlan","In":"{place}","Do":"{deed}"}}}}"#);
-    let cluster = Cluster::start(&ClusterOptions { config, ..ClusterOptions::default() })?;
+    let options = ClusterOptions { config, plugin: Some(plugin("vxlan")?), ..ClusterOptions::default() };
+    let cluster = Cluster::start(&options)?;
     let ping = ping(&cluster)?;
     is_refused(&cluster, &component("hostile")?, said)?;
     std::thread::sleep(WHILE);
@@ -168,8 +174,26 @@ fn who_cannot_serve_a_peer_that_is_served_does_not_take_over() -> Result<()> {
 }
 
 #[test]
-fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched() -> Result<()> {
+fn who_asks_for_more_than_it_is_granted_does_not_take_over_until_it_is() -> Result<()> {
     let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    let grants = cluster.lab().directory().join("grants.toml");
+    std::fs::write(&grants, "")?;
+    cluster.add_arguments(&["--plugin-grants", &grants.display().to_string()]);
+    cluster.bring_up()?;
+    let next = component("vxlan-next")?;
+    is_refused(&cluster, &next, "it asks for fdb,links,neighbours,routes, which it is not granted")?;
+    std::fs::write(
+        &grants,
+        "[[grant]]\nname = \"vxlan\"\nallow = [\"links\", \"routes\", \"neighbours\", \"fdb\"]",
+    )?;
+    assert_eq!(cluster.swap(0, &next)?["version"], "9.0.0");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched() -> Result<()> {
+    let mut cluster =
+        Cluster::prepare(&ClusterOptions { plugin: Some(plugin("vxlan")?), ..ClusterOptions::default() })?;
     let file = cluster.lab().directory().join("plugin.wasm");
     std::fs::copy(plugin("vxlan")?, &file)?;
     let options = cluster.options().clone().plugin(file.clone());

@@ -90,6 +90,9 @@ pub enum PluginCommand {
     Inspect {
         /// The component; without it all built-in plugins
         component: Option<PathBuf>,
+        /// The daemon's file with grants
+        #[arg(long, value_name = "FILE")]
+        plugin_grants: Option<PathBuf>,
         /// Print one JSON array
         #[arg(long)]
         json: bool,

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::syntax;
 use crate::datapath::tunnel::Offloads;
+use crate::plugin::parse_interface;
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
 #[derive(Args, Clone)]
@@ -19,6 +20,14 @@ pub struct Options {
     /// Swap the plugin when the file given with --plugin changes; without it, SIGHUP does
     #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", requires = "plugin", help_heading = "Plugins and files")]
     pub watch_plugin: bool,
+
+    /// What plugins that are not built in may do: a TOML file with [[grant]] tables, each with digest or name, and allow
+    #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
+    pub plugin_grants: Option<PathBuf>,
+
+    /// Interfaces that any plugin may use in this run, separated by commas, such as links,routes; beside the grants of --plugin-grants
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_interface, help_heading = "Plugins and files")]
+    pub allow: Vec<String>,
 
     /// Directory for what has to survive a reboot: MAC addresses, plugins' state
     #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]

@@ -27,7 +27,7 @@ use tracing::info;
 
 use crate::cli::Options;
 use crate::lease::store::LeaseStore;
-use crate::plugin::BuiltIn;
+use crate::plugin::{BuiltIn, Grants};
 use observed_store::ObservedStore;
 use observer::Observer;
 
@@ -64,6 +64,8 @@ async fn serve(
     let store: Arc<dyn LeaseStore> = Arc::new(store);
     let config = observer.meanwhile(start::network_config(&*store)).await?;
     let mut external = start::external(&options, &config).await?;
+    let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
+    let grants = Arc::new(grants);
     let (mut own, mut firewall) = (None, None);
     loop {
         start::announce(&external);
@@ -71,7 +73,8 @@ async fn serve(
         let artifact = start::artifact(&options, &config, built_in).await?;
         observer.artifact(&artifact);
         let (config, store) = (config.clone(), Arc::clone(&store));
-        let node = start::Node { options: Arc::clone(&options), config, external, store };
+        let (options_now, grants) = (Arc::clone(&options), Arc::clone(&grants));
+        let node = start::Node { options: options_now, config, external, store, grants };
         let kept = start::Kept { own, firewall };
         let moved = start::daemon(node, artifact, kept, observer).await?.serve().await?;
         info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");

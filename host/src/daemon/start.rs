@@ -16,7 +16,7 @@ use crate::lease::store::{LeaseStore, StoreError};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
 use crate::plugin::{
-    Artifact, BuiltIn, DirState, Environment, Limits, NodeFacts, Policy, Registered, withhold,
+    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, Policy, Registered, withhold,
 };
 
 use super::DaemonError;
@@ -42,6 +42,8 @@ pub struct Node {
     pub external: External,
     /// The lease store.
     pub store: Arc<dyn LeaseStore>,
+    /// What plugins may do.
+    pub grants: Arc<Grants>,
 }
 
 /// Refuses what cannot be done, and says what is of no effect.
@@ -174,6 +176,7 @@ pub async fn daemon(
         config,
         secrets,
         offloads: node.options.tunnel_offloads,
+        grants: Arc::clone(&node.grants),
         links: Arc::new(links),
     };
     let (datapath, events) =

@@ -490,7 +490,7 @@ mod tests {
         for (request, answer) in [
             (
                 &b"{\"request\":\"make-coffee\"}\n"[..],
-                r#"{"error":"unknown request \"make-coffee\"; known is"#,
+                r#"{"error":"unknown request \"make-coffee\"; known are"#,
             ),
             (b"GET / HTTP/1.1\n", r#"{"error":"this is no request: "#),
             (b"\n", r#"{"error":"this is no request: "#),

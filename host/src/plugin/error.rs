@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::grants::GrantError;
 use wasmtime::{Trap, WasmBacktrace};
 
 /// A call that failed: which plugin, which function, and why. Nothing of its transaction is applied.
@@ -19,6 +20,9 @@ pub struct PluginError {
 /// Why a call failed.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Cause {
+    /// It asks for more than it is granted, or the grants cannot be read.
+    #[error("{0}")]
+    NotGranted(GrantError),
     /// The function answered an error: the plugin's own words.
     #[error("{0}")]
     Answered(String),

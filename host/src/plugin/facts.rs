@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use super::grants::Grants;
 use super::secrets::Secrets;
 use crate::datapath::entry::Mac;
 use crate::datapath::tunnel::Offloads;
@@ -69,6 +70,8 @@ pub struct Environment {
     pub secrets: Secrets,
     /// What tunnels may use to be fast.
     pub offloads: Offloads,
+    /// What plugins may do here.
+    pub grants: Arc<Grants>,
     /// Whom to ask about links.
     pub links: Arc<dyn LinkFacts>,
 }

@@ -54,7 +54,7 @@ impl From<&Cause> for Outcome {
     fn from(cause: &Cause) -> Self {
         match cause {
             Cause::Answered(_) | Cause::BadAnswer(_) | Cause::Down(_) => Self::Error,
-            Cause::Refused(_) => Self::Refused,
+            Cause::Refused(_) | Cause::NotGranted(_) => Self::Refused,
             Cause::TimedOut(_) => Self::TimedOut,
             Cause::OutOfMemory { .. } => Self::OutOfMemory,
             Cause::Trapped(_) => Self::Trap,

@@ -107,6 +107,9 @@ pub struct Applied {
 /// A running policy.
 pub struct Policy {
     name: String,
+    /// SHA-256 of the component, and the interfaces that it imports.
+    digest: String,
+    imports: Vec<String>,
     template: Template,
     environment: Environment,
     limits: Limits,
@@ -165,6 +168,8 @@ impl Policy {
         })?;
         Ok(Self {
             name,
+            digest: artifact.digest().to_owned(),
+            imports: artifact.imports(),
             template,
             environment,
             limits,
@@ -380,6 +385,14 @@ impl Policy {
         let (mut instance, description) = self.ask_description()?;
         let describing = |cause| self.failed(Function::Describe, cause);
         self.check_description(&description).map_err(describing)?;
+        // Until here no capability could be called.
+        self.environment.grants.check(&self.digest, &description.name, &self.imports).map_err(|error| {
+            PluginError {
+                plugin: description.name.clone(),
+                function: "loading",
+                cause: Cause::NotGranted(error),
+            }
+        })?;
         instance.state().plugin.clone_from(&description.name);
         let registering = |cause| PluginError {
             plugin: description.name.clone(),

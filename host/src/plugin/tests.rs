@@ -60,6 +60,7 @@ fn environment(config: &str) -> Environment {
         config: config.to_owned(),
         secrets: Secrets::default(),
         offloads: Offloads::ALL,
+        grants: Arc::new(Grants::everything()),
         links: Arc::new(FakeLinks),
     }
 }
@@ -212,6 +213,72 @@ fn a_misdeed_for_one_peer_costs_that_peer_alone_and_is_named() {
         assert_eq!((failure.plugin.as_str(), failure.function), ("hostile", "apply"), "{deed}");
         assert!(failure.to_string().contains(said), "{deed}: {failure}");
     }
+}
+
+#[test]
+fn a_plugin_that_is_granted_less_than_it_asks_for_does_not_get_as_far_as_to_register() {
+    let dir = tempfile::tempdir().expect("directory");
+    let artifact = Artifact::load(&component("hostile"), &dir.path().join("cache")).expect("loads");
+    let state = Arc::new(DirState::open(dir.path()));
+    let allow = vec!["links".to_owned(), "routes".to_owned()];
+    let environment = Environment {
+        grants: Arc::new(Grants::new(None, allow, &[])),
+        ..environment(r#"{"Type":"hostile","In":"register","Do":"panic"}"#)
+    };
+    let error = Policy::start(&artifact, environment, strict(), state).err().expect("refused").to_string();
+    let said = "plugin hostile: loading: it asks for fdb,neighbours,state,tunnel, which it is not granted";
+    assert!(error.starts_with(said), "{error}");
+}
+
+#[test]
+fn who_does_not_come_to_an_end_at_the_start_is_stopped() {
+    for (name, said) in [
+        ("slow-start", "slow-start.wasm: describe: stopped after running for 300 ms"),
+        ("mute", "mute.wasm: describe: stopped after running for 300 ms"),
+    ] {
+        let error = start(name, r#"{"Type":"hostile"}"#, strict()).err().expect("refused").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn every_function_that_does_not_come_to_an_end_is_stopped() {
+    for place in ["register", "leased"] {
+        let error = hostile(place, "loop").err().expect("refused").to_string();
+        assert!(error.contains(&format!("{place}: stopped after running for 300 ms")), "{error}");
+    }
+    let mut bench = hostile("tick", "loop").expect("starts");
+    let error = bench.policy.tick().expect_err("fails").to_string();
+    assert!(error.contains("tick: stopped after running for 300 ms"), "{error}");
+}
+
+#[test]
+fn what_breaks_the_contract_below_the_sdk_is_named() {
+    let peer = |n: u16| PeerChange::Put(PeerId(n.into()), lease(n, "hostile", "null"));
+    for (deed, said) in [
+        ("dropped-handle", "trapped: "),
+        ("invented-handle", "trapped: "),
+        ("prefix-of-200", "refused by the host: routes.put: 10.5.1.0/200: the prefix length is 0 to 32"),
+        ("reject-stranger", "a rejection of peer #1000001, which is not in the batch"),
+    ] {
+        let config = format!(r#"{{"Type":"hostile","Do":"{deed}"}}"#);
+        let mut bench = start("liar", &config, strict()).expect("starts");
+        let applied = bench.policy.apply(&[peer(1)]);
+        let [failure] = &applied.failures[..] else { panic!("{deed}: {applied:?}") };
+        assert!(failure.to_string().contains(said), "{deed}: {failure}");
+        assert!(applied.transaction.peers.is_empty(), "{deed}: {applied:?}");
+    }
+    for deed in ["reject-twice", "reject-with-a-book"] {
+        let config = format!(r#"{{"Type":"hostile","Do":"{deed}"}}"#);
+        let mut bench = start("liar", &config, strict()).expect("starts");
+        let applied = bench.policy.apply(&[peer(1)]);
+        assert!(applied.failures.is_empty() && !applied.rejected.is_empty(), "{deed}: {applied:?}");
+        assert!(applied.rejected.iter().all(|(_, reason)| reason.len() < 5000 && !reason.contains('\n')));
+        assert_eq!(entries(&applied.transaction, 1).map(Vec::len), Some(0), "{deed}");
+    }
+    let mut bench = start("liar", r#"{"Type":"hostile"}"#, strict()).expect("starts");
+    let error = bench.policy.tick().expect_err("refused").to_string();
+    assert!(error.contains("another tick after 0 ms; at least 100"), "{error}");
 }
 
 #[test]

@@ -27,7 +27,12 @@ pub struct Swap {
 
 /// Measures. The first swap to each build, which compiles it, does not count.
 pub fn swap(leases: u32) -> Result<Swap> {
-    let options = ClusterOptions { nodes: 1, config: CONFIG.to_owned(), ..ClusterOptions::default() };
+    let options = ClusterOptions {
+        nodes: 1,
+        config: CONFIG.to_owned(),
+        plugin: Some(plugin("vxlan")?),
+        ..ClusterOptions::default()
+    };
     let mut cluster = Cluster::prepare(&options)?;
     // Its first start makes the store's directories.
     cluster.launch(0)?.wait_ready()?;

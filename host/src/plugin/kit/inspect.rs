@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::environment;
 use crate::plugin::imports::{CONTRACT, INTERFACES};
-use crate::plugin::{Artifact, DirState, Limits, Policy};
+use crate::plugin::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 
 /// What a plugin says of itself, and what it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -37,17 +37,24 @@ pub struct Import {
     pub interface: String,
     /// What that lets the plugin do.
     pub allows: String,
+    /// Whether it is granted; none: it needs no grant.
+    pub granted: Option<bool>,
 }
 
 /// Looks at a plugin, and asks it who it is, in a sandbox without a node. The error is for an operator.
-pub fn inspect(artifact: &Artifact) -> Result<Inspection, String> {
+pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
     let described = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
         .map_err(|error| error.to_string())?;
     let mut imports = artifact.imports();
     imports.sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name));
-    let import = |interface: String| Import { allows: allows(&interface).to_owned(), interface };
+    let granted = grants.of(artifact.digest(), &described.name).map_err(|error| error.to_string())?;
+    let import = |interface: String| Import {
+        allows: allows(&interface).to_owned(),
+        granted: needs_grant(&interface).then(|| granted.contains(&interface)),
+        interface,
+    };
     Ok(Inspection {
         source: artifact.source().to_string(),
         name: described.name,
@@ -92,10 +99,31 @@ impl fmt::Display for Inspection {
         row("sha256", &self.digest)?;
         let wide = self.imports.iter().map(|import| import.interface.len()).max().unwrap_or(0);
         let mut label = "imports";
-        for Import { interface, allows } in &self.imports {
-            row(label, &format!("{interface:wide$}  {allows}"))?;
+        for Import { interface, allows, granted } in &self.imports {
+            let mark = match granted {
+                Some(true) => "granted    ",
+                Some(false) => "NOT GRANTED",
+                None => "free       ",
+            };
+            row(label, &format!("{interface:wide$}  {mark}  {allows}"))?;
             label = "";
         }
-        if self.imports.is_empty() { row(label, "nothing") } else { Ok(()) }
+        if self.imports.is_empty() {
+            row(label, "nothing")?;
+        }
+        let missing: Vec<&str> = self
+            .imports
+            .iter()
+            .filter(|import| import.granted == Some(false))
+            .map(|import| import.interface.as_str())
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        row("to grant", &format!("--allow {}", missing.join(",")))?;
+        row("", "or in the file of --plugin-grants:")?;
+        row("", "[[grant]]")?;
+        row("", &format!("digest = \"sha256:{}\"", self.digest))?;
+        row("", &format!("allow = {missing:?}"))
     }
 }

@@ -9,7 +9,7 @@ use crate::datapath::DEFAULT_VXLAN_PORT;
 use crate::datapath::entry::Mac;
 use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::Keys;
-use crate::plugin::{Environment, Family, LinkFacts, NodeFacts, Secrets, withhold};
+use crate::plugin::{Environment, Family, Grants, LinkFacts, NodeFacts, Secrets, withhold};
 
 /// Answers about links where there are none.
 pub struct DryNode {
@@ -67,6 +67,7 @@ pub fn environment(backend: &str, ipv6: bool) -> Result<Environment, String> {
         config,
         secrets,
         offloads: Offloads::ALL,
+        grants: Arc::new(Grants::everything()),
         links: Arc::new(DryNode::new()),
     })
 }

@@ -1,6 +1,6 @@
 //! A plugin that serves its peers like vxlan does, but for one thing, which its options name: `In` is the function of the
 //! contract (`register`, `leased`, `apply`, `tick`), `Do` is what it does there. With `Subnet`, `apply` does it only for the
-//! peer with that IPv4 subnet. With `"Over":"udp"` it serves its peers like udp does.
+//! peer with that IPv4 subnet. A peer whose published data names a deed behind its MAC address gets that one. With `"Over":"udp"` it serves its peers like udp does.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -79,9 +79,13 @@ impl Policy for Hostile {
         else {
             return Ok(());
         };
-        let mac: Mac = match Config::parse(data) {
-            Ok(published) => published.text("VtepMAC")?.ok_or("no MAC")?.parse()?,
-            Err(_) => data.trim_matches('"').parse()?,
+        let mac: Mac = if let Ok(published) = Config::parse(data) {
+            published.text("VtepMAC")?.ok_or("no MAC")?.parse()?
+        } else {
+            let text = data.trim_matches('"');
+            let (mac, deed) = text.split_once(' ').unwrap_or((text, ""));
+            self.commit(deed, Some((peer, subnet.into())))?;
+            mac.parse()?
         };
         let address = IpAddr::V4(subnet.network());
         if self.tunnelled.is_some() {
@@ -106,11 +110,12 @@ impl Policy for Hostile {
 }
 
 impl Hostile {
-    #[allow(clippy::too_many_lines, reason = "a list of deeds")]
     fn misbehave(&self, place: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
-        if place != self.place {
-            return Ok(());
-        }
+        if place == self.place { self.commit(&self.deed, peer) } else { Ok(()) }
+    }
+
+    #[allow(clippy::too_many_lines, reason = "a list of deeds")]
+    fn commit(&self, deed: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
         let route = |destination: &str| -> Result<(), String> {
             let (peer, subnet) = peer.ok_or("only in apply")?;
             let destination = destination.parse().map_err(|_| "a prefix")?;
@@ -119,7 +124,7 @@ impl Hostile {
                 routes::put(peer, &Route { destination, via: subnet.network(), onlink: true }, &self.link);
             Ok(())
         };
-        match self.deed.as_str() {
+        match deed {
             "error" => Err("the deed was asked for".to_owned()),
             "panic" => panic!("the deed was asked for"),
             "loop" => loop {

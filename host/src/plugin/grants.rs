@@ -1,0 +1,278 @@
+//! What plugins may do: nothing but what they are granted. A component's imports say what it asks for; the built-in plugins'
+//! grants are in here, others' are in the operator's file, or are given for one run.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::artifact::BuiltIn;
+use super::compiled::{digest, hex};
+use super::imports::INTERFACES;
+
+/// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
+const FREE: [&str; 3] = ["types", "log", "clock"];
+
+/// What the built-in plugins are granted, by backend type.
+const BUILT_IN: [(&str, &[&str]); 6] = [
+    ("alloc", &[]),
+    ("host-gw", &["links", "routes"]),
+    ("ipip", &["links", "routes"]),
+    ("udp", &["links", "tunnel"]),
+    ("vxlan", &["links", "routes", "neighbours", "fdb"]),
+    ("wireguard", &["links", "wireguard"]),
+];
+
+/// What is wrong with grants.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum GrantError {
+    /// The file cannot be read.
+    #[error("--plugin-grants {path}: cannot be read: {reason}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file is no list of grants.
+    #[error("--plugin-grants {path}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A plugin asks for more than it has.
+    #[error(
+        "it asks for {wanted}, which it is not granted; to grant it, add to the file of --plugin-grants: \
+         [[grant]] digest = \"sha256:{digest}\" allow = [{listed}], or for one run: --allow {wanted}"
+    )]
+    Missing {
+        /// The interfaces, with commas.
+        wanted: String,
+        /// The same, as TOML has it.
+        listed: String,
+        /// The component's.
+        digest: String,
+    },
+}
+
+/// The operator's file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    grant: Vec<Grant>,
+}
+
+/// One grant: to one component, or to all that call themselves so.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grant {
+    digest: Option<String>,
+    name: Option<String>,
+    allow: Vec<String>,
+}
+
+/// All that is granted. The file is read anew for each plugin, so that what an operator adds counts for the next swap.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    file: Option<PathBuf>,
+    allow: Vec<String>,
+    built_in: &'static [BuiltIn],
+    everything: bool,
+}
+
+impl Grants {
+    /// The built-in plugins' grants, those in the file, and those for this run, to any plugin.
+    pub fn new(file: Option<PathBuf>, allow: Vec<String>, built_in: &'static [BuiltIn]) -> Self {
+        Self { file, allow, built_in, everything: false }
+    }
+
+    /// Everything to everybody: for a sandbox that has no node to do harm to.
+    pub fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    /// What a component may import, and does not. The error says what is missing, and how to grant it.
+    pub fn check(&self, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
+        if self.everything {
+            return Ok(());
+        }
+        let granted = self.of(digest, name)?;
+        let mut missing: Vec<&str> = imports.iter().map(String::as_str).collect();
+        missing.retain(|import| needs_grant(import) && !granted.contains(*import));
+        missing.sort_unstable();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let quoted: Vec<String> = missing.iter().map(|interface| format!("{interface:?}")).collect();
+        Err(GrantError::Missing {
+            wanted: missing.join(","),
+            listed: quoted.join(", "),
+            digest: digest.to_owned(),
+        })
+    }
+
+    /// What a component is granted, beyond what needs no grant.
+    pub fn of(&self, digest: &str, name: &str) -> Result<BTreeSet<String>, GrantError> {
+        let mut granted: BTreeSet<String> = self.allow.iter().cloned().collect();
+        if self.everything {
+            granted.extend(INTERFACES.iter().filter(|name| needs_grant(name)).map(|name| (*name).to_owned()));
+        }
+        if let Some(backend_type) = self.built_in_with(digest) {
+            granted.extend(built_in(backend_type).iter().map(|interface| (*interface).to_owned()));
+        }
+        if let Some(path) = &self.file {
+            for grant in read(path)? {
+                let digests = grant.digest.as_deref().and_then(|text| text.strip_prefix("sha256:"));
+                if digests == Some(digest) || grant.name.as_deref() == Some(name) {
+                    granted.extend(grant.allow);
+                }
+            }
+        }
+        Ok(granted)
+    }
+
+    /// The backend type of the built-in plugin that is the same component, if there is one.
+    fn built_in_with(&self, digest_of: &str) -> Option<&'static str> {
+        let same = |plugin: &&BuiltIn| hex(&digest(plugin.component)) == digest_of;
+        self.built_in.iter().find(same).map(|plugin| plugin.backend_type)
+    }
+}
+
+/// What the built-in plugin for a backend type is granted.
+fn built_in(backend_type: &str) -> &'static [&'static str] {
+    BUILT_IN.iter().find(|(of, _)| *of == backend_type).map_or(&[], |(_, allowed)| allowed)
+}
+
+/// Whether an interface reaches something that a plugin must be granted.
+pub fn needs_grant(interface: &str) -> bool {
+    INTERFACES.contains(&interface) && !FREE.contains(&interface)
+}
+
+/// One interface that can be granted; the error says which can.
+pub fn parse_interface(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if needs_grant(text) {
+        return Ok(text.to_owned());
+    }
+    let there: Vec<&str> = INTERFACES.into_iter().filter(|name| needs_grant(name)).collect();
+    Err(format!("{text:?} cannot be granted; there are {}", there.join(", ")))
+}
+
+/// Reads the operator's file.
+fn read(path: &Path) -> Result<Vec<Grant>, GrantError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| GrantError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
+    parse(&text).map_err(|reason| GrantError::Malformed { path: path.to_owned(), reason })
+}
+
+fn parse(text: &str) -> Result<Vec<Grant>, String> {
+    let file: File = toml::from_str(text).map_err(|error| {
+        let line = error
+            .span()
+            .map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
+        format!("line {line}: {}", error.message())
+    })?;
+    for (number, grant) in file.grant.iter().enumerate() {
+        let wrong = |reason: String| Err(format!("grant {}: {reason}", number + 1));
+        match (&grant.digest, &grant.name) {
+            (Some(digest), None) if !is_digest(digest) => {
+                return wrong(format!("digest = {digest:?} is not sha256: and 64 hexadecimal digits"));
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                return wrong("it is for one plugin: by digest, or by name".to_owned());
+            }
+            _ => {}
+        }
+        if let Some(reason) = grant.allow.iter().find_map(|interface| parse_interface(interface).err()) {
+            return wrong(format!("allow: {reason}"));
+        }
+    }
+    Ok(file.grant)
+}
+
+fn is_digest(text: &str) -> bool {
+    let proper = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(proper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    fn imports(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, Grants) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("grants.toml");
+        std::fs::write(&path, text).expect("written");
+        (directory, Grants::new(Some(path), Vec::new(), &[]))
+    }
+
+    #[test]
+    fn nothing_is_granted_by_itself_but_what_reaches_nothing() {
+        let none = Grants::default();
+        assert_eq!(none.check(DIGEST, "p", &imports(&["types", "log", "clock"])), Ok(()));
+        let error = none.check(DIGEST, "p", &imports(&["log", "links", "routes"])).expect_err("refused");
+        let text = error.to_string();
+        assert!(text.contains("--allow links,routes"), "{text}");
+        assert!(
+            text.contains(&format!("digest = \"sha256:{DIGEST}\" allow = [\"links\", \"routes\"]")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn grants_are_by_digest_by_name_and_for_one_run() {
+        let text = format!(
+            "[[grant]]\ndigest = \"sha256:{DIGEST}\"\nallow = [\"links\"]\n[[grant]]\nname = \"p\"\nallow = [\"routes\"]\n"
+        );
+        let (_directory, mut grants) = file(&text);
+        let wanted = imports(&["links", "routes"]);
+        assert_eq!(grants.check(DIGEST, "p", &wanted), Ok(()));
+        for (digest, name, missing) in [(DIGEST, "q", "routes"), (&DIGEST.replace('0', "1"), "p", "links")] {
+            let error = grants.check(digest, name, &wanted).expect_err("refused").to_string();
+            assert!(error.contains(&format!("it asks for {missing}, ")), "{error}");
+        }
+        grants.allow = wanted.clone();
+        assert_eq!(grants.check("", "", &wanted), Ok(()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_with_its_place() {
+        for (text, said) in [
+            (
+                "[[grant]]\nname = \"p\"\nallow = [\"everything\"]",
+                "grant 1: allow: \"everything\" cannot be granted; there are links, ",
+            ),
+            ("[[grant]]\nname = \"p\"\n\nalow = []", "line 4: unknown field `alow`"),
+            ("[[grant]]\nallow = []", "grant 1: it is for one plugin: by digest, or by name"),
+            ("[[grant]]\ndigest = \"md5:1\"\nallow = []", "grant 1: digest = \"md5:1\" is not sha256:"),
+            ("[[grant]", "line 1: "),
+        ] {
+            let (_directory, grants) = file(text);
+            let error = grants.of(DIGEST, "p").expect_err("refused").to_string();
+            assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+        }
+        let nowhere = Grants::new(Some("/nowhere/grants.toml".into()), Vec::new(), &[]);
+        let error = nowhere.of(DIGEST, "p").expect_err("refused").to_string();
+        assert!(error.starts_with("--plugin-grants /nowhere/grants.toml: cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn a_component_that_is_built_in_has_the_built_in_plugins_grants_wherever_it_comes_from() {
+        const BUILT: &[BuiltIn] =
+            &[BuiltIn { backend_type: "host-gw", component: b"a component", compiled: None }];
+        let grants = Grants::new(None, Vec::new(), BUILT);
+        let same = hex(&digest(b"a component"));
+        assert_eq!(grants.check(&same, "x", &imports(&["links", "routes"])), Ok(()));
+        assert!(grants.check(&same, "x", &imports(&["fdb"])).is_err());
+        assert!(grants.check(DIGEST, "host-gw", &imports(&["links"])).is_err(), "a name proves nothing");
+    }
+}

@@ -22,6 +22,13 @@ pub fn plugin(name: &str) -> Result<PathBuf> {
     built(workspace().join("plugins").join(name).with_extension("wasm"))
 }
 
+/// The directory with the tests' own components, and the examples in other languages than Rust: what `FLANNELD_TEST_COMPONENTS`
+/// says, else where they are built.
+pub fn components() -> PathBuf {
+    std::env::var_os("FLANNELD_TEST_COMPONENTS")
+        .map_or_else(|| workspace().join("target/components"), PathBuf::from)
+}
+
 /// etcd: what `FLANNELD_TEST_ETCD` says, else what the project's setup put in place, else the one in the path.
 pub fn etcd() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FLANNELD_TEST_ETCD") {

@@ -22,11 +22,16 @@ pub fn plugin(name: &str) -> Result<PathBuf> {
     built(workspace().join("plugins").join(name).with_extension("wasm"))
 }
 
-/// A component for tests by its name, such as `hostile`: from where `FLANNELD_TEST_COMPONENTS` says, else from the build's.
+/// The directory with the tests' own components, and the examples in other languages than Rust: what `FLANNELD_TEST_COMPONENTS`
+/// says, else where they are built.
+pub fn components() -> PathBuf {
+    std::env::var_os("FLANNELD_TEST_COMPONENTS")
+        .map_or_else(|| workspace().join("target/components"), PathBuf::from)
+}
+
+/// One of them by its name, such as `hostile`.
 pub fn component(name: &str) -> Result<PathBuf> {
-    let directory = std::env::var_os("FLANNELD_TEST_COMPONENTS")
-        .map_or_else(|| workspace().join("target/components"), PathBuf::from);
-    built(directory.join(name).with_extension("wasm"))
+    built(components().join(name).with_extension("wasm"))
 }
 
 /// etcd: what `FLANNELD_TEST_ETCD` says, else what the project's setup put in place, else the one in the path.

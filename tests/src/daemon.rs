@@ -29,6 +29,7 @@ pub struct DaemonOptions {
     binary: PathBuf,
     plugin: Option<PathBuf>,
     arguments: Vec<OsString>,
+    cache: Option<PathBuf>,
     clock: Option<Clock>,
     manager: Option<ServiceManager>,
 }
@@ -49,6 +50,7 @@ impl DaemonOptions {
             binary: binary.map_or_else(artifacts::flanneld, Ok)?,
             plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
             arguments: flags.into_iter().map(Into::into).collect(),
+            cache: None,
             clock: None,
             manager: None,
         })
@@ -98,6 +100,12 @@ impl DaemonOptions {
         Self { manager: Some(manager.clone()), ..self }
     }
 
+    /// With a directory for compiled plugins that others use, too; otherwise each node has its own.
+    #[must_use]
+    pub fn cache(self, directory: &Path) -> Self {
+        Self { cache: Some(directory.to_owned()), ..self }
+    }
+
     /// With a wall clock of its own.
     #[must_use]
     pub fn clock(self, clock: &Clock) -> Self {
@@ -137,6 +145,7 @@ impl Daemon {
     pub(crate) fn start(node: &Node, options: &DaemonOptions) -> Result<Self> {
         let directory = node.directory();
         let [run, state, cache] = ["run", "state", "cache"].map(|name| directory.join(name));
+        let cache = options.cache.clone().unwrap_or(cache);
         for place in [&run, &state, &cache] {
             std::fs::create_dir_all(place).with_context(|| place.display().to_string())?;
         }

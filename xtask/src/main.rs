@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod cargo;
 mod demo;
+mod languages;
 mod plugins;
 mod setup;
 mod test;
@@ -26,6 +27,8 @@ enum Command {
     Setup,
     /// Build the plugins: plugins/*.wasm
     Plugins,
+    /// Build the examples in other languages than Rust, and the tests' components in them: target/components/*.wasm
+    Languages,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
     /// Run all tests; arguments behind `--` go to `cargo test`
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup => setup::everything(),
         Command::Plugins => plugins::build().map(drop),
+        Command::Languages => languages::build(),
         Command::Build => build::all(),
         Command::Test { arguments } => test::all(&arguments),
         Command::Lint => test::lint(),

@@ -49,6 +49,21 @@ pub fn system_packages() -> Result<()> {
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
 
+/// Makes sure that programs are there, which are given with Debian's packages that have them.
+pub fn programs(needed: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> =
+        needed.iter().filter(|(name, _)| !installed(name)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
+}
+
+/// A Python that can make environments of its own.
+pub fn python() -> Result<()> {
+    if succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
+        return Ok(());
+    }
+    apt_install(&["python3", "python3-venv"])
+}
+
 /// Both firewalls, for the tests that look at packets. The daemon itself uses the one that the network config asks for.
 fn firewalls() -> Result<()> {
     let program = |name: &str| installed(name) || Path::new("/usr/sbin").join(name).is_file();

@@ -3,13 +3,14 @@
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, setup};
+use crate::{build, languages, setup};
 
 /// Builds everything and runs all tests. In the release profile, whose libraries are there already: building wasmtime a
 /// second time would take longer than the tests.
 pub fn all(arguments: &[String]) -> Result<()> {
     setup::everything()?;
     build::all()?;
+    languages::build()?;
     let mut command = cargo(&["test", "--release", "--workspace"]);
     command
         .args(arguments)

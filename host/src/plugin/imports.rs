@@ -3,12 +3,17 @@
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::wasi;
+
 /// The version of the contract in `wit/`.
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
 pub const INTERFACES: [&str; 10] =
     ["types", "links", "routes", "neighbours", "fdb", "wireguard", "tunnel", "log", "clock", "state"];
+
+/// What all of WASI's interfaces are called together.
+pub const WASI: &str = "wasi";
 
 const PACKAGE: &str = "flannel:backend/";
 const POLICY: &str = "flannel:backend/policy@0.1.0";
@@ -32,6 +37,14 @@ pub enum MisfitError {
         /// The import.
         import: String,
     },
+    /// An interface of WASI that no plugin gets.
+    #[error(
+        "it imports {import}, which no plugin gets; of WASI there are cli, clocks, filesystem, io, random and sockets in version 0.2, all of them empty: build the plugin without the feature that needs more"
+    )]
+    Wasi {
+        /// The import.
+        import: String,
+    },
     /// It is not a policy.
     #[error("it does not export {POLICY}: it is a component, but not a flanneld backend")]
     NoPolicy,
@@ -41,6 +54,10 @@ pub enum MisfitError {
 pub fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> {
     let kind = component.component_type();
     for (name, _) in kind.imports(engine) {
+        if let Some(rest) = name.strip_prefix(wasi::NAMESPACE) {
+            check_wasi(name, rest)?;
+            continue;
+        }
         let Some(rest) = name.strip_prefix(PACKAGE) else { return Err(unknown(name)) };
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
         if !INTERFACES.contains(&interface) {
@@ -53,11 +70,25 @@ pub fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> 
     if kind.exports(engine).any(|(name, _)| name == POLICY) { Ok(()) } else { Err(MisfitError::NoPolicy) }
 }
 
-/// The interfaces that a component imports, without package and version.
+fn check_wasi(import: &str, rest: &str) -> Result<(), MisfitError> {
+    let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
+    let is_served = wasi::INTERFACES.contains(&interface) && version.starts_with(wasi::VERSION);
+    if is_served { Ok(()) } else { Err(MisfitError::Wasi { import: import.to_owned() }) }
+}
+
+/// Whether a component imports anything of WASI.
+pub fn has_wasi(engine: &Engine, component: &Component) -> bool {
+    component.component_type().imports(engine).any(|(name, _)| name.starts_with(wasi::NAMESPACE))
+}
+
+/// The interfaces that a component imports, without package and version; all of WASI's together are [`WASI`].
 pub fn names(engine: &Engine, component: &Component) -> Vec<String> {
     let kind = component.component_type();
     let short = |name: &str| name.strip_prefix(PACKAGE).unwrap_or(name).split('@').next().map(str::to_owned);
-    kind.imports(engine).filter_map(|(name, _)| short(name)).collect()
+    let is_wasi = |name: &str| name.starts_with(wasi::NAMESPACE);
+    let imports = kind.imports(engine).map(|(name, _)| name).filter(|name| !is_wasi(name));
+    let wasi = has_wasi(engine, component).then(|| WASI.to_owned());
+    imports.filter_map(short).chain(wasi).collect()
 }
 
 fn unknown(import: &str) -> MisfitError {

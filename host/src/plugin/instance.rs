@@ -12,6 +12,8 @@ use super::call::{Call, Function};
 use super::capability::{self, HostState};
 use super::convert::shown;
 use super::error::{Cause, describe_trap};
+use super::imports;
+use super::wasi;
 use super::watchdog::Watchdog;
 
 /// A component that is linked and checked, from which instances are made.
@@ -68,6 +70,9 @@ impl Template {
         let text = |error: wasmtime::Error| error.root_cause().to_string();
         let mut linker = wasmtime::component::Linker::new(engine);
         capability::link_all(&mut linker).map_err(text)?;
+        if imports::has_wasi(engine, component) {
+            wasi::link(&mut linker).map_err(text)?;
+        }
         let pre = linker.instantiate_pre(component).and_then(BackendPre::new).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
         Ok(Self { engine: engine.clone(), pre, watchdog, records: Mutex::default() })
@@ -102,10 +107,13 @@ impl Template {
         budget: Duration,
         run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
+        let deadline = Instant::now() + budget;
         store.set_epoch_deadline(1);
-        self.watchdog.arm(Instant::now() + budget);
+        store.data_mut().begin(deadline);
+        self.watchdog.arm(deadline);
         let outcome = run(store);
         self.watchdog.disarm();
+        store.data().console.end();
         outcome
     }
 }
@@ -200,5 +208,6 @@ fn cause(error: &wasmtime::Error, state: &HostState, budget: Duration) -> Cause 
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
         return Cause::TimedOut(budget);
     }
-    Cause::Trapped(shown(&describe_trap(error, state.call.last_words.as_deref()), state.limits.text))
+    let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
+    Cause::Trapped(shown(&describe_trap(error, last_words.as_deref()), state.limits.text))
 }

@@ -18,6 +18,7 @@ mod limits;
 mod policy;
 mod secrets;
 mod state;
+mod wasi;
 mod watchdog;
 
 pub use artifact::{Artifact, ArtifactError, BuiltIn, Source};

@@ -371,9 +371,11 @@ fn a_config_for_another_backend_is_refused() {
 fn what_is_no_backend_is_refused_with_what_it_is_instead() {
     let dir = tempfile::tempdir().expect("directory");
     let empty_world = "(component)";
-    let unknown = r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#;
+    let unknown = r#"(component (import "example:cloud/metadata@1.0.0" (instance)))"#;
+    let http = r#"(component (import "wasi:http/outgoing-handler@0.2.3" (instance)))"#;
+    let wasi_later = r#"(component (import "wasi:cli/stdout@0.3.0" (instance)))"#;
     let newer = r#"(component (import "flannel:backend/log@0.7.0" (instance)))"#;
-    let cases: [(Vec<u8>, &str); 8] = [
+    let cases: [(Vec<u8>, &str); 10] = [
         (Vec::new(), "an empty file, not a WebAssembly component"),
         (b"hello".to_vec(), "something else, not a WebAssembly component"),
         (empty_world.into(), "WebAssembly in text form"),
@@ -387,7 +389,15 @@ fn what_is_no_backend_is_refused_with_what_it_is_instead() {
         ),
         (
             wat::parse_str(unknown).expect("a component"),
-            "it imports wasi:sockets/tcp@0.2.0, which this flanneld does not have",
+            "it imports example:cloud/metadata@1.0.0, which this flanneld does not have",
+        ),
+        (
+            wat::parse_str(http).expect("a component"),
+            "it imports wasi:http/outgoing-handler@0.2.3, which no plugin gets; of WASI there are cli,",
+        ),
+        (
+            wat::parse_str(wasi_later).expect("a component"),
+            "it imports wasi:cli/stdout@0.3.0, which no plugin gets; of WASI there are cli,",
         ),
         (
             wat::parse_str(newer).expect("a component"),

@@ -12,9 +12,11 @@ mod wireguard;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime_wasi::WasiCtx;
 
 use super::bindings::Backend;
 use super::bindings::flannel::backend::types as wit;
@@ -22,6 +24,7 @@ use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
 use super::state::DirState;
+use super::wasi::Console;
 use crate::datapath::entry::{Device, DeviceSpec};
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::Subnets;
@@ -51,8 +54,15 @@ pub struct HostState {
     pub state: Arc<DirState>,
     /// Bytes of memory that it wanted when it was over the limit.
     pub wanted_memory: Option<usize>,
+    /// What it writes to standard output and standard error, if it imports WASI.
+    pub console: Console,
+    /// When the call that is going on has to have ended.
+    pub deadline: Instant,
+    /// The rest of WASI; made when it is used first.
+    pub wasi: Option<WasiCtx>,
+    /// What its handles stand for.
+    pub table: ResourceTable,
     memory: usize,
-    table: ResourceTable,
 }
 
 /// Entries in all, counted by peer.
@@ -105,6 +115,9 @@ impl HostState {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
+            console: Console::new(&limits),
+            deadline: Instant::now(),
+            wasi: None,
             plugin,
             limits,
             environment,
@@ -122,6 +135,12 @@ impl HostState {
     /// Bytes of linear memory that the instance has.
     pub fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// The call that is in [`HostState::call`] begins, and has to end by then.
+    pub fn begin(&mut self, deadline: Instant) {
+        self.deadline = deadline;
+        self.console.begin(&self.plugin, self.call.function);
     }
 
     /// Capability calls in `describe` trap: it says who the plugin is, and nothing else.

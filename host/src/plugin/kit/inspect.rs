@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::environment;
-use crate::plugin::imports::{CONTRACT, INTERFACES};
+use crate::plugin::imports::{CONTRACT, INTERFACES, WASI};
 use crate::plugin::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 
 /// What a plugin says of itself, and what it is.
@@ -48,7 +48,8 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
     let described = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
         .map_err(|error| error.to_string())?;
     let mut imports = artifact.imports();
-    imports.sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name));
+    imports
+        .sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name).unwrap_or(usize::MAX));
     let granted = grants.of(artifact.digest(), &described.name).map_err(|error| error.to_string())?;
     let import = |interface: String| Import {
         allows: allows(&interface).to_owned(),
@@ -84,6 +85,9 @@ fn allows(interface: &str) -> &'static str {
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",
+        WASI => {
+            "an empty world: no files, sockets, name look-ups, environment or arguments; the time, randomness, and output into the log"
+        }
         _ => "something that this flanneld does not know",
     }
 }

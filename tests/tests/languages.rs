@@ -1,0 +1,150 @@
+//! Backends in other languages than Rust: the SDKs' examples connect pods, and say why where they cannot. What their toolchains
+//! import of WASI lets them do nothing.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use flannel_lab::store::StoredLease;
+use flannel_lab::{Backend, Cluster, ClusterOptions, artifacts, wait};
+
+/// A component that was built, and where its compiled form is kept: an interpreter takes ten seconds to compile, which are spent
+/// once, and not by each node.
+struct Built {
+    component: PathBuf,
+    cache: PathBuf,
+}
+
+impl Built {
+    /// None, with the reason on standard output: its toolchain is missing.
+    fn find(name: &str) -> Result<Option<Self>> {
+        let directory =
+            artifacts::components().canonicalize().context("build them first: cargo xtask languages")?;
+        let component = directory.join(name).with_extension("wasm");
+        if let Ok(reason) = std::fs::read_to_string(component.with_extension("skipped")) {
+            println!("skipped: {reason}");
+            return Ok(None);
+        }
+        ensure!(component.is_file(), "{name}.wasm is not there; build it first: cargo xtask languages");
+        let cache = directory.join("cache");
+        let mut inspect = Command::new(artifacts::flanneld()?);
+        inspect.args(["plugin", "inspect"]).arg(&component).env("FLANNELD_CACHE_DIR", &cache);
+        let output = inspect.output().context("cannot run flanneld plugin inspect")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(Some(Self { component, cache }))
+    }
+
+    /// A cluster whose backend it is. The lab waits for what host-gw would need.
+    fn prepare(&self, nodes: usize, backend: &str, ipv6: bool) -> Result<Cluster> {
+        let config = Backend::HostGw.config(ipv6).replace(Backend::HostGw.name(), backend);
+        let plugin = Some(self.component.clone());
+        let options = ClusterOptions { nodes, config, plugin, ..ClusterOptions::of(Backend::HostGw, ipv6) };
+        let mut cluster = Cluster::prepare(&options)?;
+        cluster.set_options(cluster.options().clone().cache(&self.cache));
+        Ok(cluster)
+    }
+}
+
+/// The `Backend.Type` of all examples.
+const EXAMPLE: &str = "example-host-gw";
+
+fn example(language: &str) -> Result<Option<Cluster>> {
+    let Some(built) = Built::find(&format!("{language}-host-gw"))? else { return Ok(None) };
+    let mut cluster = built.prepare(2, EXAMPLE, true)?;
+    cluster.bring_up()?;
+    Ok(Some(cluster))
+}
+
+/// Small and full-size packets of both families pass both ways.
+fn pods_reach_each_other(language: &str) -> Result<()> {
+    let Some(cluster) = example(language)? else { return Ok(()) };
+    let (one, other) = (cluster.pod(0)?, cluster.pod(1)?);
+    one.reaches(other)?;
+    other.reaches(one)?;
+    one.is_told_what_is_too_large(other)?;
+    let env = cluster.node(0).subnet_env()?.context("a subnet file")?;
+    assert_eq!(env.mtu, 1500);
+    assert!(cluster.lease(0)?.value.contains(&format!(r#""BackendType":"{EXAMPLE}""#)));
+    Ok(())
+}
+
+#[test]
+fn with_a_backend_in_python_pods_reach_each_other() -> Result<()> {
+    pods_reach_each_other("python")
+}
+
+#[test]
+fn with_a_backend_in_javascript_pods_reach_each_other() -> Result<()> {
+    pods_reach_each_other("js")
+}
+
+#[test]
+fn with_a_backend_in_c_pods_reach_each_other() -> Result<()> {
+    pods_reach_each_other("c")
+}
+
+/// Peers that are not on the link, of either family, are named with the reason; peers of other backends are left alone.
+fn who_cannot_be_reached_is_named(language: &str) -> Result<()> {
+    let Some(cluster) = example(language)? else { return Ok(()) };
+    let lease = |third: u8, public: &str, v6: &str, backend: &str| StoredLease {
+        key: format!("10.5.{third}.0-24&fc00:5:0:{third}::-64"),
+        value: format!(r#"{{"PublicIP":"{public}","PublicIPv6":"{v6}","BackendType":"{backend}"}}"#),
+    };
+    let before = cluster.state(0)?;
+    let near = cluster.node(1).address();
+    cluster.store().put(&lease(250, "203.0.113.9", "2001:db8::9", EXAMPLE))?;
+    cluster.store().put(&lease(251, &near.to_string(), "2001:db8:1:2:3:4:5:9", EXAMPLE))?;
+    cluster.store().put(&lease(252, "203.0.113.9", "2001:db8::9", "vxlan"))?;
+    let problems = |third: u8| -> Result<Option<String>> {
+        let status = cluster.status(0)?;
+        let peers = status["peers"].as_array().cloned().unwrap_or_default();
+        let subnet = format!("10.5.{third}.0/24");
+        Ok(peers.iter().find(|peer| peer["subnets"][0] == *subnet).map(|peer| peer["problems"].to_string()))
+    };
+    for (third, reason) in [
+        (250, "203.0.113.9 is not on the link of eth0: this backend needs all nodes on one link"),
+        (251, "2001:db8:1:2:3:4:5:9 is not on the link of eth0: this backend needs all nodes on one link"),
+    ] {
+        wait::until_true("the status says what is wrong with the peer", || {
+            Ok(problems(third)?.is_some_and(|said| said.contains(reason)))
+        })?;
+    }
+    wait::until_true("the peer of another backend is known", || Ok(problems(252)?.is_some()))?;
+    assert_eq!(problems(252)?.as_deref(), Some("[]"));
+    assert_eq!(before.difference(&cluster.state(0)?), None, "no entries for any of them");
+    cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
+#[test]
+fn a_backend_in_python_names_who_cannot_be_reached() -> Result<()> {
+    who_cannot_be_reached_is_named("python")
+}
+
+#[test]
+fn a_backend_in_javascript_names_who_cannot_be_reached() -> Result<()> {
+    who_cannot_be_reached_is_named("js")
+}
+
+#[test]
+fn a_backend_in_c_names_who_cannot_be_reached() -> Result<()> {
+    who_cannot_be_reached_is_named("c")
+}
+
+#[test]
+fn a_component_that_looks_around_in_the_daemon_finds_nothing_and_is_heard_in_the_log() -> Result<()> {
+    let Some(built) = Built::find("snoop")? else { return Ok(()) };
+    let mut cluster = built.prepare(1, "snoop", false)?;
+    let daemon = cluster.launch(0)?;
+    daemon.wait_ready()?;
+    let log = daemon.log();
+    let line = log.find("printed to standard output").context(log.tail())?;
+    assert_eq!((line.field("plugin"), line.field("function")), (&"snoop".into(), &"register".into()));
+    let said: Vec<String> = log.lines().iter().map(|line| line.message().to_owned()).collect();
+    let failed = said.iter().filter(|line| line.contains(": failed: ")).count();
+    assert_eq!(failed, 12, "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains(": got ")), "{said:#?}");
+    for empty in ["environment: {}", "arguments: []", "standard input: ''"] {
+        assert!(said.iter().any(|line| line == empty), "{empty}: {said:#?}");
+    }
+    Ok(())
+}

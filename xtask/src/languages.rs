@@ -1,0 +1,209 @@
+//! Backends in other languages than Rust: `sdk/<language>/example/` becomes `target/components/<language>-host-gw.wasm`, in a copy
+//! below `target/languages/` and with the commands that authors use. The tests' own components in Python, which are
+//! `tests/python/<name>/policy.py`, are built like that language's example.
+//!
+//! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
+
+mod c;
+mod node;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::cargo::{root, run, target};
+use crate::setup;
+
+/// A language that examples are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Language {
+    Python,
+    Js,
+    C,
+}
+
+/// A component to be built.
+struct Project {
+    language: Language,
+    /// The component's name in `target/components/`.
+    name: String,
+    /// What is laid over the language's example.
+    overlay: Option<PathBuf>,
+}
+
+/// Builds all components whose sources or pins have changed.
+pub fn build() -> Result<()> {
+    for project in projects()? {
+        project.build().with_context(|| format!("cannot build {}", project.name))?;
+    }
+    Ok(())
+}
+
+fn projects() -> Result<Vec<Project>> {
+    let examples = [Language::Python, Language::Js, Language::C];
+    let mut all: Vec<Project> = examples
+        .into_iter()
+        .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
+        .collect();
+    for entry in std::fs::read_dir(root().join("tests/python"))? {
+        let path = entry?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str())
+            && path.join("policy.py").is_file()
+        {
+            let name = name.to_owned();
+            all.push(Project { language: Language::Python, name, overlay: Some(path) });
+        }
+    }
+    Ok(all)
+}
+
+impl Language {
+    /// Its directory in `sdk/`.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Python => "python",
+            Self::Js => "js",
+            Self::C => "c",
+        }
+    }
+
+    /// Makes sure that its toolchain is there. The error says what is missing, and how to get it.
+    fn prepare(self, copy: &Path) -> Result<()> {
+        match self {
+            Self::Python => {
+                setup::python()?;
+                let requirements = std::fs::read(copy.join("requirements.txt"))?;
+                let (tools, mark) = (tools(self), tools(self).join("installed"));
+                if std::fs::read(&mark).is_ok_and(|installed| installed == requirements) {
+                    return Ok(());
+                }
+                run(Command::new("python3").args(["-m", "venv"]).arg(&tools))?;
+                let mut pip = Command::new(tools.join("bin/pip"));
+                pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+                run(pip.arg(copy.join("requirements.txt")))
+                    .context("Python components need componentize-py from PyPI")?;
+                Ok(std::fs::write(mark, requirements)?)
+            }
+            Self::Js => {
+                node::prepare()?;
+                let lock = std::fs::read(copy.join("package-lock.json"))?;
+                let mark = copy.join("node_modules/installed");
+                if std::fs::read(&mark).is_ok_and(|installed| installed == lock) {
+                    return Ok(());
+                }
+                let mut npm = node::npm()?;
+                npm.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(copy);
+                run(&mut npm).context("JavaScript components need componentize-js from npm's registry")?;
+                Ok(std::fs::write(mark, lock)?)
+            }
+            Self::C => setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")]),
+        }
+    }
+
+    /// Builds a component with a toolchain that is there; answers where it is.
+    fn compile(self, copy: &Path) -> Result<PathBuf> {
+        match self {
+            Self::Python => run(Command::new("./build.sh").env("TOOLS", tools(self)).current_dir(copy))?,
+            Self::Js => run(node::npm()?.args(["run", "--silent", "build"]).current_dir(copy))?,
+            Self::C => c::compile(copy)?,
+        }
+        Ok(copy.join("plugin.wasm"))
+    }
+}
+
+/// What all components of a language share.
+fn tools(language: Language) -> PathBuf {
+    target().join("tools").join(language.folder())
+}
+
+impl Project {
+    fn build(&self) -> Result<()> {
+        let example = root().join("sdk").join(self.language.folder()).join("example");
+        let component = target().join("components").join(&self.name).with_extension("wasm");
+        let (made_of, skipped) = (component.with_extension("sources"), component.with_extension("skipped"));
+        let sources: Vec<&Path> = std::iter::once(example.as_path()).chain(self.overlay.as_deref()).collect();
+        let digest = digest(&sources)?;
+        if component.is_file() && std::fs::read_to_string(&made_of).is_ok_and(|before| before == digest) {
+            return Ok(());
+        }
+        let copy = target().join("languages").join(&self.name);
+        for source in sources {
+            copy_over(source, &copy)?;
+        }
+        for stale in [&component, &made_of, &skipped] {
+            remove(stale)?;
+        }
+        // Compiled forms that tests keep, some 35 MB each.
+        let _ = std::fs::remove_dir_all(target().join("components/cache"));
+        std::fs::create_dir_all(target().join("components"))?;
+        if let Err(missing) = self.language.prepare(&copy) {
+            eprintln!("skipped: {}: {missing:#}", self.name);
+            return Ok(std::fs::write(skipped, format!("{missing:#}"))?);
+        }
+        let built = self.language.compile(&copy)?;
+        std::fs::rename(&built, &component).with_context(|| format!("{} was not built", built.display()))?;
+        eprintln!("{}: {} bytes", self.name, std::fs::metadata(&component)?.len());
+        Ok(std::fs::write(made_of, digest)?)
+    }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// All files below a directory, with their paths in it, in order; where links lead to counts. What builds in the directory leave
+/// behind does not.
+fn files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(inside) = waiting.pop() {
+        let full = directory.join(&inside);
+        for entry in std::fs::read_dir(&full).with_context(|| format!("cannot list {}", full.display()))? {
+            let name = entry?.file_name();
+            let (inside, full) = (inside.join(&name), full.join(&name));
+            if full.is_dir() {
+                if !LEFT_BEHIND.iter().any(|left| name == *left) {
+                    waiting.push(inside);
+                }
+            } else if full.extension().is_none_or(|extension| extension != "wasm") {
+                found.push((inside, full));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Directories that builds make, as in `.gitignore`.
+const LEFT_BEHIND: [&str; 4] = ["node_modules", ".tools", "bindings", "__pycache__"];
+
+fn copy_over(from: &Path, to: &Path) -> Result<()> {
+    for (inside, full) in files(from)? {
+        let copy = to.join(inside);
+        if let Some(directory) = copy.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        std::fs::copy(&full, &copy).with_context(|| format!("cannot copy {}", full.display()))?;
+    }
+    Ok(())
+}
+
+/// Of all that a component is made of: sources, contract and pins, and of the tools that come with xtask.
+fn digest(directories: &[&Path]) -> Result<String> {
+    let mut hash = Sha256::new_with_prefix(c::GENERATOR);
+    for directory in directories {
+        for (inside, full) in files(directory)? {
+            let content = std::fs::read(&full).with_context(|| format!("cannot read {}", full.display()))?;
+            hash.update(inside.as_os_str().as_encoded_bytes());
+            hash.update(content.len().to_le_bytes());
+            hash.update(content);
+        }
+    }
+    let hash: [u8; 32] = hash.finalize().into();
+    Ok(hash.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
+}

@@ -15,6 +15,7 @@ mod instance;
 pub mod kit;
 mod limits;
 mod policy;
+mod private;
 mod secrets;
 mod state;
 mod watchdog;

@@ -9,7 +9,9 @@ use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::ask_status;
-use flanneld::plugin::{Artifact, BuiltIn, compile_for_embedding, kit};
+use flanneld::plugin::{
+    self, Artifact, BuiltIn, PluginReference, Registries, RegistryReference, compile_for_embedding, kit,
+};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
@@ -29,10 +31,13 @@ fn main() -> ExitCode {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
         Some(Command::Plugin(PluginCommand::Inspect { component, json })) => {
-            inspect(component.as_deref(), &cli.options.cache_dir, json)
+            inspect(component.as_ref(), &cli.options.cache_dir, json)
+        }
+        Some(Command::Plugin(PluginCommand::Push { component, to })) => {
+            push(&component, &to, &cli.options.cache_dir)
         }
         Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
-            bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
+            bench(component.as_ref(), &cli.options.cache_dir, &backend, &leases, json)
         }
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
@@ -76,9 +81,27 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result<()> {
+/// Runs something for a command, which does nothing beside it.
+fn wait_for<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
+    Ok(wait_for(plugin::load(reference, cache))??)
+}
+
+fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
+    // What no daemon would load is not worth publishing.
+    Artifact::load(component, cache)?;
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
+    println!("{pinned}");
+    Ok(())
+}
+
+fn inspect(component: Option<&PluginReference>, cache: &Path, json: bool) -> anyhow::Result<()> {
     let artifacts = match component {
-        Some(file) => vec![Artifact::load(file, cache)?],
+        Some(reference) => vec![load(reference, cache)?],
         None => BUILT_IN
             .iter()
             .map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN))
@@ -99,14 +122,14 @@ fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result
 }
 
 fn bench(
-    component: Option<&Path>,
+    component: Option<&PluginReference>,
     cache: &Path,
     backend: &str,
     leases: &[u16],
     json: bool,
 ) -> anyhow::Result<()> {
-    let artifact = if let Some(file) = component {
-        Artifact::load(file, cache)?
+    let artifact = if let Some(reference) = component {
+        load(reference, cache)?
     } else {
         let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
         Artifact::built_in(&environment.backend_type, BUILT_IN)?
@@ -135,8 +158,7 @@ fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn remove_rules() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let removed = runtime.block_on(firewall::remove_all())?;
+    let removed = wait_for(firewall::remove_all())??;
     if removed.is_empty() {
         println!("there are no rules of flannel's");
     }

@@ -65,7 +65,7 @@ async fn serve(
     loop {
         start::announce(&external);
         observer.node(&external, &config);
-        let artifact = start::artifact(&options, &config, built_in).await?;
+        let artifact = observer.meanwhile(start::artifact(&options, &config, built_in)).await?;
         observer.artifact(&artifact);
         let (options, config, store) = (Arc::clone(&options), config.clone(), Arc::clone(&store));
         let node = start::Node { options, config, external, store };

@@ -27,6 +27,14 @@ fn main() -> ExitCode {
         println!("v{}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    if let Some(Command::Plugin(
+        PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
+        | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. },
+    )) = &cli.command
+    {
+        // It is worth knowing whether the registry was asked, and what for.
+        log::start(&cli.options);
+    }
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),

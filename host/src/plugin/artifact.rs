@@ -36,7 +36,7 @@ pub enum Source {
     /// A file.
     File(PathBuf),
     /// A registry; pinned, even if what was asked for was not.
-    Registry(RegistryReference),
+    Registry(Box<RegistryReference>),
 }
 
 impl fmt::Display for Source {
@@ -74,7 +74,7 @@ pub enum ArtifactError {
     #[error("plugin {reference}: {error}")]
     Registry {
         /// What was asked for.
-        reference: RegistryReference,
+        reference: Box<RegistryReference>,
         /// Why.
         error: Box<RegistryError>,
     },
@@ -92,7 +92,7 @@ pub enum ArtifactError {
     #[error("plugin {reference}: the thread that loads it ended")]
     Thread {
         /// What was to be loaded.
-        reference: PluginReference,
+        reference: Box<PluginReference>,
     },
     /// The file is no component.
     #[error("plugin {source}: {what}, not a WebAssembly component; {hint}")]
@@ -166,7 +166,7 @@ impl Artifact {
         bytes: &[u8],
         cache: &Path,
     ) -> Result<Self, ArtifactError> {
-        Self::new(Source::Registry(reference), bytes, |engine, digest| {
+        Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
             compiled::cached(engine, bytes, digest, cache)
         })
     }

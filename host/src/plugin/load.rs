@@ -27,7 +27,7 @@ pub(super) async fn load_with(
         PluginReference::Registry(wanted) => {
             let pulled = registries.pull(wanted, &cache).await;
             let pulled = pulled.map_err(|error| ArtifactError::Registry {
-                reference: wanted.clone(),
+                reference: Box::new(wanted.clone()),
                 error: error.into(),
             })?;
             let wanted = wanted.clone();
@@ -39,5 +39,5 @@ pub(super) async fn load_with(
             .await
         }
     };
-    outcome.map_err(|_| ArtifactError::Thread { reference: reference.clone() })?
+    outcome.map_err(|_| ArtifactError::Thread { reference: Box::new(reference.clone()) })?
 }

@@ -148,7 +148,7 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<Mutex<Sta
 
 async fn answer(request: Request<Incoming>, state: Arc<Mutex<State>>) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    let sent = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let sent = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let authorization = head.headers.get(AUTHORIZATION).map(|value| value.to_str().expect("text").to_owned());
     let manners = {
         let mut state = state.lock().expect("the server did not panic");

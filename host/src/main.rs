@@ -9,7 +9,10 @@ use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::{Swapped, ask_status, ask_swap};
-use flanneld::plugin::{Artifact, BuiltIn, Grants, compile_for_embedding, kit};
+use flanneld::plugin::{
+    self, Artifact, BuiltIn, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
+    kit,
+};
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
@@ -25,18 +28,29 @@ fn main() -> ExitCode {
         println!("v{}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    if let Some(Command::Plugin(
+        PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
+        | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. },
+    )) = &cli.command
+    {
+        // It is worth knowing whether the registry was asked, and what for.
+        log::start(&cli.options);
+    }
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
         Some(Command::Plugin(PluginCommand::Inspect { component, plugin_grants, json })) => {
             let grants = Grants::new(plugin_grants, Vec::new(), BUILT_IN);
-            inspect(component.as_deref(), &cli.options.cache_dir, &grants, json)
+            inspect(component.as_ref(), &cli.options.cache_dir, &grants, json)
         }
         Some(Command::Plugin(PluginCommand::Swap { component, json, control_socket })) => {
-            swap(&component, json, &control_socket)
+            swap(component, json, &control_socket)
+        }
+        Some(Command::Plugin(PluginCommand::Push { component, to })) => {
+            push(&component, &to, &cli.options.cache_dir)
         }
         Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
-            bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
+            bench(component.as_ref(), &cli.options.cache_dir, &backend, &leases, json)
         }
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
@@ -80,9 +94,32 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn inspect(component: Option<&Path>, cache: &Path, grants: &Grants, json: bool) -> anyhow::Result<()> {
+/// Runs something for a command, which does nothing beside it.
+fn wait_for<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
+    Ok(wait_for(plugin::load(reference, cache))??)
+}
+
+fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
+    // What no daemon would load is not worth publishing.
+    Artifact::load(component, cache)?;
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
+    println!("{pinned}");
+    Ok(())
+}
+
+fn inspect(
+    component: Option<&PluginReference>,
+    cache: &Path,
+    grants: &Grants,
+    json: bool,
+) -> anyhow::Result<()> {
     let artifacts = match component {
-        Some(file) => vec![Artifact::load(file, cache)?],
+        Some(reference) => vec![load(reference, cache)?],
         None => BUILT_IN
             .iter()
             .map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN))
@@ -102,10 +139,16 @@ fn inspect(component: Option<&Path>, cache: &Path, grants: &Grants, json: bool) 
     Ok(())
 }
 
-fn swap(component: &Path, json: bool, socket: &Path) -> anyhow::Result<()> {
-    // The daemon has a working directory of its own.
-    let file = std::path::absolute(component).with_context(|| format!("{}", component.display()))?;
-    let swapped = ask_swap(socket, &file)?;
+fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result<()> {
+    let component = match component {
+        // The daemon has a working directory of its own.
+        PluginReference::File { path, pin } => {
+            let path = std::path::absolute(&path).with_context(|| format!("{}", path.display()))?;
+            PluginReference::File { path, pin }
+        }
+        registry @ PluginReference::Registry(_) => registry,
+    };
+    let swapped = ask_swap(socket, &component.to_string())?;
     if json {
         println!("{}", serde_json::to_string(&swapped)?);
         return Ok(());
@@ -118,14 +161,14 @@ fn swap(component: &Path, json: bool, socket: &Path) -> anyhow::Result<()> {
 }
 
 fn bench(
-    component: Option<&Path>,
+    component: Option<&PluginReference>,
     cache: &Path,
     backend: &str,
     leases: &[u16],
     json: bool,
 ) -> anyhow::Result<()> {
-    let artifact = if let Some(file) = component {
-        Artifact::load(file, cache)?
+    let artifact = if let Some(reference) = component {
+        load(reference, cache)?
     } else {
         let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
         Artifact::built_in(&environment.backend_type, BUILT_IN)?
@@ -154,8 +197,7 @@ fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn remove_rules() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let removed = runtime.block_on(firewall::remove_all())?;
+    let removed = wait_for(firewall::remove_all())??;
     if removed.is_empty() {
         println!("there are no rules of flannel's");
     }

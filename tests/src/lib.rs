@@ -15,6 +15,7 @@
 //! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
+//! | [`registry`] | where plugins can come from |
 //! | [`firewall`] | the rules that a node has, as its tools show them |
 //! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
 //! | [`random`] | random numbers that come again |
@@ -47,6 +48,7 @@ pub mod prepared;
 pub mod privileges;
 pub mod prober;
 pub mod random;
+pub mod registry;
 pub mod repair;
 pub mod state;
 pub mod store;

@@ -10,13 +10,15 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::plugin::{PluginReference, RegistryReference};
+
 pub use arguments::normalised;
 pub use options::{LogFormat, Options, Store};
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
 ///
 /// How packets get from host to host is decided by a plugin, a WebAssembly component: the built-in one for the
-/// Backend.Type of the network config, or the file given with --plugin.
+/// Backend.Type of the network config, or the one given with --plugin.
 ///
 /// Flags take one or two dashes, and a value behind `=` or as the next argument. Each can be given in the environment
 /// instead: FLANNELD_ and its name in capitals, with `_` for `-`. The command line comes first.
@@ -88,8 +90,9 @@ pub enum PluginCommand {
     },
     /// Show what a plugin is and asks for: name, version, backend types, imports and what they let it do, size, digest
     Inspect {
-        /// The component; without it all built-in plugins
-        component: Option<PathBuf>,
+        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
         /// The daemon's file with grants
         #[arg(long, value_name = "FILE")]
         plugin_grants: Option<PathBuf>,
@@ -103,8 +106,9 @@ pub enum PluginCommand {
     /// otherwise than the old one is changed in the kernel, and nothing else; if anything goes wrong, the old one goes on, and this
     /// says why. After a restart the daemon begins with the plugin of its own command line again.
     Swap {
-        /// The component
-        component: PathBuf,
+        /// The component: a file or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
@@ -112,10 +116,19 @@ pub enum PluginCommand {
         #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
         control_socket: PathBuf,
     },
+    /// Publish a component in an OCI registry, with the credentials that `docker login` has left; prints the reference to pin
+    Push {
+        /// The component
+        component: PathBuf,
+        /// Where to: oci://REGISTRY[:PORT]/REPOSITORY:TAG
+        #[arg(value_name = "REF")]
+        to: RegistryReference,
+    },
     /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
     Bench {
-        /// The component; without it the built-in plugin for the backend's type
-        component: Option<PathBuf>,
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
         /// The network config's `Backend` object
         #[arg(long, value_name = "JSON", default_value = r#"{"Type":"vxlan"}"#)]
         backend: String,

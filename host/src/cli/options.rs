@@ -7,15 +7,16 @@ use clap::{Args, ValueEnum};
 
 use super::syntax;
 use crate::datapath::tunnel::Offloads;
-use crate::plugin::parse_interface;
+use crate::plugin::{PluginReference, parse_interface};
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
 #[derive(Args, Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
-    /// Use this component instead of the built-in plugin for the network config's Backend.Type
-    #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
-    pub plugin: Option<PathBuf>,
+    /// Use this component instead of the built-in plugin for the network config's Backend.Type: FILE, or
+    /// oci://REGISTRY/REPOSITORY:TAG; @sha256:DIGITS behind either pins it
+    #[arg(long, value_name = "REF", help_heading = "Plugins and files")]
+    pub plugin: Option<PluginReference>,
 
     /// Swap the plugin when the file given with --plugin changes; without it, SIGHUP does
     #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", requires = "plugin", help_heading = "Plugins and files")]
@@ -33,7 +34,7 @@ pub struct Options {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]
     pub state_dir: PathBuf,
 
-    /// Directory for compiled plugins
+    /// Directory for compiled plugins, and for those from registries
     #[arg(
         long,
         value_name = "DIR",

@@ -27,6 +27,11 @@ pub enum DaemonError {
         "--kube-subnet-mgr: leases in Kubernetes are not supported yet; --store etcd and --store file:DIR are"
     )]
     NoKubernetes,
+    /// A registry is not watched.
+    #[error(
+        "--watch-plugin watches files, and --plugin names a registry: SIGHUP asks the registry for the tag again"
+    )]
+    NothingToWatch,
     /// The network config is wrong.
     #[error("network config ({place}): {error}")]
     Config {

@@ -70,7 +70,7 @@ async fn serve(
     loop {
         start::announce(&external);
         observer.node(&external, &config);
-        let artifact = start::artifact(&options, &config, built_in).await?;
+        let artifact = observer.meanwhile(start::artifact(&options, &config, built_in)).await?;
         observer.artifact(&artifact);
         let (config, store) = (config.clone(), Arc::clone(&store));
         let (options_now, grants) = (Arc::clone(&options), Arc::clone(&grants));

@@ -11,7 +11,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::datapath::ledger::{PeerId, Transaction};
 use crate::lease::model::Lease;
 use crate::observe::control::{Answerer, Swapped};
-use crate::plugin::{Artifact, DirState, Environment, Limits, PeerChange, Policy, Registered};
+use crate::plugin::{
+    Artifact, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registered,
+};
+
+const PANIC: &str = "flanneld itself has panicked meanwhile";
 
 /// Who asked for it.
 pub enum Reason {
@@ -62,7 +66,7 @@ pub struct Rehearsal {
     /// Who asked.
     pub reason: Reason,
     /// The plugin, as the operator calls it.
-    pub plugin: PathBuf,
+    pub plugin: PluginReference,
     /// Lease changes that came after it had been told of all peers.
     pub since: Vec<PeerChange>,
     /// When it began.
@@ -70,14 +74,14 @@ pub struct Rehearsal {
 }
 
 impl Rehearsal {
-    /// Begins one. `load` may take its time, too.
-    pub fn start(
-        plugin: PathBuf,
-        reason: Reason,
-        stage: Stage,
-        load: impl FnOnce() -> Result<Artifact, String> + Send + 'static,
-    ) -> Self {
-        let task = spawn_blocking(move || rehearse(load()?, stage));
+    /// Begins one. `cache` is where compiled plugins are kept.
+    pub fn start(plugin: PluginReference, reason: Reason, stage: Stage, cache: PathBuf) -> Self {
+        let reference = plugin.clone();
+        let task = tokio::spawn(async move {
+            let loaded = crate::plugin::load(&reference, &cache).await.map_err(|error| error.to_string())?;
+            let rehearsed = spawn_blocking(move || rehearse(loaded, stage)).await;
+            rehearsed.unwrap_or_else(|_| Err(PANIC.to_owned()))
+        });
         Self { task, reason, plugin, since: Vec::new(), started: Instant::now() }
     }
 
@@ -86,7 +90,7 @@ impl Rehearsal {
         match rehearsal {
             Some(rehearsal) => {
                 let ended = (&mut rehearsal.task).await;
-                ended.unwrap_or_else(|_| Err("flanneld itself has panicked while it loaded it".to_owned()))
+                ended.unwrap_or_else(|_| Err(PANIC.to_owned()))
             }
             None => std::future::pending().await,
         }

@@ -19,7 +19,7 @@ use crate::node::blackhole;
 use crate::node::external::External;
 use crate::observe::control::{Answerer, Request, Swapped};
 use crate::observe::{Status, Step};
-use crate::plugin::{PeerChange, PluginError, Policy};
+use crate::plugin::{PeerChange, PluginError, PluginReference, Policy};
 
 use super::DaemonError;
 use super::firewall;
@@ -120,7 +120,7 @@ pub struct Daemon<'o> {
     /// A plugin that is about to take over.
     pub(super) rehearsal: Option<Rehearsal>,
     /// Swaps that operators have asked for, and that wait for all peers to be known.
-    pub(super) postponed: Vec<(std::path::PathBuf, Answerer<Swapped>)>,
+    pub(super) postponed: Vec<(String, Answerer<Swapped>)>,
     /// The plugin's file has changed meanwhile.
     pub(super) look_again: bool,
 }
@@ -211,7 +211,10 @@ impl Daemon<'_> {
             upkeep: At::now() + self.upkeep(),
             watchdog: self.observer.next_watchdog(),
         };
-        let watched = self.options.plugin.as_ref().filter(|_| self.options.watch_plugin);
+        let watched = match &self.options.plugin {
+            Some(PluginReference::File { path, .. }) if self.options.watch_plugin => Some(path),
+            _ => None,
+        };
         let mut file = PluginWatch::start(watched);
         let mut reload = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
         let (mut snapshot, mut adopted) = (false, false);
@@ -268,7 +271,7 @@ impl Daemon<'_> {
             }
             if snapshot {
                 for (plugin, answer) in std::mem::take(&mut self.postponed) {
-                    self.swap_to(plugin, answer);
+                    self.swap_to(&plugin, answer);
                 }
             }
             // As long as the policy has not spoken about some peer, an earlier run's entries for it must stay.

@@ -16,7 +16,8 @@ use crate::lease::store::{LeaseStore, StoreError};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
 use crate::plugin::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, Policy, Registered, withhold,
+    self, Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy,
+    Registered, withhold,
 };
 
 use super::DaemonError;
@@ -50,6 +51,9 @@ pub struct Node {
 pub fn check(options: &Options) -> Result<(), DaemonError> {
     if options.kube_subnet_mgr {
         return Err(DaemonError::NoKubernetes);
+    }
+    if options.watch_plugin && matches!(options.plugin, Some(PluginReference::Registry(_))) {
+        return Err(DaemonError::NothingToWatch);
     }
     for (flag, given) in
         [("--vmodule", options.vmodule.is_some()), ("--log_backtrace_at", options.log_backtrace_at.is_some())]
@@ -124,21 +128,21 @@ pub fn announce(external: &External) {
     );
 }
 
-/// Loads the plugin: the file that the operator named, or the built-in one for the backend type.
+/// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
 pub async fn artifact(
     options: &Options,
     config: &NetworkConfig,
     built_in: &'static [BuiltIn],
 ) -> Result<Artifact, DaemonError> {
-    let (file, cache, backend) =
-        (options.plugin.clone(), options.cache_dir.clone(), config.backend_type.clone());
     let started = Instant::now();
-    let artifact = tokio::task::spawn_blocking(move || match file {
-        Some(file) => Artifact::load(&file, &cache),
-        None => Artifact::built_in(&backend, built_in),
-    })
-    .await
-    .map_err(|_| DaemonError::PolicyThread)??;
+    let artifact = if let Some(reference) = &options.plugin {
+        plugin::load(reference, &options.cache_dir).await?
+    } else {
+        let backend = config.backend_type.clone();
+        tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
+            .await
+            .map_err(|_| DaemonError::PolicyThread)??
+    };
     let took_us = crate::observe::micros(started.elapsed());
     info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
     Ok(artifact)

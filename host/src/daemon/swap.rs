@@ -1,13 +1,11 @@
 //! One plugin in another's place, while packets flow: as a whole, or not at all.
 
-use std::path::{Path, PathBuf};
-
 use tokio::task::spawn_blocking;
 use tokio::time::Instant as At;
 use tracing::{error, info};
 
 use crate::observe::control::{Answerer, Swapped};
-use crate::plugin::Artifact;
+use crate::plugin::PluginReference;
 
 use super::DaemonError;
 use super::policy::PolicyRunner;
@@ -17,13 +15,17 @@ use super::start;
 
 impl Daemon<'_> {
     /// Begins a swap that an operator has asked for.
-    pub(super) fn swap_to(&mut self, plugin: PathBuf, answer: Answerer<Swapped>) {
+    pub(super) fn swap_to(&mut self, plugin: &str, answer: Answerer<Swapped>) {
+        // Whoever asked may have gone.
         if let Some(running) = &self.rehearsal {
-            let other = running.plugin.display();
+            let other = &running.plugin;
             let _ = answer.send(Err(format!("a swap to {other} is under way: wait for its end")));
             return;
         }
-        self.rehearse(plugin, Reason::Asked(answer));
+        match plugin.parse() {
+            Ok(plugin) => self.rehearse(plugin, Reason::Asked(answer)),
+            Err(error) => drop(answer.send(Err(format!("{plugin:?}: {error}")))),
+        }
     }
 
     /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
@@ -36,7 +38,7 @@ impl Daemon<'_> {
         }
     }
 
-    fn rehearse(&mut self, plugin: PathBuf, reason: Reason) {
+    fn rehearse(&mut self, plugin: PluginReference, reason: Reason) {
         let Some(policy) = self.policy.get() else { return };
         let unless = matches!(reason, Reason::FileChanged).then(|| self.digest.clone());
         let stage = Stage {
@@ -47,9 +49,7 @@ impl Daemon<'_> {
             peers: self.peers.again(),
             unless,
         };
-        let (file, cache) = (plugin.clone(), self.options.cache_dir.clone());
-        let load = move || Artifact::load(&file, &cache).map_err(|error| error.to_string());
-        self.rehearsal = Some(Rehearsal::start(plugin, reason, stage, load));
+        self.rehearsal = Some(Rehearsal::start(plugin, reason, stage, self.options.cache_dir.clone()));
     }
 
     /// A rehearsal has ended: the plugin takes over, or is forgotten.
@@ -96,14 +96,14 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    fn report_swap(&mut self, plugin: &Path, outcome: &Result<Swapped, String>) {
-        let file = plugin.display();
+    fn report_swap(&mut self, plugin: &PluginReference, outcome: &Result<Swapped, String>) {
+        let source = plugin;
         match outcome {
             Ok(swapped) => {
                 let Swapped { name, version, digest, messages, took_us, .. } = swapped;
-                info!(name, version, digest, %file, netlink_messages = messages, took_us, "plugin swapped");
+                info!(name, version, digest, %source, netlink_messages = messages, took_us, "plugin swapped");
             }
-            Err(reason) => error!(reason, %file, "the plugin is not swapped: the one before goes on"),
+            Err(reason) => error!(reason, %source, "the plugin is not swapped: the one before goes on"),
         }
         self.observer.swapped(outcome);
     }
@@ -112,7 +112,7 @@ impl Daemon<'_> {
     async fn install(
         &mut self,
         candidate: Candidate,
-        plugin: &Path,
+        plugin: &PluginReference,
         timers: &mut Timers,
     ) -> Result<Result<Swapped, String>, DaemonError> {
         if let Err(reason) = self.is_fit(&candidate) {
@@ -130,7 +130,7 @@ impl Daemon<'_> {
         self.policy = PolicyRunner::new(policy);
         artifact.digest().clone_into(&mut self.digest);
         let mut options = (*self.options).clone();
-        options.plugin = Some(plugin.to_owned());
+        options.plugin = Some(plugin.clone());
         self.options = std::sync::Arc::new(options);
         self.trouble.healed(rejected);
         timers.retry = super::serve::never();

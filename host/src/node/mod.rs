@@ -1,5 +1,6 @@
-//! This node: its external interface, its devices' MAC addresses, and the subnet file.
+//! This node: its external interface, its devices' MAC addresses, the subnet file, and whom it trusts.
 
+pub mod authorities;
 pub mod blackhole;
 pub mod docker_opts;
 pub mod external;

@@ -57,8 +57,8 @@ pub type Answerer<T> = oneshot::Sender<Result<T, String>>;
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
-    /// Another plugin, by its file, in the place of the one that serves.
-    Swap(PathBuf, Answerer<Swapped>),
+    /// Another plugin, by its reference, in the place of the one that serves.
+    Swap(String, Answerer<Swapped>),
 }
 
 /// A swap of the plugin that is done.
@@ -82,9 +82,9 @@ pub struct Swapped {
 #[derive(Serialize, Deserialize)]
 struct RequestLine {
     request: String,
-    /// For `swap`: the plugin's file, as the daemon finds it.
+    /// For `swap`: the plugin's reference; a file's path as the daemon finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    plugin: Option<PathBuf>,
+    plugin: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -350,8 +350,9 @@ pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
     request(path, &RequestLine { request: "status".to_owned(), plugin: None }, CLIENT_TIME)
 }
 
-/// Has the daemon on this node swap its plugin, and waits until it has. The file's name is the daemon's: a whole path.
-pub fn ask_swap(path: &Path, plugin: &Path) -> Result<Swapped, ObserveError> {
+/// Has the daemon on this node swap its plugin, and waits until it has. A file's path has to be whole: the daemon has a working directory
+/// of its own.
+pub fn ask_swap(path: &Path, plugin: &str) -> Result<Swapped, ObserveError> {
     let line = RequestLine { request: "swap".to_owned(), plugin: Some(plugin.to_owned()) };
     request(path, &line, SWAP_TIME + CLIENT_TIME)
 }

@@ -8,11 +8,14 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::compiled;
+use super::digest::Digest;
 use super::engine;
 use super::imports::{self, MisfitError};
+use super::reference::{PluginReference, RegistryReference};
+use super::registry::RegistryError;
 
-/// Bytes of the largest plugin file; components with an interpreter inside have some 40 MB.
-const LARGEST: u64 = 256 << 20;
+/// Bytes of the largest plugin; components with an interpreter inside have some 40 MB.
+pub const LARGEST: usize = 256 << 20;
 
 /// A plugin that is part of the binary.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,8 @@ pub enum Source {
     BuiltIn(&'static str),
     /// A file.
     File(PathBuf),
+    /// A registry; pinned, even if what was asked for was not.
+    Registry(Box<RegistryReference>),
 }
 
 impl fmt::Display for Source {
@@ -39,6 +44,7 @@ impl fmt::Display for Source {
         match self {
             Self::BuiltIn(backend_type) => write!(f, "built-in {backend_type}"),
             Self::File(path) => path.display().fmt(f),
+            Self::Registry(reference) => reference.fmt(f),
         }
     }
 }
@@ -63,6 +69,30 @@ pub enum ArtifactError {
         path: PathBuf,
         /// Why.
         error: io::Error,
+    },
+    /// The registry does not give it.
+    #[error("plugin {reference}: {error}")]
+    Registry {
+        /// What was asked for.
+        reference: Box<RegistryReference>,
+        /// Why.
+        error: Box<RegistryError>,
+    },
+    /// The file is another than the one that it is pinned to.
+    #[error("plugin {path}: it is pinned to {wanted}, and the file has {found}")]
+    Pinned {
+        /// The file.
+        path: PathBuf,
+        /// What its digest has to be.
+        wanted: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// The thread that loads it ended.
+    #[error("plugin {reference}: the thread that loads it ended")]
+    Thread {
+        /// What was to be loaded.
+        reference: Box<PluginReference>,
     },
     /// The file is no component.
     #[error("plugin {source}: {what}, not a WebAssembly component; {hint}")]
@@ -107,15 +137,37 @@ pub struct Artifact {
 impl Artifact {
     /// Loads a file; its compiled form comes from, or goes to, the cache directory.
     pub fn load(path: &Path, cache: &Path) -> Result<Self, ArtifactError> {
+        Self::load_pinned(path, None, cache)
+    }
+
+    /// The same; a file with another digest than the pin is refused.
+    pub fn load_pinned(path: &Path, pin: Option<Digest>, cache: &Path) -> Result<Self, ArtifactError> {
         let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
         let meta = std::fs::metadata(path).map_err(unreadable)?;
-        if !meta.is_file() || meta.len() > LARGEST {
+        if !meta.is_file() || meta.len() > LARGEST as u64 {
             let what = if meta.is_file() { "larger than 256 MiB" } else { "not a regular file" };
             return Err(unreadable(io::Error::other(what)));
         }
         let bytes = std::fs::read(path).map_err(unreadable)?;
+        if let Some(wanted) = pin {
+            let found = Digest::of(&bytes);
+            if found != wanted {
+                return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
+            }
+        }
         Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
             compiled::cached(engine, &bytes, digest, cache)
+        })
+    }
+
+    /// Takes what came from a registry; its compiled form comes from, or goes to, the cache directory.
+    pub(super) fn pulled(
+        reference: RegistryReference,
+        bytes: &[u8],
+        cache: &Path,
+    ) -> Result<Self, ArtifactError> {
+        Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
+            compiled::cached(engine, bytes, digest, cache)
         })
     }
 

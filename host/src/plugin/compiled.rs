@@ -1,9 +1,6 @@
 //! A component's compiled form: made ahead of time and embedded, or made once and kept in the cache directory. The form
 //! carries the digest of the component that it was made of, and its own, so that neither a stale nor a damaged file is run.
 
-use std::fs::{DirBuilder, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -11,7 +8,7 @@ use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::engine;
+use super::{engine, private};
 
 const DIGEST: usize = 32;
 
@@ -67,42 +64,26 @@ pub fn cached(
     key: &[u8; DIGEST],
     cache: &Path,
 ) -> wasmtime::Result<Component> {
-    let file = cache.join(hex(key)).with_extension("cwasm");
-    if is_private(cache)
-        && let Ok(packed) = std::fs::read(&file)
+    let name = hex(key) + ".cwasm";
+    if let Some(packed) = private::read(cache, &name)
         && let Some(loaded) = load(engine, &packed, key)
     {
         return Ok(loaded);
     }
     let code = engine.precompile_component(component)?;
     let packed = pack(component, &code);
-    if let Err(error) = keep(cache, &file, &packed) {
-        warn!(file = %file.display(), %error, "the compiled plugin cannot be cached: it is compiled again at the next start");
+    if let Err(error) = private::keep(cache, &name, &packed) {
+        warn!(file = %cache.join(name).display(), %error, "the compiled plugin cannot be cached: it is compiled again at the next start");
     }
     // SAFETY: wasmtime made the code just now.
     unsafe { Component::deserialize(engine, code) }
 }
 
-/// Whether nobody but us could have put something into the cache.
-fn is_private(cache: &Path) -> bool {
-    let us = rustix::process::geteuid().as_raw();
-    std::fs::metadata(cache).is_ok_and(|meta| meta.uid() == us && meta.mode() & 0o022 == 0)
-}
-
-fn keep(cache: &Path, file: &Path, packed: &[u8]) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(cache)?;
-    if !is_private(cache) {
-        return Err(io::Error::other("the directory belongs to or can be written by others"));
-    }
-    let mut temporary = tempfile::NamedTempFile::new_in(cache)?;
-    temporary.write_all(packed)?;
-    temporary.as_file().set_permissions(Permissions::from_mode(0o600))?;
-    temporary.persist(file).map_err(|error| error.error)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     /// The smallest component: magic number, version and layer.

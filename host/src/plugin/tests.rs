@@ -416,6 +416,22 @@ fn what_is_no_backend_is_refused_with_what_it_is_instead() {
     assert!(error.contains("none.wasm: cannot be read: No such file"), "{error}");
 }
 
+#[tokio::test]
+async fn a_pinned_file_is_loaded_and_another_one_is_refused_with_both_digests() {
+    let dir = tempfile::tempdir().expect("directory");
+    let file = component("vxlan");
+    let found = Digest::of(&std::fs::read(&file).expect("read"));
+    let wanted = Digest::of(b"another");
+    let pinned = |pin: Digest| format!("{}@{pin}", file.display()).parse().expect("a reference");
+    let artifact = load(&pinned(found), dir.path()).await.expect("loads");
+    assert_eq!(artifact.source().to_string(), file.display().to_string());
+    assert_eq!(artifact.digest(), found.hex());
+    let error = load(&pinned(wanted), dir.path()).await.err().expect("refused").to_string();
+    for word in ["vxlan.wasm", &wanted.to_string(), &found.to_string()] {
+        assert!(error.contains(word), "{word} in {error}");
+    }
+}
+
 #[test]
 fn a_backend_type_without_a_plugin_is_refused_with_those_that_there_are() {
     let bytes: &'static [u8] = b"";

@@ -6,16 +6,7 @@ use etcd_client::{Certificate, Identity, TlsOptions};
 
 use super::EtcdSecurity;
 use crate::lease::store::StoreError;
-
-/// Where systems keep the authorities that they trust; the first that is there is used, as by Go.
-const SYSTEM_ROOTS: [&str; 6] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/tls/cacert.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
+use crate::node::authorities;
 
 /// What endpoints with `https` are talked to with. A CA file counts with or without a client certificate.
 pub(super) fn options(security: &EtcdSecurity) -> Result<TlsOptions, StoreError> {
@@ -26,7 +17,7 @@ pub(super) fn options(security: &EtcdSecurity) -> Result<TlsOptions, StoreError>
             options = options.ca_certificate(Certificate::from_pem(authorities));
         }
         None => {
-            if let Some(roots) = SYSTEM_ROOTS.iter().find_map(|file| std::fs::read(file).ok()) {
+            if let Some(roots) = authorities::file().and_then(|file| std::fs::read(file).ok()) {
                 options = options.ca_certificate(Certificate::from_pem(roots));
             }
         }

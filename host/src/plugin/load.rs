@@ -1,0 +1,43 @@
+//! Loads a plugin from wherever its reference says.
+
+use std::path::Path;
+
+use super::artifact::{Artifact, ArtifactError};
+use super::reference::PluginReference;
+use super::registry::Registries;
+
+/// Loads a plugin. What is slow to get is kept in the cache directory: what registries sent, and compiled forms. The error is one
+/// line for an operator.
+pub async fn load(reference: &PluginReference, cache: &Path) -> Result<Artifact, ArtifactError> {
+    load_with(&Registries::of_this_node(), reference, cache).await
+}
+
+/// The same with registries that are talked to in another way.
+pub(super) async fn load_with(
+    registries: &Registries,
+    reference: &PluginReference,
+    cache: &Path,
+) -> Result<Artifact, ArtifactError> {
+    let cache = cache.to_owned();
+    let outcome = match reference {
+        PluginReference::File { path, pin } => {
+            let (path, pin) = (path.clone(), *pin);
+            tokio::task::spawn_blocking(move || Artifact::load_pinned(&path, pin, &cache)).await
+        }
+        PluginReference::Registry(wanted) => {
+            let pulled = registries.pull(wanted, &cache).await;
+            let pulled = pulled.map_err(|error| ArtifactError::Registry {
+                reference: Box::new(wanted.clone()),
+                error: error.into(),
+            })?;
+            let wanted = wanted.clone();
+            tokio::task::spawn_blocking(move || {
+                let artifact = Artifact::pulled(pulled.reference.clone(), &pulled.component, &cache)?;
+                Registries::remember(&pulled, &wanted, &cache);
+                Ok(artifact)
+            })
+            .await
+        }
+    };
+    outcome.map_err(|_| ArtifactError::Thread { reference: Box::new(reference.clone()) })?
+}

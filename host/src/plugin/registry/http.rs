@@ -1,0 +1,191 @@
+//! HTTP as far as registries need it: one request on one connection, over TLS or, on loopback, without; with limits of time and size.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::{HOST, USER_AGENT};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring::default_provider;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::error::RegistryError;
+use super::url::Url;
+
+/// Bytes of the longest head of an answer.
+const HEAD: usize = 64 * 1024;
+
+/// How long a registry may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// To be connected to, TLS included.
+    pub connect: Duration,
+    /// To begin with its answer, and between two pieces of it.
+    pub answer: Duration,
+    /// For all that it takes to bring or publish a plugin.
+    pub whole: Duration,
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            answer: Duration::from_secs(15),
+            whole: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Sends requests.
+pub struct Http {
+    authorities: Option<PathBuf>,
+    tls: OnceLock<TlsConnector>,
+    times: Times,
+}
+
+/// The head of an answer, and its body while it comes.
+pub struct Answer {
+    /// Whom it is from.
+    pub url: Url,
+    /// The head.
+    pub response: Response<Incoming>,
+    times: Times,
+    // Ends the connection with the answer.
+    _connection: JoinSet<()>,
+}
+
+impl Http {
+    /// The certificate authorities are read from the file (PEM) when they are needed.
+    pub fn new(authorities: Option<PathBuf>, times: Times) -> Self {
+        Self { authorities, tls: OnceLock::new(), times }
+    }
+
+    /// How long a registry may take.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// Sends a request, whose URI is set here, and waits for the answer's head.
+    pub async fn send(
+        &self,
+        url: &Url,
+        mut request: Request<Full<Bytes>>,
+        patience: Duration,
+    ) -> Result<Answer, RegistryError> {
+        let away = |reason: String| RegistryError::Away { url: url.shown(), reason };
+        let broken = || RegistryError::Protocol { url: url.shown(), what: "cannot be asked for".to_owned() };
+        *request.uri_mut() = url.path.parse().map_err(|_| broken())?;
+        request.headers_mut().insert(HOST, url.authority().parse().map_err(|_| broken())?);
+        let agent = concat!("flanneld/", env!("CARGO_PKG_VERSION"));
+        request.headers_mut().insert(USER_AGENT, hyper::header::HeaderValue::from_static(agent));
+        let tls = if url.secure { Some(self.tls()?) } else { None };
+        let connected = timeout(self.times.connect, connect(url, tls)).await;
+        let stream = match connected {
+            Err(_) => return Err(away("cannot be connected to: no answer in time".to_owned())),
+            Ok(Err(error)) => return Err(away(format!("cannot be connected to: {}", one_line(&error)))),
+            Ok(Ok(stream)) => stream,
+        };
+        let mut builder = http1::Builder::new();
+        let (mut sender, connection) = builder
+            .max_buf_size(HEAD)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| away(one_line(&error)))?;
+        let mut running = JoinSet::new();
+        // What goes wrong there is seen at the other end of it, by the request or the body.
+        running.spawn(async move { drop(connection.await) });
+        let response = timeout(patience, sender.send_request(request)).await;
+        let response = response.map_err(|_| away("no answer in time".to_owned()))?;
+        let response = response.map_err(|error| away(one_line(&error)))?;
+        Ok(Answer { url: url.clone(), response, times: self.times, _connection: running })
+    }
+
+    fn tls(&self) -> Result<&TlsConnector, RegistryError> {
+        if let Some(ready) = self.tls.get() {
+            return Ok(ready);
+        }
+        let made = self.connector().map_err(RegistryError::Authorities)?;
+        Ok(self.tls.get_or_init(|| made))
+    }
+
+    fn connector(&self) -> Result<TlsConnector, String> {
+        let Some(file) = &self.authorities else {
+            return Err("this system has no file of them; SSL_CERT_FILE can name one".to_owned());
+        };
+        let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let mut roots = RootCertStore::empty();
+        // As other programs do: what this library does not understand is left out.
+        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+        if roots.is_empty() {
+            return Err(format!("{} has none", file.display()));
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+}
+
+impl Answer {
+    /// The whole body, which must not have more bytes than the limit.
+    pub async fn body(mut self, what: &'static str, limit: usize) -> Result<Vec<u8>, RegistryError> {
+        let away = |url: &Url, reason: String| RegistryError::Away { url: url.shown(), reason };
+        let mut bytes = Vec::new();
+        loop {
+            let frame = timeout(self.times.answer, self.response.frame()).await;
+            let frame = frame.map_err(|_| away(&self.url, "the answer stops in the middle".to_owned()))?;
+            let Some(frame) = frame else { return Ok(bytes) };
+            let frame = frame
+                .map_err(|error| away(&self.url, format!("the answer breaks off: {}", one_line(&error))))?;
+            let data = frame.into_data().unwrap_or_default();
+            if data.len() > limit - bytes.len() {
+                return Err(RegistryError::TooLarge { url: self.url.shown(), what, limit });
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn connect(url: &Url, tls: Option<&TlsConnector>) -> std::io::Result<Box<dyn Stream>> {
+    let addresses = lookup_host((url.host.as_str(), url.port)).await?;
+    // A name such as localhost says little about where it leads.
+    let addresses: Vec<SocketAddr> =
+        addresses.filter(|address| url.secure || address.ip().is_loopback()).collect();
+    if addresses.is_empty() {
+        return Err(std::io::Error::other("it has no address that may be talked to without TLS"));
+    }
+    let stream = TcpStream::connect(&addresses[..]).await?;
+    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+    let name = ServerName::try_from(url.host.clone()).map_err(std::io::Error::other)?;
+    Ok(Box::new(tls.connect(name, stream).await?))
+}
+
+/// An error with its causes.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing into a string does not fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(300).collect()
+}

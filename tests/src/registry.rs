@@ -1,0 +1,125 @@
+//! The least of an OCI registry: one component under one tag, to be pulled over plain HTTP on a node's loopback.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::net::{Shutdown, shutdown};
+use sha2::{Digest, Sha256};
+
+use crate::Namespace;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// How long a client may take for its question.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A registry that serves until it is dropped.
+#[derive(Debug)]
+pub struct Registry {
+    address: SocketAddr,
+    digest: String,
+    asked: Arc<AtomicUsize>,
+    listener: OwnedFd,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Media type and content of each path.
+type Pages = BTreeMap<String, (&'static str, Vec<u8>)>;
+
+impl Registry {
+    /// Serves a component as `oci://ADDRESS/plugins/test:v1` on the loopback of a namespace.
+    pub fn start(namespace: &Namespace, component: &Path) -> Result<Self> {
+        let component = std::fs::read(component).with_context(|| component.display().to_string())?;
+        let config = b"{}".to_vec();
+        let descriptor = |media_type: &str, bytes: &[u8]| serde_json::json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() });
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor("application/vnd.wasm.config.v0+json", &config),
+            "layers": [descriptor("application/wasm", &component)],
+        });
+        let manifest = manifest.to_string().into_bytes();
+        let manifest_digest = digest(&manifest);
+        let repository = "/v2/plugins/test";
+        let pages = Pages::from([
+            (format!("{repository}/manifests/v1"), (MANIFEST, manifest.clone())),
+            (format!("{repository}/manifests/{manifest_digest}"), (MANIFEST, manifest)),
+            (format!("{repository}/blobs/{}", digest(&config)), ("application/octet-stream", config)),
+            (format!("{repository}/blobs/{}", digest(&component)), ("application/octet-stream", component)),
+        ]);
+        let listener = namespace.run(|| TcpListener::bind("127.0.0.1:0"))?.context("cannot listen")?;
+        let address = listener.local_addr().context("an address")?;
+        let end = OwnedFd::from(listener.try_clone().context("a second descriptor")?);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&asked);
+        let thread = std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                counter.fetch_add(1, Ordering::Relaxed);
+                // A client that goes away is none of our business.
+                let _ = answer(&stream, &pages);
+            }
+        });
+        Ok(Self { address, digest: manifest_digest, asked, listener: end, thread: Some(thread) })
+    }
+
+    /// What it serves, by its tag.
+    pub fn tag(&self) -> String {
+        format!("oci://{}/plugins/test:v1", self.address)
+    }
+
+    /// What it serves, pinned.
+    pub fn pinned(&self) -> String {
+        format!("{}@{}", self.tag(), self.digest)
+    }
+
+    /// How many requests there were.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // Ends the wait for the next client, and with it the thread.
+        let _ = shutdown(&self.listener, Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(mut stream: &TcpStream, pages: &Pages) -> Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut lines = BufReader::new(stream).lines();
+    let question = lines.next().context("a question")??;
+    for line in lines {
+        if line?.is_empty() {
+            break;
+        }
+    }
+    let path = question.split(' ').nth(1).unwrap_or_default();
+    let missing = ("text/plain", Vec::new());
+    let (status, (media_type, body)) =
+        pages.get(path).map_or(("404 Not Found", &missing), |page| ("200 OK", page));
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+    )?;
+    Ok(stream.write_all(body)?)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(bytes) {
+        // Writing into a string does not fail.
+        let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{byte:02x}"));
+    }
+    text
+}

@@ -1,0 +1,89 @@
+//! Plugins that come from an OCI registry, and nodes that start when it is gone.
+
+use anyhow::Result;
+use flannel_lab::cluster::IPV4;
+use flannel_lab::registry::Registry;
+use flannel_lab::{Cluster, ClusterOptions, DaemonOptions, Lab, Store, Underlay, artifacts};
+
+/// A cluster, not started yet, each of whose nodes has a registry on its loopback.
+fn cluster() -> Result<(Cluster, Vec<Registry>)> {
+    let cluster = Cluster::prepare(&ClusterOptions::default())?;
+    let component = artifacts::plugin("vxlan")?;
+    let nodes = cluster.lab().nodes().iter();
+    let registries =
+        nodes.map(|node| Registry::start(node.namespace(), &component)).collect::<Result<_>>()?;
+    Ok((cluster, registries))
+}
+
+/// Starts a node's daemon with a plugin, and waits until it is ready.
+fn start_with(cluster: &mut Cluster, index: usize, plugin: &str) -> Result<()> {
+    let options = cluster.options().clone().plugin(plugin.into());
+    cluster.set_options(options);
+    cluster.launch(index)?.wait_ready()?;
+    Ok(())
+}
+
+#[test]
+fn nodes_take_their_plugin_from_a_registry_and_pods_ping() -> Result<()> {
+    let (mut cluster, registries) = cluster()?;
+    start_with(&mut cluster, 0, &registries[0].tag())?;
+    start_with(&mut cluster, 1, &registries[1].pinned())?;
+    cluster.wait_converged()?;
+    cluster.wire_pods()?;
+    cluster.pod(0)?.reaches(cluster.pod(1)?)?;
+    for (index, registry) in registries.iter().enumerate() {
+        assert_eq!(cluster.status(index)?["plugin"]["source"], registry.pinned());
+    }
+    let warning = cluster.daemon(0)?.wait_log("that the tag is not pinned", |line| {
+        line.level() == "WARN" && line.message().contains("is not pinned")
+    })?;
+    assert!(warning.message().contains(&registries[0].pinned()), "{}", warning.raw());
+    let warnings = cluster.daemon(1)?.log().of_level("WARN");
+    assert!(warnings.iter().all(|line| !line.message().contains("pinned")), "{warnings:?}");
+    Ok(())
+}
+
+#[test]
+fn nodes_come_back_while_their_registry_is_gone() -> Result<()> {
+    let (mut cluster, registries) = cluster()?;
+    let plugins = [registries[0].tag(), registries[1].pinned()];
+    for (index, plugin) in plugins.iter().enumerate() {
+        start_with(&mut cluster, index, plugin)?;
+    }
+    cluster.wait_converged()?;
+    cluster.wire_pods()?;
+    let asked = registries[1].asked();
+    cluster.take_daemon(1)?.kill9();
+    start_with(&mut cluster, 1, &plugins[1])?;
+    assert_eq!(registries[1].asked(), asked, "what is pinned is not asked for again");
+    let pinned = registries[0].pinned();
+    drop(registries);
+    for (index, plugin) in plugins.iter().enumerate() {
+        cluster.take_daemon(index)?.kill9();
+        start_with(&mut cluster, index, plugin)?;
+    }
+    let warning = cluster.daemon(0)?.wait_log("that the registry is away", |line| {
+        line.level() == "WARN" && line.message().contains("Connection refused")
+    })?;
+    assert!(warning.message().contains(&plugins[0]), "{}", warning.raw());
+    assert_eq!(cluster.status(0)?["plugin"]["source"], pinned);
+    cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
+#[test]
+fn a_plugin_that_no_registry_has_is_refused_in_one_line() -> Result<()> {
+    let lab = Lab::new(1, Underlay::default())?;
+    let store = Store::file(&lab)?;
+    store.put_config(IPV4)?;
+    let node = lab.node(0);
+    let registry = Registry::start(node.namespace(), &artifacts::plugin("vxlan")?)?;
+    let missing = registry.tag().replace(":v1", ":v2");
+    let mut daemon = node.start(&DaemonOptions::new(&store, None, None)?.plugin(missing.clone().into()))?;
+    assert!(!daemon.wait_exit()?.success());
+    let errors = daemon.log().of_level("ERROR");
+    let [error] = &errors[..] else { panic!("one error line: {}", daemon.log().tail()) };
+    for word in [missing.as_str(), "404 Not Found"] {
+        assert!(error.message().contains(word), "{word} in {}", error.raw());
+    }
+    Ok(())
+}

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options, PluginCommand};
+use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log};
 use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::ask_status;
-use flanneld::plugin::{Artifact, BuiltIn, compile_for_embedding, kit};
+use flanneld::plugin::BuiltIn;
+
+mod commands;
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 
@@ -27,13 +28,7 @@ fn main() -> ExitCode {
     }
     let outcome = match cli.command {
         None => serve(cli.options, &cli.given),
-        Some(Command::Plugin(PluginCommand::Compile { component, output })) => compile(&component, &output),
-        Some(Command::Plugin(PluginCommand::Inspect { component, json })) => {
-            inspect(component.as_deref(), &cli.options.cache_dir, json)
-        }
-        Some(Command::Plugin(PluginCommand::Bench { component, backend, leases, json })) => {
-            bench(component.as_deref(), &cli.options.cache_dir, &backend, &leases, json)
-        }
+        Some(Command::Plugin(command)) => commands::plugin::run(command, &cli.options),
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
@@ -64,62 +59,6 @@ fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
     if let Err(error) = outcome {
         tracing::error!("{error}");
         std::process::exit(1);
-    }
-    Ok(())
-}
-
-fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
-    let shown = component.display();
-    let bytes = std::fs::read(component).with_context(|| format!("cannot read {shown}"))?;
-    let compiled =
-        compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
-    std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
-}
-
-fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result<()> {
-    let artifacts = match component {
-        Some(file) => vec![Artifact::load(file, cache)?],
-        None => BUILT_IN
-            .iter()
-            .map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN))
-            .collect::<Result<_, _>>()?,
-    };
-    let inspections = artifacts
-        .iter()
-        .map(kit::inspect::inspect)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(anyhow::Error::msg)?;
-    if json {
-        println!("{}", serde_json::to_string(&inspections)?);
-        return Ok(());
-    }
-    let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
-    print!("{}", texts.join("\n"));
-    Ok(())
-}
-
-fn bench(
-    component: Option<&Path>,
-    cache: &Path,
-    backend: &str,
-    leases: &[u16],
-    json: bool,
-) -> anyhow::Result<()> {
-    let artifact = if let Some(file) = component {
-        Artifact::load(file, cache)?
-    } else {
-        let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
-        Artifact::built_in(&environment.backend_type, BUILT_IN)?
-    };
-    let costs = kit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
-    if json {
-        println!("{}", serde_json::to_string(&costs)?);
-        return Ok(());
-    }
-    println!("{:>8}  {:>12}  {:>12}  {:>8}", "leases", "µs a call", "ns a lease", "entries");
-    for cost in costs {
-        let microseconds = cost.call_ns / 1000;
-        println!("{:>8}  {microseconds:>12}  {:>12}  {:>8}", cost.leases, cost.lease_ns, cost.entries);
     }
     Ok(())
 }

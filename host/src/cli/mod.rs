@@ -108,6 +108,38 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a plugin wants to have for given leases, on a made-up node; nothing is changed anywhere
+    Run {
+        /// The component
+        component: PathBuf,
+        /// The leases: a JSON array of lease values as in etcd, each with its Subnet or IPv6Subnet or both; or an object with
+        /// Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP, PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
+        #[arg(long, value_name = "FILE")]
+        leases: PathBuf,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON")]
+        backend: Option<String>,
+        /// A cluster with IPv6 too, if the leases' file does not say otherwise
+        #[arg(long)]
+        ipv6: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares for example leases
+    Check {
+        /// The component; without it all built-in plugins
+        component: Option<PathBuf>,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON", requires = "component")]
+        backend: Option<String>,
+        /// Compare what it declares for the example leases with this file
+        #[arg(long, value_name = "FILE", requires = "component")]
+        golden: Option<PathBuf>,
+        /// Write that file instead
+        #[arg(long, requires = "golden")]
+        bless: bool,
+    },
 }
 
 /// Work on the firewall's rules.

@@ -18,6 +18,10 @@ struct Hostile {
     subnet: Option<String>,
     /// The cluster network, where peers are behind a tunnel of the host.
     tunnelled: Option<IpNet>,
+    /// How many leases there were.
+    leases: u64,
+    /// The peer of the last one.
+    last: u64,
 }
 
 impl Policy for Hostile {
@@ -44,7 +48,8 @@ impl Policy for Hostile {
         };
         let mac = if tunnelled.is_some() { Mac([2, 0, 0, 0, 0, 1]) } else { link.mac().ok_or("no MAC")? };
         let subnet = config.text("Subnet")?.map(str::to_owned);
-        let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet, tunnelled };
+        let (place, deed) = (text("In")?, text("Do")?);
+        let policy = Self { link, place, deed, subnet, tunnelled, leases: 0, last: 0 };
         policy.misbehave("register", None)?;
         let (backend_data, mtu) = match (policy.place.as_str(), policy.deed.as_str()) {
             ("register", "garbage") => ("{".to_owned(), device.mtu),
@@ -76,7 +81,19 @@ impl Policy for Hostile {
         else {
             return Ok(());
         };
-        let mac: Mac = data.trim_matches('"').parse()?;
+        if lease.backend_type != Self::NAME && !self.does("all") {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.last, peer.0);
+        self.leases += 1;
+        if self.does("whim") && self.leases % 3 == 0 || self.does("grudge") && peer.0 < before {
+            return Ok(());
+        }
+        if self.does("leak") {
+            std::mem::forget(std::hint::black_box(vec![1_u8; 512]));
+        }
+        let mac = data.trim_matches('"').parse::<Mac>();
+        let mac = if self.does("brittle") { mac.expect("everybody publishes what I do") } else { mac? };
         let address = IpAddr::V4(subnet.network());
         if self.tunnelled.is_some() {
             tunnel::put(peer, subnet.into(), public.into(), &self.link)?;
@@ -100,6 +117,11 @@ impl Policy for Hostile {
 }
 
 impl Hostile {
+    /// Whether this is the deed with leases of peers: some are done all along.
+    fn does(&self, deed: &str) -> bool {
+        self.place == "apply" && self.deed == deed
+    }
+
     #[allow(clippy::too_many_lines, reason = "a list of deeds")]
     fn misbehave(&self, place: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
         if place != self.place {

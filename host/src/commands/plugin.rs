@@ -1,0 +1,171 @@
+//! `flanneld plugin …`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use flanneld::cli::{Options, PluginCommand};
+use flanneld::daemon::log;
+use flanneld::plugin::{Artifact, compile_for_embedding, kit};
+
+use crate::BUILT_IN;
+
+/// Does what was asked for.
+pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
+    let cache = options.cache_dir.as_path();
+    match command {
+        PluginCommand::Compile { component, output } => compile(&component, &output),
+        PluginCommand::Inspect { component, json } => inspect(component.as_deref(), cache, json),
+        PluginCommand::Bench { component, backend, leases, json } => {
+            bench(component.as_deref(), cache, &backend, &leases, json)
+        }
+        PluginCommand::Run { component, leases, backend, ipv6, json } => {
+            log::start(options);
+            let families = if ipv6 { kit::Families::Dual } else { kit::Families::Ipv4 };
+            dry_run(&Artifact::load(&component, cache)?, &leases, backend, families, json)
+        }
+        PluginCommand::Check { component, backend, golden, bless } => {
+            let golden = golden.map(|file| Golden { file, bless });
+            check(component.as_deref(), cache, backend.as_deref(), golden.as_ref())
+        }
+    }
+}
+
+fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
+    let shown = component.display();
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {shown}"))?;
+    let compiled =
+        compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
+    std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+/// A file, or all that is built in.
+fn artifacts(component: Option<&Path>, cache: &Path) -> anyhow::Result<Vec<Artifact>> {
+    let Some(file) = component else {
+        let built_in = BUILT_IN.iter().map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN));
+        return Ok(built_in.collect::<Result<_, _>>()?);
+    };
+    Ok(vec![Artifact::load(file, cache)?])
+}
+
+fn inspect(component: Option<&Path>, cache: &Path, json: bool) -> anyhow::Result<()> {
+    let inspections = artifacts(component, cache)?
+        .iter()
+        .map(kit::inspect::inspect)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&inspections)?);
+        return Ok(());
+    }
+    let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
+    print!("{}", texts.join("\n"));
+    Ok(())
+}
+
+fn bench(
+    component: Option<&Path>,
+    cache: &Path,
+    backend: &str,
+    leases: &[u16],
+    json: bool,
+) -> anyhow::Result<()> {
+    let artifact = if let Some(file) = component {
+        Artifact::load(file, cache)?
+    } else {
+        let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
+        Artifact::built_in(&environment.backend_type, BUILT_IN)?
+    };
+    let costs = kit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&costs)?);
+        return Ok(());
+    }
+    println!("{:>8}  {:>12}  {:>12}  {:>8}", "leases", "µs a call", "ns a lease", "entries");
+    for cost in costs {
+        let microseconds = cost.call_ns / 1000;
+        println!("{:>8}  {microseconds:>12}  {:>12}  {:>8}", cost.leases, cost.lease_ns, cost.entries);
+    }
+    Ok(())
+}
+
+fn dry_run(
+    artifact: &Artifact,
+    leases: &Path,
+    backend: Option<String>,
+    families: kit::Families,
+    json: bool,
+) -> anyhow::Result<()> {
+    let shown = leases.display();
+    let text = std::fs::read_to_string(leases).with_context(|| format!("cannot read {shown}"))?;
+    let file = kit::leases::read(&text).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    let backend =
+        backend.map_or_else(|| kit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
+    let desired = kit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&desired)?);
+    } else {
+        print!("{desired}");
+    }
+    Ok(())
+}
+
+/// What a plugin is to declare for the example leases.
+struct Golden {
+    file: PathBuf,
+    /// It is written instead of compared.
+    bless: bool,
+}
+
+fn check(
+    component: Option<&Path>,
+    cache: &Path,
+    backend: Option<&str>,
+    golden: Option<&Golden>,
+) -> anyhow::Result<()> {
+    let mut failed = Vec::new();
+    let artifacts = artifacts(component, cache)?;
+    ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
+    for (at, artifact) in artifacts.iter().enumerate() {
+        if at > 0 {
+            println!();
+        }
+        println!("{}", artifact.source());
+        let outcome = kit::check::check(artifact, backend, |check| println!("{check}"));
+        let mut conforms = outcome.conforms;
+        let desired = outcome.desired.map(|desired| desired.to_string());
+        if let Some(golden) = golden {
+            conforms &= compare(golden, desired.as_deref())?;
+        }
+        if let Some(desired) = desired {
+            print!("\n{desired}");
+        }
+        if !conforms {
+            failed.push(artifact.source().to_string());
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { bail!("does not conform: {}", failed.join(", ")) }
+}
+
+/// Answers whether what is declared is what the file has.
+fn compare(golden: &Golden, desired: Option<&str>) -> anyhow::Result<bool> {
+    let shown = golden.file.display();
+    let Some(desired) = desired else {
+        println!("skipped  golden file {shown}: nothing is declared");
+        return Ok(true);
+    };
+    if golden.bless {
+        std::fs::write(&golden.file, desired).with_context(|| format!("cannot write {shown}"))?;
+        println!("ok       golden file {shown}: written");
+        return Ok(true);
+    }
+    let right = std::fs::read_to_string(&golden.file)
+        .with_context(|| format!("cannot read {shown}; --bless writes it"))?;
+    let differing = kit::check::difference(&right, desired);
+    if differing.is_empty() {
+        println!("ok       golden file {shown}");
+    } else {
+        println!("FAILED   golden file {shown}: - is there, + is declared; --bless takes it over");
+        differing.iter().for_each(|line| println!("{line}"));
+    }
+    Ok(differing.is_empty())
+}

@@ -60,7 +60,7 @@ fn compare(
         match today.get(item) {
             None => broken.push(format!("{interface}: the {item} is gone")),
             Some(now) if now != text => {
-                broken.push(format!("{interface}: the {item} was {text}, and is {now}"))
+                broken.push(format!("{interface}: the {item} was {text}, and is {now}"));
             }
             Some(_) => {}
         }
@@ -93,12 +93,12 @@ fn items(resolve: &Resolve, id: InterfaceId) -> Result<BTreeMap<String, String>>
         items.insert(format!("type {name}"), structure(resolve, *id)?);
     }
     for (name, function) in &interface.functions {
-        let mut text = if function.kind.is_async() { "async (".to_owned() } else { "(".to_owned() };
-        for param in &function.params {
-            text.push_str(&format!("{}: {}, ", param.name, type_name(resolve, &param.ty)?));
-        }
+        let param =
+            |param: &wit_parser::Param| Ok(format!("{}: {}", param.name, type_name(resolve, &param.ty)?));
+        let params = function.params.iter().map(param).collect::<Result<Vec<String>>>()?;
         let result = function.result.as_ref().map(|result| type_name(resolve, result)).transpose()?;
-        text.push_str(&format!(") -> {}", result.unwrap_or_default()));
+        let waits = if function.kind.is_async() { "async " } else { "" };
+        let text = format!("{waits}({}) -> {}", params.join(", "), result.unwrap_or_default());
         items.insert(format!("function {name}"), text);
     }
     Ok(items)

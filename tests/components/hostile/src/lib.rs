@@ -86,7 +86,7 @@ impl Policy for Hostile {
         }
         let before = std::mem::replace(&mut self.last, peer.0);
         self.leases += 1;
-        if self.does("whim") && self.leases % 3 == 0 || self.does("grudge") && peer.0 < before {
+        if self.does("whim") && self.leases.is_multiple_of(3) || self.does("grudge") && peer.0 < before {
             return Ok(());
         }
         if self.does("leak") {

@@ -63,7 +63,7 @@ pub fn memory_of_others(subject: &Subject) -> Outcome {
         leases.iter().map(renumber).collect::<Vec<_>>()
     };
     memory(subject, |round| {
-        let gone = round.checked_sub(1).map(|before| renumbered(before)).unwrap_or_default();
+        let gone = round.checked_sub(1).map(&renumbered).unwrap_or_default();
         let gone = gone.iter().map(|change| PeerChange::Removed(change.id()));
         gone.chain(renumbered(round)).collect()
     })

@@ -69,6 +69,9 @@ impl From<String> for Stop {
 
 type Outcome = Result<String, Stop>;
 
+/// Looks whether a plugin meets a demand.
+type Demand = fn(&Subject) -> Outcome;
+
 impl From<Outcome> for Verdict {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -80,7 +83,7 @@ impl From<Outcome> for Verdict {
 }
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-const CHECKS: [(&str, fn(&Subject) -> Outcome); 27] = [
+const CHECKS: [(&str, Demand); 27] = [
     ("describe: a proper name and types", describe::proper),
     ("describe: always the same", describe::constant),
     ("register: the same in two instances", register::twice),

@@ -22,7 +22,7 @@ pub fn foreign(subject: &Subject) -> Outcome {
     let types = ["no-such-backend", "", "x y", "\u{1f980}"].into_iter().filter(|name| *name != own);
     for (backend_type, number) in types.zip(ODD..) {
         let mut lease = subject.lease(number);
-        lease.attributes.backend_type = backend_type.to_owned();
+        backend_type.clone_into(&mut lease.attributes.backend_type);
         let id = u64::from(number);
         let Applied { failures, rejected, .. } = session.apply(&[subject::put(id, lease)]);
         if let Some(error) = failures.first() {
@@ -217,11 +217,8 @@ impl<'a> Trial<'a> {
 
     fn seen(&self) -> String {
         let Self { rejected, refused, served, .. } = self;
-        let mut seen = format!("{rejected} rejected, {served} accepted");
-        if *refused > 0 {
-            seen.push_str(&format!(", {refused} refused by the host"));
-        }
-        seen
+        let seen = format!("{rejected} rejected, {served} accepted");
+        if *refused > 0 { format!("{seen}, {refused} refused by the host") } else { seen }
     }
 }
 

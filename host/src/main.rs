@@ -9,10 +9,12 @@ use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::ask_status;
 use flanneld::plugin::BuiltIn;
+use flanneld::plugin::kit::new::Language;
 
 mod commands;
 
 include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 fn main() -> ExitCode {
     tame_allocator();

@@ -140,6 +140,25 @@ pub enum PluginCommand {
         #[arg(long, requires = "golden")]
         bless: bool,
     },
+    /// Write a project for a new backend; its README says how it is built
+    New {
+        /// The backend's name and type: 1 to 64 of a-z, 0-9, `-`
+        name: String,
+        /// The language: rust
+        #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+        lang: String,
+        /// The directory to make; without it one of the backend's name
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Make a component of a core WebAssembly module that was built with bindings for the contract
+    Componentize {
+        /// The module
+        module: PathBuf,
+        /// The component to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 /// Work on the firewall's rules.

@@ -7,7 +7,7 @@ use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 use flanneld::plugin::{Artifact, compile_for_embedding, kit};
 
-use crate::BUILT_IN;
+use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
 pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
@@ -27,6 +27,8 @@ pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
             let golden = golden.map(|file| Golden { file, bless });
             check(component.as_deref(), cache, backend.as_deref(), golden.as_ref())
         }
+        PluginCommand::New { name, lang, dir } => new(&name, &lang, dir),
+        PluginCommand::Componentize { module, output } => componentize(&module, &output),
     }
 }
 
@@ -106,6 +108,8 @@ fn dry_run(
     } else {
         print!("{desired}");
     }
+    let (failed, all) = (desired.failures(), desired.peers.len());
+    ensure!(failed == 0, "the plugin failed for {failed} of {all} leases");
     Ok(())
 }
 
@@ -165,7 +169,40 @@ fn compare(golden: &Golden, desired: Option<&str>) -> anyhow::Result<bool> {
         println!("ok       golden file {shown}");
     } else {
         println!("FAILED   golden file {shown}: - is there, + is declared; --bless takes it over");
-        differing.iter().for_each(|line| println!("{line}"));
+        for line in &differing {
+            println!("{line}");
+        }
     }
     Ok(differing.is_empty())
+}
+
+fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {
+    let Some(language) = LANGUAGES.iter().find(|language| language.name == wanted) else {
+        let there: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
+        bail!("there is no project in {wanted:?}; there are: {}", there.join(", "));
+    };
+    let directory = directory.unwrap_or_else(|| PathBuf::from(name));
+    kit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
+    println!("{} is written; how it is built is in {}", name, directory.join("README.md").display());
+    Ok(())
+}
+
+fn componentize(module: &Path, output: &Path) -> anyhow::Result<()> {
+    let shown = module.display();
+    let bytes = std::fs::read(module).with_context(|| format!("cannot read {shown}"))?;
+    // Behind the magic number: the version, and 1 for components or 0 for modules.
+    match bytes.as_slice() {
+        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => {}
+        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => bail!("{shown} is a component already"),
+        _ => bail!("{shown} is no WebAssembly module"),
+    }
+    let component = wit_component::ComponentEncoder::default()
+        .module(&bytes)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| {
+            let reason = format!("{error:#}");
+            let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+            anyhow::anyhow!("{shown} cannot be made a component: {reason}")
+        })?;
+    std::fs::write(output, component).with_context(|| format!("cannot write {}", output.display()))
 }

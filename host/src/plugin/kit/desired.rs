@@ -2,7 +2,7 @@
 //! which it was declared.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -172,6 +172,13 @@ impl Desired {
     }
 }
 
+impl Desired {
+    /// For how many peers calls failed.
+    pub fn failures(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.failed.is_some()).count()
+    }
+}
+
 fn peer(lease: &Lease, entries: &[Entry], interface: &str, fate: Fate) -> ShownPeer {
     let mut entries: Vec<&Entry> = entries.iter().collect();
     entries.sort_by_key(|entry| entry.key());
@@ -282,9 +289,9 @@ impl ShownEntry {
             Self::WireguardPeer { public_key, endpoint, allowed, keepalive, preshared, device } => {
                 let mut said =
                     endpoint.as_ref().map_or(String::new(), |endpoint| format!("is at {endpoint}, "));
-                said.push_str(&format!("has {}", list(allowed)));
+                let _ = write!(said, "has {}", list(allowed));
                 if *keepalive > 0 {
-                    said.push_str(&format!(", keepalive {keepalive} s"));
+                    let _ = write!(said, ", keepalive {keepalive} s");
                 }
                 if *preshared {
                     said.push_str(", preshared key");

@@ -5,6 +5,7 @@ pub mod check;
 mod desired;
 pub mod inspect;
 pub mod leases;
+pub mod new;
 mod node;
 mod peers;
 pub mod run;

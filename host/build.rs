@@ -6,7 +6,7 @@
 //! then builds the binary crate again and not the library.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
@@ -45,6 +45,68 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?;
     }
     code.push_str("];\n");
-    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("built_in.rs"), code)?;
+    let out = std::env::var("OUT_DIR")?;
+    std::fs::write(Path::new(&out).join("built_in.rs"), code)?;
+    std::fs::write(Path::new(&out).join("languages.rs"), languages(&plugins.join(".."))?)?;
+    Ok(())
+}
+
+/// A language for `flanneld plugin new`: its name, what the backend is called in its files, and where they are in this repository and
+/// in the project.
+type Template = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const LANGUAGES: [Template; 1] = [(
+    "rust",
+    "my-backend",
+    &[
+        ("sdk/rust/template", ""),
+        ("sdk/rust/Cargo.toml", "sdk/rust/Cargo.toml"),
+        ("sdk/rust/src", "sdk/rust/src"),
+        ("wit", "wit"),
+    ],
+)];
+
+/// The list of all languages with their files, as source.
+fn languages(top: &Path) -> Result<String, Box<dyn std::error::Error>> {
+    let top = top.canonicalize()?;
+    let mut code =
+        String::from("/// What `flanneld plugin new` writes.\nstatic LANGUAGES: &[Language] = &[\n");
+    for (name, placeholder, sources) in LANGUAGES {
+        writeln!(code, "    Language {{ name: {name:?}, placeholder: {placeholder:?}, files: &[")?;
+        for (from, to) in sources {
+            let mut files = Vec::new();
+            collect(&top.join(from), Path::new(to), &mut files)?;
+            files.sort();
+            for (path, place) in files {
+                let (place, path) = (place.display().to_string(), path.display().to_string());
+                writeln!(code, "        ({place:?}, include_bytes!({path:?})),")?;
+            }
+        }
+        code.push_str("    ] },\n");
+    }
+    code.push_str("];\n");
+    Ok(code)
+}
+
+/// All files below a path; each with its place in the project.
+fn collect(path: &Path, place: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> std::io::Result<()> {
+    if path.is_file() {
+        files.push((path.to_owned(), place.to_owned()));
+        return Ok(());
+    }
+    // So that a new file is noticed.
+    println!("cargo:rerun-if-changed={}", path.display());
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        // Left there by somebody who has built the project in its place.
+        let name = entry.file_name();
+        if name == "target"
+            || name == "Cargo.lock"
+            || Path::new(&name).extension().is_some_and(|e| e == "wasm")
+        {
+            continue;
+        }
+        collect(&entry.path(), &place.join(entry.file_name()), files)?;
+    }
     Ok(())
 }

@@ -139,6 +139,59 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what a plugin wants to have for given leases, on a made-up node; nothing is changed anywhere
+    Run {
+        /// The component: a file or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
+        /// The leases: a JSON array of lease values as in etcd, each with its Subnet or IPv6Subnet or both; or an object with
+        /// Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP, PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
+        #[arg(long, value_name = "FILE")]
+        leases: PathBuf,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON")]
+        backend: Option<String>,
+        /// A cluster with IPv6 too, if the leases' file does not say otherwise
+        #[arg(long)]
+        ipv6: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares for example leases
+    Check {
+        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON", requires = "component")]
+        backend: Option<String>,
+        /// Compare what it declares for the example leases with this file
+        #[arg(long, value_name = "FILE", requires = "component")]
+        golden: Option<PathBuf>,
+        /// Write that file instead
+        #[arg(long, requires = "golden")]
+        bless: bool,
+    },
+    /// Write a project for a new backend; its README says how it is built
+    New {
+        /// The backend's name and type: 1 to 64 of a-z, 0-9, `-`
+        name: String,
+        /// The language: rust
+        #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+        lang: String,
+        /// The directory to make; without it one of the backend's name
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Make a component of a core WebAssembly module that was built with bindings for the contract
+    Componentize {
+        /// The module
+        module: PathBuf,
+        /// The component to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 /// Work on the firewall's rules.

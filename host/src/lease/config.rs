@@ -379,7 +379,7 @@ fn one_line(error: &serde_json::Error) -> String {
 }
 
 /// The fields of a JSON object in their order, with repetitions, each value as it was written.
-pub(super) fn fields(text: &str) -> Result<Vec<(String, Box<RawValue>)>, serde_json::Error> {
+pub(crate) fn fields(text: &str) -> Result<Vec<(String, Box<RawValue>)>, serde_json::Error> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
         type Value = Vec<(String, Box<RawValue>)>;

@@ -225,7 +225,7 @@ impl Artifact {
 
 /// Tells what people take for a component from what is one, by the first bytes: a magic number, then version and layer.
 fn check_kind(source: &Source, bytes: &[u8]) -> Result<(), ArtifactError> {
-    const MAKE: &str = "make one of it with `wasm-tools component new`";
+    const MAKE: &str = "make one of it with `flanneld plugin componentize`";
     const BUILD: &str = "a plugin is what `cargo xtask plugins` or `wasm-tools component new` writes";
     let (what, hint) = match bytes {
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => return Ok(()),

@@ -36,12 +36,17 @@ pub fn mac_out(mac: Mac) -> wit::MacAddress {
     (a, b, c, d, e, f)
 }
 
+/// Bytes of the largest IP packet over a device: no IPv4 packet is larger than 65535 (RFC 791), though devices such as `lo` may say so.
+pub fn carried(mtu: u32) -> u32 {
+    mtu.min(65_535)
+}
+
 /// This node for the plugin.
 pub fn node(facts: &NodeFacts) -> wit::Node {
     wit::Node {
         external: wit::ExternalInterface {
             name: facts.interface.clone(),
-            mtu: facts.mtu,
+            mtu: carried(facts.mtu),
             ipv4: facts.ipv4.map(v4_out),
             ipv6: facts.ipv6.map(v6_out),
         },

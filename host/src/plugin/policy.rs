@@ -47,7 +47,7 @@ impl PeerChange {
 }
 
 /// What the plugin says of itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Described {
     /// Its name.
     pub name: String,
@@ -55,6 +55,18 @@ pub struct Described {
     pub version: String,
     /// Values of `Backend.Type` that it is for.
     pub backend_types: Vec<String>,
+}
+
+impl Described {
+    fn shown(description: &wit::Description, longest: usize) -> Self {
+        let wit::Description { name, version, backend_types } = description;
+        let shown = |text: &String| shown(text, longest);
+        Self {
+            name: shown(name),
+            version: shown(version),
+            backend_types: backend_types.iter().map(shown).collect(),
+        }
+    }
 }
 
 /// What the plugin said in `register`.
@@ -78,7 +90,7 @@ pub struct Registered {
 
 impl Registered {
     /// Whether another start of the same plugin came to the same.
-    fn agrees(&self, other: &Self) -> bool {
+    pub(super) fn agrees(&self, other: &Self) -> bool {
         let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|data| data.get().to_owned());
         self.name == other.name
             && self.backend_type == other.backend_type
@@ -146,13 +158,22 @@ impl Policy {
     ) -> Result<Described, PluginError> {
         let longest = limits.text;
         let (_, description) = Self::link(artifact, environment, limits, state)?.ask_description()?;
-        let wit::Description { name, version, backend_types } = description;
-        let shown = |text: &String| shown(text, longest);
-        Ok(Described {
-            name: shown(&name),
-            version: shown(&version),
-            backend_types: backend_types.iter().map(shown).collect(),
-        })
+        Ok(Described::shown(&description, longest))
+    }
+
+    /// Asks the running plugin who it is; none: there is no instance to ask.
+    pub fn describe_again(&mut self) -> Result<Option<Described>, PluginError> {
+        let Some(instance) = self.instance.as_mut().filter(|instance| instance.usable()) else {
+            return Ok(None);
+        };
+        let answer = instance.call(
+            &self.template,
+            Call::new(Function::Describe),
+            self.limits.call_time,
+            |guest, store| guest.call_describe(store),
+        );
+        let (description, _) = answer.map_err(|cause| self.failed(Function::Describe, cause))?;
+        Ok(Some(Described::shown(&description, self.limits.text)))
     }
 
     /// A policy without an instance.
@@ -477,7 +498,8 @@ fn call_leased(template: &Template, instance: &mut Instance, own: &Lease) -> Res
     Ok(call.into_transaction())
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether a text is a name as the contract has them.
+pub(super) fn is_name(text: &str) -> bool {
     let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(proper)
 }

@@ -15,7 +15,7 @@ use crate::datapath::wireguard::Keys;
 use crate::lease::model::{Attributes, Lease, Subnets};
 
 /// A component that `cargo xtask plugins` made.
-fn component(name: &str) -> PathBuf {
+pub(super) fn component(name: &str) -> PathBuf {
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let fixtures = std::env::var_os("FLANNELD_TEST_COMPONENTS")
         .map_or_else(|| top.join("target/components"), PathBuf::from);

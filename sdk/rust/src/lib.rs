@@ -23,6 +23,9 @@
 //!     }
 //!
 //!     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
+//!         if lease.backend_type != Self::NAME {
+//!             return Ok(());
+//!         }
 //!         let (Some(subnet), Some(gateway)) = (lease.ipv4_subnet, lease.public_ipv4) else { return Ok(()) };
 //!         let route = Route { destination: subnet.into(), via: gateway.into(), onlink: false };
 //!         Ok(routes::put(peer, &route, &links::external())?)

@@ -66,7 +66,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    fn of(private: Secret) -> Self {
+    /// Those of a private key.
+    pub(crate) fn of(private: Secret) -> Self {
         let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(private.0));
         Self { public: PublicKey(public.to_bytes()), private }
     }

@@ -61,7 +61,7 @@ impl wit::HostLink for HostState {
     }
 
     fn mtu(&mut self, link: Resource<LinkHandle>) -> wasmtime::Result<u32> {
-        let external = self.environment.node.mtu;
+        let external = convert::carried(self.environment.node.mtu);
         Ok(match self.device(&link)? {
             Device::External => external,
             Device::Own(name) => self.devices.get(&name).map_or(external, DeviceSpec::mtu),

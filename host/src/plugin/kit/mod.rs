@@ -1,9 +1,20 @@
 //! Plugins without a node: a made-up node and made-up leases, for authors. Nothing is changed anywhere.
 
 pub mod bench;
+pub mod check;
+mod desired;
 pub mod inspect;
+pub mod leases;
+pub mod new;
 mod node;
 mod peers;
+pub mod run;
+mod session;
+mod table;
 
-pub use node::{DryNode, environment};
+#[cfg(test)]
+mod tests;
+
+pub use desired::Desired;
+pub use node::{Families, SampleNode, environment};
 pub use peers::lease;

@@ -18,6 +18,12 @@ struct Hostile {
     subnet: Option<String>,
     /// The cluster network, where peers are behind a tunnel of the host.
     tunnelled: Option<IpNet>,
+    /// What it publishes, and serves.
+    backend_type: String,
+    /// How many leases there were.
+    leases: u64,
+    /// The peer of the last one.
+    last: u64,
 }
 
 impl Policy for Hostile {
@@ -45,10 +51,11 @@ impl Policy for Hostile {
         };
         let mac = if tunnelled.is_some() { Mac([2, 0, 0, 0, 0, 1]) } else { link.mac().ok_or("no MAC")? };
         let subnet = config.text("Subnet")?.map(str::to_owned);
-        let policy = Self { link, place: text("In")?, deed: text("Do")?, subnet, tunnelled };
+        let (place, deed, backend_type) = (text("In")?, text("Do")?, text("Type")?);
+        let published = backend_type.clone();
+        let policy = Self { link, place, deed, subnet, tunnelled, backend_type, leases: 0, last: 0 };
         policy.misbehave("register", None)?;
-        let backend_type = text("Type")?;
-        let data = if backend_type == "vxlan" {
+        let data = if published == "vxlan" {
             format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#)
         } else {
             format!("\"{mac}\"")
@@ -58,8 +65,12 @@ impl Policy for Hostile {
             ("register", "mtu") => (data, 7),
             _ => (data, device.mtu),
         };
-        let registration =
-            Registration { backend_type, backend_data: Some(backend_data), backend_v6_data: None, mtu };
+        let registration = Registration {
+            backend_type: published,
+            backend_data: Some(backend_data),
+            backend_v6_data: None,
+            mtu,
+        };
         Ok((policy, registration))
     }
 
@@ -79,13 +90,25 @@ impl Policy for Hostile {
         else {
             return Ok(());
         };
+        if lease.backend_type != self.backend_type && !self.does("all") {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.last, peer.0);
+        self.leases += 1;
+        if self.does("whim") && self.leases.is_multiple_of(3) || self.does("grudge") && peer.0 < before {
+            return Ok(());
+        }
+        if self.does("leak") {
+            std::mem::forget(std::hint::black_box(vec![1_u8; 512]));
+        }
         let mac: Mac = if let Ok(published) = Config::parse(data) {
             published.text("VtepMAC")?.ok_or("no MAC")?.parse()?
         } else {
             let text = data.trim_matches('"');
             let (mac, deed) = text.split_once(' ').unwrap_or((text, ""));
             self.commit(deed, Some((peer, subnet.into())))?;
-            mac.parse()?
+            let mac = mac.parse();
+            if self.does("brittle") { mac.expect("everybody publishes what I do") } else { mac? }
         };
         let address = IpAddr::V4(subnet.network());
         if self.tunnelled.is_some() {
@@ -110,6 +133,11 @@ impl Policy for Hostile {
 }
 
 impl Hostile {
+    /// Whether this is the deed with leases of peers: some are done all along.
+    fn does(&self, deed: &str) -> bool {
+        self.place == "apply" && self.deed == deed
+    }
+
     fn misbehave(&self, place: &str, peer: Option<(PeerId, IpNet)>) -> Result<(), String> {
         if place == self.place { self.commit(&self.deed, peer) } else { Ok(()) }
     }

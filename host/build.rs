@@ -55,16 +55,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// in the project.
 type Template = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-const LANGUAGES: [Template; 1] = [(
-    "rust",
-    "my-backend",
-    &[
-        ("sdk/rust/template", ""),
-        ("sdk/rust/Cargo.toml", "sdk/rust/Cargo.toml"),
-        ("sdk/rust/src", "sdk/rust/src"),
-        ("wit", "wit"),
-    ],
-)];
+/// What the examples in other languages than Rust are called.
+const EXAMPLE: &str = "example-host-gw";
+
+const LANGUAGES: [Template; 4] = [
+    (
+        "rust",
+        "my-backend",
+        &[
+            ("sdk/rust/template", ""),
+            ("sdk/rust/Cargo.toml", "sdk/rust/Cargo.toml"),
+            ("sdk/rust/src", "sdk/rust/src"),
+            ("wit", "wit"),
+        ],
+    ),
+    ("python", EXAMPLE, &[("sdk/python/example", "")]),
+    ("js", EXAMPLE, &[("sdk/js/example", "")]),
+    ("c", EXAMPLE, &[("sdk/c/example", "")]),
+];
 
 /// The list of all languages with their files, as source.
 fn languages(top: &Path) -> Result<String, Box<dyn std::error::Error>> {
@@ -100,8 +108,8 @@ fn collect(path: &Path, place: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> st
         let entry = entry?;
         // Left there by somebody who has built the project in its place.
         let name = entry.file_name();
-        if name == "target"
-            || name == "Cargo.lock"
+        let built = ["target", "Cargo.lock", "node_modules", "bindings", ".tools", "__pycache__"];
+        if built.iter().any(|built| name == *built)
             || Path::new(&name).extension().is_some_and(|e| e == "wasm")
         {
             continue;

@@ -83,6 +83,44 @@ fn with_a_backend_in_c_pods_reach_each_other() -> Result<()> {
     pods_reach_each_other("c")
 }
 
+/// The conformance kit has nothing to find, and what `plugin new` writes is the example under another name.
+fn the_example_conforms_and_is_what_a_project_begins_with(language: &str, source: &str) -> Result<()> {
+    let Some(built) = Built::find(&format!("{language}-host-gw"))? else { return Ok(()) };
+    let mut check = Command::new(artifacts::flanneld()?);
+    check.args(["plugin", "check"]).arg(&built.component).env("FLANNELD_CACHE_DIR", &built.cache);
+    let output = check.output().context("cannot run flanneld plugin check")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let directory = tempfile::tempdir()?;
+    let project = directory.path().join("project");
+    let mut new = Command::new(artifacts::flanneld()?);
+    new.args(["plugin", "new", "my-net", "--lang", language, "--dir"]).arg(&project);
+    ensure!(new.status()?.success(), "flanneld plugin new");
+    let example = artifacts::workspace().join("sdk").join(language).join("example").join(source);
+    let named = std::fs::read_to_string(example)?.replace(EXAMPLE, "my-net");
+    assert_eq!(std::fs::read_to_string(project.join(source))?, named);
+    assert!(named.contains("my-net"));
+    for contract in ["types.wit", "capabilities.wit", "policy.wit"] {
+        let file = project.join("wit/deps/flannel-backend").join(contract);
+        assert_eq!(std::fs::read(file)?, std::fs::read(artifacts::workspace().join("wit").join(contract))?);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_example_in_python_conforms_and_is_what_a_project_begins_with() -> Result<()> {
+    the_example_conforms_and_is_what_a_project_begins_with("python", "policy.py")
+}
+
+#[test]
+fn the_example_in_javascript_conforms_and_is_what_a_project_begins_with() -> Result<()> {
+    the_example_conforms_and_is_what_a_project_begins_with("js", "policy.js")
+}
+
+#[test]
+fn the_example_in_c_conforms_and_is_what_a_project_begins_with() -> Result<()> {
+    the_example_conforms_and_is_what_a_project_begins_with("c", "policy.c")
+}
+
 /// Peers that are not on the link, of either family, are named with the reason; peers of other backends are left alone.
 fn who_cannot_be_reached_is_named(language: &str) -> Result<()> {
     let Some(cluster) = example(language)? else { return Ok(()) };

@@ -177,7 +177,7 @@ pub enum PluginCommand {
     New {
         /// The backend's name and type: 1 to 64 of a-z, 0-9, `-`
         name: String,
-        /// The language: rust
+        /// The language: rust, python, js or c
         #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
         lang: String,
         /// The directory to make; without it one of the backend's name

@@ -16,6 +16,9 @@ pub struct Options {
     /// How many nodes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=50))]
     nodes: u32,
+    /// Swap the plugin while packets flow, too
+    #[arg(long)]
+    swap: bool,
     /// Keep the leases in a real etcd instead of a directory
     #[arg(long)]
     etcd: bool,
@@ -40,6 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
         nodes: usize::try_from(options.nodes)?,
         backend: options.backend,
         etcd: options.etcd,
+        swap: options.swap,
         ipv6: options.ipv6,
         keep: options.keep,
         json: options.json,

@@ -11,6 +11,7 @@ mod narrator;
 mod options;
 mod outcome;
 mod pings;
+mod swap;
 mod table;
 
 pub use options::DemoOptions;
@@ -63,7 +64,7 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
         Ok(())
     }) && let Some(cluster) = &mut cluster
     {
-        chapters(&mut narrator, cluster)?;
+        chapters(&mut narrator, cluster, &options)?;
     }
 
     outcome.ok = narrator.steps().iter().all(|step| step.ok);
@@ -76,7 +77,7 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn chapters(narrator: &mut Narrator, cluster: &mut Cluster) -> Result<()> {
+fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOptions) -> Result<()> {
     if !narrator.step("daemons", |step| bring_up::daemons(step, cluster)) {
         return Ok(());
     }
@@ -95,6 +96,9 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster) -> Result<()> {
 
     let pings = Pings::start(cluster)?;
     narrator.step("kill -9", |step| faults::kill(step, cluster, &pings));
+    if options.swap {
+        narrator.step("swaps", |step| swap::back_and_forth(step, cluster, &pings, options));
+    }
     for damage in faults::damages(cluster)? {
         narrator.step(&damage.describe(), |step| faults::damage(step, cluster, &pings, &damage));
     }

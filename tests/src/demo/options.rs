@@ -16,6 +16,8 @@ pub struct DemoOptions {
     pub etcd: bool,
     /// Both families instead of IPv4 only.
     pub ipv6: bool,
+    /// Swap the plugin while packets flow, too.
+    pub swap: bool,
     /// Leave all running at the end, until Ctrl-C.
     pub keep: bool,
     /// One JSON object on standard output, and nothing else there.
@@ -33,6 +35,7 @@ impl Default for DemoOptions {
             backend: Backend::Vxlan,
             etcd: false,
             ipv6: false,
+            swap: false,
             keep: false,
             json: false,
             plugin: None,

@@ -191,6 +191,28 @@ fn who_asks_for_more_than_it_is_granted_does_not_take_over_until_it_is() -> Resu
 }
 
 #[test]
+fn a_swap_heals_a_node_whose_plugin_serves_nobody() -> Result<()> {
+    let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","In":"apply","Do":"panic"}}"#;
+    let options = ClusterOptions {
+        config: config.to_owned(),
+        plugin: Some(component("hostile")?),
+        ..ClusterOptions::default()
+    };
+    let mut cluster = Cluster::prepare(&options)?;
+    cluster.start_all()?;
+    cluster.daemon(0)?.wait_log("that peers wait", |line| line.message() == "peers wait for the plugin")?;
+    for node in 0..2 {
+        cluster.swap(node, &plugin("vxlan")?)?;
+    }
+    cluster.wait_converged()?;
+    cluster.wire_pods()?;
+    cluster.pod(0)?.reaches(cluster.pod(1)?)?;
+    let peers = cluster.status(0)?["peers"].clone();
+    assert_eq!(peers[0]["problems"].as_array().map(Vec::len), Some(0), "{peers}");
+    Ok(())
+}
+
+#[test]
 fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched() -> Result<()> {
     let mut cluster =
         Cluster::prepare(&ClusterOptions { plugin: Some(plugin("vxlan")?), ..ClusterOptions::default() })?;

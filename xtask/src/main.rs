@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod languages;
 mod plugins;
+mod reference;
 mod setup;
 mod test;
 
@@ -29,6 +30,8 @@ enum Command {
     Plugins,
     /// Build the examples in other languages than Rust, and the tests' components in them: target/components/*.wasm
     Languages,
+    /// Render the contract in wit/ as documentation: docs/wit.md
+    Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
     /// Run all tests; arguments behind `--` go to `cargo test`
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::everything(),
         Command::Plugins => plugins::build().map(drop),
         Command::Languages => languages::build(),
+        Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Test { arguments } => test::all(&arguments),
         Command::Lint => test::lint(),

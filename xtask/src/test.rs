@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, languages, setup};
+use crate::{build, languages, reference, setup};
 
 /// Builds everything and runs all tests. In the release profile, whose libraries are there already: building wasmtime a
 /// second time would take longer than the tests.
@@ -24,6 +24,7 @@ pub fn all(arguments: &[String]) -> Result<()> {
 pub fn lint() -> Result<()> {
     setup::system_packages()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    reference::check()?;
     run(&mut cargo(&[
         "clippy",
         "--release",

@@ -571,3 +571,40 @@ fn same_owner(a: &Lease, b: &Lease) -> bool {
         _ => a.attributes.public_ipv6 == b.attributes.public_ipv6,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An attempt with one peer that fails, after which it waits.
+    fn fail(trouble: &mut Trouble) {
+        trouble.deferred.insert(PeerId(1));
+        trouble.heard(1, 1);
+    }
+
+    #[test]
+    fn a_policy_that_answers_for_nobody_is_asked_more_and_more_seldom_and_then_parked() {
+        let mut trouble = Trouble::default();
+        let mut waits = Vec::new();
+        while !trouble.is_parked() {
+            fail(&mut trouble);
+            waits.push(trouble.wait());
+        }
+        assert!(waits.is_sorted() && waits.len() == PARK as usize, "{waits:?}");
+        assert_eq!((waits[0], waits[9]), (RETRY.0 * 2, RETRY.1));
+        // Nothing to do is no answer; another peer's answer is one.
+        trouble.heard(0, 0);
+        assert!(trouble.is_parked());
+        trouble.heard(2, 1);
+        assert!(!trouble.is_parked());
+    }
+
+    #[test]
+    fn who_takes_over_begins_without_the_others_troubles() {
+        let mut trouble = Trouble::default();
+        (0..20).for_each(|_| fail(&mut trouble));
+        trouble.healed(vec![(PeerId(2), "no".to_owned())]);
+        assert!(!trouble.is_parked() && trouble.deferred.is_empty());
+        assert_eq!((trouble.rejected.len(), trouble.wait()), (1, RETRY.0));
+    }
+}

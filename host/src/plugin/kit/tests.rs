@@ -111,7 +111,7 @@ fn a_dry_run_says_for_which_peer_a_plugin_fails_and_where() {
     let desired = dry_run("hostile", backend, Families::Ipv4, file);
     let failed = desired.peers[0].failed.as_ref().expect("failed");
     assert!(failed.contains("plugin hostile: apply: trapped: panicked"), "{failed}");
-    assert!(failed.contains("misbehave"), "the frame is named: {failed}");
+    assert!(failed.contains("Hostile::commit"), "the frame is named: {failed}");
     assert_eq!((desired.peers[1].entries.len(), &desired.peers[1].failed), (3, &None));
 }
 

@@ -38,13 +38,6 @@ fn refusal(arguments: &[&str]) -> Result<String> {
     Ok(text(&output.stderr))
 }
 
-/// The component that misbehaves where it is told to.
-fn hostile() -> PathBuf {
-    let directory = std::env::var_os("FLANNELD_TEST_COMPONENTS")
-        .map_or_else(|| workspace().join("target/components"), PathBuf::from);
-    directory.join("hostile.wasm")
-}
-
 #[test]
 fn a_dry_run_prints_a_table_or_json() -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -66,7 +59,7 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
         r#"[{"Subnet":"10.5.3.0/24","PublicIP":"192.168.0.3","BackendType":"hostile","BackendData":"02:00:00:00:00:03"}]"#,
     )?;
     let backend = r#"{"Type":"hostile","In":"apply","Do":"panic"}"#;
-    let hostile = hostile();
+    let hostile = artifacts::component("hostile")?;
     let output = plugin(&["run", path(&hostile)?, "--leases", path(&leases)?, "--backend", backend])?;
     let shown = text(&output.stdout);
     assert!(shown.contains("FAILED: plugin hostile: apply: trapped: panicked"), "{shown}");
@@ -96,7 +89,7 @@ fn all_that_is_built_in_passes_the_checks() -> Result<()> {
 
 #[test]
 fn a_plugin_that_breaks_the_contract_fails_the_checks() -> Result<()> {
-    let hostile = hostile();
+    let hostile = artifacts::component("hostile")?;
     let backend = r#"{"Type":"hostile","In":"tick","Do":"error"}"#;
     let output = plugin(&["check", path(&hostile)?, "--backend", backend])?;
     let shown = text(&output.stdout);

@@ -119,14 +119,15 @@ impl Daemon<'_> {
             return Ok(Err(reason));
         }
         let Candidate { artifact, policy, registered, whole, rejected, .. } = candidate;
-        if let Err(error) = policy.state().settle() {
-            return Ok(Err(format!("what it wants to remember cannot be written: {error}")));
-        }
         let before = self.datapath.report().await?.figures.messages;
         let report = match self.datapath.replace(whole).await? {
             Ok(report) => report,
             Err(reason) => return Ok(Err(format!("the kernel refuses what it declares: {reason}"))),
         };
+        // Not before the kernel has taken it: a plugin that stays may be of the same name, and has the same store.
+        if let Err(error) = policy.state().settle() {
+            error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");
+        }
         self.policy = PolicyRunner::new(policy);
         artifact.digest().clone_into(&mut self.digest);
         let mut options = (*self.options).clone();

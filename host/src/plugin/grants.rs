@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::artifact::BuiltIn;
-use super::compiled::{digest, hex};
+use super::digest::Digest;
 use super::imports::INTERFACES;
 
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
@@ -136,7 +136,7 @@ impl Grants {
 
     /// The backend type of the built-in plugin that is the same component, if there is one.
     fn built_in_with(&self, digest_of: &str) -> Option<&'static str> {
-        let same = |plugin: &&BuiltIn| hex(&digest(plugin.component)) == digest_of;
+        let same = |plugin: &&BuiltIn| Digest::of(plugin.component).hex() == digest_of;
         self.built_in.iter().find(same).map(|plugin| plugin.backend_type)
     }
 }
@@ -178,7 +178,7 @@ fn parse(text: &str) -> Result<Vec<Grant>, String> {
     for (number, grant) in file.grant.iter().enumerate() {
         let wrong = |reason: String| Err(format!("grant {}: {reason}", number + 1));
         match (&grant.digest, &grant.name) {
-            (Some(digest), None) if !is_digest(digest) => {
+            (Some(digest), None) if digest.parse::<Digest>().is_err() => {
                 return wrong(format!("digest = {digest:?} is not sha256: and 64 hexadecimal digits"));
             }
             (Some(_), Some(_)) | (None, None) => {
@@ -191,11 +191,6 @@ fn parse(text: &str) -> Result<Vec<Grant>, String> {
         }
     }
     Ok(file.grant)
-}
-
-fn is_digest(text: &str) -> bool {
-    let proper = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(proper))
 }
 
 #[cfg(test)]
@@ -270,7 +265,7 @@ mod tests {
         const BUILT: &[BuiltIn] =
             &[BuiltIn { backend_type: "host-gw", component: b"a component", compiled: None }];
         let grants = Grants::new(None, Vec::new(), BUILT);
-        let same = hex(&digest(b"a component"));
+        let same = Digest::of(b"a component").hex();
         assert_eq!(grants.check(&same, "x", &imports(&["links", "routes"])), Ok(()));
         assert!(grants.check(&same, "x", &imports(&["fdb"])).is_err());
         assert!(grants.check(DIGEST, "host-gw", &imports(&["links"])).is_err(), "a name proves nothing");

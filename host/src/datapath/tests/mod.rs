@@ -124,6 +124,10 @@ impl Node {
         self.runtime.block_on(self.datapath.commit(transaction)).expect("commit")
     }
 
+    fn replace(&self, whole: Transaction) -> Result<Report, String> {
+        self.runtime.block_on(self.datapath.replace(whole)).expect("an answer")
+    }
+
     fn adopt(&self) -> Report {
         self.runtime.block_on(self.datapath.adopt()).expect("adopt")
     }
@@ -447,5 +451,44 @@ fn ipv6_peers_look_as_upstream_makes_them() {
         let before = node.messages();
         node.adopt();
         assert_eq!(node.messages(), before);
+    });
+}
+
+#[test]
+fn a_whole_state_that_takes_the_place_of_another_changes_what_differs_alone() {
+    in_namespace(|node| {
+        node.with_peers();
+        let before = node.messages();
+        let mut whole = base();
+        whole.merge(put(13, peer(3)));
+        whole.merge(put(14, peer(4)));
+        node.replace(whole.clone()).expect("taken");
+        assert_eq!(node.messages(), before, "the same, whosever it is");
+        whole.peers.remove(&PeerId(14));
+        node.replace(whole).expect("taken");
+        assert!(ip("route show").contains("10.5.3.0/24") && !ip("route show").contains("10.5.4.0/24"));
+        node.replace(Transaction::default()).expect("taken");
+        assert!(!ip("link show").contains(DEVICE), "a device that nobody declares any more goes");
+    });
+}
+
+#[test]
+fn a_whole_state_that_the_kernel_refuses_leaves_the_one_before() {
+    in_namespace(|node| {
+        node.with_peers();
+        let shown = || {
+            (ip("route show"), ip("neighbour show dev flannel.1"), run("bridge", "fdb show dev flannel.1"))
+        };
+        let before = shown();
+        let mut whole = base();
+        whole.merge(put(3, peer(3)));
+        // Nobody has said how to get to the gateway.
+        let via = Some(address("203.0.113.1"));
+        let route =
+            Entry::Route { destination: prefix("10.5.5.0/24"), via, onlink: false, device: Device::External };
+        whole.merge(put(5, vec![route]));
+        let reason = node.replace(whole).expect_err("refused");
+        assert!(reason.contains("10.5.5.0/24"), "{reason}");
+        assert_eq!(shown(), before);
     });
 }

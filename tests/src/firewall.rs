@@ -63,7 +63,14 @@ impl Firewall {
             ],
             Self::Nftables => &[("nft", "flush ruleset")],
         };
-        commands.iter().try_for_each(|(tool, arguments)| node.namespace().tool(tool, arguments).map(drop))
+        for (tool, arguments) in commands {
+            let done = node.namespace().tool(tool, arguments);
+            // The rules may be back already: then their chains are in use again, and cannot be deleted.
+            if !arguments.ends_with("-X") {
+                done?;
+            }
+        }
+        Ok(())
     }
 
     /// The network config that asks for it.

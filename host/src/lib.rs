@@ -5,8 +5,10 @@
 //! [`daemon`], the only place where they meet. `docs/architecture.md` has the picture.
 
 pub mod cli;
+pub mod cloud;
 pub mod daemon;
 pub mod datapath;
+pub mod http;
 pub mod lease;
 pub mod node;
 pub mod observe;

@@ -34,6 +34,12 @@ pub fn component(name: &str) -> Result<PathBuf> {
     built(components().join(name).with_extension("wasm"))
 }
 
+/// What `FLANNELD_TEST_CLOUDS` says, else where the project's setup puts the clouds' own Python libraries.
+pub fn clouds() -> PathBuf {
+    std::env::var_os("FLANNELD_TEST_CLOUDS")
+        .map_or_else(|| workspace().join("target/tools/clouds"), PathBuf::from)
+}
+
 /// etcd: what `FLANNELD_TEST_ETCD` says, else what the project's setup put in place, else the one in the path.
 pub fn etcd() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FLANNELD_TEST_ETCD") {

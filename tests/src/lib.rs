@@ -15,6 +15,7 @@
 //! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
+//! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
 //! | [`registry`] | where plugins can come from |
 //! | [`firewall`] | the rules that a node has, as its tools show them |
 //! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
@@ -28,6 +29,7 @@ pub mod backend;
 pub mod bench;
 pub mod cable;
 pub mod clock;
+pub mod cloud;
 pub mod cluster;
 pub mod cni;
 pub mod daemon;

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod cargo;
+mod clouds;
 mod demo;
 mod languages;
 mod plugins;
@@ -30,6 +31,8 @@ enum Command {
     Plugins,
     /// Build the examples in other languages than Rust, and the tests' components in them: target/components/*.wasm
     Languages,
+    /// Install the clouds' own Python libraries, for the tests of clouds
+    Clouds,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::everything(),
         Command::Plugins => plugins::build().map(drop),
         Command::Languages => languages::build(),
+        Command::Clouds => clouds::install(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Test { arguments } => test::all(&arguments),

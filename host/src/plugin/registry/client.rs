@@ -13,9 +13,9 @@ use hyper::{Method, Request, StatusCode};
 use super::auth::{self, Challenge};
 use super::credentials::Credentials;
 use super::error::RegistryError;
-use super::http::{Answer, Http};
 use super::manifest::{Layer, MANIFEST};
-use super::url::Url;
+use super::place;
+use crate::http::{Answer, Http, Url};
 use crate::plugin::digest::Digest;
 use crate::plugin::reference::{RegistryReference, Version};
 
@@ -136,13 +136,13 @@ impl<'a> Client<'a> {
         header: (HeaderName, HeaderValue),
         body: Bytes,
     ) -> Question {
-        let url = Url::at(self.reference, format!("/v2/{}/{path}", self.reference.repository));
+        let url = place::url(self.reference, format!("/v2/{}/{path}", self.reference.repository));
         Question { method, url, header, body, patience: self.http.times().answer }
     }
 
     /// Asks, presents credentials if they are demanded, and follows where the registry points. The answer has the status.
     async fn ask(&mut self, mut question: Question, wanted: StatusCode) -> Result<Answer, RegistryError> {
-        let registry = Url::at(self.reference, "/".to_owned());
+        let registry = place::url(self.reference, "/".to_owned());
         for _ in 0..HOPS {
             let mut request = Request::new(Full::new(question.body.clone()));
             *request.method_mut() = question.method.clone();

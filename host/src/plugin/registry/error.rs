@@ -3,19 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::http::HttpError;
 use crate::plugin::digest::Digest;
 
 /// What went wrong: one line, without anything that the registry wrote but names of media types, and without credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// Nobody answers, or not to the end.
-    #[error("{url}: {reason}")]
-    Away {
-        /// What was asked for.
-        url: String,
-        /// What happened.
-        reason: String,
-    },
+    /// There is no answer, or not to the end.
+    #[error(transparent)]
+    Http(#[from] HttpError),
     /// All of it takes too long.
     #[error("{registry} is too slow: not done after {} s", time.as_secs())]
     TooSlow {
@@ -74,16 +70,6 @@ pub enum RegistryError {
         /// As it came.
         found: Digest,
     },
-    /// More comes than was announced or than is allowed.
-    #[error("{url}: the {what} is larger than {limit} bytes")]
-    TooLarge {
-        /// What was asked for.
-        url: String,
-        /// Manifest, component or token.
-        what: &'static str,
-        /// The most that it may be.
-        limit: usize,
-    },
     /// Less comes than was announced.
     #[error("the component should have {wanted} bytes, and the registry sent {found}")]
     TooSmall {
@@ -95,9 +81,6 @@ pub enum RegistryError {
     /// The manifest is not that of a component.
     #[error("the manifest is not that of a WebAssembly component: {0}")]
     Manifest(String),
-    /// There are no certificate authorities to trust.
-    #[error("no certificate authorities: {0}")]
-    Authorities(String),
     /// A push to what cannot be pushed to.
     #[error("a component is pushed to a tag: oci://REGISTRY[:PORT]/REPOSITORY:TAG")]
     NoTag,
@@ -107,7 +90,7 @@ impl RegistryError {
     /// Whether the registry is away, rather than there and of another opinion.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Away { .. } | Self::TooSlow { .. } => true,
+            Self::Http(HttpError::Away { .. } | HttpError::Unconnected { .. }) | Self::TooSlow { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || status.as_u16() == 429,
             _ => false,
         }

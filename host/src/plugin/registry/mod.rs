@@ -8,9 +8,8 @@ mod cache;
 mod client;
 mod credentials;
 mod error;
-mod http;
 mod manifest;
-mod url;
+mod place;
 
 use std::path::{Path, PathBuf};
 
@@ -20,9 +19,9 @@ pub use error::RegistryError;
 
 use super::digest::Digest;
 use super::reference::{RegistryReference, Version};
+use crate::http::{Http, Plain, Times};
 use cache::Cache;
 use client::Client;
-use http::{Http, Times};
 
 /// How registries are talked to.
 pub struct Registries {
@@ -44,7 +43,7 @@ impl Registries {
     /// With this node's certificate authorities, and the credentials that are in Docker's config file.
     pub fn of_this_node() -> Self {
         let authorities = crate::node::authorities::file();
-        Self { http: Http::new(authorities, Times::default()), docker_config: credentials::usual_file() }
+        Self { http: Http::new(authorities, Plain::Loopback, Times::default()), docker_config: credentials::usual_file() }
     }
 
     /// Brings a component, from the cache where that is enough. Nothing comes out that is not what its digests say.

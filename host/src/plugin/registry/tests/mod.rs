@@ -10,7 +10,7 @@ use std::time::Duration;
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
-use super::http::{Http, Times};
+use crate::http::{Http, Plain, Times};
 use super::{Pulled, Registries, RegistryError};
 use crate::plugin::digest::Digest;
 use crate::plugin::load::load_with;
@@ -33,7 +33,7 @@ impl Bench {
     async fn with(times: Times) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let registries = Registries {
-            http: Http::new(None, times),
+            http: Http::new(None, Plain::Loopback, times),
             docker_config: Some(directory.path().join("config.json")),
         };
         Self { server: Server::start().await, directory, registries }

@@ -1,4 +1,4 @@
-//! HTTP as far as registries need it: one request on one connection, over TLS or, on loopback, without; with limits of time and size.
+//! Sends one request on one connection.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -22,20 +22,29 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use super::error::RegistryError;
+use super::error::HttpError;
 use super::url::Url;
 
 /// Bytes of the longest head of an answer.
 const HEAD: usize = 64 * 1024;
 
-/// How long a registry may take.
+/// Where plain HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// With this machine itself, where nobody listens in, whatever name it has.
+    Loopback,
+    /// With whoever is asked for by a URL that says so.
+    Anywhere,
+}
+
+/// How long an answer may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     /// To be connected to, TLS included.
     pub connect: Duration,
     /// To begin with its answer, and between two pieces of it.
     pub answer: Duration,
-    /// For all that it takes to bring or publish a plugin.
+    /// For all that is asked for together: a plugin from a registry, say.
     pub whole: Duration,
 }
 
@@ -52,6 +61,7 @@ impl Default for Times {
 /// Sends requests.
 pub struct Http {
     authorities: Option<PathBuf>,
+    plain: Plain,
     tls: OnceLock<TlsConnector>,
     times: Times,
 }
@@ -69,11 +79,11 @@ pub struct Answer {
 
 impl Http {
     /// The certificate authorities are read from the file (PEM) when they are needed.
-    pub fn new(authorities: Option<PathBuf>, times: Times) -> Self {
-        Self { authorities, tls: OnceLock::new(), times }
+    pub fn new(authorities: Option<PathBuf>, plain: Plain, times: Times) -> Self {
+        Self { authorities, plain, tls: OnceLock::new(), times }
     }
 
-    /// How long a registry may take.
+    /// How long an answer may take.
     pub fn times(&self) -> Times {
         self.times
     }
@@ -84,18 +94,19 @@ impl Http {
         url: &Url,
         mut request: Request<Full<Bytes>>,
         patience: Duration,
-    ) -> Result<Answer, RegistryError> {
-        let away = |reason: String| RegistryError::Away { url: url.shown(), reason };
-        let broken = || RegistryError::Protocol { url: url.shown(), what: "cannot be asked for".to_owned() };
+    ) -> Result<Answer, HttpError> {
+        let away = |reason: String| HttpError::Away { url: url.shown(), reason };
+        let unconnected = |reason: String| HttpError::Unconnected { url: url.shown(), reason };
+        let broken = || HttpError::BadUrl { url: url.shown() };
         *request.uri_mut() = url.path.parse().map_err(|_| broken())?;
         request.headers_mut().insert(HOST, url.authority().parse().map_err(|_| broken())?);
         let agent = concat!("flanneld/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().insert(USER_AGENT, hyper::header::HeaderValue::from_static(agent));
         let tls = if url.secure { Some(self.tls()?) } else { None };
-        let connected = timeout(self.times.connect, connect(url, tls)).await;
+        let connected = timeout(self.times.connect, connect(url, tls, self.plain)).await;
         let stream = match connected {
-            Err(_) => return Err(away("cannot be connected to: no answer in time".to_owned())),
-            Ok(Err(error)) => return Err(away(format!("cannot be connected to: {}", one_line(&error)))),
+            Err(_) => return Err(unconnected("no answer in time".to_owned())),
+            Ok(Err(error)) => return Err(unconnected(one_line(&error))),
             Ok(Ok(stream)) => stream,
         };
         let mut builder = http1::Builder::new();
@@ -113,11 +124,11 @@ impl Http {
         Ok(Answer { url: url.clone(), response, times: self.times, _connection: running })
     }
 
-    fn tls(&self) -> Result<&TlsConnector, RegistryError> {
+    fn tls(&self) -> Result<&TlsConnector, HttpError> {
         if let Some(ready) = self.tls.get() {
             return Ok(ready);
         }
-        let made = self.connector().map_err(RegistryError::Authorities)?;
+        let made = self.connector().map_err(HttpError::Authorities)?;
         Ok(self.tls.get_or_init(|| made))
     }
 
@@ -143,8 +154,8 @@ impl Http {
 
 impl Answer {
     /// The whole body, which must not have more bytes than the limit.
-    pub async fn body(mut self, what: &'static str, limit: usize) -> Result<Vec<u8>, RegistryError> {
-        let away = |url: &Url, reason: String| RegistryError::Away { url: url.shown(), reason };
+    pub async fn body(mut self, what: &'static str, limit: usize) -> Result<Vec<u8>, HttpError> {
+        let away = |url: &Url, reason: String| HttpError::Away { url: url.shown(), reason };
         let mut bytes = Vec::new();
         loop {
             let frame = timeout(self.times.answer, self.response.frame()).await;
@@ -154,7 +165,7 @@ impl Answer {
                 .map_err(|error| away(&self.url, format!("the answer breaks off: {}", one_line(&error))))?;
             let data = frame.into_data().unwrap_or_default();
             if data.len() > limit - bytes.len() {
-                return Err(RegistryError::TooLarge { url: self.url.shown(), what, limit });
+                return Err(HttpError::TooLarge { url: self.url.shown(), what, limit });
             }
             bytes.extend_from_slice(&data);
         }
@@ -164,11 +175,11 @@ impl Answer {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connect(url: &Url, tls: Option<&TlsConnector>) -> std::io::Result<Box<dyn Stream>> {
+async fn connect(url: &Url, tls: Option<&TlsConnector>, plain: Plain) -> std::io::Result<Box<dyn Stream>> {
     let addresses = lookup_host((url.host.as_str(), url.port)).await?;
     // A name such as localhost says little about where it leads.
     let addresses: Vec<SocketAddr> =
-        addresses.filter(|address| url.secure || address.ip().is_loopback()).collect();
+        addresses.filter(|address| url.secure || plain == Plain::Anywhere || address.ip().is_loopback()).collect();
     if addresses.is_empty() {
         return Err(std::io::Error::other("it has no address that may be talked to without TLS"));
     }

@@ -1,14 +1,9 @@
-//! Where requests go: URLs of registries, and of those to which registries point.
+//! Where requests go.
 
 use std::net::IpAddr;
 
 use hyper::Uri;
 use hyper::http::uri::Scheme;
-
-use crate::plugin::reference::RegistryReference;
-
-/// Docker's own registry has another name than its references say.
-const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// An absolute URL that may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,21 +19,9 @@ pub struct Url {
 }
 
 impl Url {
-    /// A path at a registry. Plain HTTP is spoken on loopback, where nobody listens in, and nowhere else.
-    pub fn at(registry: &RegistryReference, path: String) -> Self {
-        let host = registry.host.trim_matches(['[', ']']).to_ascii_lowercase();
-        let host = if host == DOCKER_HUB.0 { DOCKER_HUB.1.to_owned() } else { host };
-        let secure = !is_loopback(&host);
-        Self { secure, host, port: registry.port.unwrap_or(if secure { 443 } else { 80 }), path }
-    }
-
-    /// Where the answer to this URL points. Nothing but HTTPS comes of HTTPS, and of HTTP on loopback either that or HTTPS.
-    pub fn follow(&self, location: &str) -> Option<Self> {
-        if location.starts_with('/') && !location.starts_with("//") {
-            let path = location.parse::<Uri>().ok()?.path_and_query()?.to_string();
-            return Some(Self { path, ..self.clone() });
-        }
-        let uri: Uri = location.parse().ok()?;
+    /// Reads `http://HOST[:PORT][/PATH]` or the same with `https`, without credentials in it.
+    pub fn parse(text: &str) -> Option<Self> {
+        let uri: Uri = text.parse().ok()?;
         let secure = match uri.scheme()? {
             scheme if *scheme == Scheme::HTTPS => true,
             scheme if *scheme == Scheme::HTTP => false,
@@ -48,11 +31,19 @@ impl Url {
         if host.is_empty() || uri.authority()?.as_str().contains('@') {
             return None;
         }
-        if !secure && (self.secure || !is_loopback(&host)) {
-            return None;
-        }
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         Some(Self { secure, host, port, path: uri.path_and_query()?.to_string() })
+    }
+
+    /// Where the answer to this URL points. Nothing but HTTPS comes of HTTPS, and of HTTP on loopback either that or HTTPS.
+    pub fn follow(&self, location: &str) -> Option<Self> {
+        if location.starts_with('/') && !location.starts_with("//") {
+            let path = location.parse::<Uri>().ok()?.path_and_query()?.to_string();
+            return Some(Self { path, ..self.clone() });
+        }
+        let there = Self::parse(location)?;
+        let is_allowed = there.secure || (!self.secure && is_loopback(&there.host));
+        is_allowed.then_some(there)
     }
 
     /// The same with one more parameter of the query, which needs no quoting.
@@ -86,7 +77,7 @@ impl Url {
 }
 
 /// Whether a host is this machine by its name.
-fn is_loopback(host: &str) -> bool {
+pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -94,29 +85,13 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn at(registry: &str) -> Url {
-        let reference = format!("oci://{registry}/p:t").parse().expect("a reference");
-        Url::at(&reference, "/v2/p/manifests/t".to_owned())
-    }
-
-    #[test]
-    fn plain_http_is_for_loopback_only() {
-        for (registry, shown) in [
-            ("127.0.0.1:5000", "http://127.0.0.1:5000/v2/p/manifests/t"),
-            ("localhost", "http://localhost/v2/p/manifests/t"),
-            ("[::1]:5000", "http://[::1]:5000/v2/p/manifests/t"),
-            ("192.168.77.1:5000", "https://192.168.77.1:5000/v2/p/manifests/t"),
-            ("localhost.example.com", "https://localhost.example.com/v2/p/manifests/t"),
-            ("docker.io", "https://registry-1.docker.io/v2/p/manifests/t"),
-            ("GHCR.io", "https://ghcr.io/v2/p/manifests/t"),
-        ] {
-            assert_eq!(at(registry).shown(), shown);
-        }
+    fn url(text: &str) -> Url {
+        Url::parse(text).expect("a URL")
     }
 
     #[test]
     fn nothing_leads_from_https_to_http_or_from_loopback_to_http_elsewhere() {
-        let (far, near) = (at("r.example.com"), at("127.0.0.1:5000"));
+        let (far, near) = (url("https://r.example.com/v2/"), url("http://127.0.0.1:5000/v2/"));
         let shown = |url: Option<Url>| url.map(|url| url.shown());
         assert_eq!(shown(far.follow("https://cdn/x?key=secret")).as_deref(), Some("https://cdn/x"));
         assert_eq!(shown(far.follow("/x?y")).as_deref(), Some("https://r.example.com/x"));
@@ -132,7 +107,7 @@ mod tests {
 
     #[test]
     fn credentials_stay_where_scheme_host_and_port_are_the_same() {
-        let url = at("r.example.com");
+        let url = url("https://r.example.com/v2/");
         assert!(url.is_beside(&url.follow("/other").expect("a path")));
         for other in ["https://r.example.com:444/", "https://example.com/"] {
             assert!(!url.is_beside(&url.follow(other).expect("a URL")), "{other}");

@@ -1,0 +1,17 @@
+//! The API of the cloud that the node runs in: finds the endpoint, adds credentials, signs, sends and repeats; and asks the metadata
+//! service what this machine is. Everything secret stays in this room: it comes out of neither answers nor errors.
+//!
+//! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
+
+mod client;
+mod options;
+mod redact;
+mod request;
+mod secret;
+mod vendor;
+
+pub use client::Client;
+pub use options::{CloudOptions, EndpointError, Variables};
+pub use request::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
+pub use secret::Secret;
+pub use vendor::{Prepared, Vendor, Verdict};

@@ -1,0 +1,4 @@
+//! Clouds to test against: their APIs and metadata services, at their real addresses inside the lab.
+
+pub mod python;
+pub mod server;

@@ -1,0 +1,19 @@
+//! The clouds' own Python libraries, which are there to prove the clouds of this lab right: `cargo xtask clouds` installs them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::artifacts;
+
+/// The interpreter that has them. None, with the reason on standard output: they cannot be had on this machine.
+pub fn interpreter() -> Result<Option<PathBuf>> {
+    let tools = artifacts::clouds();
+    if let Ok(reason) = std::fs::read_to_string(tools.with_extension("skipped")) {
+        println!("skipped: {reason}");
+        return Ok(None);
+    }
+    let python = tools.join("bin/python");
+    anyhow::ensure!(python.is_file(), "{} is not there: `cargo xtask clouds` makes it", python.display());
+    Ok(Some(python))
+}

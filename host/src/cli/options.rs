@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::syntax;
+use crate::cloud::Endpoint;
 use crate::datapath::tunnel::Offloads;
-use crate::plugin::{PluginReference, parse_interface};
+use crate::plugin::{PluginReference, parse_grant};
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
 #[derive(Args, Clone)]
@@ -26,8 +27,9 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
     pub plugin_grants: Option<PathBuf>,
 
-    /// Interfaces that any plugin may use in this run, separated by commas, such as links,routes; beside the grants of --plugin-grants
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_interface, help_heading = "Plugins and files")]
+    /// Interfaces that any plugin may use in this run, and operations of clouds, separated by commas, such as links,routes or
+    /// cloud:aws:ec2:Describe*; beside the grants of --plugin-grants
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 
     /// Directory for what has to survive a reboot: MAC addresses, plugins' state
@@ -98,6 +100,11 @@ pub struct Options {
     /// The etcd user's password; better given as FLANNELD_ETCD_PASSWORD
     #[arg(long, value_name = "PASSWORD", help_heading = "etcd")]
     pub etcd_password: Option<String>,
+
+    /// Where a cloud's service is, instead of the usual place: PROVIDER:SERVICE=URL, such as aws:ec2=https://ec2.example.com;
+    /// several with commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Plugins and files")]
+    pub cloud_endpoint: Vec<Endpoint>,
 
     /// External interface, by name or address; may be given several times, the first that exists is taken
     #[arg(long, value_name = "NAME|IP", help_heading = "External interface")]

@@ -2,6 +2,7 @@
 //! the policy into the datapath.
 
 mod carried;
+mod clouds;
 mod error;
 mod firewall;
 mod keeper;

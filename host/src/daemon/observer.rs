@@ -17,13 +17,14 @@ use crate::node::external::External;
 use crate::observe::control::{ControlServer, ControlSocket, Request, Swapped};
 use crate::observe::health::{self, HealthServer};
 use crate::observe::{
-    CallOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, Timestamp,
-    status,
+    CallOutcome, CloudOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd,
+    Timestamp, status,
 };
-use crate::plugin::{Artifact, CallRecord, Outcome, PluginError, Registered};
+use crate::plugin::{Artifact, CloudRecord, Outcome, PluginError, Registered};
 
 use super::carried;
 use super::observed_store::StoreHealth;
+use super::policy::Records;
 
 /// Requests that may wait for the loop.
 const REQUESTS: usize = 16;
@@ -184,14 +185,32 @@ impl Observer {
     }
 
     /// Calls of the plugin have ended; it has so much memory now.
-    pub fn calls(&mut self, records: &[CallRecord], memory: usize) {
+    pub fn calls(&mut self, records: &Records) {
         let plugin = self.base.plugin.get_or_insert_default();
-        for record in records {
+        for record in &records.calls {
             *plugin.calls.entry(record.function.to_owned()).or_default() += 1;
             plugin.failures += u64::from(record.outcome != Outcome::Ok);
             self.metrics.plugin_call(record.function, record.took, outcome(record.outcome));
         }
-        self.metrics.plugin_memory(memory as u64);
+        self.metrics.plugin_memory(records.memory as u64);
+        for CloudRecord { provider, operation, status, took, attempts } in &records.clouds {
+            let outcome = match status {
+                None => CloudOutcome::NoAnswer,
+                Some(200..400) => CloudOutcome::Ok,
+                Some(_) => CloudOutcome::Refused,
+            };
+            self.metrics.cloud_request(provider.name(), operation, *took, outcome, *attempts);
+        }
+    }
+
+    /// How the policy's last look at state outside of the kernel ended.
+    pub fn ticked(&mut self, failure: Option<&PluginError>) {
+        self.metrics.plugin_tick_failing(failure.is_some());
+        let plugin = self.base.plugin.get_or_insert_default();
+        plugin.trouble = failure.map(|failure| status::Trouble {
+            since: plugin.trouble.as_ref().map_or_else(Timestamp::now, |trouble| trouble.since),
+            reason: failure.cause.to_string(),
+        });
     }
 
     /// A call of the plugin has failed.
@@ -215,6 +234,9 @@ impl Observer {
         }
         swaps.last = Some(Timestamp::now());
         swaps.refusal = outcome.as_ref().err().cloned();
+        if outcome.is_ok() {
+            self.ticked(None);
+        }
     }
 
     /// Whether the plugin is asked only when something has changed.

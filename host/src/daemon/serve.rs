@@ -22,12 +22,13 @@ use crate::observe::{Status, Step};
 use crate::plugin::{PeerChange, PluginError, PluginReference, Policy};
 
 use super::DaemonError;
+use super::clouds::CloudDesk;
 use super::firewall;
 use super::observer::Observer;
 use super::own_lease::{self, RENEWAL_RETRY, Wanted};
 use super::peers::Peers;
 use super::plugin_watch::PluginWatch;
-use super::policy::PolicyRunner;
+use super::policy::{PolicyRunner, Ticked};
 use super::rehearsal::Rehearsal;
 use super::start;
 
@@ -55,6 +56,8 @@ pub struct Trouble {
     silent: u32,
     /// The policy has not taken up the lease that the node has.
     lease: bool,
+    /// Ticks in a row that failed.
+    ticks: u32,
 }
 
 impl Trouble {
@@ -84,8 +87,13 @@ impl Trouble {
 
     /// How long until the next attempt: longer each time.
     fn wait(&self) -> Duration {
-        RETRY.0.saturating_mul(1 << self.attempts.min(10)).min(RETRY.1)
+        growing(self.attempts)
     }
+}
+
+/// How long to wait after so many attempts.
+fn growing(attempts: u32) -> Duration {
+    RETRY.0.saturating_mul(1 << attempts.min(10)).min(RETRY.1)
 }
 
 /// Why and with what to start over.
@@ -108,6 +116,8 @@ pub struct Daemon<'o> {
     pub(super) external: External,
     pub(super) store: Arc<dyn LeaseStore>,
     pub(super) policy: PolicyRunner,
+    /// Ends what the policy still waits for.
+    pub(super) _clouds: CloudDesk,
     pub(super) datapath: Datapath,
     pub(super) events: UnboundedReceiver<DatapathEvent>,
     pub(super) wanted: Wanted,
@@ -152,9 +162,13 @@ impl Daemon<'_> {
                 }
             }
         };
-        let (records, memory) = self.policy.take_records();
-        self.observer.calls(&records, memory);
+        self.count_calls();
         Ok(answer)
+    }
+
+    fn count_calls(&mut self) {
+        let records = self.policy.take_records();
+        self.observer.calls(&records);
     }
 
     /// Takes a transaction into the kernel.
@@ -219,16 +233,19 @@ impl Daemon<'_> {
         let mut reload = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
         let (mut snapshot, mut adopted) = (false, false);
         loop {
+            // What needs the policy waits for the end of a tick; the lease, the watchdog and questions do not.
+            let idle = !self.policy.is_ticking();
             tokio::select! {
-                event = watch.recv() => {
+                event = watch.recv(), if idle => {
                     self.heard(event.ok_or(DaemonError::WatchEnded)?, &mut timers).await?;
                     if !snapshot {
                         snapshot = true;
                         adopted = self.first_snapshot_done(&mut timers).await?;
                     }
                 }
+                ticked = self.policy.ticked(), if !idle => self.ticked(ticked?, &mut timers).await?,
                 Some(DatapathEvent::Reachability) = self.events.recv() => timers.settle = At::now() + SETTLE,
-                () = sleep_until(timers.settle) => {
+                () = sleep_until(timers.settle), if idle => {
                     timers.settle = never();
                     if let Some(external) = self.other_external().await {
                         let Self { options, own, firewall, .. } = self;
@@ -236,28 +253,28 @@ impl Daemon<'_> {
                     }
                     self.replay(&mut timers).await?;
                 }
-                () = sleep_until(timers.retry) => self.retry(&mut timers).await?,
+                () = sleep_until(timers.retry), if idle => self.retry(&mut timers).await?,
                 () = sleep_until(timers.renewal) => timers.renewal = self.renew().await?,
-                () = sleep_until(timers.upkeep) => {
+                () = sleep_until(timers.upkeep), if idle => {
                     self.hold_blackhole().await;
                     let expired = self.peers.expire(Instant::now());
                     self.apply(expired, &mut timers).await?;
                     self.look_around().await?;
                     timers.upkeep = At::now() + self.upkeep();
                 }
-                () = sleep_until(timers.tick) => timers.tick = self.tick().await?,
+                () = sleep_until(timers.tick), if idle => self.tick(&mut timers)?,
                 () = sleep_until(timers.watchdog) => timers.watchdog = self.observer.alive(),
                 Some(request) = self.observer.requests.recv() => match request {
                     // Whoever asked may have gone.
                     Request::Status(answer) => drop(answer.send(self.status().await?)),
                     Request::Swap(plugin, answer) => self.postponed.push((plugin, answer)),
                 },
-                outcome = Rehearsal::end(&mut self.rehearsal) => self.rehearsed(outcome, &mut timers).await?,
-                Some(()) = file.changed(), if snapshot => {
+                outcome = Rehearsal::end(&mut self.rehearsal), if idle => self.rehearsed(outcome, &mut timers).await?,
+                Some(()) = file.changed(), if snapshot && idle => {
                     info!("the plugin's file has changed");
                     self.look_at_plugin_file();
                 }
-                Some(()) = reload.recv() => {
+                Some(()) = reload.recv(), if idle => {
                     info!("SIGHUP: looking at the external interface, at the plugin's file, and at all peers again");
                     self.observer.reloading();
                     timers.settle = At::now();
@@ -269,7 +286,7 @@ impl Daemon<'_> {
                     self.observer.reloaded();
                 }
             }
-            if snapshot {
+            if snapshot && !self.policy.is_ticking() {
                 for (plugin, answer) in std::mem::take(&mut self.postponed) {
                     self.swap_to(&plugin, answer);
                 }
@@ -298,7 +315,7 @@ impl Daemon<'_> {
     /// The policy has been asked about all peers: what earlier runs left and nobody needs goes now, if all went well. Answers
     /// whether it did.
     async fn first_snapshot_done(&mut self, timers: &mut Timers) -> Result<bool, DaemonError> {
-        timers.tick = self.tick().await?;
+        self.tick(timers)?;
         // What the datapath saw while it was starting is no change.
         while self.events.try_recv().is_ok() {}
         let complete = self.trouble.deferred.is_empty();
@@ -445,17 +462,30 @@ impl Daemon<'_> {
         self.apply(changes, timers).await
     }
 
-    pub(super) async fn tick(&mut self) -> Result<At, DaemonError> {
-        match self.ask(Policy::tick).await? {
+    /// Begins a tick, which goes on beside everything that does not need the policy.
+    pub(super) fn tick(&mut self, timers: &mut Timers) -> Result<(), DaemonError> {
+        timers.tick = never();
+        self.policy.tick()
+    }
+
+    /// A tick has ended. One that fails is tried again: soon at first, then every minute.
+    async fn ticked(&mut self, ticked: Ticked, timers: &mut Timers) -> Result<(), DaemonError> {
+        self.count_calls();
+        match ticked {
             Ok((transaction, next)) => {
+                self.trouble.ticks = 0;
+                self.observer.ticked(None);
                 self.commit(transaction).await?;
-                Ok(next.map_or_else(never, |wait| At::now() + wait))
+                timers.tick = next.map_or_else(never, |wait| At::now() + wait);
             }
             Err(failure) => {
                 self.complain(&failure);
-                Ok(At::now() + RETRY.1)
+                self.observer.ticked(Some(&failure));
+                timers.tick = At::now() + growing(self.trouble.ticks);
+                self.trouble.ticks = self.trouble.ticks.saturating_add(1);
             }
         }
+        Ok(())
     }
 
     /// Takes note of how kernel and firewall stand.

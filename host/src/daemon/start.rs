@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
+use crate::cloud::CloudOptions;
 use crate::datapath::Datapath;
 use crate::datapath::firewall::Firewall;
 use crate::lease::config::NetworkConfig;
@@ -21,6 +22,7 @@ use crate::plugin::{
 };
 
 use super::DaemonError;
+use super::clouds::CloudDesk;
 use super::links::Links;
 use super::observer::Observer;
 use super::own_lease::{self, Wanted};
@@ -174,6 +176,8 @@ pub async fn daemon(
         Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
     let (config, secrets) = withhold(&node.config.backend_type, node.config.backend.get())
         .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
+    let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
+    let clouds = CloudDesk::open(clouds);
     let environment = Environment {
         node: facts(&node),
         backend_type: node.config.backend_type.clone(),
@@ -182,6 +186,7 @@ pub async fn daemon(
         offloads: node.options.tunnel_offloads,
         grants: Arc::clone(&node.grants),
         links: Arc::new(links),
+        clouds: clouds.clerk(),
     };
     let (datapath, events) =
         Datapath::start(&node.external.name, networks(&node.config), observer.tunnels.clone())?;
@@ -216,6 +221,7 @@ pub async fn daemon(
         options: node.options,
         store: node.store,
         policy: PolicyRunner::new(policy),
+        _clouds: clouds,
         datapath,
         events,
         wanted,

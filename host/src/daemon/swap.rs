@@ -141,7 +141,7 @@ impl Daemon<'_> {
         self.observer.datapath(&report);
         self.observer.peers(self.peers.len(), self.trouble.rejected.len(), 0);
         self.publish(&registered, timers);
-        timers.tick = self.tick().await?;
+        self.tick(timers)?;
         Ok(Ok(Swapped {
             name: registered.name,
             version: registered.version,

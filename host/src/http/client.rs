@@ -178,8 +178,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 async fn connect(url: &Url, tls: Option<&TlsConnector>, plain: Plain) -> std::io::Result<Box<dyn Stream>> {
     let addresses = lookup_host((url.host.as_str(), url.port)).await?;
     // A name such as localhost says little about where it leads.
-    let addresses: Vec<SocketAddr> =
-        addresses.filter(|address| url.secure || plain == Plain::Anywhere || address.ip().is_loopback()).collect();
+    let addresses: Vec<SocketAddr> = addresses
+        .filter(|address| url.secure || plain == Plain::Anywhere || address.ip().is_loopback())
+        .collect();
     if addresses.is_empty() {
         return Err(std::io::Error::other("it has no address that may be talked to without TLS"));
     }

@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use super::status::{
-    Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Tunnel,
+    Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble, Tunnel,
 };
 
 /// Texts are broken here; names and addresses never are.
@@ -113,6 +113,9 @@ fn show_plugin(f: &mut Formatter<'_>, plugin: &Plugin) -> fmt::Result {
     row(f, "calls", &calls.join(", "))?;
     if let Some(error) = &plugin.last_error {
         row(f, "", &format!("last error: {error}"))?;
+    }
+    if let Some(Trouble { since, reason }) = &plugin.trouble {
+        row(f, "", &format!("IN TROUBLE since {since}: {reason}"))?;
     }
     if plugin.parked {
         row(f, "", "parked: it has failed too often, and is asked only when something has changed")?;

@@ -30,6 +30,7 @@ type Gauge = GaugeOf<u64, AtomicU64>;
 /// Names that are known when this is compiled: a plugin cannot make new time series.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
+type CloudLabels = [(&'static str, String); 3];
 
 /// A metric that is absent where it does not apply.
 #[derive(Clone, Debug, Default)]
@@ -94,6 +95,28 @@ impl CallOutcome {
     }
 }
 
+/// How a request to a cloud ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloudOutcome {
+    /// It was carried out.
+    Ok,
+    /// The cloud did not want to carry it out.
+    Refused,
+    /// Nobody knows: there was no answer.
+    NoAnswer,
+}
+
+impl CloudOutcome {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::NoAnswer => "no_answer",
+        }
+    }
+}
+
 /// What an entry is for the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryKind {
@@ -136,7 +159,11 @@ struct Inner {
     plugin_restarts: Counter,
     plugin_swaps: Family<Labels<1>, Counter>,
     plugin_parked: Gauge,
+    plugin_tick_failing: Gauge,
     plugin_memory: Gauge,
+    cloud_requests: Family<CloudLabels, Counter>,
+    cloud_repetitions: Family<Labels<1>, Counter>,
+    cloud_request_duration: Histograms,
     lease_changes: Counter,
     lease_expires: Optional<Gauge>,
     peers: Gauge,
@@ -224,6 +251,27 @@ impl Metrics {
                 "plugin_parked",
                 "Whether the plugin has failed so often that it is asked only when something has changed",
                 Gauge::default(),
+            ),
+            plugin_tick_failing: r.add(
+                "plugin_tick_failing",
+                "Whether the plugin could not do its work outside of the kernel the last time",
+                Gauge::default(),
+            ),
+            cloud_requests: r.add(
+                "cloud_requests",
+                "Requests to clouds on behalf of the plugin, by how they ended",
+                Family::default(),
+            ),
+            cloud_repetitions: r.add(
+                "cloud_repetitions",
+                "How often requests to clouds were sent again",
+                Family::default(),
+            ),
+            cloud_request_duration: r.with_unit(
+                "cloud_request_duration",
+                Unit::Seconds,
+                "How long requests to clouds took, with all repetitions",
+                Family::new_with_constructor(slow_histogram),
             ),
             plugin_memory: r.with_unit(
                 "plugin_memory",
@@ -334,6 +382,31 @@ impl Metrics {
         self.0.plugin_parked.set(u64::from(parked));
     }
 
+    /// Whether the plugin's last tick failed.
+    pub fn plugin_tick_failing(&self, failing: bool) {
+        self.0.plugin_tick_failing.set(u64::from(failing));
+    }
+
+    /// A request to a cloud has ended. It was sent so often; 0: not known.
+    pub fn cloud_request(
+        &self,
+        provider: &'static str,
+        operation: &str,
+        took: Duration,
+        outcome: CloudOutcome,
+        attempts: u32,
+    ) {
+        let labels = [
+            ("provider", provider.to_owned()),
+            ("operation", operation.to_owned()),
+            ("outcome", outcome.as_str().to_owned()),
+        ];
+        self.0.cloud_requests.get_or_create(&labels).inc();
+        let provider = [("provider", provider)];
+        self.0.cloud_request_duration.get_or_create(&provider).observe(took.as_secs_f64());
+        self.0.cloud_repetitions.get_or_create(&provider).inc_by(u64::from(attempts.saturating_sub(1)));
+    }
+
     /// The memory that the plugin's instance has.
     pub fn plugin_memory(&self, bytes: u64) {
         self.0.plugin_memory.set(bytes);
@@ -434,6 +507,11 @@ fn collect(registry: &mut Registry) -> Tunnels {
     tunnels
 }
 
+/// For what others take their time for.
+fn slow_histogram() -> Histogram {
+    Histogram::new([0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+}
+
 fn histogram() -> Histogram {
     Histogram::new(BUCKETS)
 }
@@ -458,6 +536,8 @@ mod tests {
         metrics.plugin_restarted();
         metrics.plugin_swap(true);
         metrics.plugin_parked(false);
+        metrics.plugin_tick_failing(false);
+        metrics.cloud_request("aws", "DescribeRouteTables", took, CloudOutcome::Ok, 2);
         metrics.plugin_memory(1 << 20);
         metrics.lease_changes(7);
         metrics.lease_expires(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_323_045)));

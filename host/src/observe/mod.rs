@@ -20,7 +20,7 @@ mod tunnel;
 pub use error::ObserveError;
 pub use fdstore::FdStore;
 pub use health::{HealthServer, Readiness, Step};
-pub use metrics::{CallOutcome, EntryKind, Metrics};
+pub use metrics::{CallOutcome, CloudOutcome, EntryKind, Metrics};
 pub use status::Status;
 pub use systemd::Systemd;
 pub use timestamp::Timestamp;

@@ -130,9 +130,22 @@ pub struct Plugin {
     /// It has failed so often that it is asked only when something has changed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub parked: bool,
+    /// What keeps it from its work outside of the kernel: a cloud, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// Swaps since the start.
     #[serde(skip_serializing_if = "Swaps::is_none")]
     pub swaps: Swaps,
+}
+
+/// What goes wrong, and is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trouble {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was wrong the last time, in the plugin's words.
+    pub reason: String,
 }
 
 /// Swaps of the plugin.

@@ -8,3 +8,8 @@ wasmtime::component::bindgen!({
     imports: { default: trappable },
     with: { "flannel:backend/links.link": super::capability::LinkHandle },
 });
+
+/// What a plugin that asks clouds exports besides its policy.
+pub mod needs {
+    wasmtime::component::bindgen!({ path: "../wit", world: "cloud-needs" });
+}

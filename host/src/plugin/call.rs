@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::datapath::entry::Entry;
 use crate::datapath::ledger::{PeerId, Transaction};
 use crate::lease::model::Lease;
 
-/// Which function of the `policy` interface is being called.
+/// Which function of the plugin is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// `describe`.
@@ -20,6 +21,8 @@ pub enum Function {
     Apply,
     /// `tick`.
     Tick,
+    /// `needs.declare`.
+    Declare,
 }
 
 impl Function {
@@ -31,6 +34,7 @@ impl Function {
             Self::Leased => "leased",
             Self::Apply => "apply",
             Self::Tick => "tick",
+            Self::Declare => "declare",
         }
     }
 }
@@ -89,6 +93,10 @@ pub struct Call {
     pub log_lines: u32,
     /// The last line at level error: what a panic left behind.
     pub last_words: Option<String>,
+    /// Until when clouds may be waited for; none: they have not been asked yet.
+    pub cloud_end: Option<Instant>,
+    /// Requests to clouds so far.
+    pub cloud_requests: u32,
 }
 
 impl Call {
@@ -103,6 +111,8 @@ impl Call {
             refused: None,
             log_lines: 0,
             last_words: None,
+            cloud_end: None,
+            cloud_requests: 0,
         }
     }
 

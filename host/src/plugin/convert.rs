@@ -30,6 +30,14 @@ fn net6_out(net: Ipv6Net) -> wit::Ipv6Prefix {
     wit::Ipv6Prefix { address: v6_out(net.addr()), length: net.prefix_len() }
 }
 
+/// An address for the plugin.
+pub fn address_out(address: IpAddr) -> wit::IpAddress {
+    match address {
+        IpAddr::V4(address) => wit::IpAddress::Ipv4(v4_out(address)),
+        IpAddr::V6(address) => wit::IpAddress::Ipv6(v6_out(address)),
+    }
+}
+
 /// A MAC address for the plugin.
 pub fn mac_out(mac: Mac) -> wit::MacAddress {
     let [a, b, c, d, e, f] = mac.0;

@@ -2,11 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::grants::Grants;
 use super::secrets::Secrets;
+use crate::cloud::{Answer, Failure, Instance, Provider, Request};
 use crate::datapath::entry::Mac;
 use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::Keys;
@@ -57,6 +59,28 @@ pub trait LinkFacts: Send + Sync {
     fn wireguard_keys(&self) -> Result<Keys, String>;
 }
 
+/// Requests to clouds. Each call waits for its answer, until the deadline at the latest.
+pub trait Clouds: Send + Sync {
+    /// Sends a request.
+    fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure>;
+
+    /// What this machine is.
+    fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure>;
+}
+
+/// Where there is no cloud.
+pub struct NoClouds;
+
+impl Clouds for NoClouds {
+    fn send(&self, _: &Request, _: Instant) -> Result<Answer, Failure> {
+        Err(Failure::Unreachable("there is no cloud here".to_owned()))
+    }
+
+    fn instance(&self, _: Provider, _: Instant) -> Result<Instance, Failure> {
+        Err(Failure::Unreachable("there is no cloud here".to_owned()))
+    }
+}
+
 /// Everything around a policy.
 #[derive(Clone)]
 pub struct Environment {
@@ -74,4 +98,6 @@ pub struct Environment {
     pub grants: Arc<Grants>,
     /// Whom to ask about links.
     pub links: Arc<dyn LinkFacts>,
+    /// Whom to ask about clouds.
+    pub clouds: Arc<dyn Clouds>,
 }

@@ -1,5 +1,5 @@
 //! What plugins may do: nothing but what they are granted. A component's imports say what it asks for; the built-in plugins'
-//! grants are in here, others' are in the operator's file, or are given for one run.
+//! grants are in here, others' are in the operator's file, or are given for one run. Of clouds each operation is granted by itself.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,17 @@ use serde::Deserialize;
 use super::artifact::BuiltIn;
 use super::digest::Digest;
 use super::imports::INTERFACES;
+use super::needs::{CLOUD, Need, Pattern};
 
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
 const FREE: [&str; 3] = ["types", "log", "clock"];
 
-/// What the built-in plugins are granted, by backend type.
-const BUILT_IN: [(&str, &[&str]); 6] = [
+/// What the built-in plugins are granted, by backend type; of clouds those operations besides that they declare.
+const BUILT_IN: [(&str, &[&str]); 9] = [
     ("alloc", &[]),
+    ("ali-vpc", &["cloud", "state"]),
+    ("aws-vpc", &["cloud", "state"]),
+    ("gce", &["cloud", "state"]),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
     ("udp", &["links", "tunnel"]),
@@ -45,11 +49,13 @@ pub enum GrantError {
     /// A plugin asks for more than it has.
     #[error(
         "it asks for {wanted}, which it is not granted; to grant it, add to the file of --plugin-grants: \
-         [[grant]] digest = \"sha256:{digest}\" allow = [{listed}], or for one run: --allow {wanted}"
+         [[grant]] digest = \"sha256:{digest}\" allow = [{listed}], or for one run: --allow {allow}"
     )]
     Missing {
-        /// The interfaces, with commas.
+        /// The interfaces and operations, with commas.
         wanted: String,
+        /// The same, quoted for a shell.
+        allow: String,
         /// The same, as TOML has it.
         listed: String,
         /// The component's.
@@ -74,6 +80,51 @@ struct Grant {
     allow: Vec<String>,
 }
 
+/// Who asks, and what for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// SHA-256 of the component, as hexadecimal digits.
+    pub digest: &'a str,
+    /// As the plugin calls itself.
+    pub name: &'a str,
+    /// The interfaces that it imports.
+    pub imports: &'a [String],
+    /// The operations of clouds that it declares.
+    pub needs: &'a [Need],
+}
+
+/// What a plugin has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Interfaces.
+    pub interfaces: BTreeSet<String>,
+    /// Operations of clouds.
+    pub operations: Vec<Pattern>,
+}
+
+impl Granted {
+    /// Whether an operation is among them.
+    pub fn has(&self, need: &Need) -> bool {
+        self.operations.iter().any(|pattern| pattern.covers(&need.pattern))
+    }
+
+    /// What somebody asks for and has not, as grants have it.
+    pub fn missing(&self, asker: &Asker) -> Vec<String> {
+        let mut missing: Vec<String> =
+            asker.imports.iter().filter(|import| needs_grant(import)).cloned().collect();
+        missing.retain(|import| !self.interfaces.contains(import));
+        let operations = asker.needs.iter().filter(|need| !self.has(need));
+        let operations: Vec<String> = operations.map(|need| need.pattern.to_string()).collect();
+        if !operations.is_empty() {
+            // Who has one of them has the interface.
+            missing.retain(|import| import != CLOUD);
+        }
+        missing.sort_unstable();
+        missing.extend(operations);
+        missing
+    }
+}
+
 /// All that is granted. The file is read anew for each plugin, so that what an operator adds counts for the next swap.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
@@ -89,33 +140,47 @@ impl Grants {
         Self { file, allow, built_in, everything: false }
     }
 
-    /// Everything to everybody: for a sandbox that has no node to do harm to.
+    /// Everything that is asked for, to everybody: for a sandbox that has no node to do harm to.
     pub fn everything() -> Self {
         Self { everything: true, ..Self::default() }
     }
 
-    /// What a component may import, and does not. The error says what is missing, and how to grant it.
-    pub fn check(&self, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
-        if self.everything {
-            return Ok(());
-        }
-        let granted = self.of(digest, name)?;
-        let mut missing: Vec<&str> = imports.iter().map(String::as_str).collect();
-        missing.retain(|import| needs_grant(import) && !granted.contains(*import));
-        missing.sort_unstable();
+    /// Whether a plugin has all that it asks for; answers which operations of clouds it may ask for. The error says what is missing,
+    /// and how to grant it.
+    pub fn check(&self, asker: &Asker) -> Result<Vec<Pattern>, GrantError> {
+        let granted = self.of(asker)?;
+        let missing = granted.missing(asker);
         if missing.is_empty() {
-            return Ok(());
+            return Ok(granted.operations);
         }
-        let quoted: Vec<String> = missing.iter().map(|interface| format!("{interface:?}")).collect();
+        let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
+        let flag = missing.join(",");
         Err(GrantError::Missing {
-            wanted: missing.join(","),
+            allow: if flag.contains(' ') { format!("'{flag}'") } else { flag.clone() },
+            wanted: flag,
             listed: quoted.join(", "),
-            digest: digest.to_owned(),
+            digest: asker.digest.to_owned(),
         })
     }
 
-    /// What a component is granted, beyond what needs no grant.
-    pub fn of(&self, digest: &str, name: &str) -> Result<BTreeSet<String>, GrantError> {
+    /// What a plugin is granted, beyond what needs no grant.
+    pub fn of(&self, asker: &Asker) -> Result<Granted, GrantError> {
+        let all = self.texts_of(asker.digest, asker.name)?;
+        let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
+        // They were read once already.
+        let mut operations: Vec<Pattern> =
+            operations.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+        if self.everything || self.built_in_with(asker.digest).is_some() {
+            operations.extend(asker.needs.iter().map(|need| need.pattern.clone()));
+        }
+        let mut interfaces: BTreeSet<String> = interfaces.into_iter().collect();
+        if !operations.is_empty() {
+            interfaces.insert(CLOUD.to_owned());
+        }
+        Ok(Granted { interfaces, operations })
+    }
+
+    fn texts_of(&self, digest: &str, name: &str) -> Result<BTreeSet<String>, GrantError> {
         let mut granted: BTreeSet<String> = self.allow.iter().cloned().collect();
         if self.everything {
             granted.extend(INTERFACES.iter().filter(|name| needs_grant(name)).map(|name| (*name).to_owned()));
@@ -151,9 +216,16 @@ pub fn needs_grant(interface: &str) -> bool {
     INTERFACES.contains(&interface) && !FREE.contains(&interface)
 }
 
-/// One interface that can be granted; the error says which can.
-pub fn parse_interface(text: &str) -> Result<String, String> {
+fn is_operation(text: &str) -> bool {
+    text.strip_prefix(CLOUD).is_some_and(|rest| rest.starts_with(':'))
+}
+
+/// One interface that can be granted, or an operation of a cloud; the error says which can.
+pub fn parse_grant(text: &str) -> Result<String, String> {
     let text = text.trim();
+    if is_operation(text) {
+        return Pattern::parse(text).map(|pattern| pattern.to_string());
+    }
     if needs_grant(text) {
         return Ok(text.to_owned());
     }
@@ -186,7 +258,7 @@ fn parse(text: &str) -> Result<Vec<Grant>, String> {
             }
             _ => {}
         }
-        if let Some(reason) = grant.allow.iter().find_map(|interface| parse_interface(interface).err()) {
+        if let Some(reason) = grant.allow.iter().find_map(|text| parse_grant(text).err()) {
             return wrong(format!("allow: {reason}"));
         }
     }
@@ -203,6 +275,33 @@ mod tests {
         names.iter().map(|name| (*name).to_owned()).collect()
     }
 
+    fn check(grants: &Grants, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
+        grants.check(&Asker { digest, name, imports, needs: &[] }).map(drop)
+    }
+
+    fn need(text: &str) -> Need {
+        Need { pattern: Pattern::parse(text).expect("a pattern"), permissions: Vec::new() }
+    }
+
+    #[test]
+    fn operations_of_clouds_are_granted_each_by_itself() {
+        let needs =
+            [need("cloud:aws:ec2:CreateRoute"), need("cloud:google:compute:GET projects/*/global/routes/*")];
+        let imports = imports(&["log", "cloud"]);
+        let asker = Asker { digest: DIGEST, name: "p", imports: &imports, needs: &needs };
+        let mut grants = Grants { allow: vec!["cloud:aws:ec2:*".to_owned()], ..Grants::default() };
+        let error = grants.check(&asker).expect_err("refused").to_string();
+        assert!(
+            error.contains("it asks for cloud:google:compute:GET projects/*/global/routes/*, "),
+            "{error}"
+        );
+        assert!(error.contains("--allow 'cloud:google:compute:GET projects/*/global/routes/*'"), "{error}");
+        grants.allow.push("cloud:google:compute:*".to_owned());
+        let granted = grants.check(&asker).expect("granted");
+        let granted: Vec<String> = granted.iter().map(Pattern::to_string).collect();
+        assert_eq!(granted, ["cloud:aws:ec2:*", "cloud:google:compute:*"]);
+    }
+
     fn file(text: &str) -> (tempfile::TempDir, Grants) {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("grants.toml");
@@ -213,8 +312,8 @@ mod tests {
     #[test]
     fn nothing_is_granted_by_itself_but_what_reaches_nothing() {
         let none = Grants::default();
-        assert_eq!(none.check(DIGEST, "p", &imports(&["types", "log", "clock"])), Ok(()));
-        let error = none.check(DIGEST, "p", &imports(&["log", "links", "routes"])).expect_err("refused");
+        assert_eq!(check(&none, DIGEST, "p", &imports(&["types", "log", "clock"])), Ok(()));
+        let error = check(&none, DIGEST, "p", &imports(&["log", "links", "routes"])).expect_err("refused");
         let text = error.to_string();
         assert!(text.contains("--allow links,routes"), "{text}");
         assert!(
@@ -230,13 +329,13 @@ mod tests {
         );
         let (_directory, mut grants) = file(&text);
         let wanted = imports(&["links", "routes"]);
-        assert_eq!(grants.check(DIGEST, "p", &wanted), Ok(()));
+        assert_eq!(check(&grants, DIGEST, "p", &wanted), Ok(()));
         for (digest, name, missing) in [(DIGEST, "q", "routes"), (&DIGEST.replace('0', "1"), "p", "links")] {
-            let error = grants.check(digest, name, &wanted).expect_err("refused").to_string();
+            let error = check(&grants, digest, name, &wanted).expect_err("refused").to_string();
             assert!(error.contains(&format!("it asks for {missing}, ")), "{error}");
         }
         grants.allow = wanted.clone();
-        assert_eq!(grants.check("", "", &wanted), Ok(()));
+        assert_eq!(check(&grants, "", "", &wanted), Ok(()));
     }
 
     #[test]
@@ -252,11 +351,11 @@ mod tests {
             ("[[grant]", "line 1: "),
         ] {
             let (_directory, grants) = file(text);
-            let error = grants.of(DIGEST, "p").expect_err("refused").to_string();
+            let error = check(&grants, DIGEST, "p", &[]).expect_err("refused").to_string();
             assert!(error.contains(said) && error.lines().count() == 1, "{error}");
         }
         let nowhere = Grants::new(Some("/nowhere/grants.toml".into()), Vec::new(), &[]);
-        let error = nowhere.of(DIGEST, "p").expect_err("refused").to_string();
+        let error = check(&nowhere, DIGEST, "p", &[]).expect_err("refused").to_string();
         assert!(error.starts_with("--plugin-grants /nowhere/grants.toml: cannot be read: "), "{error}");
     }
 
@@ -266,8 +365,8 @@ mod tests {
             &[BuiltIn { backend_type: "host-gw", component: b"a component", compiled: None }];
         let grants = Grants::new(None, Vec::new(), BUILT);
         let same = Digest::of(b"a component").hex();
-        assert_eq!(grants.check(&same, "x", &imports(&["links", "routes"])), Ok(()));
-        assert!(grants.check(&same, "x", &imports(&["fdb"])).is_err());
-        assert!(grants.check(DIGEST, "host-gw", &imports(&["links"])).is_err(), "a name proves nothing");
+        assert_eq!(check(&grants, &same, "x", &imports(&["links", "routes"])), Ok(()));
+        assert!(check(&grants, &same, "x", &imports(&["fdb"])).is_err());
+        assert!(check(&grants, DIGEST, "host-gw", &imports(&["links"])).is_err(), "a name proves nothing");
     }
 }

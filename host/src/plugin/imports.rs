@@ -9,14 +9,26 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 10] =
-    ["types", "links", "routes", "neighbours", "fdb", "wireguard", "tunnel", "log", "clock", "state"];
+pub const INTERFACES: [&str; 11] = [
+    "types",
+    "links",
+    "routes",
+    "neighbours",
+    "fdb",
+    "wireguard",
+    "tunnel",
+    "cloud",
+    "log",
+    "clock",
+    "state",
+];
 
 /// What all of WASI's interfaces are called together.
 pub const WASI: &str = "wasi";
 
 const PACKAGE: &str = "flannel:backend/";
 const POLICY: &str = "flannel:backend/policy@0.1.0";
+const NEEDS: &str = "flannel:backend/needs@0.1.0";
 
 /// What does not fit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -48,6 +60,11 @@ pub enum MisfitError {
     /// It is not a policy.
     #[error("it does not export {POLICY}: it is a component, but not a flanneld backend")]
     NoPolicy,
+}
+
+/// Whether a component says what it needs of clouds.
+pub fn has_needs(engine: &Engine, component: &Component) -> bool {
+    component.component_type().exports(engine).any(|(name, _)| name == NEEDS)
 }
 
 /// Checks imports and exports by their names; their types are checked when an instance is made.

@@ -7,6 +7,8 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Store, Trap};
 
 use super::bindings::exports::flannel::backend::policy::Guest;
+use super::bindings::needs::CloudNeedsPre;
+use super::bindings::needs::exports::flannel::backend::needs::Need;
 use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
 use super::capability::{self, HostState};
@@ -14,12 +16,14 @@ use super::convert::shown;
 use super::error::{Cause, describe_trap};
 use super::imports;
 use super::wasi;
-use super::watchdog::Watchdog;
+use super::watchdog::{Pauser, Watchdog};
 
 /// A component that is linked and checked, from which instances are made.
 pub struct Template {
     engine: Engine,
     pre: BackendPre<HostState>,
+    /// The same component, as far as it says what it needs of clouds; none: it does not.
+    needs: Option<CloudNeedsPre<HostState>>,
     watchdog: Watchdog,
     records: Mutex<Vec<CallRecord>>,
 }
@@ -73,9 +77,12 @@ impl Template {
         if imports::has_wasi(engine, component) {
             wasi::link(&mut linker).map_err(text)?;
         }
-        let pre = linker.instantiate_pre(component).and_then(BackendPre::new).map_err(text)?;
+        let pre = linker.instantiate_pre(component).map_err(text)?;
+        let has_needs = imports::has_needs(engine, component);
+        let needs = has_needs.then(|| CloudNeedsPre::new(pre.clone())).transpose().map_err(text)?;
+        let pre = BackendPre::new(pre).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { engine: engine.clone(), pre, watchdog, records: Mutex::default() })
+        Ok(Self { engine: engine.clone(), pre, needs, watchdog, records: Mutex::default() })
     }
 
     /// The calls that have ended since this was asked last.
@@ -99,6 +106,24 @@ impl Template {
             Ok(backend) => Ok(Instance { store, backend, usable: true }),
             Err(error) => Err(cause(&error, store.data(), budget)),
         }
+    }
+
+    /// Stops the clock of a call.
+    pub fn pauser(&self) -> Pauser {
+        self.watchdog.pauser()
+    }
+
+    /// Asks the component what it needs of clouds, in an instance that is there for nothing else.
+    pub fn needs(&self, mut state: HostState) -> Result<Vec<Need>, Cause> {
+        let Some(pre) = &self.needs else { return Ok(Vec::new()) };
+        let budget = state.limits.call_time;
+        state.call = Call::new(Function::Declare);
+        let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| state);
+        let declared = self.timed(&mut store, budget, |store| {
+            pre.instantiate(&mut *store)?.flannel_backend_needs().call_declare(store)
+        });
+        declared.map_err(|error| cause(&error, store.data(), budget))
     }
 
     fn timed<T>(

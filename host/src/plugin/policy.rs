@@ -11,12 +11,14 @@ use tracing::{debug, warn};
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy as wit;
 use super::call::{Call, Function};
-use super::capability::{EntryCount, HostState};
+use super::capability::{CloudRecord, EntryCount, HostState};
 use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
 use super::facts::Environment;
+use super::grants::Asker;
 use super::instance::{CallRecord, Instance, Template};
 use super::limits::Limits;
+use super::needs::{self, Need};
 use super::state::DirState;
 use crate::datapath::ledger::{PeerId, Transaction};
 use crate::lease::model::Lease;
@@ -149,16 +151,17 @@ impl Policy {
         Ok((policy, registered))
     }
 
-    /// Asks a plugin who it is, and nothing else.
+    /// Asks a plugin who it is and what it needs of clouds, and nothing else.
     pub fn describe(
         artifact: &Artifact,
         environment: Environment,
         limits: Limits,
         state: Arc<DirState>,
-    ) -> Result<Described, PluginError> {
+    ) -> Result<(Described, Vec<Need>), PluginError> {
         let longest = limits.text;
-        let (_, description) = Self::link(artifact, environment, limits, state)?.ask_description()?;
-        Ok(Described::shown(&description, longest))
+        let policy = Self::link(artifact, environment, limits, state)?;
+        let (_, description) = policy.ask_description()?;
+        Ok((Described::shown(&description, longest), policy.ask_needs()?))
     }
 
     /// Asks the running plugin who it is; none: there is no instance to ask.
@@ -210,6 +213,12 @@ impl Policy {
     /// The calls that have ended since this was asked last.
     pub fn take_records(&self) -> Vec<CallRecord> {
         self.template.take_records()
+    }
+
+    /// The requests to clouds that have ended since this was asked last.
+    pub fn take_cloud_records(&mut self) -> Vec<CloudRecord> {
+        let taken = |instance: &mut Instance| std::mem::take(&mut instance.state().cloud_records);
+        self.instance.as_mut().map(taken).unwrap_or_default()
     }
 
     /// Bytes of linear memory that the plugin has.
@@ -385,11 +394,24 @@ impl Policy {
         Ok(Some(transaction))
     }
 
+    /// What a new instance has on the host's side.
+    fn host_state(&self) -> HostState {
+        let (limits, environment) = (self.limits.clone(), self.environment.clone());
+        let state = Arc::clone(&self.state);
+        HostState::new(self.name.clone(), limits, environment, state, self.template.pauser())
+    }
+
+    /// What the plugin asks for of clouds.
+    fn ask_needs(&self) -> Result<Vec<Need>, PluginError> {
+        let declared = self.template.needs(self.host_state());
+        let checked = declared.and_then(|needs| needs::check(needs).map_err(Cause::BadAnswer));
+        checked.map_err(|cause| self.failed(Function::Declare, cause))
+    }
+
     /// Makes an instance, and asks it who it is.
     fn ask_description(&self) -> Result<(Instance, wit::Description), PluginError> {
         let time = self.limits.call_time;
-        let (limits, environment) = (self.limits.clone(), self.environment.clone());
-        let state = HostState::new(self.name.clone(), limits, environment, Arc::clone(&self.state));
+        let state = self.host_state();
         let describing = |cause| self.failed(Function::Describe, cause);
         let mut instance = self.template.instantiate(state).map_err(describing)?;
         let (description, _) = instance
@@ -407,13 +429,15 @@ impl Policy {
         let describing = |cause| self.failed(Function::Describe, cause);
         self.check_description(&description).map_err(describing)?;
         // Until here no capability could be called.
-        self.environment.grants.check(&self.digest, &description.name, &self.imports).map_err(|error| {
-            PluginError {
-                plugin: description.name.clone(),
-                function: "loading",
-                cause: Cause::NotGranted(error),
-            }
+        let needs = self.ask_needs()?;
+        let asker =
+            Asker { digest: &self.digest, name: &description.name, imports: &self.imports, needs: &needs };
+        let operations = self.environment.grants.check(&asker).map_err(|error| PluginError {
+            plugin: description.name.clone(),
+            function: "loading",
+            cause: Cause::NotGranted(error),
         })?;
+        instance.state().operations = operations.into();
         instance.state().plugin.clone_from(&description.name);
         let registering = |cause| PluginError {
             plugin: description.name.clone(),

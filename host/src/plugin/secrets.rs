@@ -2,10 +2,13 @@
 
 use serde_json::{Map, Value};
 
+use crate::cloud;
 use crate::datapath::wireguard::Secret;
 
 /// Options that no plugin gets to see, by their names in lower case.
-const WITHHELD: [&str; 1] = ["psk"];
+const WITHHELD: [&str; 3] = ["psk", KEY_ID, KEY_SECRET];
+const KEY_ID: &str = "accesskeyid";
+const KEY_SECRET: &str = "accesskeysecret";
 /// What stands in their place.
 const PLACEHOLDER: &str = "(held by the host)";
 
@@ -14,6 +17,8 @@ const PLACEHOLDER: &str = "(held by the host)";
 pub struct Secrets {
     /// WireGuard's preshared key, `PSK`.
     pub preshared: Option<Secret>,
+    /// A cloud's access key: `AccessKeyID` and `AccessKeySecret`.
+    pub access_key: Option<(String, cloud::Secret)>,
 }
 
 /// Takes the secrets out of a `Backend` object. The error names the option, and not its value.
@@ -24,6 +29,7 @@ pub fn withhold(backend_type: &str, config: &str) -> Result<(String, Secrets), S
     };
     let mut secrets = Secrets::default();
     let mut withheld = false;
+    let (mut key_id, mut key_secret) = (None, None);
     let options: Map<String, Value> = options
         .into_iter()
         .map(|(name, value)| {
@@ -32,6 +38,17 @@ pub fn withhold(backend_type: &str, config: &str) -> Result<(String, Secrets), S
             }
             withheld = true;
             let text = value.as_str().unwrap_or_default();
+            let kept = match name.to_ascii_lowercase().as_str() {
+                KEY_ID => Some(&mut key_id),
+                KEY_SECRET => Some(&mut key_secret),
+                _ => None,
+            };
+            if let Some(kept) = kept {
+                if !value.is_string() {
+                    return Err(format!("Backend.{name} is not a text"));
+                }
+                *kept = (!text.is_empty()).then(|| text.to_owned());
+            }
             // An empty one is none, as upstream has it.
             if backend_type == "wireguard" && value.as_str() != Some("") {
                 secrets.preshared = Some(text.parse().map_err(|error| format!("Backend.{name} is {error}"))?);
@@ -39,6 +56,16 @@ pub fn withhold(backend_type: &str, config: &str) -> Result<(String, Secrets), S
             Ok((name, PLACEHOLDER.into()))
         })
         .collect::<Result<_, String>>()?;
+    secrets.access_key = match (key_id, key_secret) {
+        (Some(id), Some(secret)) => Some((id, cloud::Secret::new(secret))),
+        (None, None) => None,
+        (Some(_), None) => {
+            return Err("Backend.AccessKeyID is there without Backend.AccessKeySecret".to_owned());
+        }
+        (None, Some(_)) => {
+            return Err("Backend.AccessKeySecret is there without Backend.AccessKeyID".to_owned());
+        }
+    };
     // As it was written, where nothing had to be taken out.
     let config = if withheld { Value::Object(options).to_string() } else { config.to_owned() };
     Ok((config, secrets))
@@ -66,6 +93,17 @@ mod tests {
         for config in [r#"{ "Type" : "vxlan" }"#, "rubbish"] {
             assert_eq!(withhold("vxlan", config).expect("nothing to check").0, config);
         }
+    }
+
+    #[test]
+    fn a_clouds_access_key_stays_with_the_host() {
+        let config = r#"{"Type":"ali-vpc","AccessKeyID":"made-up-id","accessKeySecret":"made-up-secret"}"#;
+        let (shown, secrets) = withhold("ali-vpc", config).expect("a key");
+        let (id, secret) = secrets.access_key.expect("both halves");
+        assert_eq!((id.as_str(), secret.reveal()), ("made-up-id", "made-up-secret"));
+        assert!(!shown.contains("made-up") && !format!("{secret:?}").contains("made-up"), "{shown}");
+        let error = withhold("ali-vpc", r#"{"AccessKeySecret":"made-up-secret"}"#).expect_err("a half");
+        assert!(error.contains("without Backend.AccessKeyID") && !error.contains("made-up"), "{error}");
     }
 
     #[test]

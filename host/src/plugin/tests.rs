@@ -61,6 +61,7 @@ fn environment(config: &str) -> Environment {
         secrets: Secrets::default(),
         offloads: Offloads::ALL,
         grants: Arc::new(Grants::everything()),
+        clouds: Arc::new(NoClouds),
         links: Arc::new(FakeLinks),
     }
 }

@@ -1,7 +1,7 @@
 //! Ends calls that take too long, by the engine's epoch. Sleeps while nothing is being called.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
@@ -12,6 +12,7 @@ struct Watch {
     stop: bool,
 }
 
+/// Between those who call and the thread.
 struct Shared {
     watch: Mutex<Watch>,
     changed: Condvar,
@@ -46,6 +47,27 @@ impl Watchdog {
     /// The call has ended. No tick comes after this.
     pub fn disarm(&self) {
         self.shared.lock().deadline = None;
+    }
+
+    /// Whoever stops the clock while the host itself is waited for.
+    pub fn pauser(&self) -> Pauser {
+        Pauser(Arc::clone(&self.shared))
+    }
+}
+
+/// Stops the clock of the call that is running.
+pub struct Pauser(Arc<Shared>);
+
+impl Pauser {
+    /// Stops it; answers how much time is left. None: there is none left, and the call ends as soon as it goes on.
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.lock().deadline.take().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Lets it go on; the call has to end by then.
+    pub fn resume(&self, deadline: Instant) {
+        self.0.lock().deadline = Some(deadline);
+        self.0.changed.notify_one();
     }
 }
 

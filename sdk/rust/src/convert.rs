@@ -72,6 +72,13 @@ mod outward {
         Mac([a, b, c, d, e, f])
     }
 
+    pub fn address_from(address: wit::IpAddress) -> IpAddr {
+        match address {
+            wit::IpAddress::Ipv4(address) => super::ipv4(address).into(),
+            wit::IpAddress::Ipv6(address) => super::ipv6(address).into(),
+        }
+    }
+
     pub fn family(family: Family) -> wit::IpFamily {
         match family {
             Family::V4 => wit::IpFamily::Ipv4,

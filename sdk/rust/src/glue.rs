@@ -12,6 +12,33 @@ pub trait Instance: Policy {
     fn with<T>(run: impl FnOnce(&mut Option<Self>) -> T) -> T;
 }
 
+/// What is declared by [`crate::needs!`].
+pub trait Declares {
+    /// All of it.
+    const NEEDS: &'static [crate::cloud::Need];
+}
+
+/// The part of the component that declares.
+pub struct NeedsGuest<D>(PhantomData<D>);
+
+impl<D: Declares> crate::needs_bindings::exports::flannel::backend::needs::Guest for NeedsGuest<D> {
+    fn declare() -> Vec<crate::needs_bindings::exports::flannel::backend::needs::Need> {
+        use crate::needs_bindings::exports::flannel::backend::needs::Need;
+        use crate::needs_bindings::flannel::backend::cloud as wit;
+        let needs = D::NEEDS.iter().map(|need| Need {
+            provider: match need.provider {
+                crate::cloud::Provider::Aws => wit::Provider::Aws,
+                crate::cloud::Provider::Google => wit::Provider::Google,
+                crate::cloud::Provider::Alibaba => wit::Provider::Alibaba,
+            },
+            service: need.service.to_owned(),
+            operation: need.operation.to_owned(),
+            permissions: need.permissions.iter().map(|&name| name.to_owned()).collect(),
+        });
+        needs.collect()
+    }
+}
+
 /// The component of a policy.
 pub struct Guest<P>(PhantomData<P>);
 

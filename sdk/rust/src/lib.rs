@@ -2,7 +2,7 @@
 //!
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
-//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`tunnel`], [`log`], [`clock`] and [`state`]. A
+//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`tunnel`], [`cloud`], [`log`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -45,6 +45,7 @@ mod policy;
 mod types;
 
 pub mod clock;
+pub mod cloud;
 pub mod config;
 pub mod fdb;
 pub mod links;
@@ -85,8 +86,47 @@ pub mod bindings {
     });
 }
 
+/// The same for plugins that ask clouds.
 #[doc(hidden)]
-pub use glue::Guest;
+pub mod needs_bindings {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::undocumented_unsafe_blocks,
+        unused_qualifications
+    )]
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "cloud-needs",
+        pub_export_macro: true,
+        export_macro_name: "export_needs",
+        default_bindings_module: "flannel_backend::needs_bindings",
+    });
+}
+
+#[doc(hidden)]
+pub use glue::{Declares, Guest, NeedsGuest};
+
+/// Declares what the component may ask of clouds, as a list of [`cloud::Need`]; beside [`export!`].
+#[macro_export]
+macro_rules! needs {
+    ($needs:expr) => {
+        const _: () = {
+            pub struct Needs;
+
+            impl $crate::Declares for Needs {
+                const NEEDS: &'static [$crate::cloud::Need] = $needs;
+            }
+
+            type Component = $crate::NeedsGuest<Needs>;
+            #[cfg(target_family = "wasm")]
+    $crate::needs_bindings::export_needs!(Component with_types_in $crate::needs_bindings);
+            #[cfg(not(target_family = "wasm"))]
+            const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
+        };
+    };
+}
 
 /// Exports a [`Policy`] as the component's.
 #[macro_export]

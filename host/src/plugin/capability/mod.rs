@@ -2,6 +2,7 @@
 //! is trusted with nothing), and every refusal dooms the call.
 
 mod clock;
+mod cloud;
 mod entries;
 mod links;
 mod log;
@@ -23,11 +24,15 @@ use super::bindings::flannel::backend::types as wit;
 use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
+use super::needs::Pattern;
 use super::state::DirState;
 use super::wasi::Console;
+use super::watchdog::Pauser;
 use crate::datapath::entry::{Device, DeviceSpec};
 use crate::datapath::ledger::PeerId;
 use crate::lease::model::Subnets;
+
+pub use cloud::CloudRecord;
 
 /// A link as a plugin holds it.
 pub struct LinkHandle {
@@ -58,6 +63,12 @@ pub struct HostState {
     pub console: Console,
     /// When the call that is going on has to have ended.
     pub deadline: Instant,
+    /// Stops the clock of the call while others are waited for.
+    pub pauser: Pauser,
+    /// The operations of clouds that the plugin is granted.
+    pub operations: Arc<[Pattern]>,
+    /// Requests to clouds that have ended.
+    pub cloud_records: Vec<CloudRecord>,
     /// The rest of WASI; made when it is used first.
     pub wasi: Option<WasiCtx>,
     /// What its handles stand for.
@@ -111,12 +122,21 @@ impl EntryCount {
 
 impl HostState {
     /// For a new instance.
-    pub fn new(plugin: String, limits: Limits, environment: Environment, state: Arc<DirState>) -> Self {
+    pub fn new(
+        plugin: String,
+        limits: Limits,
+        environment: Environment,
+        state: Arc<DirState>,
+        pauser: Pauser,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
             console: Console::new(&limits),
             deadline: Instant::now(),
+            pauser,
+            operations: Arc::default(),
+            cloud_records: Vec::new(),
             wasi: None,
             plugin,
             limits,
@@ -143,10 +163,11 @@ impl HostState {
         self.console.begin(&self.plugin, self.call.function);
     }
 
-    /// Capability calls in `describe` trap: it says who the plugin is, and nothing else.
+    /// Capability calls in `describe` and `needs.declare` trap: they say what the plugin is, and nothing else.
     fn enter(&self, capability: &str) -> wasmtime::Result<()> {
-        if self.call.function == Function::Describe {
-            wasmtime::bail!("{capability} was called in describe, where no capability may be called");
+        if let Function::Describe | Function::Declare = self.call.function {
+            let function = self.call.function.name();
+            wasmtime::bail!("{capability} was called in {function}, where no capability may be called");
         }
         Ok(())
     }

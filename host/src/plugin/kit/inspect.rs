@@ -6,7 +6,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::environment;
+use crate::cloud::Provider;
+use crate::plugin::grants::Asker;
 use crate::plugin::imports::{CONTRACT, INTERFACES, WASI};
+use crate::plugin::needs::{Need, cloud_policy};
 use crate::plugin::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 
 /// What a plugin says of itself, and what it is.
@@ -24,6 +27,14 @@ pub struct Inspection {
     pub contract: String,
     /// The interfaces that it imports.
     pub imports: Vec<Import>,
+    /// The operations of clouds that it asks for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<CloudOperation>,
+    /// What an operator attaches to the machines so that they may do that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<CloudPolicy>,
+    /// What it is not granted, as grants have it.
+    pub missing: Vec<String>,
     /// Bytes of the component.
     pub size: usize,
     /// SHA-256 of the component, in hexadecimal digits.
@@ -41,19 +52,51 @@ pub struct Import {
     pub granted: Option<bool>,
 }
 
+/// An operation of a cloud.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CloudOperation {
+    /// As grants have it.
+    pub operation: String,
+    /// What the cloud calls the permissions for it.
+    pub permissions: Vec<String>,
+    /// Whether it is granted.
+    pub granted: bool,
+}
+
+/// What a cloud has to allow a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CloudPolicy {
+    /// Whose cloud.
+    pub provider: String,
+    /// In the cloud's own form: an IAM policy (AWS), a custom role (Google), a RAM policy (Alibaba).
+    pub policy: String,
+}
+
 /// Looks at a plugin, and asks it who it is, in a sandbox without a node. The error is for an operator.
 pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
-    let described = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
+    let (described, needs) = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
         .map_err(|error| error.to_string())?;
     let mut imports = artifact.imports();
     imports
         .sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name).unwrap_or(usize::MAX));
-    let granted = grants.of(artifact.digest(), &described.name).map_err(|error| error.to_string())?;
+    let asker = Asker { digest: artifact.digest(), name: &described.name, imports: &imports, needs: &needs };
+    let granted = grants.of(&asker).map_err(|error| error.to_string())?;
+    let missing = granted.missing(&asker);
+    let policies = Provider::ALL.into_iter().filter_map(|provider| {
+        Some(CloudPolicy { provider: provider.name().to_owned(), policy: cloud_policy(&needs, provider)? })
+    });
+    let policies = policies.collect();
+    let operation = |need: Need| CloudOperation {
+        granted: granted.has(&need),
+        operation: need.pattern.to_string(),
+        permissions: need.permissions,
+    };
+    let operations = needs.iter().cloned().map(operation).collect();
     let import = |interface: String| Import {
         allows: allows(&interface).to_owned(),
-        granted: needs_grant(&interface).then(|| granted.contains(&interface)),
+        granted: needs_grant(&interface).then(|| granted.interfaces.contains(&interface)),
         interface,
     };
     Ok(Inspection {
@@ -62,7 +105,10 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
         version: described.version,
         backend_types: described.backend_types,
         contract: format!("flannel:backend@{CONTRACT}"),
-        imports: imports.into_iter().map(import).collect(),
+        imports: imports.iter().cloned().map(import).collect(),
+        operations,
+        policies,
+        missing,
         size: artifact.size(),
         digest: artifact.digest().to_owned(),
     })
@@ -82,6 +128,9 @@ fn allows(interface: &str) -> &'static str {
             "WireGuard devices named flannel…, and peers with the subnets that their leases have; no private key"
         }
         "tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
+        "cloud" => {
+            "what the cloud says of this machine, and requests to its API, signed by the host, of the operations below"
+        }
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",
@@ -115,16 +164,22 @@ impl fmt::Display for Inspection {
         if self.imports.is_empty() {
             row(label, "nothing")?;
         }
-        let missing: Vec<&str> = self
-            .imports
-            .iter()
-            .filter(|import| import.granted == Some(false))
-            .map(|import| import.interface.as_str())
-            .collect();
+        let mut label = "operations";
+        for CloudOperation { operation, granted, .. } in &self.operations {
+            let mark = if *granted { "granted    " } else { "NOT GRANTED" };
+            row(label, &format!("{mark}  {operation}"))?;
+            label = "";
+        }
+        for CloudPolicy { provider, policy } in &self.policies {
+            row(&format!("for {provider}"), policy)?;
+        }
+        let missing = &self.missing;
         if missing.is_empty() {
             return Ok(());
         }
-        row("to grant", &format!("--allow {}", missing.join(",")))?;
+        let flag = missing.join(",");
+        let quote = if flag.contains(' ') { "'" } else { "" };
+        row("to grant", &format!("--allow {quote}{flag}{quote}"))?;
         row("", "or in the file of --plugin-grants:")?;
         row("", "[[grant]]")?;
         row("", &format!("digest = \"sha256:{}\"", self.digest))?;

@@ -13,7 +13,9 @@ use crate::datapath::entry::Mac;
 use crate::datapath::tunnel::Offloads;
 use crate::datapath::wireguard::{Keys, Secret};
 use crate::lease::model::{Attributes, Lease, Subnets};
-use crate::plugin::{Environment, Family, Grants, LinkFacts, NodeFacts, Registered, Secrets, withhold};
+use crate::plugin::{
+    Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, Registered, Secrets, withhold,
+};
 
 /// Which families a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,7 @@ impl SampleNode {
             secrets,
             offloads: Offloads::ALL,
             grants: Arc::new(Grants::everything()),
+            clouds: Arc::new(NoClouds),
             links: Arc::new(DryNode { number: self.number, on_link: self.on_link.clone() }),
         })
     }

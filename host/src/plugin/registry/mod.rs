@@ -43,7 +43,10 @@ impl Registries {
     /// With this node's certificate authorities, and the credentials that are in Docker's config file.
     pub fn of_this_node() -> Self {
         let authorities = crate::node::authorities::file();
-        Self { http: Http::new(authorities, Plain::Loopback, Times::default()), docker_config: credentials::usual_file() }
+        Self {
+            http: Http::new(authorities, Plain::Loopback, Times::default()),
+            docker_config: credentials::usual_file(),
+        }
     }
 
     /// Brings a component, from the cache where that is enough. Nothing comes out that is not what its digests say.

@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap};
 use super::*;
 use crate::plugin::engine;
 use crate::plugin::kit::environment;
+use crate::plugin::watchdog::Watchdog;
 use crate::plugin::{Artifact, DirState, Limits, PluginError, Policy};
 
 /// What was logged.
@@ -193,7 +194,9 @@ fn no_way_of_waiting_holds_the_thread_beyond_the_deadline() {
             Component::new(&engine, wat::parse_str(waiting(how)).expect("a component")).expect("compiles");
         let state = Arc::new(DirState::open(directory.path()));
         let environment = environment("{}", false).expect("an environment");
-        let mut host = HostState::new("waits".to_owned(), Limits::default(), environment, state);
+        let watchdog = Watchdog::start(engine.clone()).expect("a thread");
+        let mut host =
+            HostState::new("waits".to_owned(), Limits::default(), environment, state, watchdog.pauser());
         host.begin(Instant::now() + Duration::from_millis(200));
         let mut store = Store::new(&engine, host);
         // The engine's own clock stands still here: only the wait itself can end.

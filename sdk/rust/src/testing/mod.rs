@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::cloud;
 use crate::log::Level;
 use crate::tunnel;
 use crate::wireguard::{self, PublicKey};
@@ -98,8 +99,10 @@ impl fmt::Display for Declared {
     }
 }
 
+/// A cloud for tests: a function from requests to answers.
+pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Answer, cloud::Failure>>;
+
 /// The host that is not there: what capabilities answer, and what was declared.
-#[derive(Debug)]
 pub struct Host {
     /// Name of the external interface.
     pub external: String,
@@ -119,6 +122,10 @@ pub struct Host {
     pub wireguard_key: PublicKey,
     /// Whether the network config has a preshared key.
     pub preshared: bool,
+    /// What the cloud says of this machine.
+    pub instance: Result<cloud::Instance, cloud::Failure>,
+    /// The cloud; none: it cannot be reached.
+    pub cloud: Option<Cloud>,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -135,6 +142,8 @@ impl Default for Host {
             state: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),
             preshared: false,
+            instance: Err(cloud::Failure::Unreachable("this test has no cloud".to_owned())),
+            cloud: None,
             now: Duration::ZERO,
         }
     }
@@ -194,6 +203,11 @@ impl<P: Policy> Bench<P> {
     /// Hands the node's own lease over; answers what was declared.
     pub fn leased(&mut self, own: &Lease) -> Result<Vec<String>, String> {
         self.policy.leased(own).map(|()| taken())
+    }
+
+    /// Lets the policy look after state outside of the kernel; answers after what time it wants the next.
+    pub fn tick(&mut self) -> Result<Option<Duration>, String> {
+        self.policy.tick()
     }
 
     /// Hands a peer's lease over; answers what was declared.

@@ -55,6 +55,11 @@ impl<'a> Subject<'a> {
         Err(refused.map_or_else(String::new, |error| error.to_string()))
     }
 
+    /// Whether it asks clouds, of which there is none for it here.
+    pub fn asks_clouds(&self) -> bool {
+        self.artifact.imports().iter().any(|interface| interface == "cloud")
+    }
+
     /// Starts a fresh instance.
     pub fn start(&self) -> Result<Session, String> {
         self.start_on(&SampleNode::own(self.families), &self.backend).map_err(|error| error.to_string())
@@ -108,7 +113,8 @@ pub fn describe(artifact: &Artifact) -> Result<Described, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
     let environment = super::super::environment("{}", false)?;
-    Policy::describe(artifact, environment, Limits::default(), state).map_err(|error| error.to_string())
+    let described = Policy::describe(artifact, environment, Limits::default(), state);
+    described.map(|(described, _)| described).map_err(|error| error.to_string())
 }
 
 /// What a node publishes is for the plugin to say: it is asked on behalf of a few peers.

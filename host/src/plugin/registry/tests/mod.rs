@@ -10,8 +10,8 @@ use std::time::Duration;
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
-use crate::http::{Http, Plain, Times};
 use super::{Pulled, Registries, RegistryError};
+use crate::http::{Http, Plain, Times};
 use crate::plugin::digest::Digest;
 use crate::plugin::load::load_with;
 use crate::plugin::reference::RegistryReference;

@@ -1,0 +1,212 @@
+//! Sends requests: again where that is safe, never longer than it may take, and without anything secret in what comes back.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http_body_util::Full;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout_at};
+use tracing::debug;
+
+use super::options::CloudOptions;
+use super::redact::redact;
+use super::request::{Answer, Failure, Instance, Provider, Request};
+use super::vendor::{Prepared, Vendor, Verdict};
+use crate::http::{Http, HttpError, Plain, Times};
+
+/// So often a request is sent at the most.
+const ATTEMPTS: u32 = 6;
+/// The first wait before another attempt, which doubles, and the longest; the real one is anything from half of it to all of it, so that
+/// nodes that were turned away together do not come back together.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+/// How long what the metadata service says is good for.
+const KEPT: Duration = Duration::from_mins(1);
+/// Bytes of the largest answer.
+pub const LARGEST: usize = 4 << 20;
+/// How long a cloud may take.
+const TIMES: Times = Times {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(10),
+    whole: Duration::from_secs(30),
+};
+/// Headers that are nobody's business.
+const WITHHELD: [&str; 5] =
+    ["set-cookie", "authorization", "www-authenticate", "proxy-authenticate", "x-amz-security-token"];
+
+/// All clouds, for one plugin after the other.
+pub struct Client {
+    http: Http,
+    vendors: BTreeMap<Provider, Arc<dyn Vendor>>,
+    instances: Mutex<BTreeMap<Provider, (Instant, Instance)>>,
+    /// True once nobody waits for answers any more.
+    closed: watch::Sender<bool>,
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Answer, Verdict),
+    /// Nothing was sent, or nobody will have heard it.
+    Unsent(String),
+    /// It may have been carried out.
+    Unknown(String),
+}
+
+impl Client {
+    /// With what the operator has said. Nothing is read, and nobody is asked, before there is a request.
+    pub fn new(options: CloudOptions) -> Self {
+        let vendors = super::vendors(&options);
+        Self::with(options, vendors)
+    }
+
+    fn with(options: CloudOptions, vendors: BTreeMap<Provider, Arc<dyn Vendor>>) -> Self {
+        Self {
+            http: Http::new(options.authorities, Plain::Anywhere, TIMES),
+            vendors,
+            instances: Mutex::default(),
+            closed: watch::Sender::new(false),
+        }
+    }
+
+    /// Nobody waits any more: what is under way fails, and so does all that comes.
+    pub fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Sends a request; all has to be over by the deadline.
+    pub async fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        let vendor = self.vendor(request.provider)?;
+        self.unless_closed(self.repeat(&**vendor, request, deadline)).await
+    }
+
+    /// What this machine is. Asked anew after a minute.
+    pub async fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
+        let kept = self.instances().get(&provider).filter(|(at, _)| at.elapsed() < KEPT).cloned();
+        if let Some((_, instance)) = kept {
+            return Ok(instance);
+        }
+        let vendor = self.vendor(provider)?;
+        let asked = timeout_at(deadline.into(), vendor.instance(&self.http));
+        let late = || Failure::Unreachable("the metadata service has not answered in time".to_owned());
+        let asked = async { asked.await.unwrap_or_else(|_| Err(late())) };
+        let instance = self.unless_closed(asked).await?;
+        self.instances().insert(provider, (Instant::now(), instance.clone()));
+        Ok(instance)
+    }
+
+    fn instances(&self) -> MutexGuard<'_, BTreeMap<Provider, (Instant, Instance)>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vendor(&self, provider: Provider) -> Result<&Arc<dyn Vendor>, Failure> {
+        let missing = || Failure::Invalid(format!("this flanneld has no provider {provider}"));
+        self.vendors.get(&provider).ok_or_else(missing)
+    }
+
+    async fn unless_closed<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut closed = self.closed.subscribe();
+        tokio::select! {
+            // The sender is part of this client, and there as long as it is.
+            _ = closed.wait_for(|closed| *closed) => {
+                Err(Failure::Unreachable("flanneld is about to end".to_owned()))
+            }
+            done = work => done,
+        }
+    }
+
+    async fn repeat(
+        &self,
+        vendor: &dyn Vendor,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let started = Instant::now();
+        let (mut attempts, mut refused) = (0, false);
+        loop {
+            attempts += 1;
+            let attempt = timeout_at(deadline.into(), self.attempt(vendor, request)).await;
+            let attempt = match attempt {
+                Ok(attempt) => attempt?,
+                Err(_) => Attempt::Unknown("there was no answer in the time that was left".to_owned()),
+            };
+            let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let wait = backoff(attempts);
+            let (wait, outcome) = match attempt {
+                Attempt::Answered(answer, verdict) => {
+                    debug!(
+                        provider = %request.provider, service = request.service, operation = %request.operation,
+                        status = answer.status, attempts, took_ms, "cloud answered"
+                    );
+                    let answer = Answer { attempts, ..answer };
+                    let wait = match verdict {
+                        Verdict::Final => return Ok(answer),
+                        Verdict::Failed if !request.repeatable => return Ok(answer),
+                        Verdict::Failed => wait,
+                        Verdict::Throttled(least) => wait.max(least.unwrap_or_default()),
+                        // Once: others that are not good enough either are for the operator.
+                        Verdict::CredentialsRefused if refused => return Ok(answer),
+                        Verdict::CredentialsRefused => {
+                            refused = true;
+                            vendor.forget_credentials();
+                            Duration::ZERO
+                        }
+                    };
+                    (wait, Ok(answer))
+                }
+                Attempt::Unsent(reason) => (wait, Err(reason)),
+                Attempt::Unknown(reason) if request.repeatable => (wait, Err(reason)),
+                Attempt::Unknown(reason) => return Err(Failure::Unreachable(reason)),
+            };
+            if attempts >= ATTEMPTS || Instant::now() + wait >= deadline {
+                let tried = |reason| Failure::Unreachable(format!("{reason} (sent {attempts} times)"));
+                return outcome.map_err(tried);
+            }
+            if let Err(reason) = &outcome {
+                debug!(provider = %request.provider, operation = %request.operation, reason, attempts, "no answer");
+            }
+            sleep(wait).await;
+        }
+    }
+
+    /// Sends it once.
+    async fn attempt(&self, vendor: &dyn Vendor, request: &Request) -> Result<Attempt, Failure> {
+        let Prepared { method, url, headers, body, secrets } = vendor.prepare(&self.http, request).await?;
+        let mut sent = hyper::Request::new(Full::new(body));
+        *sent.method_mut() = method;
+        sent.headers_mut().extend(headers);
+        let clean = |error: HttpError| redact(&error.to_string(), &secrets).into_owned();
+        let answer = match self.http.send(&url, sent, TIMES.answer).await {
+            Ok(answer) => answer,
+            Err(error @ HttpError::Unconnected { .. }) => return Ok(Attempt::Unsent(clean(error))),
+            Err(error @ HttpError::Away { .. }) => return Ok(Attempt::Unknown(clean(error))),
+            Err(error) => return Err(Failure::Unreachable(clean(error))),
+        };
+        let status = answer.response.status().as_u16();
+        let headers = answer.response.headers().iter();
+        let headers: Vec<(String, String)> = headers
+            .filter(|(name, _)| !WITHHELD.contains(&name.as_str()))
+            .map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                (name.as_str().to_owned(), redact(&value, &secrets).into_owned())
+            })
+            .collect();
+        let body = match answer.body("answer", LARGEST).await {
+            Ok(body) => body,
+            Err(error @ HttpError::Away { .. }) => return Ok(Attempt::Unknown(clean(error))),
+            Err(error) => return Err(Failure::Unreachable(clean(error))),
+        };
+        let body = redact(&String::from_utf8_lossy(&body), &secrets).into_owned();
+        let answer = Answer { status, headers, body, attempts: 0 };
+        let verdict = vendor.judge(&answer);
+        Ok(Attempt::Answered(answer, verdict))
+    }
+}
+
+/// How long to wait after so many attempts.
+fn backoff(attempts: u32) -> Duration {
+    let longest = BACKOFF.0.saturating_mul(1 << (attempts - 1).min(16)).min(BACKOFF.1);
+    let mut byte = [0];
+    // Without randomness the wait is the longest.
+    let share = getrandom::fill(&mut byte).map_or(255, |()| u32::from(byte[0]));
+    longest / 2 + longest * share / 510
+}

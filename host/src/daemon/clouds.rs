@@ -1,0 +1,45 @@
+//! Clouds, asked from the thread on which the policy runs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Handle;
+
+use crate::cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
+use crate::plugin::Clouds;
+
+/// Where requests go. When it is dropped, whoever waits for an answer gets a failure, and the thread is free.
+pub struct CloudDesk(Arc<Client>);
+
+impl CloudDesk {
+    /// With what the operator has said. Must be called in a runtime.
+    pub fn open(options: CloudOptions) -> Self {
+        Self(Arc::new(Client::new(options)))
+    }
+
+    /// Whom the policy asks.
+    pub fn clerk(&self) -> Arc<dyn Clouds> {
+        Arc::new(Clerk { client: Arc::clone(&self.0), runtime: Handle::current() })
+    }
+}
+
+impl Drop for CloudDesk {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+struct Clerk {
+    client: Arc<Client>,
+    runtime: Handle,
+}
+
+impl Clouds for Clerk {
+    fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        self.runtime.block_on(self.client.send(request, deadline))
+    }
+
+    fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
+        self.runtime.block_on(self.client.instance(provider, deadline))
+    }
+}

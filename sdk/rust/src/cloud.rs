@@ -1,0 +1,329 @@
+//! Requests to the cloud that the node runs in, which the host signs and sends, and what the cloud says of this machine. All of it is
+//! for [`crate::Policy::tick`].
+//!
+//! What a plugin may ask for it declares with [`crate::needs!`], and the operator grants.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::Mac;
+
+/// By whose rules a request is addressed and signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Provider {
+    /// Amazon Web Services.
+    Aws,
+    /// Google Cloud.
+    Google,
+    /// Alibaba Cloud.
+    Alibaba,
+}
+
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// A call of a query or RPC API: AWS, Alibaba.
+    Action {
+        /// Its name.
+        name: String,
+        /// Its own parameters, not encoded.
+        parameters: Vec<(String, String)>,
+    },
+    /// A call of a REST API: Google.
+    Rest {
+        /// How.
+        method: Method,
+        /// Below service and version, without a slash in front.
+        path: String,
+        /// Not encoded.
+        query: Vec<(String, String)>,
+        /// JSON text.
+        body: Option<String>,
+    },
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// By whose rules.
+    pub provider: Provider,
+    /// The service: `ec2`, `compute`, `vpc`.
+    pub service: String,
+    /// The API's version: `2016-11-15`, `v1`, `2016-04-28`.
+    pub version: String,
+    /// The region; none: this machine's.
+    pub region: Option<String>,
+    /// What.
+    pub operation: Operation,
+    /// Whether it may be sent once more when it is not known whether it was carried out.
+    pub repeatable: bool,
+}
+
+impl Request {
+    /// A call of a query or RPC API.
+    pub fn action(
+        provider: Provider,
+        service: &str,
+        version: &str,
+        name: &str,
+        parameters: &[(&str, &str)],
+    ) -> Self {
+        let operation = Operation::Action { name: name.to_owned(), parameters: owned(parameters) };
+        Self::new(provider, service, version, operation)
+    }
+
+    /// A call of a REST API.
+    pub fn rest(
+        provider: Provider,
+        service: &str,
+        version: &str,
+        method: Method,
+        path: impl Into<String>,
+    ) -> Self {
+        let operation = Operation::Rest { method, path: path.into(), query: Vec::new(), body: None };
+        Self::new(provider, service, version, operation)
+    }
+
+    fn new(provider: Provider, service: &str, version: &str, operation: Operation) -> Self {
+        let (service, version) = (service.to_owned(), version.to_owned());
+        Self { provider, service, version, region: None, operation, repeatable: false }
+    }
+
+    /// It does no harm to send it once more: it only reads, or carries a token that makes the cloud notice.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// To another region than this machine's.
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// More parameters: in a REST call's query, or of an action.
+    #[must_use]
+    pub fn query(mut self, more: &[(&str, &str)]) -> Self {
+        match &mut self.operation {
+            Operation::Action { parameters, .. } => parameters.extend(owned(more)),
+            Operation::Rest { query, .. } => query.extend(owned(more)),
+        }
+        self
+    }
+
+    /// With a body, JSON text; actions have none.
+    #[must_use]
+    pub fn body(mut self, text: impl Into<String>) -> Self {
+        if let Operation::Rest { body, .. } = &mut self.operation {
+            *body = Some(text.into());
+        }
+        self
+    }
+}
+
+fn owned(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
+    parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// An answer, of whatever status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP's: 200, 403, …
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// At most 4 MiB.
+    pub body: String,
+    /// How often the request was sent.
+    pub attempts: u32,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The request is not what its documentation asks for. Dooms the call.
+    Invalid(String),
+    /// Not granted, or not called in `tick`. Dooms the call.
+    Denied(String),
+    /// The host has no credentials.
+    Credentials(String),
+    /// No whole answer. The request may have been carried out.
+    Unreachable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials(text) => write!(f, "no credentials: {text}"),
+            Self::Invalid(text) | Self::Denied(text) | Self::Unreachable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for String {
+    fn from(failure: Failure) -> Self {
+        failure.to_string()
+    }
+}
+
+/// A network interface of this machine, as the cloud sees it. What it does not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NetworkInterface {
+    /// `eni-…`; empty for Google.
+    pub id: String,
+    /// Its Ethernet address.
+    pub mac: Option<Mac>,
+    /// Its private addresses.
+    pub addresses: Vec<IpAddr>,
+    /// `subnet-…`, `vsw-…`
+    pub subnet: String,
+    /// `vpc-…`; Google's `projects/NUMBER/networks/NAME`.
+    pub network: String,
+}
+
+/// This machine, as the cloud sees it. What it does not say is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Instance {
+    /// `i-…`; a number for Google.
+    pub id: String,
+    /// Google's name for it.
+    pub name: String,
+    /// `eu-central-1`
+    pub region: String,
+    /// `eu-central-1a`
+    pub zone: String,
+    /// The account's number, or Google's project.
+    pub account: String,
+    /// The primary one first.
+    pub interfaces: Vec<NetworkInterface>,
+}
+
+/// An operation that a plugin may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Whose cloud.
+    pub provider: Provider,
+    /// The service: `ec2`.
+    pub service: &'static str,
+    /// An action's name, or method and path of a REST call with `*` for one segment: `GET projects/*/global/routes/*`.
+    pub operation: &'static str,
+    /// What the cloud calls the permissions for it: `ec2:CreateRoute`.
+    pub permissions: &'static [&'static str],
+}
+
+/// Sends a request and waits for the answer.
+pub fn send(request: &Request) -> Result<Answer, Failure> {
+    #[cfg(target_family = "wasm")]
+    {
+        wasm::send(request)
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        // Taken out meanwhile, so that it may use the host itself.
+        let cloud = crate::testing::with(|host| host.cloud.take());
+        let Some(mut cloud) = cloud else {
+            return Err(Failure::Unreachable("this test has no cloud".to_owned()));
+        };
+        let answer = (*cloud)(request);
+        crate::testing::with(|host| host.cloud = Some(cloud));
+        answer
+    }
+}
+
+/// What the cloud's metadata service says of this machine.
+pub fn describe_instance(provider: Provider) -> Result<Instance, Failure> {
+    #[cfg(target_family = "wasm")]
+    {
+        wasm::describe_instance(provider)
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        let _ = provider;
+        crate::testing::with(|host| host.instance.clone())
+    }
+}
+
+#[cfg(target_family = "wasm")]
+mod wasm {
+    use super::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
+    use crate::bindings::flannel::backend::cloud as wit;
+    use crate::convert;
+
+    fn provider(provider: Provider) -> wit::Provider {
+        match provider {
+            Provider::Aws => wit::Provider::Aws,
+            Provider::Google => wit::Provider::Google,
+            Provider::Alibaba => wit::Provider::Alibaba,
+        }
+    }
+
+    fn failure(failure: wit::Failure) -> Failure {
+        match failure {
+            wit::Failure::Invalid(text) => Failure::Invalid(text),
+            wit::Failure::Denied(text) => Failure::Denied(text),
+            wit::Failure::Credentials(text) => Failure::Credentials(text),
+            wit::Failure::Unreachable(text) => Failure::Unreachable(text),
+        }
+    }
+
+    pub fn send(request: &Request) -> Result<Answer, Failure> {
+        let operation = match request.operation.clone() {
+            Operation::Action { name, parameters } => {
+                wit::Operation::Action(wit::Action { name, parameters })
+            }
+            Operation::Rest { method, path, query, body } => {
+                let method = match method {
+                    Method::Get => wit::Method::Get,
+                    Method::Post => wit::Method::Post,
+                    Method::Put => wit::Method::Put,
+                    Method::Patch => wit::Method::Patch,
+                    Method::Delete => wit::Method::Delete,
+                };
+                wit::Operation::Rest(wit::Rest { method, path, query, body })
+            }
+        };
+        let asked = wit::Request {
+            provider: provider(request.provider),
+            service: request.service.clone(),
+            version: request.version.clone(),
+            region: request.region.clone(),
+            operation,
+            repeatable: request.repeatable,
+        };
+        let wit::Answer { status, headers, body, attempts } = wit::send(&asked).map_err(failure)?;
+        Ok(Answer { status, headers, body, attempts })
+    }
+
+    pub fn describe_instance(of: Provider) -> Result<Instance, Failure> {
+        let instance = wit::describe_instance(provider(of)).map_err(failure)?;
+        let wit::Instance { id, name, region, zone, account, interfaces } = instance;
+        let interfaces = interfaces
+            .into_iter()
+            .map(|interface| {
+                let wit::NetworkInterface { id, mac, addresses, subnet, network } = interface;
+                let addresses = addresses.into_iter().map(convert::address_from).collect();
+                NetworkInterface { id, mac: mac.map(convert::mac_from), addresses, subnet, network }
+            })
+            .collect();
+        Ok(Instance { id, name, region, zone, account, interfaces })
+    }
+}

@@ -99,7 +99,7 @@ fn the_example_conforms_and_is_what_a_project_begins_with(language: &str, source
     let named = std::fs::read_to_string(example)?.replace(EXAMPLE, "my-net");
     assert_eq!(std::fs::read_to_string(project.join(source))?, named);
     assert!(named.contains("my-net"));
-    for contract in ["types.wit", "capabilities.wit", "policy.wit"] {
+    for contract in ["types.wit", "capabilities.wit", "cloud.wit", "policy.wit"] {
         let file = project.join("wit/deps/flannel-backend").join(contract);
         assert_eq!(std::fs::read(file)?, std::fs::read(artifacts::workspace().join("wit").join(contract))?);
     }

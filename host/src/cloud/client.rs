@@ -59,7 +59,7 @@ impl Client {
         Self::with(options, vendors)
     }
 
-    fn with(options: CloudOptions, vendors: BTreeMap<Provider, Arc<dyn Vendor>>) -> Self {
+    pub(super) fn with(options: CloudOptions, vendors: BTreeMap<Provider, Arc<dyn Vendor>>) -> Self {
         Self {
             http: Http::new(options.authorities, Plain::Anywhere, TIMES),
             vendors,

@@ -8,6 +8,8 @@ mod options;
 mod redact;
 mod request;
 mod secret;
+#[cfg(test)]
+pub(crate) mod tests;
 mod vendor;
 
 use std::collections::BTreeMap;

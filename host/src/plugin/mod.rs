@@ -44,4 +44,6 @@ pub use secrets::{Secrets, withhold};
 pub use state::DirState;
 
 #[cfg(test)]
+mod cloud_tests;
+#[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ impl LinkFacts for FakeLinks {
     }
 }
 
-fn environment(config: &str) -> Environment {
+pub(super) fn environment(config: &str) -> Environment {
     let value: serde_json::Value = serde_json::from_str(config).expect("JSON");
     Environment {
         node: NodeFacts {
@@ -82,17 +82,21 @@ fn hostile_peer(n: u16) -> PeerChange {
     PeerChange::Put(PeerId(n.into()), lease(n, "hostile", &format!("\"02:00:00:00:00:{n:02x}\"")))
 }
 
-struct Bench {
-    policy: Policy,
+pub(super) struct Bench {
+    pub(super) policy: Policy,
     registered: Registered,
     _dir: TempDir,
 }
 
 fn start(name: &str, config: &str, limits: Limits) -> Result<Bench, PluginError> {
+    start_in(name, environment(config), limits)
+}
+
+pub(super) fn start_in(name: &str, environment: Environment, limits: Limits) -> Result<Bench, PluginError> {
     let dir = tempfile::tempdir().expect("directory");
     let artifact = Artifact::load(&component(name), &dir.path().join("cache")).expect("loads");
     let state = Arc::new(DirState::open(dir.path()));
-    let (mut policy, registered) = Policy::start(&artifact, environment(config), limits, state)?;
+    let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
     let own = lease(72, name, "null");
     policy.leased(&own)?;
     Ok(Bench { policy, registered, _dir: dir })

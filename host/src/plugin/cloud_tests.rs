@@ -1,0 +1,90 @@
+//! A component that asks clouds, on a host without one: what it is refused, and what it never gets to see.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::tests::{component, environment, start_in};
+use super::*;
+use crate::cloud::tests::{Desk, Server, Turn, canary, client};
+
+fn asker(deed: &str, more: &str) -> Environment {
+    environment(&format!(r#"{{"Type":"asker","Do":"{deed}"{more}}}"#))
+}
+
+fn tick(environment: Environment) -> Result<(), PluginError> {
+    let mut bench = start_in("asker", environment, Limits::default())?;
+    bench.policy.tick().map(drop)
+}
+
+/// With a cloud that repeats all that it is sent.
+fn echoing(environment: Environment) -> Environment {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let server = runtime.block_on(Server::start(&[Turn::Echo]));
+    let (client, _) = client(&server);
+    Environment { clouds: Arc::new(Desk(client, runtime)), ..environment }
+}
+
+#[test]
+fn clouds_are_asked_in_tick_and_nowhere_else() {
+    let error = tick(echoing(asker("ask-early", ""))).expect_err("refused").to_string();
+    assert!(error.contains("clouds are asked in tick, and this is register"), "{error}");
+}
+
+#[test]
+fn a_request_that_is_not_granted_dooms_the_call() {
+    for (deed, said) in [
+        (
+            "ask-and-carry-on",
+            "CreateUser is not granted; the grant for it would be \"cloud:aws:iam:CreateUser\"",
+        ),
+        ("ask-outside", "cloud.send: the path \"projects/../../../metadata\": segments of"),
+        ("ask-elsewhere", "cloud.send: the region \"attacker.example.com/\": 1 to 63 of"),
+        ("ask-too-often", "a tick has at most 64 requests"),
+    ] {
+        let error = tick(echoing(asker(deed, ""))).expect_err("refused");
+        assert!(matches!(&error.cause, Cause::Refused(text) if text.contains(said)), "{deed}: {error}");
+    }
+}
+
+#[test]
+fn a_plugin_that_asks_for_more_than_it_is_granted_is_not_started() {
+    let grants = Grants::new(None, vec!["cloud:aws:ec2:Describe*".to_owned()], &[]);
+    let environment = Environment { grants: Arc::new(grants), ..asker("", "") };
+    let error = tick(environment).expect_err("refused").to_string();
+    let wanted = "it asks for cloud:google:compute:GET projects/*/global/routes/*, which it is not granted";
+    assert!(error.contains(wanted), "{error}");
+}
+
+#[test]
+fn an_answer_that_repeats_the_credentials_leaves_nothing_of_them_in_the_sandbox() {
+    let inverted = |text: &str| {
+        text.bytes().fold(String::new(), |mut all, byte| {
+            // Writing into a string does not fail.
+            let _ = write!(all, "{:02x}", !byte);
+            all
+        })
+    };
+    let ask = |looked_for: &str| {
+        let more = format!(r#","Canary":"{}""#, inverted(looked_for));
+        tick(echoing(asker("ask", &more))).expect_err("says what it saw").to_string()
+    };
+    let seen = ask(canary());
+    assert!(seen.contains("authorization: (hidden)") && seen.ends_with("i-1"), "{seen}");
+    assert!(!seen.contains(canary()), "{seen}");
+    // The search finds what is there.
+    assert!(ask("authorization: (hidden)").contains("the canary is in here"));
+}
+
+#[test]
+fn the_component_with_its_needs_loads_without_a_cloud() {
+    let dir = tempfile::tempdir().expect("directory");
+    let artifact = Artifact::load(&component("asker"), &dir.path().join("cache")).expect("loads");
+    let inspection = kit::inspect::inspect(&artifact, &Grants::default()).expect("looked at");
+    let missing =
+        ["cloud:aws:ec2:DescribeRouteTables", "cloud:google:compute:GET projects/*/global/routes/*"];
+    assert_eq!(inspection.missing, missing);
+    let shown = inspection.to_string();
+    assert!(shown.contains(r#""Action":["ec2:DescribeRouteTables"]"#), "{shown}");
+    assert!(shown.contains("NOT GRANTED  cloud:aws:ec2:DescribeRouteTables"), "{shown}");
+}

@@ -11,7 +11,9 @@ use crate::http::Url;
 
 /// Where environment variables come from: the process's, or a test's.
 #[derive(Clone)]
-pub struct Variables(Arc<dyn Fn(&str) -> Option<String> + Send + Sync>);
+pub struct Variables(Arc<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Option<String> + Send + Sync;
 
 impl Variables {
     /// The process's own.

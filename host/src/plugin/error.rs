@@ -22,7 +22,7 @@ pub struct PluginError {
 pub enum Cause {
     /// It asks for more than it is granted, or the grants cannot be read.
     #[error("{0}")]
-    NotGranted(GrantError),
+    NotGranted(Box<GrantError>),
     /// The function answered an error: the plugin's own words.
     #[error("{0}")]
     Answered(String),

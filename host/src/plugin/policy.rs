@@ -435,7 +435,7 @@ impl Policy {
         let operations = self.environment.grants.check(&asker).map_err(|error| PluginError {
             plugin: description.name.clone(),
             function: "loading",
-            cause: Cause::NotGranted(error),
+            cause: Cause::NotGranted(Box::new(error)),
         })?;
         instance.state().operations = operations.into();
         instance.state().plugin.clone_from(&description.name);

@@ -185,7 +185,7 @@ fn write(mut stream: &TcpStream, reply: &Reply) -> Result<()> {
     let head = |status: u16, headers: &[(String, String)], length: usize| {
         let mut head = format!("HTTP/1.1 {status} -\r\n");
         for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
         head + &format!("Content-Length: {length}\r\nConnection: close\r\n\r\n")
     };

@@ -1,9 +1,12 @@
 //! Clouds, asked from the thread on which the policy runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
+
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tracing::warn;
 
 use crate::cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
 use crate::plugin::Clouds;
@@ -36,10 +39,23 @@ struct Clerk {
 
 impl Clouds for Clerk {
     fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        leave_no_cores();
         self.runtime.block_on(self.client.send(request, deadline))
     }
 
     fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
+        leave_no_cores();
         self.runtime.block_on(self.client.instance(provider, deadline))
     }
+}
+
+/// From the first request on there are credentials in memory, in places that others' code chooses: no core dump of this process is
+/// written, and nobody but root reads its memory.
+fn leave_no_cores() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            warn!(%error, "a core dump of this process would have the cloud's credentials in it");
+        }
+    });
 }

@@ -4,6 +4,7 @@
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
 mod client;
+mod google;
 mod options;
 mod redact;
 mod request;
@@ -22,6 +23,7 @@ pub use secret::Secret;
 pub use vendor::{Prepared, Vendor, Verdict};
 
 /// All clouds that there are.
-fn vendors(_options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
-    BTreeMap::new()
+fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
+    let google: Arc<dyn Vendor> = Arc::new(google::Google::new(options.clone()));
+    BTreeMap::from([(Provider::Google, google)])
 }

@@ -1,4 +1,5 @@
 //! Clouds to test against: their APIs and metadata services, at their real addresses inside the lab.
 
+pub mod alibaba;
 pub mod python;
 pub mod server;

@@ -3,6 +3,7 @@
 //!
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
+mod alibaba;
 mod client;
 mod options;
 mod redact;
@@ -20,6 +21,8 @@ pub use secret::Secret;
 pub use vendor::{Prepared, Vendor, Verdict};
 
 /// All clouds that there are.
-fn vendors(_options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
-    BTreeMap::new()
+fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
+    let mut all: BTreeMap<Provider, Arc<dyn Vendor>> = BTreeMap::new();
+    all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
+    all
 }

@@ -3,6 +3,7 @@
 //!
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
+mod alibaba;
 mod client;
 mod google;
 mod options;
@@ -24,6 +25,8 @@ pub use vendor::{Prepared, Vendor, Verdict};
 
 /// All clouds that there are.
 fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
-    let google: Arc<dyn Vendor> = Arc::new(google::Google::new(options.clone()));
-    BTreeMap::from([(Provider::Google, google)])
+    let mut all: BTreeMap<Provider, Arc<dyn Vendor>> = BTreeMap::new();
+    all.insert(Provider::Google, Arc::new(google::Google::new(options.clone())));
+    all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
+    all
 }

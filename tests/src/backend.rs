@@ -21,12 +21,27 @@ pub enum Backend {
     Wireguard,
     /// An overlay that the daemon itself carries.
     Udp,
+    /// Rows in the route tables of a VPC of Amazon's.
+    AwsVpc,
+    /// Routes of Google's Compute Engine.
+    Gce,
+    /// Entries in a route table of Alibaba's.
+    AliVpc,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Vxlan, Self::HostGw, Self::Alloc, Self::Ipip, Self::Wireguard, Self::Udp];
+    pub const ALL: [Self; 9] = [
+        Self::Vxlan,
+        Self::HostGw,
+        Self::Alloc,
+        Self::Ipip,
+        Self::Wireguard,
+        Self::Udp,
+        Self::AwsVpc,
+        Self::Gce,
+        Self::AliVpc,
+    ];
 
     /// `Backend.Type`, and the name of the plugin.
     pub fn name(self) -> &'static str {
@@ -37,6 +52,9 @@ impl Backend {
             Self::Ipip => "ipip",
             Self::Wireguard => "wireguard",
             Self::Udp => "udp",
+            Self::AwsVpc => "aws-vpc",
+            Self::Gce => "gce",
+            Self::AliVpc => "ali-vpc",
         }
     }
 
@@ -56,9 +74,14 @@ impl Backend {
         self == Self::Udp
     }
 
-    /// Whether it can carry IPv6.
+    /// Whether it can carry IPv6 here.
     pub fn has_ipv6(self) -> bool {
-        self != Self::Ipip
+        self != Self::Ipip && !self.is_cloud()
+    }
+
+    /// Whether routes are rows in a cloud's table, and none of the kernel's.
+    pub fn is_cloud(self) -> bool {
+        matches!(self, Self::AwsVpc | Self::Gce | Self::AliVpc)
     }
 
     /// Whether each peer has a route of its own; otherwise one route leads to a device that knows all peers.
@@ -76,7 +99,7 @@ impl Backend {
         let of = |v4, v6| if ipv6 { vec![v4, v6] } else { vec![v4] };
         match self {
             Self::Vxlan => of(Vtep::DEVICES[0], Vtep::DEVICES[1]),
-            Self::HostGw | Self::Alloc => Vec::new(),
+            Self::HostGw | Self::Alloc | Self::AwsVpc | Self::Gce | Self::AliVpc => Vec::new(),
             Self::Ipip => vec!["flannel.ipip"],
             Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
             Self::Udp => vec!["flannel0"],
@@ -86,7 +109,8 @@ impl Backend {
     /// Why this machine cannot have it; none: it can.
     pub fn missing(self) -> Result<Option<String>> {
         let kind = match self {
-            Self::HostGw | Self::Alloc => return Ok(None),
+            Self::HostGw | Self::Alloc | Self::Gce | Self::AliVpc => return Ok(None),
+            Self::AwsVpc => return crate::cloud::python::missing(),
             Self::Udp if std::path::Path::new("/dev/net/tun").exists() => return Ok(None),
             Self::Udp => return Ok(Some("there is no /dev/net/tun (module tun)".to_owned())),
             Self::Vxlan => "vxlan id 1 dstport 8472",

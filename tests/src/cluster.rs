@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use ipnet::IpNet;
 use serde_json::Value;
 
+use crate::cloud::{self, Cloud, TableRow};
 use crate::daemon::Ready;
 use crate::etcd::Etcd;
 use crate::state::KernelState;
@@ -25,7 +28,7 @@ pub const IPV6_ONLY: &str =
     r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:5::/48","Backend":{"Type":"vxlan"}}"#;
 
 /// All that can be granted to a plugin.
-pub const EVERYTHING: &str = "links,routes,neighbours,fdb,wireguard,tunnel,state";
+pub const EVERYTHING: &str = "links,routes,neighbours,fdb,wireguard,tunnel,state,cloud:aws:ec2:*,cloud:google:compute:*,cloud:alibaba:vpc:*";
 
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]
@@ -72,6 +75,7 @@ pub struct Cluster {
     options: DaemonOptions,
     backend: Backend,
     store: Store,
+    cloud: Option<Arc<dyn Cloud>>,
     lab: Lab,
 }
 
@@ -89,9 +93,14 @@ impl Cluster {
         let plugin = options.plugin.clone().map_or_else(|| artifacts::plugin(options.backend.name()), Ok)?;
         let how = DaemonOptions::new(&store, options.binary.clone(), Some(plugin))?;
         let how = if options.plugin.is_some() { how.arg(format!("--allow={EVERYTHING}")) } else { how };
+        let cloud = cloud::start(options.backend, &lab)?;
+        let how = cloud.iter().fold(how, |how, cloud| {
+            let how = cloud.arguments().into_iter().fold(how, DaemonOptions::arg);
+            cloud.environment().iter().fold(how, |how, (name, value)| how.env(name, value))
+        });
         let daemons = (0..options.nodes).map(|_| None).collect();
         let backend = options.backend;
-        Ok(Self { daemons, pods: vec![None; options.nodes], options: how, backend, store, lab })
+        Ok(Self { daemons, pods: vec![None; options.nodes], options: how, backend, store, cloud, lab })
     }
 
     /// A cluster that works: all daemons are ready and know each other, and each node has a pod.
@@ -124,7 +133,10 @@ impl Cluster {
 
     /// Adds a node. Nothing runs on it yet.
     pub fn add_node(&mut self, place: Place) -> Result<usize> {
-        self.lab.add_node(place)?;
+        let node = self.lab.add_node(place)?;
+        if let Some(cloud) = &self.cloud {
+            cloud.join(node)?;
+        }
         self.daemons.push(None);
         self.pods.push(None);
         Ok(self.daemons.len() - 1)
@@ -142,7 +154,35 @@ impl Cluster {
 
     /// Waits until each node whose daemon runs has entries for all leases but its own.
     pub fn wait_converged(&self) -> Result<Duration> {
-        if self.backend.routes_each_peer() { self.wait_routes() } else { self.wait_peers() }
+        if self.backend.routes_each_peer() {
+            return self.wait_routes();
+        }
+        let known = self.wait_peers()?;
+        if self.cloud.is_some() { Ok(known + self.wait_table()?) } else { Ok(known) }
+    }
+
+    /// Waits until the cloud's table leads to each node whose daemon runs.
+    fn wait_table(&self) -> Result<Duration> {
+        let cloud = self.cloud()?;
+        wait::until_equal("the cloud's table has a row for each node", || {
+            let table = cloud.table()?;
+            for index in (0..self.daemons.len()).filter(|index| self.daemons[*index].is_some()) {
+                let (node, subnets) = (self.lab.node(index), self.subnets(index)?);
+                let subnet = subnets.first().context("a subnet")?.parse::<IpNet>()?;
+                let leads =
+                    |row: &TableRow| row.destination == subnet && row.node == Some(node.address().into());
+                if !table.iter().any(leads) {
+                    let trouble = self.status(index)?["plugin"].clone();
+                    return Ok(Some(format!("{} has {subnet}: {table:#?}, {trouble:#}", node.name())));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The cloud whose machines the nodes are.
+    pub fn cloud(&self) -> Result<&dyn Cloud> {
+        self.cloud.as_deref().with_context(|| format!("{} needs no cloud", self.backend))
     }
 
     /// Waits until each daemon knows all peers, and serves each with a tunnel if the backend has tunnels.
@@ -156,7 +196,9 @@ impl Cluster {
             for index in (0..self.daemons.len()).filter(|index| self.daemons[*index].is_some()) {
                 let status = self.status(index)?;
                 let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
-                let served = |peer: &Value| !self.backend.connects() || peer["tunnels"].as_u64() > Some(0);
+                let served = |peer: &Value| {
+                    !self.backend.connects() || self.backend.is_cloud() || peer["tunnels"].as_u64() > Some(0)
+                };
                 if peers.len() + 1 != leases || !peers.iter().all(served) {
                     return Ok(Some(format!("{leases} leases, and {:#}", status["peers"])));
                 }

@@ -23,12 +23,17 @@ use crate::{Node, artifacts, nursery, wait};
 /// Where the daemon keeps its files unless it is told otherwise: a machine's own ones must be out of its reach.
 const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
 
+/// Variables of this process that daemons of the lab do not see: ours, and those with which clouds' tools are set up.
+const FOREIGN: [&str; 8] =
+    ["FLANNELD_", "AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "ALIBABA_CLOUD_", "ACCESS_KEY_", "ECS_"];
+
 /// How to start a daemon.
 #[derive(Clone, Debug)]
 pub struct DaemonOptions {
     binary: PathBuf,
     plugin: Option<PathBuf>,
     arguments: Vec<OsString>,
+    environment: Vec<(String, String)>,
     cache: Option<PathBuf>,
     clock: Option<Clock>,
     manager: Option<ServiceManager>,
@@ -50,6 +55,7 @@ impl DaemonOptions {
             binary: binary.map_or_else(artifacts::flanneld, Ok)?,
             plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
             arguments: flags.into_iter().map(Into::into).collect(),
+            environment: Vec::new(),
             cache: None,
             clock: None,
             manager: None,
@@ -75,6 +81,13 @@ impl DaemonOptions {
         self
     }
 
+    /// One more variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// The program on a node, without arguments yet. Of the environment's `FLANNELD_` variables it sees only where the node's
     /// control socket is.
     pub fn command(&self, node: &Node) -> Command {
@@ -86,10 +99,11 @@ impl DaemonOptions {
             node.namespace().command(&self.binary)
         };
         for (name, _) in std::env::vars_os() {
-            if name.as_bytes().starts_with(b"FLANNELD_") {
+            if FOREIGN.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
                 command.env_remove(name);
             }
         }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("FLANNELD_CONTROL_SOCKET", node.control_socket());
         command
     }

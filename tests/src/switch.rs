@@ -6,7 +6,8 @@ use crate::Namespace;
 use crate::cable::Bridge;
 use crate::node::Place;
 
-const BRIDGE: &str = "lan";
+/// The bridge, in the switch's namespace; all nodes are on it.
+pub const BRIDGE: &str = "lan";
 
 /// The switch: a bridge in a network namespace of its own.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// How long anything may take before it counts as failed. Generous: a machine that is busy with other things is no failure.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_secs(100);
 
 /// How often is asked.
 const STEP: Duration = Duration::from_millis(2);

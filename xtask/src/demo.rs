@@ -4,13 +4,13 @@ use anyhow::{Result, bail};
 use flannel_lab::Backend;
 use flannel_lab::demo::{self, DemoOptions};
 
-use crate::{build, cargo, setup};
+use crate::{build, cargo, clouds, setup};
 
 /// What the demo shows.
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
-    /// Which backend: vxlan, host-gw, alloc, ipip, wireguard or udp
+    /// Which backend: vxlan, host-gw, alloc, ipip, wireguard, udp, aws-vpc, gce or ali-vpc
     #[arg(long, default_value_t = Backend::Vxlan)]
     backend: Backend,
     /// How many nodes
@@ -36,6 +36,9 @@ pub struct Options {
 /// Builds and shows. Fails unless every step held.
 pub fn run(options: &Options) -> Result<()> {
     build::all()?;
+    if options.backend == Backend::AwsVpc {
+        clouds::install()?;
+    }
     if options.etcd {
         setup::put_etcd_into_path()?;
     }

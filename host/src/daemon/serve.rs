@@ -280,6 +280,10 @@ impl Daemon<'_> {
                     timers.settle = At::now();
                     self.trouble.attempts = 0;
                     self.trouble.silent = 0;
+                    // Not for a policy that wants none.
+                    if timers.tick < At::now() + NEVER / 2 {
+                        timers.tick = At::now();
+                    }
                     if snapshot {
                         self.look_at_plugin_file();
                     }

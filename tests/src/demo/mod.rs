@@ -3,6 +3,7 @@
 //! `run` is the table of contents; each chapter is a module.
 
 mod bring_up;
+mod cloud;
 mod faults;
 mod interrupt;
 mod keep;
@@ -78,10 +79,17 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
 }
 
 fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOptions) -> Result<()> {
+    let in_cloud = cluster.backend().is_cloud();
+    if in_cloud {
+        narrator.step("route table before", |step| cloud::before(step, cluster));
+    }
     if !narrator.step("daemons", |step| bring_up::daemons(step, cluster)) {
         return Ok(());
     }
     narrator.step("nodes", |step| bring_up::nodes(step, cluster));
+    if in_cloud {
+        narrator.step("route table after", |step| cloud::after(step, cluster));
+    }
     if !narrator.step("pods", |step| bring_up::pods(step, cluster)) {
         return Ok(());
     }
@@ -98,6 +106,11 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOption
     narrator.step("kill -9", |step| faults::kill(step, cluster, &pings));
     if options.swap {
         narrator.step("swaps", |step| swap::back_and_forth(step, cluster, &pings, options));
+    }
+    if in_cloud {
+        narrator.step("restart", |step| cloud::restart(step, cluster));
+        narrator.step("a row deleted", |step| cloud::row_deleted(step, cluster));
+        narrator.step("a full table", |step| cloud::table_full(step, cluster));
     }
     for damage in faults::damages(cluster)? {
         narrator.step(&damage.describe(), |step| faults::damage(step, cluster, &pings, &damage));

@@ -15,6 +15,7 @@
 
 mod account;
 mod actions;
+mod cloud;
 mod fault;
 mod metadata;
 mod signature;

@@ -4,6 +4,7 @@
 //! the kernel there. Google's own libraries pass the same calls as flanneld (`tests/python/clouds/gce.py`).
 
 mod api;
+mod cloud;
 mod errors;
 mod faults;
 mod filter;
@@ -30,7 +31,7 @@ pub use state::{Call, Notice};
 pub use tokens::TOKEN_PREFIX;
 
 use super::server::{Reply, Server};
-use crate::{Lab, Place};
+use crate::{Lab, Node, Place};
 use router::Router;
 use state::{Instance, State};
 
@@ -71,17 +72,7 @@ pub struct Gce {
 impl Gce {
     /// The cloud that a lab's nodes are machines of.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let machines = lab.nodes().iter().zip(1..).map(|(node, number)| {
-            let links = node.namespace().ip_json("link show eth0")?;
-            Ok(Instance {
-                id: 4_000_000_000_000_000_000 + number,
-                name: node.name().to_owned(),
-                address: node.address().into(),
-                mac: links[0]["address"].as_str().context("an Ethernet address")?.to_owned(),
-                can_ip_forward: true,
-                has_account: true,
-            })
-        });
+        let machines = lab.nodes().iter().zip(1..).map(|(node, number)| machine(node, number));
         let state = Arc::new(Mutex::new(State::new(machines.collect::<Result<_>>()?)));
         let namespace = lab.switch().namespace().clone();
         namespace.ip(&format!("address add {METADATA}/32 dev lan"))?;
@@ -116,6 +107,14 @@ impl Gce {
             }
         });
         Ok(Self { state, api, _metadata: metadata, ends, clockwork: Some(clockwork) })
+    }
+
+    /// One more node is a machine.
+    fn add(&self, node: &Node) -> Result<()> {
+        let number = self.lock().instances.len() as u64 + 1;
+        let machine = machine(node, number)?;
+        self.lock().instances.push(machine);
+        Ok(())
     }
 
     /// Where the API is: `http://192.168.77.1:PORT`.
@@ -273,6 +272,19 @@ impl Drop for Gce {
             let _ = clockwork.join();
         }
     }
+}
+
+/// The machine that a node is.
+fn machine(node: &Node, number: u64) -> Result<Instance> {
+    let links = node.namespace().ip_json("link show eth0")?;
+    Ok(Instance {
+        id: 4_000_000_000_000_000_000 + number,
+        name: node.name().to_owned(),
+        address: node.address().into(),
+        mac: links[0]["address"].as_str().context("an Ethernet address")?.to_owned(),
+        can_ip_forward: true,
+        has_account: true,
+    })
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -86,7 +86,10 @@ async fn the_metadata_service_says_what_this_machine_is() {
     assert_eq!((instance.region.as_str(), instance.zone.as_str()), ("europe-west3", "europe-west3-a"));
     assert_eq!(instance.account, "lab-project");
     let [first, second] = &instance.interfaces[..] else { panic!("{instance:?}") };
-    assert_eq!(first.addresses, ["10.0.0.2", "fd20::2"].map(|address| address.parse::<std::net::IpAddr>().expect("an address")));
+    assert_eq!(
+        first.addresses,
+        ["10.0.0.2", "fd20::2"].map(|address| address.parse::<std::net::IpAddr>().expect("an address"))
+    );
     assert_eq!(first.mac.map(|mac| mac.to_string()).as_deref(), Some("42:01:0a:00:00:02"));
     assert_eq!(first.network, "projects/123456789012/networks/lab");
     assert_eq!(second.network, "projects/123456789012/networks/other");

@@ -75,7 +75,7 @@ impl std::fmt::Display for Refusal {
             return write!(
                 f,
                 "{action}: Alibaba Cloud denies it ({code}: {message}); grant vpc:{action} to the RAM role or user whose keys \
-                 these are: `flanneld plugin inspect ali-vpc` prints the minimal policy"
+                 these are: `flanneld plugin inspect` prints the minimal policy"
             );
         }
         write!(f, "{action}: Alibaba Cloud answers {status} {code}: {message} (request {request})")

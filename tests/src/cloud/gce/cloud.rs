@@ -25,7 +25,12 @@ impl Cloud for Gce {
             .into_iter()
             .map(|row| {
                 let destination = row.destination.parse().context("a destination")?;
-                let node = self.lock().instance(&row.instance).map(|instance| instance.address);
+                let node = self
+                    .lock()
+                    .instances
+                    .iter()
+                    .find(|machine| machine.name == row.instance)
+                    .map(|m| m.address);
                 Ok(TableRow { destination, name: row.name, hop: row.instance, node })
             })
             .collect()

@@ -175,6 +175,8 @@ impl Daemon {
         command.arg("--subnet-file").arg(node.subnet_file());
         command.arg("--state-dir").arg(&state).arg("--cache-dir").arg(&cache);
         command.args(["--log-format", "json"]).args(&options.arguments);
+        // What it leaves behind goes with the lab.
+        command.current_dir(directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let usual = USUAL_PLACES.map(Path::new).into_iter();
         let mut covers: Vec<_> = usual.zip([run.as_path(), &state, &cache]).collect();

@@ -6,6 +6,7 @@ pub mod gce;
 pub mod python;
 pub mod server;
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ pub struct TableRow {
     pub node: Option<IpAddr>,
 }
 
-/// What tests and the demo do with a cloud, whichever it is.
-pub trait Cloud: Debug + Send + Sync {
+/// What tests and the demo do with a cloud, whichever it is. What only one has, that one's tests get at by [`Any`].
+pub trait Cloud: Any + Debug + Send + Sync {
     /// What a daemon's command line has to say.
     fn arguments(&self) -> Vec<String>;
 

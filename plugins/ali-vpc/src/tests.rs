@@ -435,7 +435,7 @@ fn a_token_that_has_led_nowhere_for_long_is_replaced() {
     cloud.borrow_mut().rows.clear();
     bench.tick().expect("asks again, in vain");
     assert_eq!(rows(&cloud), []);
-    with(|host| host.now += Duration::from_mins(11));
+    with(|host| host.now += Duration::from_mins(1));
     settle(&mut bench, &cloud);
     assert_eq!((rows(&cloud).len(), cloud.borrow().tokens.len()), (1, 2));
 }

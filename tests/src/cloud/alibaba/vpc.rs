@@ -84,6 +84,16 @@ pub(super) struct Wish {
     pub hop: String,
 }
 
+/// The address to which packets for an entry go, in the family of its destination. Nodes of the lab have the same digits in both.
+fn hop_for(entry: &Entry) -> Option<IpAddr> {
+    let address = address_of(&entry.hop)?;
+    if entry.destination.addr().is_ipv4() {
+        return Some(address.into());
+    }
+    let [.., third, fourth] = address.octets();
+    format!("fd{third}::{fourth}").parse().ok()
+}
+
 #[derive(Debug)]
 pub(super) struct Vpc {
     pub tables: Vec<Table>,
@@ -192,10 +202,7 @@ impl Vpc {
         let in_force = self.entries.iter().filter(|entry| {
             entry.table == table && entry.kind == "Instance" && entry.status == Status::Available
         });
-        in_force
-            .filter(|entry| entry.destination.addr().is_ipv4())
-            .filter_map(|entry| Some((entry.destination, address_of(&entry.hop)?.into())))
-            .collect()
+        in_force.filter_map(|entry| Some((entry.destination, hop_for(entry)?))).collect()
     }
 
     pub fn add(&mut self, destination: IpNet, kind: &str, hop: &str) {

@@ -4,6 +4,7 @@
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
 mod alibaba;
+mod aws;
 mod client;
 mod google;
 mod options;
@@ -26,7 +27,17 @@ pub use vendor::{Prepared, Vendor, Verdict};
 /// All clouds that there are.
 fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
     let mut all: BTreeMap<Provider, Arc<dyn Vendor>> = BTreeMap::new();
+    all.insert(Provider::Aws, Arc::new(aws::Aws::new(options.clone())));
     all.insert(Provider::Google, Arc::new(google::Google::new(options.clone())));
     all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
     all
+}
+
+/// Whether a text is a service's or a region's name: it becomes part of a host's name.
+pub fn is_label(text: &str) -> bool {
+    let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(proper)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::bindings::needs::exports::flannel::backend::needs as wit;
 use super::bindings::needs::flannel::backend::cloud as types;
-use crate::cloud::{Operation, Provider, Request};
+use crate::cloud::{Operation, Provider, Request, is_label};
 
 /// What grants of operations begin with; the interface's own name.
 pub const CLOUD: &str = "cloud";
@@ -58,7 +58,7 @@ impl Pattern {
         let is_operation = operation.len() <= LONGEST
             && words.clone().count() <= 2
             && words.into_iter().all(|word| !word.is_empty() && word.chars().all(proper));
-        (is_service(service) && is_operation).then(|| Self {
+        (is_label(service) && is_operation).then(|| Self {
             provider,
             service: service.to_owned(),
             operation: operation.to_owned(),
@@ -95,15 +95,6 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{CLOUD}:{}:{}:{}", self.provider, self.service, self.operation)
     }
-}
-
-/// Whether a service's or region's name is one: it becomes part of a host's name.
-pub fn is_service(text: &str) -> bool {
-    let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(proper)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
 }
 
 fn covers(pattern: &str, operation: &str) -> bool {

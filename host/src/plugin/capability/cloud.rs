@@ -9,7 +9,7 @@ use crate::plugin::bindings::flannel::backend::cloud as wit;
 use crate::plugin::bindings::flannel::backend::types;
 use crate::plugin::call::Function;
 use crate::plugin::convert;
-use crate::plugin::needs::{Need, fits, is_service};
+use crate::plugin::needs::{Need, fits};
 
 /// Time that the clouds may take for all that one tick asks for.
 const TICK: Duration = Duration::from_mins(1);
@@ -156,7 +156,7 @@ fn request_of(request: wit::Request) -> Result<Request, Failure> {
         Err(Failure::Invalid(format!("the {what} {:?}: {right}", convert::shown(text, 80))))
     };
     for (what, text) in [("service", Some(&service)), ("region", region.as_ref())] {
-        if let Some(text) = text.filter(|text| !is_service(text)) {
+        if let Some(text) = text.filter(|text| !cloud::is_label(text)) {
             return wrong(what, text, "1 to 63 of a-z, 0-9, `-`");
         }
     }

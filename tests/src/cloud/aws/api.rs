@@ -126,14 +126,19 @@ impl Shared {
 /// Whether there may be a new row.
 fn creatable(state: &State, parameters: &Parameters) -> Result<(), Refusal> {
     let of = |name: &str| parameters.get(name).map(String::as_str);
-    let destination = of("DestinationCidrBlock").or_else(|| of("DestinationIpv6CidrBlock")).unwrap_or_default();
+    let destination =
+        of("DestinationCidrBlock").or_else(|| of("DestinationIpv6CidrBlock")).unwrap_or_default();
     let (rows, is_there) = state.rows_like(of("RouteTableId").unwrap_or_default(), destination);
     if is_there {
         let text = format!("The route identified by {destination} already exists.");
         return Err(Refusal::new(400, "RouteAlreadyExists", text));
     }
     if rows >= state.limit {
-        return Err(Refusal::new(400, "RouteLimitExceeded", "The maximum number of routes has been reached."));
+        return Err(Refusal::new(
+            400,
+            "RouteLimitExceeded",
+            "The maximum number of routes has been reached.",
+        ));
     }
     Ok(())
 }

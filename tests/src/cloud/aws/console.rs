@@ -50,7 +50,10 @@ impl Console {
             command.env_remove(name);
         }
         command.env("HOME", lab.directory()).env("NO_PROXY", "*");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&log).context("moto's log")?);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).context("moto's log")?);
         let mut child = nursery::spawn(command)?;
         let input = child.stdin.take().context("its input")?;
         let output = BufReader::new(child.stdout.take().context("its output")?);

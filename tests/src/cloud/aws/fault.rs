@@ -43,7 +43,10 @@ impl Faults {
 
     /// What happens to a call.
     pub(super) fn take(&mut self, action: &str) -> Option<Fault> {
-        let at = self.0.iter().position(|(wanted, _, _)| wanted == action || (wanted == "*" && action != METADATA))?;
+        let at = self
+            .0
+            .iter()
+            .position(|(wanted, _, _)| wanted == action || (wanted == "*" && action != METADATA))?;
         let (_, fault, left) = &mut self.0[at];
         let fault = *fault;
         *left -= 1;

@@ -46,7 +46,8 @@ pub(super) fn answer(state: &mut State, question: &Question) -> Reply {
         (_, Some(refusal)) => return page(refusal.status),
         _ => {}
     }
-    let machine = state.machines.iter().find(|machine| IpAddr::from(machine.address) == question.from).cloned();
+    let machine =
+        state.machines.iter().find(|machine| IpAddr::from(machine.address) == question.from).cloned();
     let (Some(machine), Some(path)) = (machine, question.path().strip_prefix("/latest/")) else {
         return page(404);
     };
@@ -188,6 +189,7 @@ fn text(body: &str) -> Reply {
 
 fn page(status: u16) -> Reply {
     let head = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?>\n";
-    let body = format!("{head}<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n");
+    let body =
+        format!("{head}<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\n");
     Reply::new(status, "text/html", body)
 }

@@ -171,7 +171,8 @@ impl Aws {
     pub fn use_own_table(&self) -> Result<String> {
         let table = self.make_table()?;
         let subnet = self.network().1;
-        self.console.answer("associate_route_table", &json!({ "RouteTableId": table, "SubnetId": subnet }))?;
+        self.console
+            .answer("associate_route_table", &json!({ "RouteTableId": table, "SubnetId": subnet }))?;
         let mut state = self.lock();
         state.table.clone_from(&table);
         self.shared.refresh(&mut state)?;
@@ -199,12 +200,22 @@ impl Aws {
 
     /// An operator makes a row in a table that leads to a node.
     pub fn put_row(&self, table: &str, destination: &str, node: &str) -> Result<()> {
-        self.change_row("create_route", table, destination, &json!({ "NetworkInterfaceId": self.interface(node)? }))
+        self.change_row(
+            "create_route",
+            table,
+            destination,
+            &json!({ "NetworkInterfaceId": self.interface(node)? }),
+        )
     }
 
     /// An operator makes a row lead to another node.
     pub fn replace_row(&self, table: &str, destination: &str, node: &str) -> Result<()> {
-        self.change_row("replace_route", table, destination, &json!({ "NetworkInterfaceId": self.interface(node)? }))
+        self.change_row(
+            "replace_route",
+            table,
+            destination,
+            &json!({ "NetworkInterfaceId": self.interface(node)? }),
+        )
     }
 
     /// An operator deletes a row.
@@ -213,7 +224,8 @@ impl Aws {
     }
 
     fn change_row(&self, name: &str, table: &str, destination: &str, more: &Value) -> Result<()> {
-        let family = if destination.contains(':') { "DestinationIpv6CidrBlock" } else { "DestinationCidrBlock" };
+        let family =
+            if destination.contains(':') { "DestinationIpv6CidrBlock" } else { "DestinationCidrBlock" };
         let mut parameters = more.clone();
         parameters["RouteTableId"] = json!(table);
         parameters[family] = json!(destination);

@@ -72,9 +72,9 @@ pub(super) fn destination(route: &Route) -> &str {
 /// The machine that a row leads to.
 pub(super) fn machine<'a>(route: &Route, machines: &'a [Machine]) -> Option<&'a Machine> {
     let is = |name: &str, value: &str| route.get(name).is_some_and(|said| said == value);
-    machines.iter().find(|machine| {
-        is("networkInterfaceId", &machine.interface) || is("instanceId", &machine.instance)
-    })
+    machines
+        .iter()
+        .find(|machine| is("networkInterfaceId", &machine.interface) || is("instanceId", &machine.instance))
 }
 
 fn complete(mut route: Route, state: &State) -> Route {

@@ -2,6 +2,7 @@
 //! they have in common.
 
 pub mod alibaba;
+pub mod aws;
 pub mod gce;
 pub mod python;
 pub mod server;
@@ -11,7 +12,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ipnet::IpNet;
 
 use crate::{Backend, Lab, Node};
@@ -58,6 +59,10 @@ pub trait Cloud: Any + Debug + Send + Sync {
 pub fn start(backend: Backend, lab: &Lab) -> Result<Option<Arc<dyn Cloud>>> {
     let router = lab.switch().namespace();
     Ok(match backend {
+        Backend::AwsVpc => {
+            let cloud = aws::Aws::start(lab)?.context("the Python libraries of clouds are not there")?;
+            Some(Arc::new(cloud))
+        }
         Backend::Gce => Some(Arc::new(gce::Gce::start(lab)?)),
         Backend::AliVpc => Some(Arc::new(alibaba::Alibaba::start(
             router,

@@ -81,7 +81,7 @@ impl Wanted<'_> {
                     outcome.problems.push(full(table, &step, &refusal.to_string()));
                 }
                 Err(error) => {
-                    outcome.problems.push(format!("route table {}: {}", table.id, String::from(error)))
+                    outcome.problems.push(format!("route table {}: {}", table.id, String::from(error)));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -11,6 +12,7 @@ use super::compiled;
 use super::digest::Digest;
 use super::engine;
 use super::imports::{self, MisfitError};
+use super::lines::Lines;
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
 
@@ -132,6 +134,7 @@ pub struct Artifact {
     size: usize,
     pub(super) engine: Engine,
     pub(super) component: Component,
+    pub(super) lines: Arc<Lines>,
 }
 
 impl Artifact {
@@ -199,7 +202,8 @@ impl Artifact {
         let component = compile(&engine, &digest).map_err(invalid)?;
         imports::check(&engine, &component)
             .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
-        Ok(Self { digest: compiled::hex(&digest), size: bytes.len(), source, engine, component })
+        let lines = Arc::new(Lines::of(bytes));
+        Ok(Self { digest: compiled::hex(&digest), size: bytes.len(), source, engine, component, lines })
     }
 
     /// Where it came from.

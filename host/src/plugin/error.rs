@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
+
 use super::grants::GrantError;
-use wasmtime::{Trap, WasmBacktrace};
+use super::lines::{Lines, Spot};
 
 /// A call that failed: which plugin, which function, and why. Nothing of its transaction is applied.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -51,11 +53,17 @@ pub enum Cause {
     Down(String),
 }
 
-/// Frames that say something: a handful, innermost first, without the language's own machinery.
-const FRAMES: usize = 4;
+/// Functions that say something: a handful, innermost first, without the language's own machinery.
+const FUNCTIONS: usize = 4;
 
-/// What a trap is, in words.
-pub(super) fn describe_trap(error: &wasmtime::Error, last_words: Option<&str>) -> String {
+/// What the names of a language's own machinery begin with.
+const MACHINERY: [&str; 11] = [
+    "std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<std::", "<core::", "dlmalloc",
+    "abort",
+];
+
+/// What a trap is, in words, and where: the functions with what is known of their lines.
+pub(super) fn describe_trap(error: &wasmtime::Error, last_words: Option<&str>, lines: &Lines) -> String {
     let what = match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) => match last_words {
             Some(words) => words.to_owned(),
@@ -66,18 +74,31 @@ pub(super) fn describe_trap(error: &wasmtime::Error, last_words: Option<&str>) -
         None => error.root_cause().to_string(),
     };
     let Some(trace) = error.downcast_ref::<WasmBacktrace>() else { return what };
-    let machinery = [
-        "std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<std::", "<core::",
-        "dlmalloc", "abort",
-    ];
-    let frames: Vec<String> = trace
-        .frames()
-        .iter()
-        .filter_map(|frame| frame.func_name())
+    let shown: Vec<String> =
+        trace.frames().iter().flat_map(|frame| functions(frame, lines)).take(FUNCTIONS).collect();
+    if shown.is_empty() { what } else { format!("{what} (in {})", shown.join(", from ")) }
+}
+
+/// A frame's function, and those that are inlined where it is: innermost first.
+fn functions(frame: &FrameInfo, lines: &Lines) -> Vec<String> {
+    let mut spots = frame.module_offset().map(|offset| lines.at(offset)).unwrap_or_default();
+    if spots.is_empty() {
+        spots.push(Spot::default());
+    }
+    if let Some(outermost) = spots.last_mut()
+        && let Some(name) = frame.func_name()
+    {
+        outermost.function = Some(name.to_owned());
+    }
+    let described = spots.into_iter().filter_map(|spot| {
         // Without the hash at its end.
-        .map(|name| format!("{:#}", rustc_demangle::demangle(name)))
-        .filter(|name| !machinery.iter().any(|prefix| name.starts_with(prefix)))
-        .take(FRAMES)
-        .collect();
-    if frames.is_empty() { what } else { format!("{what} (in {})", frames.join(", from ")) }
+        let name = format!("{:#}", rustc_demangle::demangle(&spot.function?));
+        let machinery = MACHINERY.iter().any(|prefix| name.starts_with(prefix))
+            || spot.place.as_ref().is_some_and(|place| place.library);
+        (!machinery).then(|| match spot.place {
+            Some(place) => format!("{name} at {place}"),
+            None => name,
+        })
+    });
+    described.collect()
 }

@@ -1,11 +1,11 @@
 //! One living instance of a component: calls go in with a deadline, and come out as what was declared or as the reason why not.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use wasmtime::component::Component;
 use wasmtime::{Engine, Store, Trap};
 
+use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy::Guest;
 use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
@@ -13,6 +13,7 @@ use super::capability::{self, HostState};
 use super::convert::shown;
 use super::error::{Cause, describe_trap};
 use super::imports;
+use super::lines::Lines;
 use super::wasi;
 use super::watchdog::Watchdog;
 
@@ -21,6 +22,7 @@ pub struct Template {
     engine: Engine,
     pre: BackendPre<HostState>,
     watchdog: Watchdog,
+    lines: Arc<Lines>,
     records: Mutex<Vec<CallRecord>>,
 }
 
@@ -66,7 +68,8 @@ impl From<&Cause> for Outcome {
 
 impl Template {
     /// Links a component. The error is for an operator.
-    pub fn new(engine: &Engine, component: &Component) -> Result<Self, String> {
+    pub fn new(artifact: &Artifact) -> Result<Self, String> {
+        let Artifact { engine, component, .. } = artifact;
         let text = |error: wasmtime::Error| error.root_cause().to_string();
         let mut linker = wasmtime::component::Linker::new(engine);
         capability::link_all(&mut linker).map_err(text)?;
@@ -75,7 +78,8 @@ impl Template {
         }
         let pre = linker.instantiate_pre(component).and_then(BackendPre::new).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
-        Ok(Self { engine: engine.clone(), pre, watchdog, records: Mutex::default() })
+        let lines = Arc::clone(&artifact.lines);
+        Ok(Self { engine: engine.clone(), pre, watchdog, lines, records: Mutex::default() })
     }
 
     /// The calls that have ended since this was asked last.
@@ -97,7 +101,7 @@ impl Template {
         let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
         match made {
             Ok(backend) => Ok(Instance { store, backend, usable: true }),
-            Err(error) => Err(cause(&error, store.data(), budget)),
+            Err(error) => Err(self.cause(&error, store.data(), budget)),
         }
     }
 
@@ -115,6 +119,18 @@ impl Template {
         self.watchdog.disarm();
         store.data().console.end();
         outcome
+    }
+
+    /// Why a call came back with an error of wasmtime's.
+    fn cause(&self, error: &wasmtime::Error, state: &HostState, budget: Duration) -> Cause {
+        if let Some(wanted) = state.wanted_memory {
+            return Cause::OutOfMemory { wanted, limit: state.limits.memory };
+        }
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            return Cause::TimedOut(budget);
+        }
+        let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
+        Cause::Trapped(shown(&describe_trap(error, last_words.as_deref(), &self.lines), state.limits.text))
     }
 }
 
@@ -167,7 +183,7 @@ impl Instance {
             }
             Err(error) => {
                 self.usable = false;
-                Err(cause(&error, self.store.data(), budget))
+                Err(template.cause(&error, self.store.data(), budget))
             }
         }
     }
@@ -199,15 +215,4 @@ impl Instance {
             .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
         Ok((answer, call))
     }
-}
-
-fn cause(error: &wasmtime::Error, state: &HostState, budget: Duration) -> Cause {
-    if let Some(wanted) = state.wanted_memory {
-        return Cause::OutOfMemory { wanted, limit: state.limits.memory };
-    }
-    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
-        return Cause::TimedOut(budget);
-    }
-    let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
-    Cause::Trapped(shown(&describe_trap(error, last_words.as_deref()), state.limits.text))
 }

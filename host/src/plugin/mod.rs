@@ -16,6 +16,7 @@ mod imports;
 mod instance;
 pub mod kit;
 mod limits;
+mod lines;
 mod load;
 mod policy;
 mod private;

@@ -184,8 +184,10 @@ impl Policy {
         state: Arc<DirState>,
     ) -> Result<Self, PluginError> {
         let name = artifact.source().to_string();
-        let template = Template::new(&artifact.engine, &artifact.component).map_err(|reason| {
-            PluginError { plugin: name.clone(), function: "linking", cause: Cause::BadAnswer(reason) }
+        let template = Template::new(artifact).map_err(|reason| PluginError {
+            plugin: name.clone(),
+            function: "linking",
+            cause: Cause::BadAnswer(reason),
         })?;
         Ok(Self {
             name,

@@ -15,7 +15,7 @@ use crate::datapath::wireguard::Keys;
 use crate::lease::model::{Attributes, Lease, Subnets};
 
 /// A component that `cargo xtask plugins` made.
-pub(super) fn component(name: &str) -> PathBuf {
+pub(in crate::plugin) fn component(name: &str) -> PathBuf {
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let fixtures = std::env::var_os("FLANNELD_TEST_COMPONENTS")
         .map_or_else(|| top.join("target/components"), PathBuf::from);
@@ -279,6 +279,35 @@ fn what_breaks_the_contract_below_the_sdk_is_named() {
     let mut bench = start("liar", r#"{"Type":"hostile"}"#, strict()).expect("starts");
     let error = bench.policy.tick().expect_err("refused").to_string();
     assert!(error.contains("another tick after 0 ms; at least 100"), "{error}");
+}
+
+#[test]
+fn a_trap_has_the_source_lines_of_a_component_that_brings_line_tables() {
+    let error = hostile("register", "panic").err().expect("fails").to_string();
+    let (_, place) = error.split_once(" (in ").expect("functions");
+    assert!(
+        place.starts_with("flannel_component_hostile::Hostile::commit at hostile/src/lib.rs:"),
+        "{error}"
+    );
+    assert!(!place.contains(env!("CARGO_MANIFEST_DIR").trim_end_matches("/host")), "{error}");
+    // In a function of Rust's library that is inlined: it is its caller that says something.
+    let config = r#"{"Type":"hostile","In":"apply","Do":"brittle"}"#;
+    let mut bench = start("hostile", config, strict()).expect("starts");
+    let applied = bench.policy.apply(&[PeerChange::Put(PeerId(1), lease(1, "hostile", r#""no MAC""#))]);
+    let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+    let failure = failure.to_string();
+    assert!(failure.contains("everybody publishes what I do"), "{failure}");
+    let (_, place) = failure.split_once(" (in ").expect("functions");
+    assert!(place.contains(" at hostile/src/lib.rs:") && !place.contains("library/core"), "{failure}");
+}
+
+#[test]
+fn a_trap_has_the_functions_of_a_component_without_line_tables() {
+    let mut bench = start("liar", r#"{"Type":"hostile","Do":"dropped-handle"}"#, strict()).expect("starts");
+    let applied = bench.policy.apply(&[PeerChange::Put(PeerId(1), lease(1, "hostile", "null"))]);
+    let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+    let failure = failure.to_string();
+    assert!(failure.contains(" (in ") && !failure.contains(".rs:"), "{failure}");
 }
 
 #[test]

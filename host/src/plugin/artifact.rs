@@ -190,20 +190,20 @@ impl Artifact {
     fn new(
         source: Source,
         bytes: &[u8],
-        compile: impl FnOnce(&Engine, &[u8; 32]) -> wasmtime::Result<Component>,
+        compile: impl FnOnce(&Engine, &Digest) -> wasmtime::Result<Component>,
     ) -> Result<Self, ArtifactError> {
         check_kind(&source, bytes)?;
         let invalid = |error: wasmtime::Error| ArtifactError::Invalid {
             source: source.clone(),
             reason: error.root_cause().to_string().lines().next().unwrap_or_default().to_owned(),
         };
-        let digest = compiled::digest(bytes);
+        let digest = Digest::of(bytes);
         let engine = engine::native().map_err(invalid)?;
         let component = compile(&engine, &digest).map_err(invalid)?;
         imports::check(&engine, &component)
             .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
         let lines = Arc::new(Lines::of(bytes));
-        Ok(Self { digest: compiled::hex(&digest), size: bytes.len(), source, engine, component, lines })
+        Ok(Self { digest: digest.hex(), size: bytes.len(), source, engine, component, lines })
     }
 
     /// Where it came from.

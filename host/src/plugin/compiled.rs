@@ -3,29 +3,12 @@
 
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
 use tracing::{debug, warn};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::digest::{DIGEST, Digest};
 use super::{engine, private};
-
-const DIGEST: usize = 32;
-
-/// SHA-256 of some bytes.
-pub fn digest(bytes: &[u8]) -> [u8; DIGEST] {
-    Sha256::digest(bytes).into()
-}
-
-/// A digest as text.
-pub fn hex(digest: &[u8; DIGEST]) -> String {
-    use std::fmt::Write;
-    digest.iter().fold(String::with_capacity(2 * DIGEST), |mut text, byte| {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
 
 /// Compiles a component for all machines of this architecture, in the form that [`super::BuiltIn`] takes.
 pub fn compile_for_embedding(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
@@ -33,18 +16,18 @@ pub fn compile_for_embedding(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
 }
 
 fn pack(component: &[u8], code: &[u8]) -> Vec<u8> {
-    [&digest(component)[..], &digest(code)[..], code].concat()
+    [Digest::of(component).as_bytes().as_slice(), Digest::of(code).as_bytes(), code].concat()
 }
 
 /// The code in a packed form, if it was made of the component with this digest and is whole.
-fn unpack<'a>(packed: &'a [u8], component: &[u8; DIGEST]) -> Option<&'a [u8]> {
+fn unpack<'a>(packed: &'a [u8], component: &Digest) -> Option<&'a [u8]> {
     let (made_of, rest) = packed.split_first_chunk::<DIGEST>()?;
     let (own, code) = rest.split_first_chunk::<DIGEST>()?;
-    (made_of == component && *own == digest(code)).then_some(code)
+    (made_of == component.as_bytes() && own == Digest::of(code).as_bytes()).then_some(code)
 }
 
 /// Loads a packed form. `None`: it is of another component, damaged, or of another wasmtime.
-pub fn load(engine: &Engine, packed: &[u8], component: &[u8; DIGEST]) -> Option<Component> {
+pub fn load(engine: &Engine, packed: &[u8], component: &Digest) -> Option<Component> {
     let code = unpack(packed, component)?;
     // SAFETY: the code is what wasmtime made: its digest, which is kept beside it, fits, and it comes from this binary or
     // from a directory that only this user can write to. wasmtime itself checks its version and settings.
@@ -58,13 +41,8 @@ pub fn load(engine: &Engine, packed: &[u8], component: &[u8; DIGEST]) -> Option<
 }
 
 /// Compiles a component, unless the cache has it.
-pub fn cached(
-    engine: &Engine,
-    component: &[u8],
-    key: &[u8; DIGEST],
-    cache: &Path,
-) -> wasmtime::Result<Component> {
-    let name = hex(key) + ".cwasm";
+pub fn cached(engine: &Engine, component: &[u8], key: &Digest, cache: &Path) -> wasmtime::Result<Component> {
+    let name = key.hex() + ".cwasm";
     if let Some(packed) = private::read(cache, &name)
         && let Some(loaded) = load(engine, &packed, key)
     {
@@ -93,9 +71,9 @@ mod tests {
     fn a_component_is_compiled_once() {
         let dir = tempfile::tempdir().expect("directory");
         let cache = dir.path().join("cache");
-        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        let (engine, key) = (engine::native().expect("engine"), Digest::of(COMPONENT));
         cached(&engine, COMPONENT, &key, &cache).expect("compiles");
-        let file = cache.join(hex(&key)).with_extension("cwasm");
+        let file = cache.join(key.hex()).with_extension("cwasm");
         let packed = std::fs::read(&file).expect("cached");
         assert!(load(&engine, &packed, &key).is_some());
         cached(&engine, b"not looked at", &key, &cache).expect("comes from the cache");
@@ -103,10 +81,10 @@ mod tests {
 
     #[test]
     fn a_damaged_or_stale_form_is_not_run() {
-        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        let (engine, key) = (engine::native().expect("engine"), Digest::of(COMPONENT));
         let packed = compile_for_embedding(COMPONENT).expect("compiles");
         assert!(load(&engine, &packed, &key).is_some());
-        assert!(load(&engine, &packed, &digest(b"another")).is_none());
+        assert!(load(&engine, &packed, &Digest::of(b"another")).is_none());
         for position in [0, DIGEST, 2 * DIGEST + 7, packed.len() - 1] {
             let mut damaged = packed.clone();
             damaged[position] ^= 1;
@@ -120,7 +98,7 @@ mod tests {
     fn a_cache_that_others_can_write_to_is_not_used() {
         let dir = tempfile::tempdir().expect("directory");
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("set");
-        let (engine, key) = (engine::native().expect("engine"), digest(COMPONENT));
+        let (engine, key) = (engine::native().expect("engine"), Digest::of(COMPONENT));
         cached(&engine, COMPONENT, &key, dir.path()).expect("compiles all the same");
         assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 0);
     }

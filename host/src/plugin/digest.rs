@@ -1,15 +1,16 @@
 //! SHA-256 digests as registries write them: `sha256:` and 64 hexadecimal digits in lower case.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compiled::hex;
+/// Bytes of a digest.
+pub const DIGEST: usize = 32;
 
 /// The SHA-256 of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
+pub struct Digest([u8; DIGEST]);
 
 impl Digest {
     /// The digest of some bytes.
@@ -19,7 +20,16 @@ impl Digest {
 
     /// The 64 digits alone.
     pub fn hex(&self) -> String {
-        hex(&self.0)
+        self.0.iter().fold(String::with_capacity(2 * DIGEST), |mut text, byte| {
+            // Writing into a string does not fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+    }
+
+    /// The digest itself.
+    pub fn as_bytes(&self) -> &[u8; DIGEST] {
+        &self.0
     }
 }
 
@@ -39,10 +49,10 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, NoDigest> {
         let digits = text.strip_prefix("sha256:").ok_or(NoDigest)?.as_bytes();
-        if digits.len() != 64 {
+        if digits.len() != 2 * DIGEST {
             return Err(NoDigest);
         }
-        let mut bytes = [0; 32];
+        let mut bytes = [0; DIGEST];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = value(pair[0])? << 4 | value(pair[1])?;
         }

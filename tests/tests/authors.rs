@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
 use flannel_lab::artifacts::{self, workspace};
+use serde_json::Value;
 
 /// Runs `flanneld plugin …` with a cache of its own.
 fn plugin(arguments: &[&str]) -> Result<Output> {
@@ -50,7 +51,7 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
     let table = printed(&arguments)?;
     let row = "10.5.3.0/24  192.168.0.3  route  eth0    10.5.3.0/24  via 192.168.0.3";
     assert!(table.lines().any(|line| line == row), "{table}");
-    let json: serde_json::Value = serde_json::from_str(&printed(&[&arguments[..], &["--json"]].concat())?)?;
+    let json: Value = serde_json::from_str(&printed(&[&arguments[..], &["--json"]].concat())?)?;
     let entry = &json["peers"][0]["entries"][0];
     assert_eq!((&entry["entry"], &entry["via"]), (&"route".into(), &"192.168.0.3".into()), "{json}");
 
@@ -121,6 +122,45 @@ fn a_golden_file_is_written_compared_and_says_what_differs() -> Result<()> {
         shown.lines().any(|line| line.starts_with(sign) && line.ends_with(&format!("via {gateway}")))
     };
     assert!(is_difference('-', "172.20.0.7") && is_difference('+', "172.20.0.2"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn the_checks_outcome_can_be_had_by_a_program() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (golden, component) = (directory.path().join("golden"), artifacts::plugin("host-gw")?);
+    let arguments = ["check", path(&component)?, "--json", "--golden", path(&golden)?];
+    let blessed: Value = serde_json::from_str(&printed(&[&arguments[..], &["--bless"]].concat())?)?;
+    assert_eq!(
+        (&blessed[0]["golden"]["verdict"], &blessed[0]["golden"]["detail"]),
+        (&"ok".into(), &"written".into())
+    );
+    let all: Value = serde_json::from_str(&printed(&arguments)?)?;
+    let [one] = all.as_array().map(Vec::as_slice).unwrap_or_default() else { panic!("{all}") };
+    assert_eq!((&one["conforms"], &one["source"]), (&true.into(), &path(&component)?.into()));
+    let checks = one["checks"].as_array().expect("an array");
+    assert!(
+        checks.iter().any(|check| check["name"] == "apply: one lease" && check["verdict"] == "ok"),
+        "{one}"
+    );
+    assert_eq!(one["desired"]["publishes"]["backend_type"], "host-gw");
+
+    std::fs::write(&golden, "nothing of it\n")?;
+    let output = plugin(&arguments)?;
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stdout));
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    assert_eq!((&all[0]["conforms"], &all[0]["golden"]["verdict"]), (&false.into(), &"failed".into()));
+    assert_eq!(all[0]["golden"]["difference"][0], "- nothing of it");
+
+    let hostile = artifacts::component("hostile")?;
+    let backend = r#"{"Type":"hostile","In":"register","Do":"error"}"#;
+    let output = plugin(&["check", path(&hostile)?, "--json", "--backend", backend])?;
+    assert!(text(&output.stderr).starts_with("flanneld: does not conform: "), "{}", text(&output.stderr));
+    let all: Value = serde_json::from_slice(&output.stdout)?;
+    let start = &all[0]["checks"][0];
+    assert_eq!((&start["name"], &start["verdict"]), (&"start".into(), &"failed".into()));
+    assert_eq!(start["detail"], "plugin hostile: register: the deed was asked for");
+    assert_eq!((&all[0]["checks"][1]["verdict"], &all[0]["desired"]), (&"skipped".into(), &Value::Null));
     Ok(())
 }
 

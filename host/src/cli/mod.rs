@@ -172,6 +172,9 @@ pub enum PluginCommand {
         /// Write that file instead
         #[arg(long, requires = "golden")]
         bless: bool,
+        /// Print one JSON array, with an object for each plugin
+        #[arg(long)]
+        json: bool,
     },
     /// Write a project for a new backend; its README says how it is built
     New {

@@ -1,5 +1,6 @@
 //! The commands that need more than a line.
 
+mod check;
 pub mod plugin;
 
 /// Runs something for a command, which does nothing beside it.

@@ -10,6 +10,7 @@ use flanneld::plugin::{
     self, Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding, kit,
 };
 
+use super::check::{self, Golden};
 use super::wait_for;
 use crate::{BUILT_IN, LANGUAGES};
 
@@ -37,9 +38,11 @@ pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
             let families = if ipv6 { kit::Families::Dual } else { kit::Families::Ipv4 };
             dry_run(&load(&component, cache)?, &leases, backend, families, json)
         }
-        PluginCommand::Check { component, backend, golden, bless } => {
+        PluginCommand::Check { component, backend, golden, bless, json } => {
             let golden = golden.map(|file| Golden { file, bless });
-            check(component.as_ref(), cache, backend.as_deref(), golden.as_ref())
+            let artifacts = artifacts(component.as_ref(), cache)?;
+            ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
+            check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
         }
         PluginCommand::New { name, lang, dir } => new(&name, &lang, dir),
         PluginCommand::Componentize { module, output } => componentize(&module, &output),
@@ -164,69 +167,6 @@ fn dry_run(
     let (failed, all) = (desired.failures(), desired.peers.len());
     ensure!(failed == 0, "the plugin failed for {failed} of {all} leases");
     Ok(())
-}
-
-/// What a plugin is to declare for the example leases.
-struct Golden {
-    file: PathBuf,
-    /// It is written instead of compared.
-    bless: bool,
-}
-
-fn check(
-    component: Option<&PluginReference>,
-    cache: &Path,
-    backend: Option<&str>,
-    golden: Option<&Golden>,
-) -> anyhow::Result<()> {
-    let mut failed = Vec::new();
-    let artifacts = artifacts(component, cache)?;
-    ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
-    for (at, artifact) in artifacts.iter().enumerate() {
-        if at > 0 {
-            println!();
-        }
-        println!("{}", artifact.source());
-        let outcome = kit::check::check(artifact, backend, |check| println!("{check}"));
-        let mut conforms = outcome.conforms;
-        let desired = outcome.desired.map(|desired| desired.to_string());
-        if let Some(golden) = golden {
-            conforms &= compare(golden, desired.as_deref())?;
-        }
-        if let Some(desired) = desired {
-            print!("\n{desired}");
-        }
-        if !conforms {
-            failed.push(artifact.source().to_string());
-        }
-    }
-    if failed.is_empty() { Ok(()) } else { bail!("does not conform: {}", failed.join(", ")) }
-}
-
-/// Answers whether what is declared is what the file has.
-fn compare(golden: &Golden, desired: Option<&str>) -> anyhow::Result<bool> {
-    let shown = golden.file.display();
-    let Some(desired) = desired else {
-        println!("skipped  golden file {shown}: nothing is declared");
-        return Ok(true);
-    };
-    if golden.bless {
-        std::fs::write(&golden.file, desired).with_context(|| format!("cannot write {shown}"))?;
-        println!("ok       golden file {shown}: written");
-        return Ok(true);
-    }
-    let right = std::fs::read_to_string(&golden.file)
-        .with_context(|| format!("cannot read {shown}; --bless writes it"))?;
-    let differing = kit::check::difference(&right, desired);
-    if differing.is_empty() {
-        println!("ok       golden file {shown}");
-    } else {
-        println!("FAILED   golden file {shown}: - is there, + is declared; --bless takes it over");
-        for line in &differing {
-            println!("{line}");
-        }
-    }
-    Ok(differing.is_empty())
 }
 
 fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {

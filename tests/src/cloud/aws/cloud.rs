@@ -1,7 +1,5 @@
 //! What it has in common with other clouds.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 
@@ -23,16 +21,14 @@ impl Cloud for Aws {
     }
 
     fn table(&self) -> Result<Vec<TableRow>> {
-        let in_use = self.table_in_use();
-        let rows = self.rows().into_iter().filter(|row| row.table == in_use);
-        rows.map(|row| {
-            let machines = &self.lock().machines;
-            let node = machines.iter().find(|machine| machine.interface == row.interface);
-            let node = node.filter(|_| row.state == "active").map(|machine| IpAddr::from(machine.address));
-            let destination = row.destination.parse().context("a destination")?;
-            Ok(TableRow { destination, name: row.table, hop: row.interface, node })
-        })
-        .collect()
+        self.rows()
+            .into_iter()
+            .map(|row| {
+                let destination = row.destination.parse().context("a destination")?;
+                let node = self.address_of(&row.interface);
+                Ok(TableRow { destination, name: row.table, hop: row.interface, node })
+            })
+            .collect()
     }
 
     fn delete_row(&self, destination: IpNet) -> Result<()> {
@@ -40,8 +36,7 @@ impl Cloud for Aws {
     }
 
     fn set_full(&self, full: bool) -> Result<()> {
-        let rows = self.rows().into_iter().filter(|row| row.table == self.table_in_use()).count();
-        self.limit(if full { rows } else { usize::MAX });
+        self.limit(if full { self.rows().len() } else { usize::MAX });
         Ok(())
     }
 

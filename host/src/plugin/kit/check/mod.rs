@@ -11,12 +11,15 @@ mod subject;
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::desired::Desired;
 use crate::plugin::Artifact;
 use subject::Subject;
 
 /// How one check ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", content = "detail", rename_all = "lowercase")]
 pub enum Verdict {
     /// The demand is met; with what was seen.
     Ok(String),
@@ -26,31 +29,44 @@ pub enum Verdict {
     Skipped(String),
 }
 
+impl Verdict {
+    /// Whether the demand is not met.
+    pub fn failed(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+
+    /// In a line, with what was demanded.
+    pub fn about(&self, name: &str) -> String {
+        let (word, text) = match self {
+            Self::Ok(text) => ("ok", text),
+            Self::Failed(text) => ("FAILED", text),
+            Self::Skipped(text) => ("skipped", text),
+        };
+        let colon = if text.is_empty() { "" } else { ": " };
+        format!("{word:7}  {name}{colon}{text}")
+    }
+}
+
 /// One check.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
     /// What is demanded.
     pub name: &'static str,
     /// How it ended.
+    #[serde(flatten)]
     pub verdict: Verdict,
 }
 
 impl Check {
     /// Whether the plugin does not conform.
     pub fn failed(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed(_))
+        self.verdict.failed()
     }
 }
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, text) = match &self.verdict {
-            Verdict::Ok(text) => ("ok", text),
-            Verdict::Failed(text) => ("FAILED", text),
-            Verdict::Skipped(text) => ("skipped", text),
-        };
-        write!(f, "{word:7}  {}", self.name)?;
-        if text.is_empty() { Ok(()) } else { write!(f, ": {text}") }
+        f.write_str(&self.verdict.about(self.name))
     }
 }
 

@@ -4,6 +4,7 @@
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
 mod alibaba;
+mod aws;
 mod client;
 mod google;
 mod options;
@@ -26,6 +27,7 @@ pub use vendor::{Prepared, Vendor, Verdict};
 /// All clouds that there are.
 fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
     let mut all: BTreeMap<Provider, Arc<dyn Vendor>> = BTreeMap::new();
+    all.insert(Provider::Aws, Arc::new(aws::Aws::new(options.clone())));
     all.insert(Provider::Google, Arc::new(google::Google::new(options.clone())));
     all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
     all

@@ -1,0 +1,111 @@
+//! Amazon Web Services: query APIs with signature version 4, credentials from the places where Amazon's own tools look, and the
+//! instance's metadata.
+
+mod container;
+mod credentials;
+mod endpoint;
+mod judge;
+mod keys;
+mod metadata;
+mod profile;
+mod role;
+mod sign;
+mod xml;
+
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+
+use super::options::CloudOptions;
+use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
+use super::vendor::{Prepared, Vendor, Verdict};
+use crate::http::{Http, Url};
+use credentials::Credentials;
+use metadata::Metadata;
+
+/// Variables with this machine's region.
+const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+
+/// Amazon Web Services.
+pub struct Aws {
+    places: Places,
+    credentials: Credentials,
+}
+
+/// Where everything is.
+struct Places {
+    options: CloudOptions,
+    metadata: Metadata,
+    /// This machine's, which never changes.
+    region: OnceLock<String>,
+}
+
+impl Places {
+    /// This machine's region.
+    async fn region(&self, http: &Http) -> Result<String, Failure> {
+        if let Some(region) = self.region.get() {
+            return Ok(region.clone());
+        }
+        let said = REGION.iter().find_map(|name| Some((*name, self.options.variables.get(name)?)));
+        let region = match said {
+            Some((_, region)) if endpoint::is_region(&region) => region,
+            Some((name, region)) => {
+                return Err(Failure::Invalid(format!("{name}: {region:?} is no region")));
+            }
+            None => self.metadata.session(http).await?.region().await?,
+        };
+        Ok(self.region.get_or_init(|| region).clone())
+    }
+
+    /// Where a service of a region is.
+    fn url(&self, service: &str, region: &str) -> Result<Url, Failure> {
+        let own = format!("AWS_ENDPOINT_URL_{}", service.replace('-', "_").to_ascii_uppercase());
+        let said = self.options.endpoint(Provider::Aws, service, &[&own, "AWS_ENDPOINT_URL"]);
+        let said = said.map_err(|error| Failure::Invalid(error.to_string()))?;
+        Ok(said.unwrap_or_else(|| endpoint::of(service, region)))
+    }
+}
+
+impl Aws {
+    /// With what the operator has said. Asks nobody.
+    pub fn new(options: CloudOptions) -> Self {
+        let metadata = Metadata::new(&options.variables);
+        Self {
+            places: Places { options, metadata, region: OnceLock::new() },
+            credentials: Credentials::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Vendor for Aws {
+    async fn prepare(&self, http: &Http, request: &Request) -> Result<Prepared, Failure> {
+        let Operation::Action { name, parameters } = &request.operation else {
+            return Err(Failure::Invalid("AWS is asked by actions, not by REST calls".to_owned()));
+        };
+        let region = match &request.region {
+            Some(region) => region.clone(),
+            None => self.places.region(http).await?,
+        };
+        let url = self.places.url(&request.service, &region)?;
+        let keys = self.credentials.keys(http, &self.places).await?;
+        let scope = sign::Scope { region: &region, service: &request.service, time: SystemTime::now() };
+        sign::signed(url, sign::form(name, &request.version, parameters), &keys, &scope)
+    }
+
+    fn judge(&self, answer: &Answer) -> Verdict {
+        judge::verdict(answer)
+    }
+
+    fn forget_credentials(&self) {
+        self.credentials.forget();
+    }
+
+    async fn instance(&self, http: &Http) -> Result<Instance, Failure> {
+        self.places.metadata.session(http).await?.instance().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

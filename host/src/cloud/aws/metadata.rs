@@ -51,9 +51,8 @@ pub(super) struct Session<'a> {
 
 impl Metadata {
     pub fn new(variables: &Variables) -> Self {
-        let is = |name, wanted: &str| {
-            variables.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
-        };
+        let is =
+            |name, wanted: &str| variables.get(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted));
         let at = |host: &str| Url { secure: false, host: host.to_owned(), port: 80, path: "/".to_owned() };
         let base = if is(DISABLED, "true") {
             Err(format!("{DISABLED} says not to ask the metadata service"))
@@ -73,7 +72,8 @@ impl Metadata {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::PUT;
         request.headers_mut().insert(LIFETIME, HeaderValue::from_static("60"));
-        let answer = http.send(&below(base, "latest/api/token"), request, PATIENCE).await.map_err(unreachable)?;
+        let answer =
+            http.send(&below(base, "latest/api/token"), request, PATIENCE).await.map_err(unreachable)?;
         let token = match answer.response.status().as_u16() {
             200 => {
                 let body = answer.body("token", LARGEST).await.map_err(unreachable)?;
@@ -83,7 +83,9 @@ impl Metadata {
             }
             404 | 405 if self.plain => None,
             404 | 405 => {
-                let text = format!("the metadata service has version 1 only, and {V1_DISABLED} says not to ask that");
+                let text = format!(
+                    "the metadata service has version 1 only, and {V1_DISABLED} says not to ask that"
+                );
                 return Err(Failure::Unreachable(text));
             }
             403 => {
@@ -91,7 +93,9 @@ impl Metadata {
                 return Err(Failure::Unreachable(text.to_owned()));
             }
             status => {
-                return Err(Failure::Unreachable(format!("the metadata service answers {status} to PUT token")));
+                return Err(Failure::Unreachable(format!(
+                    "the metadata service answers {status} to PUT token"
+                )));
             }
         };
         Ok(Session { http, base, token })
@@ -128,8 +132,9 @@ impl Session<'_> {
         match answer.response.status().as_u16() {
             200 => {
                 let body = answer.body("answer", LARGEST).await.map_err(unreachable)?;
-                let text = String::from_utf8(body)
-                    .map_err(|_| Failure::Unreachable(format!("the metadata service: {} is no text", url.shown())))?;
+                let text = String::from_utf8(body).map_err(|_| {
+                    Failure::Unreachable(format!("the metadata service: {} is no text", url.shown()))
+                })?;
                 Ok(Some(Secret::new(text)))
             }
             404 => Ok(None),
@@ -168,7 +173,9 @@ impl Session<'_> {
         if is_region(&region) {
             return Ok(region);
         }
-        Err(Failure::Unreachable("the metadata service: placement/region is not what it should be".to_owned()))
+        Err(Failure::Unreachable(
+            "the metadata service: placement/region is not what it should be".to_owned(),
+        ))
     }
 
     /// All that it says of this machine.

@@ -57,7 +57,8 @@ pub(super) async fn keys(http: &Http, places: &Places) -> Result<Keys, Failure> 
         return Err(failed(format!("AWS answers {status} {} for {role}", code.unwrap_or("-"))));
     }
     let given = || {
-        let (id, secret) = (find("AccessKeyId")?.to_owned(), Secret::new(find("SecretAccessKey")?.to_owned()));
+        let (id, secret) =
+            (find("AccessKeyId")?.to_owned(), Secret::new(find("SecretAccessKey")?.to_owned()));
         let token = Some(Secret::new(find("SessionToken")?.to_owned()));
         Keys { id, secret, token, expires: Some(keys::time(find("Expiration")?)?) }.checked()
     };

@@ -29,8 +29,11 @@ pub(super) struct Scope<'a> {
 pub(super) fn form(action: &str, version: &str, parameters: &[(String, String)]) -> String {
     let own = [("Action", action), ("Version", version)];
     let all = parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let pairs: Vec<String> =
-        own.into_iter().chain(all).map(|(name, value)| format!("{}={}", percent(name), percent(value))).collect();
+    let pairs: Vec<String> = own
+        .into_iter()
+        .chain(all)
+        .map(|(name, value)| format!("{}={}", percent(name), percent(value)))
+        .collect();
     pairs.join("&")
 }
 

@@ -1,15 +1,19 @@
-//! Amazon Web Services: query APIs with signature version 4, credentials of the environment, a web identity, the shared file or the
-//! instance's role, and the instance's metadata.
+//! Amazon Web Services: query APIs with signature version 4, credentials from the places where Amazon's own tools look, and the
+//! instance's metadata.
 
+mod container;
 mod credentials;
 mod endpoint;
-mod imds;
+mod judge;
+mod keys;
+mod metadata;
+mod profile;
+mod role;
 mod sign;
-mod sts;
 mod xml;
 
 use std::sync::OnceLock;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 
@@ -18,74 +22,60 @@ use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, Vendor, Verdict};
 use crate::http::{Http, Url};
 use credentials::Credentials;
-use imds::Imds;
+use metadata::Metadata;
 
-/// Codes of errors that mean: too many. The list of AWS's SDKs ("retry behavior" in their reference guide).
-const THROTTLED: [&str; 10] = [
-    "Throttling",
-    "ThrottlingException",
-    "ThrottledException",
-    "RequestThrottledException",
-    "RequestThrottled",
-    "RequestLimitExceeded",
-    "TooManyRequestsException",
-    "BandwidthLimitExceeded",
-    "SlowDown",
-    "EC2ThrottledException",
-];
-/// Codes of errors that other credentials might not meet.
-const CREDENTIALS: [&str; 6] = [
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "RequestExpired",
-    "AuthFailure",
-    "InvalidClientTokenId",
-    "UnrecognizedClientException",
-];
+/// Variables with this machine's region.
+const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Amazon Web Services.
 pub struct Aws {
-    options: CloudOptions,
-    imds: Imds,
+    places: Places,
     credentials: Credentials,
+}
+
+/// Where everything is.
+struct Places {
+    options: CloudOptions,
+    metadata: Metadata,
     /// This machine's, which never changes.
     region: OnceLock<String>,
+}
+
+impl Places {
+    /// This machine's region.
+    async fn region(&self, http: &Http) -> Result<String, Failure> {
+        if let Some(region) = self.region.get() {
+            return Ok(region.clone());
+        }
+        let said = REGION.iter().find_map(|name| Some((*name, self.options.variables.get(name)?)));
+        let region = match said {
+            Some((_, region)) if endpoint::is_region(&region) => region,
+            Some((name, region)) => {
+                return Err(Failure::Invalid(format!("{name}: {region:?} is no region")));
+            }
+            None => self.metadata.session(http).await?.region().await?,
+        };
+        Ok(self.region.get_or_init(|| region).clone())
+    }
+
+    /// Where a service of a region is.
+    fn url(&self, service: &str, region: &str) -> Result<Url, Failure> {
+        let own = format!("AWS_ENDPOINT_URL_{}", service.replace('-', "_").to_ascii_uppercase());
+        let said = self.options.endpoint(Provider::Aws, service, &[&own, "AWS_ENDPOINT_URL"]);
+        let said = said.map_err(|error| Failure::Invalid(error.to_string()))?;
+        Ok(said.unwrap_or_else(|| endpoint::of(service, region)))
+    }
 }
 
 impl Aws {
     /// With what the operator has said. Asks nobody.
     pub fn new(options: CloudOptions) -> Self {
-        let imds = Imds::new(&options.variables);
-        let credentials = Credentials::new(options.clone());
-        Self { options, imds, credentials, region: OnceLock::new() }
-    }
-
-    async fn region(&self, http: &Http, request: &Request) -> Result<String, Failure> {
-        let said = request.region.clone().or_else(|| self.region.get().cloned());
-        if let Some(region) = said {
-            return Ok(region);
+        let metadata = Metadata::new(&options.variables);
+        Self {
+            places: Places { options, metadata, region: OnceLock::new() },
+            credentials: Credentials::default(),
         }
-        let variables = ["AWS_REGION", "AWS_DEFAULT_REGION"];
-        let of_variable = variables.iter().find_map(|name| Some((*name, self.options.variables.get(name)?)));
-        let region = match of_variable {
-            Some((name, region)) if !crate::cloud::is_label(&region) => {
-                return Err(Failure::Invalid(format!(
-                    "{name}: {region:?} is no region, such as eu-central-1"
-                )));
-            }
-            Some((_, region)) => region,
-            None => self.imds.region(http).await?,
-        };
-        Ok(self.region.get_or_init(|| region).clone())
     }
-}
-
-/// Where a service is: what the operator said, else the usual place.
-fn url(options: &CloudOptions, service: &str, region: &str) -> Result<Url, Failure> {
-    let of_service = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase().replace('-', "_"));
-    let said = options.endpoint(Provider::Aws, service, &[&of_service, "AWS_ENDPOINT_URL"]);
-    let said = said.map_err(|error| Failure::Invalid(error.to_string()))?;
-    Ok(said.unwrap_or_else(|| endpoint::of(service, region)))
 }
 
 #[async_trait]
@@ -94,26 +84,18 @@ impl Vendor for Aws {
         let Operation::Action { name, parameters } = &request.operation else {
             return Err(Failure::Invalid("AWS is asked by actions, not by REST calls".to_owned()));
         };
-        let region = self.region(http, request).await?;
-        let url = url(&self.options, &request.service, &region)?;
-        let keys = self.credentials.keys(http, &self.imds, &region).await?;
-        let form = sign::form(name, &request.version, parameters);
+        let region = match &request.region {
+            Some(region) => region.clone(),
+            None => self.places.region(http).await?,
+        };
+        let url = self.places.url(&request.service, &region)?;
+        let keys = self.credentials.keys(http, &self.places).await?;
         let scope = sign::Scope { region: &region, service: &request.service, time: SystemTime::now() };
-        sign::signed(url, form, &keys, &scope)
+        sign::signed(url, sign::form(name, &request.version, parameters), &keys, &scope)
     }
 
     fn judge(&self, answer: &Answer) -> Verdict {
-        let code = if answer.status < 400 { None } else { xml::text_of(&answer.body, "Code") };
-        let is_in = |codes: &[&str]| code.is_some_and(|code| codes.contains(&code));
-        if answer.status == 429 || is_in(&THROTTLED) {
-            let header = answer.headers.iter().find(|(name, _)| name == "retry-after");
-            let wait = header.and_then(|(_, value)| value.trim().parse().ok());
-            return Verdict::Throttled(wait.map(Duration::from_secs));
-        }
-        if is_in(&CREDENTIALS) {
-            return Verdict::CredentialsRefused;
-        }
-        if answer.status >= 500 { Verdict::Failed } else { Verdict::Final }
+        judge::verdict(answer)
     }
 
     fn forget_credentials(&self) {
@@ -121,7 +103,7 @@ impl Vendor for Aws {
     }
 
     async fn instance(&self, http: &Http) -> Result<Instance, Failure> {
-        self.imds.instance(http).await
+        self.places.metadata.session(http).await?.instance().await
     }
 }
 

@@ -25,7 +25,9 @@ impl Cloud for Aws {
             .into_iter()
             .map(|row| {
                 let destination = row.destination.parse().context("a destination")?;
-                let node = self.address_of(&row.interface);
+                let machines = self.lock();
+                let machine = machines.machines.iter().find(|machine| machine.interface == row.interface);
+                let node = machine.map(|machine| machine.address.into());
                 Ok(TableRow { destination, name: row.table, hop: row.interface, node })
             })
             .collect()

@@ -71,6 +71,7 @@ impl Library {
         Ok(Some(library))
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "steps are written where they are used")]
     fn step(&mut self, name: &str, parameters: Value) -> Result<Value> {
         writeln!(self.input, "{}", json!([name, parameters]))?;
         let mut line = String::new();

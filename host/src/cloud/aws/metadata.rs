@@ -102,6 +102,7 @@ impl Metadata {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn unreachable(error: crate::http::HttpError) -> Failure {
     Failure::Unreachable(format!("the metadata service: {error}"))
 }

@@ -49,7 +49,7 @@ impl Place {
             return Err(format!("instance {name}: the cloud names neither its link nor its network"));
         };
         let place = Self { project, zone, name, instance, network };
-        if place.project_of(&place.network) != place.project_of(&place.instance) {
+        if project_of(&place.network) != project_of(&place.instance) {
             return Err(format!(
                 "instance {} is in network {}, which another project shares: a route in there cannot lead to an instance \
                  of this project, so a cluster with gce needs a network of its own project",
@@ -64,8 +64,8 @@ impl Place {
     pub fn network_name(&self) -> &str {
         self.network.rsplit('/').next().unwrap_or_default()
     }
+}
 
-    fn project_of<'l>(&self, link: &'l str) -> &'l str {
-        path(link).split('/').nth(1).unwrap_or_default()
-    }
+fn project_of(link: &str) -> &str {
+    path(link).split('/').nth(1).unwrap_or_default()
 }

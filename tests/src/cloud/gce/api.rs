@@ -17,18 +17,20 @@ use super::{NETWORK, NETWORK_ID, PROJECT, answer};
 /// How long `globalOperations.wait` waits at most, as at Google.
 const WAIT: Duration = Duration::from_mins(2);
 
+/// Permissions, and what of the project each is for.
+type Permissions = &'static [(&'static str, &'static str)];
+
 /// One call: what it is called, what it is about, and what it takes.
 struct Asked<'a> {
     kind: &'static str,
     project: &'a str,
     about: &'a str,
     writes: bool,
-    permissions: &'static [(&'static str, &'static str)],
+    permissions: Permissions,
 }
 
 fn understood<'a>(method: &str, segments: &[&'a str]) -> Option<Asked<'a>> {
     let ["compute", "v1", "projects", project, rest @ ..] = segments else { return None };
-    type Permissions = &'static [(&'static str, &'static str)];
     let (kind, about, permissions): (_, _, Permissions) = match (method, rest) {
         ("GET", ["global", "networks", name]) => {
             ("networks.get", name, &[("compute.networks.get", "global/networks")])

@@ -12,7 +12,7 @@ pub(super) struct Refusal {
     reason: &'static str,
     message: String,
     status: Option<&'static str>,
-    details: Option<Value>,
+    details: Option<Box<Value>>,
     headers: Vec<(String, String)>,
 }
 
@@ -63,7 +63,7 @@ impl Refusal {
             "metadata": { "service": "compute.googleapis.com" },
         }]);
         let refusal = Self::new(403, "insufficientPermissions", message);
-        Self { status: Some("PERMISSION_DENIED"), details: Some(details), ..refusal }
+        Self { status: Some("PERMISSION_DENIED"), details: Some(Box::new(details)), ..refusal }
     }
 
     /// There is no access token, or one that is not, or no longer, known.
@@ -117,7 +117,7 @@ impl Refusal {
             error["status"] = status.into();
         }
         if let Some(details) = &self.details {
-            error["details"] = details.clone();
+            error["details"] = Value::clone(details);
         }
         let mut reply = super::answer(*code, &json!({ "error": error }));
         if let Reply::Whole { headers, .. } = &mut reply {

@@ -52,8 +52,12 @@ pub(super) fn answer(state: &mut State, question: &Question) -> Reply {
     }
     match place {
         _ if says("alt", "json") => json_text(place),
-        Value::Object(all) => text(200, &all.keys().map(|key| listed(key, &all[key])).collect::<String>()),
-        Value::Array(all) => text(200, &(0..all.len()).map(|at| format!("{at}/\n")).collect::<String>()),
+        Value::Object(all) => {
+            text(200, &all.iter().map(|(key, value)| listed(key, value)).collect::<String>())
+        }
+        Value::Array(all) => {
+            text(200, &(0..all.len()).map(|at| format!("{at}/\n")).collect::<Vec<_>>().concat())
+        }
         Value::String(leaf) => text(200, leaf),
         leaf => text(200, &leaf.to_string()),
     }

@@ -134,9 +134,12 @@ async fn a_metadata_service_that_is_odd_is_named_with_what_is_wrong() {
             "instance/network-interfaces is no list",
         ),
     ] {
-        let server = Server::start(move |question| match question.line.contains(&format!("/{path} ")) {
-            true => (200, FLAVOR, said.to_owned()),
-            false => metadata(question),
+        let server = Server::start(move |question| {
+            if question.line.contains(&format!("/{path} ")) {
+                (200, FLAVOR, said.to_owned())
+            } else {
+                metadata(question)
+            }
         })
         .await;
         let error = at_metadata(&server).instance(&http()).await.expect_err("refused").to_string();
@@ -148,9 +151,12 @@ async fn a_metadata_service_that_is_odd_is_named_with_what_is_wrong() {
 async fn a_metadata_service_that_is_away_for_a_moment_is_asked_again() {
     let server = Server::start({
         let failed = std::sync::atomic::AtomicBool::new(false);
-        move |question| match failed.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            false => (503, FLAVOR, String::new()),
-            true => metadata(question),
+        move |question| {
+            if failed.swap(true, std::sync::atomic::Ordering::Relaxed) {
+                metadata(question)
+            } else {
+                (503, FLAVOR, String::new())
+            }
         }
     })
     .await;

@@ -53,6 +53,7 @@ impl Library {
         Ok(Some(Self { child, input, output }))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "what json! makes is handed over as it is")]
     fn call(&mut self, action: &str, parameters: Value) -> Result<Value> {
         writeln!(self.input, "{}", json!([action, parameters]))?;
         let mut line = String::new();

@@ -77,6 +77,7 @@ impl Metadata {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is what an error is mapped by")]
 fn unreachable(error: HttpError) -> Failure {
     Failure::Unreachable(format!("the metadata service: {error}"))
 }

@@ -86,7 +86,7 @@ impl Lines {
         if all.map(|(_, data)| data.len()).sum::<usize>() > LARGEST {
             return Self::default();
         }
-        Self { modules: modules.into_iter().map(Module::of).collect() }
+        Self { modules: modules.into_iter().map(|sections| Module::of(&sections)).collect() }
     }
 
     /// What is at a place in the component: the innermost function first, then those that it is inlined into. Empty if that is not
@@ -145,7 +145,7 @@ impl Sections<'_> {
 }
 
 impl Module {
-    fn of(sections: Sections<'_>) -> Self {
+    fn of(sections: &Sections<'_>) -> Self {
         let table = |id: SectionId| -> Result<Vec<u8>, std::convert::Infallible> {
             let found = sections.tables.iter().find(|(name, _)| *name == id.name());
             Ok(found.map(|(_, data)| data.to_vec()).unwrap_or_default())

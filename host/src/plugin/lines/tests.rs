@@ -24,10 +24,10 @@ fn module(tables: &[(&str, &[u8])]) -> Vec<u8> {
 /// Appends a LEB128 number.
 fn number(bytes: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
+        bytes.push((value & 0x7f).to_le_bytes()[0] | 0x80);
         value >>= 7;
     }
-    bytes.push(value as u8);
+    bytes.push(value.to_le_bytes()[0]);
 }
 
 /// Where the code of such a module begins.

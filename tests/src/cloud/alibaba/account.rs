@@ -50,7 +50,7 @@ impl Account {
     pub fn token(&mut self, prefix: &str) -> String {
         self.counter += 1;
         let digest = Sha256::digest(format!("{prefix}{}", self.counter));
-        let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02X}")).collect();
+        let hex = super::signature::hex(&digest[..16]).to_ascii_uppercase();
         let (a, b, c, d, e) = (&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]);
         format!("{prefix}{a}-{b}-{c}-{d}-{e}")
     }
@@ -143,7 +143,7 @@ impl Account {
     }
 
     /// The role's name.
-    pub fn role(&self) -> &'static str {
+    pub fn role() -> &'static str {
         ROLE
     }
 }

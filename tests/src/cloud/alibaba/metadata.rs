@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::account::Account;
 use super::vpc::{VPC, VSWITCH};
 use super::{Inner, REGION, instance_at};
 use crate::cloud::server::{Question, Reply};
@@ -37,7 +38,7 @@ fn found(inner: &mut Inner, path: &str, from: IpAddr) -> Option<String> {
     let IpAddr::V4(address) = from else { return None };
     let [_, _, third, fourth] = address.octets();
     let mac = format!("00:16:3e:00:{third:02x}:{fourth:02x}");
-    let role = inner.account.role();
+    let role = Account::role();
     let answer = match path {
         "region-id" => REGION.to_owned(),
         "zone-id" => format!("{REGION}-b"),

@@ -119,6 +119,9 @@ impl Reconciler {
     ) -> Result<Self, NetlinkError> {
         let notifications = NotificationSocket::open()?;
         let mut requests = RequestSocket::open()?;
+        if let Err(error) = notifications.ignore(requests.port()) {
+            debug!(%error, "the kernel tells us of what we do ourselves: it takes longer, and changes nothing");
+        }
         let nexthops = requests.dump(&Payload::GetNexthop(NexthopMessage::default())).is_ok();
         if !nexthops {
             info!("this kernel has no nexthop objects (5.3 and later have): plain routes instead");

@@ -119,9 +119,6 @@ impl Reconciler {
     ) -> Result<Self, NetlinkError> {
         let notifications = NotificationSocket::open()?;
         let mut requests = RequestSocket::open()?;
-        if let Err(error) = notifications.ignore(requests.port()) {
-            debug!(%error, "the kernel tells us of what we do ourselves: it takes longer, and changes nothing");
-        }
         let nexthops = requests.dump(&Payload::GetNexthop(NexthopMessage::default())).is_ok();
         if !nexthops {
             info!("this kernel has no nexthop objects (5.3 and later have): plain routes instead");
@@ -175,7 +172,8 @@ impl Reconciler {
     /// Puts a whole desired state in the place of what there is, and sends the difference. What the kernel refuses of it, and had not
     /// refused before, undoes it: then the error says why, and all is as it was.
     pub fn replace(&mut self, transaction: Transaction) -> Result<Report, String> {
-        let ledger = Ledger::of(transaction);
+        let mut ledger = Ledger::default();
+        ledger.commit(transaction);
         let changed = self.ledger.difference(&ledger);
         self.figures.commits += 1;
         self.absorb_notifications();
@@ -627,14 +625,9 @@ impl Reconciler {
     /// Sends a plan. `looked_at`: the keys that it was made for; none: all.
     fn execute(&mut self, plan: Plan, looked_at: Option<&BTreeSet<Key>>) {
         if let Some(keys) = looked_at {
-            // Nearly always there are none of either, and then of many keys none has to be looked for.
-            if !self.waiting.is_empty() {
-                for key in keys {
-                    self.waiting.remove(key);
-                }
-            }
-            if !self.failures.is_empty() {
-                for key in keys.iter().filter(|key| self.ledger.entry(key).is_none()) {
+            for key in keys {
+                self.waiting.remove(key);
+                if self.ledger.entry(key).is_none() {
                     self.failures.remove(key);
                 }
             }

@@ -197,8 +197,8 @@ impl Probe {
     /// Whether an address is reached over a link, by its name, without a gateway.
     pub fn is_on_link(&self, destination: IpAddr, link: &str) -> Result<bool, NetlinkError> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        match socket.link_index(link)? {
-            Some(index) => links::is_on_link(&mut socket, destination, index),
+        match links::find(&mut socket, link)?.link {
+            Some(link) => links::is_on_link(&mut socket, destination, link.index),
             None => Ok(false),
         }
     }

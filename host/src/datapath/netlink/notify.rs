@@ -53,43 +53,13 @@ impl NotificationSocket {
         Ok(Self { socket })
     }
 
-    /// Has the kernel leave out what the socket with this port causes: of many entries there would be a system call for each, to
-    /// read what is thrown away.
-    pub fn ignore(&self, port: u32) -> Result<(), NetlinkError> {
-        // The sender's port is the fourth word of a message, in the machine's order; a filter reads words in the network's.
-        const PORT: u32 = 12;
-        let port = u32::from_be_bytes(port.to_ne_bytes());
-        let step = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
-        let mut program = [
-            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, PORT),
-            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
-            step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
-        ];
-        let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
-        let length = size_of_val(&program) as libc::socklen_t;
-        // SAFETY: the option reads one `sock_fprog`, whose steps live for the call.
-        let outcome = unsafe {
-            let program = (&raw const program).cast();
-            libc::setsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_ATTACH_FILTER,
-                program,
-                length,
-            )
-        };
-        if outcome == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
-    }
-
     /// The descriptor, to wait on.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket is open for as long as `self` is borrowed.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
-    /// Takes everything that is there, except for what the socket with the port `own` caused: it may be from before the kernel
-    /// was told to leave that out, or the kernel may not do that.
+    /// Takes everything that is there, except for what the socket with the port `own` caused.
     pub fn drain(&self, own: u32, into: &mut Drained) -> Result<(), NetlinkError> {
         let mut buffer = Vec::with_capacity(64 * 1024);
         loop {

@@ -77,18 +77,6 @@ impl RequestSocket {
         self.port
     }
 
-    /// The number of the link with a name, in the socket's network namespace; none if there is none. It is asked for without netlink,
-    /// whose answer would have all else that there is to know of the link.
-    pub fn link_index(&self, name: &str) -> Result<Option<u32>, NetlinkError> {
-        // SAFETY: the socket is open for as long as `self` is borrowed.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) };
-        match rustix::net::netdevice::name_to_index(descriptor, name) {
-            Ok(index) => Ok(Some(index)),
-            Err(rustix::io::Errno::NODEV) => Ok(None),
-            Err(error) => Err(std::io::Error::from(error).into()),
-        }
-    }
-
     /// How many modifying messages were sent so far.
     pub fn sent(&self) -> u64 {
         self.sent

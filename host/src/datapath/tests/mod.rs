@@ -6,12 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage;
 
 use super::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
 use super::ledger::{PeerId, Transaction};
-use super::netlink::{Drained, NotificationSocket, Payload, RequestSocket, create_or_replace};
-use super::{DEFAULT_VXLAN_PORT, Datapath, Report, TunnelContext, codec};
+use super::{DEFAULT_VXLAN_PORT, Datapath, Report, TunnelContext};
 
 mod devices;
 mod random;
@@ -304,36 +302,6 @@ fn what_others_overwrite_is_put_right() {
             run(program, change);
             becomes(&whole);
         }
-    });
-}
-
-#[test]
-fn the_kernel_leaves_out_what_we_do_and_tells_what_others_do() {
-    bare_namespace(|| {
-        let (mut requests, notifications) =
-            (RequestSocket::open().expect("socket"), NotificationSocket::open().expect("socket"));
-        let neighbour = |n: u8| {
-            let index = requests.link_index("eth0").expect("asked").expect("there");
-            let message =
-                codec::neighbour(index, address(&format!("192.168.0.{n}")), Some(Mac([2, 0, 0, 0, 0, n])));
-            create_or_replace(Payload::Route(RouteNetlinkMessage::NewNeighbour(message)))
-        };
-        let (before, after) = (neighbour(7), neighbour(8));
-        // A port that nobody has: what comes is what the kernel lets through.
-        let heard = || {
-            let mut drained = Drained::default();
-            notifications.drain(0, &mut drained).expect("read");
-            drained.messages.len()
-        };
-        heard();
-        requests.execute(before).expect("done");
-        assert_eq!(heard(), 1, "without a filter it is heard");
-        notifications.ignore(requests.port()).expect("a filter");
-        requests.execute(after).expect("done");
-        assert_eq!(heard(), 0);
-        ip("neighbour replace 192.168.0.9 lladdr 02:00:00:00:00:09 dev eth0 nud permanent");
-        assert_eq!(heard(), 1);
-        assert_eq!(requests.link_index("nowhere").expect("asked"), None);
     });
 }
 

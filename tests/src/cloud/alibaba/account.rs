@@ -8,8 +8,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::ACCESS_KEY;
 use super::fault::Error;
-use super::{ACCESS_KEY, ROLE};
 
 /// How far a caller's clock may be off.
 const SKEW: i64 = 15 * 60;
@@ -140,11 +140,6 @@ impl Account {
     pub fn may(&self, key: &str, action: &str) -> Result<(), Error> {
         let is_denied = key != ACCESS_KEY.0 && self.denied.contains(action);
         if is_denied { Err(Error::denied(action)) } else { Ok(()) }
-    }
-
-    /// The role's name.
-    pub fn role() -> &'static str {
-        ROLE
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::account::Account;
+use super::shared::Inner;
 use super::vpc::{VPC, VSWITCH};
-use super::{Inner, REGION, instance_at};
+use super::{REGION, ROLE, instance_at};
 use crate::cloud::server::{Question, Reply};
 
 /// What every session of the hardened mode is given. It is bound to the instance.
@@ -38,7 +38,6 @@ fn found(inner: &mut Inner, path: &str, from: IpAddr) -> Option<String> {
     let IpAddr::V4(address) = from else { return None };
     let [_, _, third, fourth] = address.octets();
     let mac = format!("00:16:3e:00:{third:02x}:{fourth:02x}");
-    let role = Account::role();
     let answer = match path {
         "region-id" => REGION.to_owned(),
         "zone-id" => format!("{REGION}-b"),
@@ -49,7 +48,7 @@ fn found(inner: &mut Inner, path: &str, from: IpAddr) -> Option<String> {
         "mac" => mac,
         "private-ipv4" => from.to_string(),
         "network/interfaces/macs/" => format!("{mac}/"),
-        "ram/security-credentials/" => role.to_owned(),
+        "ram/security-credentials/" => ROLE.to_owned(),
         _ => {
             if let Some(of_interface) = path.strip_prefix(&format!("network/interfaces/macs/{mac}/")) {
                 return Some(match of_interface {
@@ -63,7 +62,7 @@ fn found(inner: &mut Inner, path: &str, from: IpAddr) -> Option<String> {
                 });
             }
             let asked = path.strip_prefix("ram/security-credentials/")?;
-            return (asked == role).then(|| inner.account.session().to_string());
+            return (asked == ROLE).then(|| inner.account.session().to_string());
         }
     };
     Some(answer)

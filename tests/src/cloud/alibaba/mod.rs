@@ -11,6 +11,7 @@
 //! | `vpc` | route tables and their entries, over time |
 //! | `actions` | the API's actions: parameters in, JSON out |
 //! | `metadata` | what an instance can ask about itself |
+//! | `shared` | what is shared by servers, lab and the passing of time |
 //! | `fault` | what goes wrong on request, and errors as the API words them |
 
 mod account;
@@ -18,22 +19,22 @@ mod actions;
 mod cloud;
 mod fault;
 mod metadata;
+mod shared;
 mod signature;
 mod vpc;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use serde_json::{Value, json};
 
-use super::server::{Question, Reply, Server};
+use super::server::Server;
 use crate::Namespace;
-use account::Account;
 pub use fault::{Error, Fault};
+use shared::{Shared, pass_time};
 use vpc::Vpc;
 pub use vpc::{Entry, Status};
 
@@ -45,9 +46,6 @@ pub const ROLE: &str = "FlannelNode";
 pub const ACCESS_KEY: (&str, &str) = ("LTAI-made-up-for-tests", "secret-made-up-for-tests");
 /// Where every instance finds its metadata.
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
-
-/// How often what is due is looked for.
-const STEP: Duration = Duration::from_millis(5);
 
 /// A call of the API.
 #[derive(Clone, Debug)]
@@ -70,22 +68,6 @@ pub struct Alibaba {
     _metadata: Server,
 }
 
-#[derive(Debug)]
-struct Shared {
-    router: Namespace,
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    vpc: Vpc,
-    account: Account,
-    hardened: bool,
-    faults: BTreeMap<String, VecDeque<Fault>>,
-    calls: Vec<Call>,
-    routes: BTreeMap<IpNet, IpAddr>,
-}
-
 /// The instance that has an address, and the other way round: `i-lab192168077011`.
 pub fn instance_at(address: IpAddr) -> String {
     match address {
@@ -106,15 +88,7 @@ impl Alibaba {
     /// leads to the nodes is given.
     pub fn start(router: &Namespace, address: IpAddr, device: &str) -> Result<Self> {
         router.ip(&format!("address replace {METADATA}/32 dev {device}"))?;
-        let inner = Inner {
-            vpc: Vpc::new(),
-            account: Account::new(),
-            hardened: false,
-            faults: BTreeMap::new(),
-            calls: Vec::new(),
-            routes: BTreeMap::new(),
-        };
-        let shared = Arc::new(Shared { router: router.clone(), inner: Mutex::new(inner) });
+        let shared = Arc::new(Shared::new(router.clone()));
         let of_api = Arc::clone(&shared);
         let api =
             Server::start(router, SocketAddr::new(address, 0), move |question| of_api.answer(question))?;
@@ -233,87 +207,5 @@ impl Alibaba {
     /// How many calls were there that change something, however they went.
     pub fn mutations(&self) -> usize {
         self.shared.lock().calls.iter().filter(|call| !call.action.starts_with("Describe")).count()
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Changes the network and makes the router follow.
-    fn change<T>(&self, work: impl FnOnce(&mut Vpc) -> T) -> Result<T> {
-        let mut inner = self.lock();
-        let answer = work(&mut inner.vpc);
-        inner.vpc.remember(Instant::now());
-        inner.route(&self.router)?;
-        Ok(answer)
-    }
-
-    fn answer(&self, question: &Question) -> Reply {
-        let mut inner = self.lock();
-        inner.vpc.pass(Instant::now());
-        let parameters = actions::parameters(question);
-        let action = actions::name(question, &parameters);
-        let fault = inner.faults.get_mut(&action).and_then(VecDeque::pop_front);
-        let outcome = match &fault {
-            Some(Fault::Refuse(error)) => Err(error.clone()),
-            _ => inner.carry_out(question, &action, &parameters),
-        };
-        let code = outcome.as_ref().map_or_else(|error| error.code.clone(), |_| "OK".to_owned());
-        let kept = parameters.into_iter().filter(|(name, _)| !signature::PARAMETERS.contains(&name.as_str()));
-        let call = Call { from: question.from, action, parameters: kept.collect(), outcome: code };
-        inner.calls.push(call);
-        inner.vpc.remember(Instant::now());
-        // A router that cannot follow would be seen by the packets that do not arrive.
-        let _ = inner.route(&self.router);
-        let request = inner.account.token("");
-        fault::reply(outcome, &request, question.header("host").unwrap_or_default(), fault.as_ref())
-    }
-}
-
-impl Inner {
-    fn carry_out(
-        &mut self,
-        question: &Question,
-        action: &str,
-        parameters: &BTreeMap<String, String>,
-    ) -> Result<Value, Error> {
-        let caller = signature::check(question, &mut self.account)?;
-        self.account.may(&caller, action)?;
-        let mut answer = actions::carry_out(&mut self.vpc, action, parameters)?;
-        answer["RequestId"] = json!(self.account.token(""));
-        Ok(answer)
-    }
-
-    /// Makes the router's routes those of the table in use.
-    fn route(&mut self, router: &Namespace) -> Result<()> {
-        let wanted = self.vpc.routes();
-        let gone: Vec<IpNet> =
-            self.routes.keys().filter(|destination| !wanted.contains_key(destination)).copied().collect();
-        for destination in gone {
-            self.routes.remove(&destination);
-            router.ip(&format!("route del {destination}"))?;
-        }
-        for (destination, hop) in wanted {
-            if self.routes.get(&destination) != Some(&hop) {
-                router.ip(&format!("route replace {destination} via {hop}"))?;
-                self.routes.insert(destination, hop);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Lets the time pass until the cloud is gone.
-fn pass_time(shared: &Weak<Shared>) {
-    while let Some(shared) = shared.upgrade() {
-        let mut inner = shared.lock();
-        if inner.vpc.pass(Instant::now()) {
-            let _ = inner.route(&shared.router);
-        }
-        drop(inner);
-        drop(shared);
-        std::thread::sleep(STEP);
     }
 }

@@ -88,3 +88,21 @@ fn the_component_with_its_needs_loads_without_a_cloud() {
     assert!(shown.contains(r#""Action":["ec2:DescribeRouteTables"]"#), "{shown}");
     assert!(shown.contains("NOT GRANTED  cloud:aws:ec2:DescribeRouteTables"), "{shown}");
 }
+
+#[test]
+fn the_built_in_plugins_are_granted_of_clouds_what_they_declare_and_no_more() {
+    for name in ["ali-vpc", "aws-vpc", "gce"] {
+        let dir = tempfile::tempdir().expect("directory");
+        let artifact = Artifact::load(&component(name), &dir.path().join("cache")).expect("loads");
+        let state = Arc::new(DirState::open(dir.path()));
+        let environment = environment(&format!(r#"{{"Type":"{name}"}}"#));
+        let described = Policy::describe(&artifact, environment, Limits::default(), state);
+        let (_, needs) = described.expect("described");
+        let mut declared: Vec<String> = needs.iter().map(|need| need.pattern.to_string()).collect();
+        let mut granted = grants::built_in(name).to_vec();
+        granted.retain(|grant| grant.starts_with("cloud:"));
+        declared.sort_unstable();
+        granted.sort_unstable();
+        assert_eq!(granted, declared, "{name}");
+    }
+}

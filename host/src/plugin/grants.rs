@@ -14,12 +14,42 @@ use super::needs::{CLOUD, Need, Pattern};
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
 const FREE: [&str; 3] = ["types", "log", "clock"];
 
-/// What the built-in plugins are granted, by backend type; of clouds those operations besides that they declare.
+/// What the built-in plugins are granted, by backend type.
 const BUILT_IN: [(&str, &[&str]); 9] = [
     ("alloc", &[]),
-    ("ali-vpc", &["cloud", "state"]),
-    ("aws-vpc", &["cloud", "state"]),
-    ("gce", &["cloud", "state"]),
+    (
+        "ali-vpc",
+        &[
+            "state",
+            "cloud:alibaba:vpc:DescribeRouteTableList",
+            "cloud:alibaba:vpc:DescribeRouteEntryList",
+            "cloud:alibaba:vpc:CreateRouteEntry",
+            "cloud:alibaba:vpc:DeleteRouteEntry",
+        ],
+    ),
+    (
+        "aws-vpc",
+        &[
+            "cloud:aws:ec2:DescribeNetworkInterfaces",
+            "cloud:aws:ec2:ModifyNetworkInterfaceAttribute",
+            "cloud:aws:ec2:DescribeRouteTables",
+            "cloud:aws:ec2:CreateRoute",
+            "cloud:aws:ec2:ReplaceRoute",
+            "cloud:aws:ec2:DeleteRoute",
+        ],
+    ),
+    (
+        "gce",
+        &[
+            "state",
+            "cloud:google:compute:GET projects/*/zones/*/instances/*",
+            "cloud:google:compute:GET projects/*/global/routes/*",
+            "cloud:google:compute:GET projects/*/global/routes",
+            "cloud:google:compute:POST projects/*/global/routes",
+            "cloud:google:compute:DELETE projects/*/global/routes/*",
+            "cloud:google:compute:GET projects/*/global/operations/*",
+        ],
+    ),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
     ("udp", &["links", "tunnel"]),
@@ -170,7 +200,7 @@ impl Grants {
         // They were read once already.
         let mut operations: Vec<Pattern> =
             operations.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
-        if self.everything || self.built_in_with(asker.digest).is_some() {
+        if self.everything {
             operations.extend(asker.needs.iter().map(|need| need.pattern.clone()));
         }
         let mut interfaces: BTreeSet<String> = interfaces.into_iter().collect();
@@ -207,7 +237,7 @@ impl Grants {
 }
 
 /// What the built-in plugin for a backend type is granted.
-fn built_in(backend_type: &str) -> &'static [&'static str] {
+pub(super) fn built_in(backend_type: &str) -> &'static [&'static str] {
     BUILT_IN.iter().find(|(of, _)| *of == backend_type).map_or(&[], |(_, allowed)| allowed)
 }
 

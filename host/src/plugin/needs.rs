@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::bindings::needs::exports::flannel::backend::needs as wit;
 use super::bindings::needs::flannel::backend::cloud as types;
-use crate::cloud::{Operation, Provider, Request, is_label};
+use crate::cloud::{Provider, Request, is_label};
 
 /// What grants of operations begin with; the interface's own name.
 pub const CLOUD: &str = "cloud";
@@ -145,49 +145,6 @@ fn checked(need: wit::Need) -> Result<Need, String> {
     }
 }
 
-/// The policy that an operator attaches to the machines, in the cloud's own form; nothing where nothing is needed.
-pub fn cloud_policy(needs: &[Need], provider: Provider) -> Option<String> {
-    let mut permissions: Vec<&str> = needs
-        .iter()
-        .filter(|need| need.pattern.provider == provider)
-        .flat_map(|need| need.permissions.iter().map(String::as_str))
-        .collect();
-    permissions.sort_unstable();
-    permissions.dedup();
-    if permissions.is_empty() {
-        return None;
-    }
-    let statement = |version: &str| {
-        let statement = serde_json::json!([{ "Effect": "Allow", "Action": permissions, "Resource": "*" }]);
-        serde_json::json!({ "Version": version, "Statement": statement }).to_string()
-    };
-    Some(match provider {
-        Provider::Aws => statement("2012-10-17"),
-        Provider::Alibaba => statement("1"),
-        Provider::Google => {
-            let role =
-                serde_json::json!({ "title": "flanneld", "stage": "GA", "includedPermissions": permissions });
-            role.to_string()
-        }
-    })
-}
-
-impl Need {
-    /// The operation that a request asks for, by the first pattern that allows it: a name with few values, for figures.
-    pub fn label<'p>(patterns: &'p [Pattern], request: &Request) -> Option<&'p Pattern> {
-        patterns.iter().find(|pattern| pattern.allows(request))
-    }
-}
-
-/// Whether an operation is of the kind that a provider has.
-pub fn fits(provider: Provider, operation: &Operation) -> bool {
-    matches!(
-        (provider, operation),
-        (Provider::Aws | Provider::Alibaba, Operation::Action { .. })
-            | (Provider::Google, Operation::Rest { .. })
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,26 +206,5 @@ mod tests {
         ] {
             assert!(Pattern::parse(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn permissions_become_the_policy_that_an_operator_attaches() {
-        let need = |operation: &str, permission: &str| Need {
-            pattern: pattern(operation),
-            permissions: vec![permission.to_owned()],
-        };
-        let needs = [
-            need("cloud:aws:ec2:DescribeRouteTables", "ec2:DescribeRouteTables"),
-            need("cloud:aws:ec2:CreateRoute", "ec2:CreateRoute"),
-            need("cloud:google:compute:POST projects/*/global/routes", "compute.routes.create"),
-        ];
-        let aws = cloud_policy(&needs, Provider::Aws).expect("one");
-        assert_eq!(
-            aws,
-            r#"{"Statement":[{"Action":["ec2:CreateRoute","ec2:DescribeRouteTables"],"Effect":"Allow","Resource":"*"}],"Version":"2012-10-17"}"#
-        );
-        let google = cloud_policy(&needs, Provider::Google).expect("one");
-        assert!(google.contains(r#""includedPermissions":["compute.routes.create"]"#), "{google}");
-        assert_eq!(cloud_policy(&needs, Provider::Alibaba), None);
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::environment;
+use super::permissions::cloud_policy;
 use crate::cloud::Provider;
 use crate::plugin::grants::Asker;
 use crate::plugin::imports::{CONTRACT, INTERFACES, WASI};
-use crate::plugin::needs::{Need, cloud_policy};
+use crate::plugin::needs::Need;
 use crate::plugin::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 
 /// What a plugin says of itself, and what it is.

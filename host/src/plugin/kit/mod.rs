@@ -8,6 +8,7 @@ pub mod leases;
 pub mod new;
 mod node;
 mod peers;
+mod permissions;
 pub mod run;
 mod session;
 mod table;

@@ -7,6 +7,7 @@ mod alibaba;
 mod aws;
 mod client;
 mod google;
+mod imds;
 mod options;
 mod redact;
 mod request;
@@ -17,6 +18,8 @@ mod vendor;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub use client::Client;
 pub use options::{CloudOptions, Endpoint, EndpointError, Variables};
@@ -40,4 +43,10 @@ pub fn is_label(text: &str) -> bool {
         && text.bytes().all(proper)
         && !text.starts_with('-')
         && !text.ends_with('-')
+}
+
+/// Percent-encoded (RFC 3986, 2.1): all but its unreserved characters (2.3), as all signatures want it.
+fn percent(text: &str) -> String {
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    utf8_percent_encode(text, ENCODED).to_string()
 }

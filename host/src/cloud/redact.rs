@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::percent;
 use super::secret::Secret;
 
 /// What stands in their place.
@@ -45,22 +46,6 @@ fn forms(plain: &str) -> Vec<Secret> {
         .replace('=', "\\u003d"));
     add(plain.replace('=', "\\u003D"));
     all
-}
-
-/// Percent-encoded (RFC 3986, 2.1), all but unreserved characters.
-pub fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push('%');
-            for digit in [byte >> 4, byte & 15] {
-                encoded.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
-            }
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

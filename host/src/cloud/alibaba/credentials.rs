@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
-use super::metadata::{Metadata, is_name};
+use crate::cloud::imds::{Imds, is_name};
 use crate::cloud::options::{CloudOptions, Variables};
 use crate::cloud::request::Failure;
 use crate::cloud::secret::Secret;
@@ -48,7 +48,7 @@ impl Credentials {
     }
 
     /// Keys that are good now.
-    pub async fn keys(&self, http: &Http, metadata: &Metadata) -> Result<Keys, Failure> {
+    pub async fn keys(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
         if let Some(keys) = &self.configured {
             return Ok(keys.clone());
         }
@@ -105,11 +105,11 @@ impl Credentials {
         Ok(None)
     }
 
-    async fn fetch(&self, http: &Http, metadata: &Metadata) -> Result<Keys, Failure> {
+    async fn fetch(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
         let session = metadata.session(http).await?;
         let role = match self.variables.get("ALIBABA_CLOUD_ECS_METADATA") {
             Some(role) => role,
-            None => session.text("ram/security-credentials/").await?.unwrap_or_default(),
+            None => session.lines("ram/security-credentials/").await?.into_iter().next().unwrap_or_default(),
         };
         let role = role.trim();
         if role.is_empty() {
@@ -118,8 +118,7 @@ impl Credentials {
         if !is_name(role) {
             return Err(nowhere("the RAM role's name has characters that it may not have"));
         }
-        let text = session.text(&format!("ram/security-credentials/{role}")).await?;
-        let text = text.map(Secret::new);
+        let text = session.text(&format!("meta-data/ram/security-credentials/{role}")).await?;
         let text = text.ok_or_else(|| nowhere(&format!("this instance has no RAM role {role}")))?;
         let given = serde_json::from_str(text.reveal()).ok().and_then(Given::checked);
         given.ok_or_else(|| nowhere(&format!("the metadata service has no keys of the RAM role {role}")))

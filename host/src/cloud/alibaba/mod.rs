@@ -12,12 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::imds::Imds;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, Vendor, Verdict};
 use crate::http::{Http, Url};
 use credentials::Credentials;
-use metadata::Metadata;
 
 /// Codes of errors that other credentials might not meet.
 const CREDENTIALS: [&str; 3] = ["InvalidSecurityToken", "InvalidAccessKeyId", "MissingSecurityToken"];
@@ -27,7 +27,7 @@ const RETRY_AFTER: &str = "x-acs-retry-after";
 /// Alibaba Cloud.
 pub struct Alibaba {
     options: CloudOptions,
-    metadata: Metadata,
+    metadata: Imds,
     credentials: Credentials,
     /// This machine's, which never changes.
     region: OnceLock<String>,
@@ -36,7 +36,7 @@ pub struct Alibaba {
 impl Alibaba {
     /// With what the operator has said. Asks nobody.
     pub fn new(options: CloudOptions) -> Self {
-        let metadata = Metadata::new(&options.variables);
+        let metadata = metadata::service(&options.variables);
         let credentials = Credentials::new(&options);
         Self { options, metadata, credentials, region: OnceLock::new() }
     }
@@ -49,7 +49,7 @@ impl Alibaba {
         if let Some(region) = request.region.as_ref().or(self.region.get()) {
             return Ok(endpoint::of(&request.service, region));
         }
-        let region = self.metadata.session(http).await?.region().await?;
+        let region = metadata::region(&self.metadata.session(http).await?).await?;
         Ok(endpoint::of(&request.service, self.region.get_or_init(|| region)))
     }
 }
@@ -84,7 +84,7 @@ impl Vendor for Alibaba {
     }
 
     async fn instance(&self, http: &Http) -> Result<Instance, Failure> {
-        self.metadata.session(http).await?.instance().await
+        metadata::instance(&self.metadata.session(http).await?).await
     }
 }
 

@@ -8,8 +8,9 @@ use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use ring::{digest, hmac};
 
 use super::credentials::Keys;
-use crate::cloud::redact::percent;
+use crate::cloud::percent;
 use crate::cloud::request::Failure;
+use crate::cloud::secret::Secret;
 use crate::cloud::vendor::Prepared;
 use crate::http::Url;
 use crate::observe::Timestamp;
@@ -94,7 +95,8 @@ pub(super) fn signed(
     let mut header = value_of("authorization", &authorization)?;
     header.set_sensitive(true);
     sent.push((AUTHORIZATION, header));
-    let secrets = [Some(keys.secret.clone()), keys.token.clone()].into_iter().flatten().collect();
+    let mut secrets = vec![keys.secret.clone(), Secret::new(signature)];
+    secrets.extend(keys.token.clone());
     let path = if query.is_empty() { path } else { format!("{path}?{query}") };
     Ok(Prepared { method: Method::POST, url: Url { path, ..endpoint }, headers: sent, body, secrets })
 }

@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::keys::Keys;
-use super::{Places, container, profile, role};
+use super::{Places, container, metadata, profile, role};
 use crate::cloud::options::Variables;
 use crate::cloud::request::Failure;
 use crate::cloud::secret::Secret;
@@ -70,7 +70,7 @@ async fn fetch(http: &Http, places: &Places, looked: &str) -> Result<Keys, Failu
     }
     let nowhere = |reason: String| Failure::Credentials(format!("{looked}, and {reason}"));
     let session = places.metadata.session(http).await.map_err(|error| nowhere(error.to_string()))?;
-    session.keys().await.map_err(|error| nowhere(error.to_string()))?.map_err(nowhere)
+    metadata::keys(&session).await.map_err(|error| nowhere(error.to_string()))?.map_err(nowhere)
 }
 
 fn of_environment(variables: &Variables) -> Result<Option<Keys>, Failure> {

@@ -20,9 +20,3 @@ pub(super) fn of(service: &str, region: &str) -> Url {
     let host = format!("{service}.{region}.{domain}");
     Url { secure: true, host, port: 443, path: "/".to_owned() }
 }
-
-/// Whether a text may be a region, and so a part of a host's name.
-pub(super) fn is_region(text: &str) -> bool {
-    let is_part = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
-    (1..=63).contains(&text.len()) && text.chars().all(is_part)
-}

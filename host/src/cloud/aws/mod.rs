@@ -17,12 +17,13 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 
+use super::imds::Imds;
+use super::is_label;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, Vendor, Verdict};
 use crate::http::{Http, Url};
 use credentials::Credentials;
-use metadata::Metadata;
 
 /// Variables with this machine's region.
 const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -36,7 +37,7 @@ pub struct Aws {
 /// Where everything is.
 struct Places {
     options: CloudOptions,
-    metadata: Metadata,
+    metadata: Imds,
     /// This machine's, which never changes.
     region: OnceLock<String>,
 }
@@ -49,11 +50,11 @@ impl Places {
         }
         let said = REGION.iter().find_map(|name| Some((*name, self.options.variables.get(name)?)));
         let region = match said {
-            Some((_, region)) if endpoint::is_region(&region) => region,
+            Some((_, region)) if is_label(&region) => region,
             Some((name, region)) => {
                 return Err(Failure::Invalid(format!("{name}: {region:?} is no region")));
             }
-            None => self.metadata.session(http).await?.region().await?,
+            None => metadata::region(&self.metadata.session(http).await?).await?,
         };
         Ok(self.region.get_or_init(|| region).clone())
     }
@@ -70,7 +71,7 @@ impl Places {
 impl Aws {
     /// With what the operator has said. Asks nobody.
     pub fn new(options: CloudOptions) -> Self {
-        let metadata = Metadata::new(&options.variables);
+        let metadata = metadata::service(&options.variables);
         Self {
             places: Places { options, metadata, region: OnceLock::new() },
             credentials: Credentials::default(),
@@ -103,7 +104,7 @@ impl Vendor for Aws {
     }
 
     async fn instance(&self, http: &Http) -> Result<Instance, Failure> {
-        self.places.metadata.session(http).await?.instance().await
+        metadata::instance(&self.places.metadata.session(http).await?).await
     }
 }
 

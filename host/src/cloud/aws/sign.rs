@@ -10,8 +10,9 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::keys::Keys;
-use crate::cloud::redact::percent;
+use crate::cloud::percent;
 use crate::cloud::request::Failure;
+use crate::cloud::secret::Secret;
 use crate::cloud::vendor::Prepared;
 use crate::http::Url;
 
@@ -56,7 +57,7 @@ pub(super) fn signed(url: Url, body: String, keys: &Keys, scope: &Scope) -> Resu
     let content = [(CONTENT_TYPE.as_str(), FORM)].into_iter();
     let signable = SignableRequest::new("POST", uri, content, SignableBody::Bytes(body.as_bytes()));
     let signable = signable.map_err(|error| failed(&error))?;
-    let (instructions, _) = sign(signable, &parameters).map_err(|error| failed(&error))?.into_parts();
+    let (instructions, signature) = sign(signable, &parameters).map_err(|error| failed(&error))?.into_parts();
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static(FORM))];
     for (name, value) in instructions.headers() {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|error| failed(&error))?;
@@ -64,6 +65,7 @@ pub(super) fn signed(url: Url, body: String, keys: &Keys, scope: &Scope) -> Resu
         value.set_sensitive(name == AUTHORIZATION || name == "x-amz-security-token");
         headers.push((name, value));
     }
-    let secrets = [Some(keys.secret.clone()), keys.token.clone()].into_iter().flatten().collect();
+    let mut secrets = vec![keys.secret.clone(), Secret::new(signature)];
+    secrets.extend(keys.token.clone());
     Ok(Prepared { method: Method::POST, url, headers, body: Bytes::from(body), secrets })
 }

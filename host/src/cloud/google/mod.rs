@@ -12,7 +12,7 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
 use super::options::CloudOptions;
-use super::redact::percent;
+use super::percent;
 use super::request::{Answer, Failure, Instance, Method, Operation, Provider, Request};
 use super::secret::Secret;
 use super::vendor::{Prepared, Vendor, Verdict};

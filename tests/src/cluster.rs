@@ -1,5 +1,6 @@
 //! A whole cluster: a lab, a lease store, a daemon on each node, and a pod behind each.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -180,6 +181,12 @@ impl Cluster {
         })
     }
 
+    /// The cloud whose machines the nodes are, which has to be this one.
+    pub fn cloud_as<C: Cloud>(&self) -> Result<&C> {
+        let cloud: &dyn Any = self.cloud()?;
+        cloud.downcast_ref().with_context(|| format!("{} has another cloud", self.backend))
+    }
+
     /// The cloud whose machines the nodes are.
     pub fn cloud(&self) -> Result<&dyn Cloud> {
         self.cloud.as_deref().with_context(|| format!("{} needs no cloud", self.backend))
@@ -215,6 +222,23 @@ impl Cluster {
         let output = command.stdin(Stdio::null()).output().context("cannot run flanneld status")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).context("flanneld status --json: no JSON")
+    }
+
+    /// What keeps a node's plugin from its work outside of the kernel, as its daemon says; none: nothing does.
+    pub fn trouble(&self, index: usize) -> Result<Option<String>> {
+        Ok(self.status(index)?["plugin"]["trouble"]["reason"].as_str().map(ToOwned::to_owned))
+    }
+
+    /// Waits until that has all of these words in it: on one line, as it is shown.
+    pub fn wait_trouble(&self, index: usize, words: &[&str]) -> Result<String> {
+        let mut last = None;
+        let found = wait::until(&format!("node {index} says {words:?}"), || {
+            last = self.trouble(index)?;
+            Ok(last.clone().filter(|reason| words.iter().all(|word| reason.contains(word))))
+        });
+        let (reason, _) = found.with_context(|| format!("it says {last:?}"))?;
+        ensure!(reason.lines().count() == 1, "{reason:?} is more than a line");
+        Ok(reason)
     }
 
     /// Puts another plugin in the place of the one that a node's daemon has; what the command prints. The error is what it says.

@@ -239,6 +239,11 @@ impl Daemon {
         Ok(self.child.try_wait().context("cannot ask for a child")?.is_none())
     }
 
+    /// SIGHUP: it is to look at everything again.
+    pub fn hang_up(&self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).context("cannot send SIGHUP")
+    }
+
     /// `kill -9`
     pub fn kill9(mut self) {
         nursery::end(&mut self.child);

@@ -1,10 +1,8 @@
 //! The backend aws-vpc, in an EC2 whose route table is the only way from node to node.
 
-use std::any::Any;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flannel_lab::artifacts::plugin;
 use flannel_lab::cloud::aws::{Aws, Fault};
 use flannel_lab::prober::{self, Mark};
@@ -27,31 +25,7 @@ fn started() -> Result<Option<Cluster>> {
 }
 
 fn cloud(cluster: &Cluster) -> Result<&Aws> {
-    let cloud: &dyn Any = cluster.cloud()?;
-    cloud.downcast_ref().context("another cloud")
-}
-
-/// What keeps a node's plugin from its work; empty: nothing.
-fn trouble(cluster: &Cluster, index: usize) -> Result<String> {
-    let status = cluster.status(index)?;
-    Ok(status["plugin"]["trouble"]["reason"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Waits until a node says something about what is wrong.
-fn wait_trouble(cluster: &Cluster, index: usize, said: &str) -> Result<String> {
-    let mut last = String::new();
-    let found = wait::until(&format!("node {index} says {said:?}"), || {
-        last = trouble(cluster, index)?;
-        Ok(last.contains(said).then(|| last.clone()))
-    });
-    Ok(found.with_context(|| last)?.0)
-}
-
-/// An operator wants a look at everything.
-fn look(cluster: &mut Cluster, index: usize) -> Result<()> {
-    let pid = cluster.daemon(index)?.pid().to_string();
-    ensure!(Command::new("kill").args(["-HUP", &pid]).status()?.success(), "kill -HUP");
-    Ok(())
+    cluster.cloud_as()
 }
 
 /// Waits until so many more reads of the tables have come.
@@ -94,7 +68,7 @@ fn a_restart_changes_nothing() -> Result<()> {
     let before = (cloud(&cluster)?.mutations(), cloud(&cluster)?.rows());
     for index in 0..2 {
         cluster.kill_and_restart(index)?;
-        look(&mut cluster, index)?;
+        cluster.daemon(index)?.hang_up()?;
         wait_reads(&cluster, 1)?;
     }
     wait::until_true("both have looked", || {
@@ -116,7 +90,7 @@ fn a_row_that_is_deleted_or_led_elsewhere_by_hand_comes_back() -> Result<()> {
         } else {
             cloud(&cluster)?.delete_row(&table, &subnet)?;
         }
-        look(&mut cluster, 1)?;
+        cluster.daemon(1)?.hang_up()?;
         cluster.wait_converged()?;
         cluster.pod(0)?.reaches(cluster.pod(1)?)?;
     }
@@ -131,6 +105,16 @@ fn too_many_requests_failures_and_half_answers_pass() -> Result<()> {
 }
 
 #[test]
+fn requests_that_nobody_hears_or_nobody_answers_double_nothing() -> Result<()> {
+    let short = Duration::from_millis(200);
+    comes_through(|aws| {
+        aws.fail("DescribeRouteTables", Fault::Silence(short), 2);
+        aws.fail("CreateRoute", Fault::Unheard(short), 1);
+        aws.fail("CreateRoute", Fault::Silence(short), 1);
+    })
+}
+
+#[test]
 fn reads_that_are_behind_lead_to_no_second_row() -> Result<()> {
     comes_through(|aws| aws.lag(Duration::from_secs(4)))
 }
@@ -141,10 +125,10 @@ fn credentials_that_end_in_the_middle_are_fetched_anew() -> Result<()> {
     let before = cloud(&cluster)?.issued();
     cloud(&cluster)?.expire_credentials();
     cloud(&cluster)?.delete_row(&cloud(&cluster)?.table_in_use(), &cluster.subnets(1)?[0])?;
-    look(&mut cluster, 1)?;
+    cluster.daemon(1)?.hang_up()?;
     cluster.wait_converged()?;
     assert!(cloud(&cluster)?.issued() > before);
-    assert_eq!(trouble(&cluster, 1)?, "");
+    assert_eq!(cluster.trouble(1)?, None);
     Ok(())
 }
 
@@ -153,7 +137,7 @@ fn a_full_table_is_told_with_its_name_and_its_rows() -> Result<()> {
     let Some(mut cluster) = prepared()? else { return Ok(()) };
     cloud(&cluster)?.limit(0);
     cluster.launch(0)?.wait_ready()?;
-    let said = wait_trouble(&cluster, 0, "RouteLimitExceeded")?;
+    let said = cluster.wait_trouble(0, &["RouteLimitExceeded"])?;
     assert!(said.contains(&cloud(&cluster)?.table_in_use()), "{said}");
     assert_eq!(cluster.store().leases()?.len(), 1);
     cloud(&cluster)?.limit(usize::MAX);
@@ -166,7 +150,7 @@ fn a_missing_permission_is_named() -> Result<()> {
     let Some(mut cluster) = prepared()? else { return Ok(()) };
     cloud(&cluster)?.deny("CreateRoute");
     cluster.launch(0)?.wait_ready()?;
-    let said = wait_trouble(&cluster, 0, "ec2:CreateRoute")?;
+    let said = cluster.wait_trouble(0, &["ec2:CreateRoute"])?;
     assert!(said.contains("plugin inspect"), "{said}");
     cloud(&cluster)?.allow_everything();
     cluster.wait_converged()?;
@@ -183,7 +167,7 @@ fn blackholes_of_nodes_that_are_gone_are_cleaned_up_inside_the_cluster_network_o
         cloud(&cluster)?.put_row(&table, destination, &name)?;
     }
     cloud(&cluster)?.set_running(&name, false)?;
-    look(&mut cluster, 0)?;
+    cluster.daemon(0)?.hang_up()?;
     let has = |destination: &str| -> Result<bool> {
         Ok(cloud(&cluster)?.rows().iter().any(|row| row.destination == destination))
     };

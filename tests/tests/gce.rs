@@ -1,11 +1,10 @@
 //! The backend gce, in a Google Cloud whose routes are the only way from node to node.
 
-use std::any::Any;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flannel_lab::artifacts::plugin;
 use flannel_lab::cloud::gce::{Fault, Gce, Notice, Row, TOKEN_PREFIX};
 use flannel_lab::prober::Mark;
@@ -23,8 +22,7 @@ fn started() -> Result<Cluster> {
 }
 
 fn cloud(cluster: &Cluster) -> Result<&Gce> {
-    let cloud: &dyn Any = cluster.cloud()?;
-    cloud.downcast_ref().context("another cloud")
+    cluster.cloud_as()
 }
 
 /// The row that a node has to have.
@@ -40,31 +38,8 @@ fn wait_rows(cluster: &Cluster) -> Result<()> {
         let mut wanted = [row(cluster, 0)?, row(cluster, 1)?];
         wanted.sort_by(|a, b| a.name.cmp(&b.name));
         let rows = cloud(cluster)?.rows();
-        Ok((rows != wanted).then(|| format!("{rows:?}, and {:#}", trouble(cluster, 0).unwrap_or_default())))
+        Ok((rows != wanted).then(|| format!("{rows:?}, and {:?}", cluster.trouble(0))))
     })?;
-    Ok(())
-}
-
-/// What keeps a node's plugin from its work; empty: nothing.
-fn trouble(cluster: &Cluster, index: usize) -> Result<String> {
-    let status = cluster.status(index)?;
-    Ok(status["plugin"]["trouble"]["reason"].as_str().unwrap_or_default().to_owned())
-}
-
-/// Waits until a node says something about what is wrong.
-fn wait_trouble(cluster: &Cluster, index: usize, said: &str) -> Result<String> {
-    let mut last = String::new();
-    let found = wait::until(&format!("node {index} says {said:?}"), || {
-        last = trouble(cluster, index)?;
-        Ok(last.contains(said).then(|| last.clone()))
-    });
-    Ok(found.with_context(|| last)?.0)
-}
-
-/// An operator wants a look at everything.
-fn look(cluster: &mut Cluster, index: usize) -> Result<()> {
-    let pid = cluster.daemon(index)?.pid().to_string();
-    ensure!(Command::new("kill").args(["-HUP", &pid]).status()?.success(), "kill -HUP");
     Ok(())
 }
 
@@ -103,7 +78,7 @@ fn a_restart_changes_nothing() -> Result<()> {
     }
     cluster.start_all()?;
     for index in 0..2 {
-        look(&mut cluster, index)?;
+        cluster.daemon(index)?.hang_up()?;
         wait_looked(&cluster, index)?;
     }
     assert_eq!((cloud(&cluster)?.mutations(), cloud(&cluster)?.rows()), before);
@@ -132,7 +107,7 @@ fn rows_that_are_deleted_or_led_elsewhere_by_hand_come_back() -> Result<()> {
     // The reads of a moment ago may be behind the cloud's own: that is not taken for somebody's deed.
     let back = wait::until_true("the rows are back", || {
         for index in 0..2 {
-            look(&mut cluster, index)?;
+            cluster.daemon(index)?.hang_up()?;
         }
         std::thread::sleep(Duration::from_millis(500));
         Ok(cloud(&cluster)?.rows().iter().all(|is| is.instance == "node1" || is.instance == "node2")
@@ -178,8 +153,8 @@ fn a_row_of_another_network_with_the_same_name_is_left_alone_and_told() -> Resul
     let own = row(&cluster, 0)?;
     let other = json!({ "network": "projects/lab-project/global/networks/other" });
     cloud(&cluster)?.put_row(&own, &other);
-    look(&mut cluster, 0)?;
-    let said = wait_trouble(&cluster, 0, "projects/lab-project/global/networks/other")?;
+    cluster.daemon(0)?.hang_up()?;
+    let said = cluster.wait_trouble(0, &["projects/lab-project/global/networks/other"])?;
     assert!(said.contains(&own.name) && said.contains("names of routes are the project's"), "{said}");
     assert_eq!(cloud(&cluster)?.count("routes.delete"), 0);
     Ok(())
@@ -252,10 +227,10 @@ fn access_tokens_that_end_early_are_replaced() -> Result<()> {
     let mut cluster = started()?;
     wait_rows(&cluster)?;
     cloud(&cluster)?.expire_tokens();
-    look(&mut cluster, 0)?;
+    cluster.daemon(0)?.hang_up()?;
     wait_looked(&cluster, 0)?;
     let refused = cloud(&cluster)?.calls().iter().filter(|call| call.status == 401).count();
-    assert_eq!((refused, trouble(&cluster, 0)?.as_str()), (1, ""));
+    assert_eq!((refused, cluster.trouble(0)?), (1, None));
     Ok(())
 }
 
@@ -267,7 +242,7 @@ fn access_tokens_are_replaced_before_they_end() -> Result<()> {
     wait_rows(&cluster)?;
     for _ in 0..6 {
         std::thread::sleep(Duration::from_secs(1));
-        look(&mut cluster, 0)?;
+        cluster.daemon(0)?.hang_up()?;
     }
     wait_looked(&cluster, 0)?;
     assert!(cloud(&cluster)?.calls().iter().all(|call| call.status != 401));
@@ -294,7 +269,7 @@ fn heals(what: impl Fn(&Gce, bool), said: &[&str]) -> Result<()> {
     let mut cluster = prepared()?;
     what(cloud(&cluster)?, true);
     cluster.start_all()?;
-    let told = wait_trouble(&cluster, 0, said[0])?;
+    let told = cluster.wait_trouble(0, &[said[0]])?;
     for part in said {
         assert!(told.contains(part), "{told}");
     }
@@ -303,11 +278,11 @@ fn heals(what: impl Fn(&Gce, bool), said: &[&str]) -> Result<()> {
     assert_eq!(cluster.store().leases()?.len(), 2);
     what(cloud(&cluster)?, false);
     for index in 0..2 {
-        look(&mut cluster, index)?;
+        cluster.daemon(index)?.hang_up()?;
     }
     cluster.wait_converged()?;
     wait_rows(&cluster)?;
-    wait::until_true("nothing is wrong any more", || Ok(trouble(&cluster, 0)?.is_empty()))?;
+    wait::until_true("nothing is wrong any more", || Ok(cluster.trouble(0)?.is_none()))?;
     Ok(())
 }
 
@@ -380,7 +355,7 @@ fn two_nodes_that_race_for_a_subnets_row_end_with_the_one_that_has_the_lease() -
     cluster.start_all()?;
     wait_rows(&cluster)?;
     for index in 0..2 {
-        look(&mut cluster, index)?;
+        cluster.daemon(index)?.hang_up()?;
         wait_looked(&cluster, index)?;
     }
     wait_rows(&cluster)?;
@@ -457,10 +432,10 @@ fn nothing_secret_is_in_logs_status_or_files() -> Result<()> {
     cloud(&cluster)?.fail("*", Fault::Broken(500), 3);
     cloud(&cluster)?.deny("compute.routes.create");
     cluster.start_all()?;
-    wait_trouble(&cluster, 0, "compute.routes.create")?;
+    cluster.wait_trouble(0, &["compute.routes.create"])?;
     cloud(&cluster)?.expire_tokens();
     cloud(&cluster)?.allow_everything();
-    look(&mut cluster, 0)?;
+    cluster.daemon(0)?.hang_up()?;
     cluster.wait_converged()?;
     for text in [TOKEN_PREFIX, &part, "eyJ"] {
         for index in 0..2 {

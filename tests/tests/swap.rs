@@ -235,8 +235,7 @@ fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched()
     std::fs::rename(&new, &file)?;
     wait::until_true("the watched file is taken", || Ok(version(&cluster, 1)? == "9.0.0"))?;
     assert_eq!(version(&cluster, 0)?, first, "nobody has told the other");
-    let pid = cluster.daemon(0)?.pid().to_string();
-    ensure!(std::process::Command::new("kill").args(["-HUP", &pid]).status()?.success(), "kill -HUP");
+    cluster.daemon(0)?.hang_up()?;
     wait::until_true("the file is taken on SIGHUP", || Ok(version(&cluster, 0)? == "9.0.0"))?;
     // One that is no plugin is refused, and the daemon goes on.
     std::fs::write(&file, "no component")?;

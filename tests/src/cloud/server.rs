@@ -49,33 +49,8 @@ impl Question {
 
     /// Parameters of a text such as `a=1&b=%20`: of the query, or of a form.
     pub fn parameters(text: &str) -> Vec<(String, String)> {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        pairs
-            .map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                (decoded(name), decoded(value))
-            })
-            .collect()
+        form_urlencoded::parse(text.as_bytes()).into_owned().collect()
     }
-}
-
-/// Percent-encoding and the plus of forms undone.
-fn decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut plain = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let hex = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match hex.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                plain.push(byte);
-                at += 2;
-            }
-            None => plain.push(if bytes[at] == b'+' { b' ' } else { bytes[at] }),
-        }
-        at += 1;
-    }
-    String::from_utf8_lossy(&plain).into_owned()
 }
 
 /// What comes back.

@@ -44,10 +44,9 @@ impl Policy for AliVpcPolicy {
 
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
         let options = Options::read(config)?;
-        let networks = [node.ipv4_network.map(IpNet::from), node.ipv6_network.map(IpNet::from)];
         let policy = Self {
             options,
-            networks: networks.into_iter().flatten().collect(),
+            networks: node.networks().collect(),
             own: Vec::new(),
             tables: Tables::default(),
             waits: 0,
@@ -57,8 +56,7 @@ impl Policy for AliVpcPolicy {
     }
 
     fn leased(&mut self, own: &Lease) -> Result<(), String> {
-        let subnets = [own.ipv4_subnet.map(IpNet::from), own.ipv6_subnet.map(IpNet::from)];
-        self.own = subnets.into_iter().flatten().collect();
+        self.own = own.subnets().collect();
         Ok(())
     }
 

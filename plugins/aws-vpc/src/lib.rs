@@ -48,11 +48,10 @@ impl Policy for AwsVpcPolicy {
     const BACKEND_TYPES: &'static [&'static str] = &["aws-vpc"];
 
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
-        let networks = [node.ipv4_network.map(IpNet::from), node.ipv6_network.map(IpNet::from)];
         let policy = Self {
             options: Options::read(config)?,
             external: node.external.clone(),
-            networks: networks.into_iter().flatten().collect(),
+            networks: node.networks().collect(),
             own: Vec::new(),
             check: Check::default(),
             removed: Removed::default(),
@@ -63,9 +62,8 @@ impl Policy for AwsVpcPolicy {
     }
 
     fn leased(&mut self, own: &Lease) -> Result<(), String> {
-        let subnets = [own.ipv4_subnet.map(IpNet::from), own.ipv6_subnet.map(IpNet::from)];
         let is_inside = |subnet: &IpNet| self.networks.iter().any(|network| network.contains(subnet));
-        self.own = subnets.into_iter().flatten().filter(is_inside).collect();
+        self.own = own.subnets().filter(is_inside).collect();
         Ok(())
     }
 

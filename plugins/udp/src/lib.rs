@@ -44,8 +44,7 @@ impl Policy for UdpPolicy {
         }
         let mtu = external.mtu - overhead;
         let link = tunnel::ensure(&tunnel::Device { name: DEVICE.to_owned(), port, mtu })?;
-        let networks = node.ipv4_network.map(IpNet::from).into_iter();
-        let networks = networks.chain(node.ipv6_network.map(IpNet::from)).collect();
+        let networks = node.networks().collect();
         // Like upstream it publishes no type.
         Ok((Self { link, networks }, Registration { mtu, ..Registration::default() }))
     }

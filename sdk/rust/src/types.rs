@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// The family of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +97,20 @@ pub struct Node {
     pub ipv4_network: Option<Ipv4Net>,
     /// The cluster's IPv6 network; none if the cluster has no IPv6.
     pub ipv6_network: Option<Ipv6Net>,
+}
+
+impl Lease {
+    /// The node's subnets, IPv4 first.
+    pub fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        self.ipv4_subnet.map(IpNet::from).into_iter().chain(self.ipv6_subnet.map(IpNet::from))
+    }
+}
+
+impl Node {
+    /// The cluster's networks, IPv4 first.
+    pub fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.ipv4_network.map(IpNet::from).into_iter().chain(self.ipv6_network.map(IpNet::from))
+    }
 }
 
 /// What a node publishes in its lease, and what its pods must know.

@@ -25,10 +25,19 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
+/// All that there is, and behind it what only plugins that ask clouds export.
 fn render() -> Result<String> {
+    let needs = world("cloud-needs")?;
+    // What it imports is there already.
+    let (begin, _) = needs.split_once("\n## ").context("the world's interfaces")?;
+    let at = needs.rfind("\n## ").context("the world's export")?;
+    Ok(format!("{}\n{begin}{}", world("backend")?, &needs[at..]))
+}
+
+fn world(name: &str) -> Result<String> {
     let mut resolve = Resolve::default();
     let (package, _) = resolve.push_path(root().join("wit"))?;
-    let world = resolve.select_world(&[package], Some("backend"))?;
+    let world = resolve.select_world(&[package], Some(name))?;
     let mut files = Files::default();
     wit_bindgen_markdown::Opts::default().build().generate(&mut resolve, world, &mut files)?;
     let is_markdown = |name: &str| Path::new(name).extension().is_some_and(|extension| extension == "md");

@@ -1,6 +1,6 @@
 //! The real daemon, running on a node.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +10,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
+use rustix::fs::{Mode, mkdir};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -24,8 +25,23 @@ use crate::{Node, artifacts, nursery, wait};
 const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
 
 /// Variables of this process that daemons of the lab do not see: ours, and those with which clouds' tools are set up.
-const FOREIGN: [&str; 8] =
-    ["FLANNELD_", "AWS_", "GOOGLE_", "GCE_", "CLOUDSDK_", "ALIBABA_CLOUD_", "ACCESS_KEY_", "ECS_"];
+const FOREIGN: [&str; 9] = [
+    "FLANNELD_",
+    "WIREGUARD_",
+    "AWS_",
+    "GOOGLE_",
+    "GCE_",
+    "CLOUDSDK_",
+    "ALIBABA_CLOUD_",
+    "ACCESS_KEY_",
+    "ECS_",
+];
+
+/// But these they see: what a test program is told by them is meant for the daemons, too.
+const FOR_TESTS: &str = "FLANNELD_TEST_";
+
+/// The variable with a directory for compiled plugins that all daemons use, so that each is compiled once: for slow machines.
+const SHARED_CACHE: &str = "FLANNELD_TEST_CACHE";
 
 /// How to start a daemon.
 #[derive(Clone, Debug)]
@@ -37,6 +53,7 @@ pub struct DaemonOptions {
     cache: Option<PathBuf>,
     clock: Option<Clock>,
     manager: Option<ServiceManager>,
+    upstreams_place: bool,
 }
 
 impl DaemonOptions {
@@ -56,9 +73,10 @@ impl DaemonOptions {
             plugin: Some(plugin.map_or_else(|| artifacts::plugin("vxlan"), Ok)?),
             arguments: flags.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
-            cache: None,
+            cache: std::env::var_os(SHARED_CACHE).map(PathBuf::from),
             clock: None,
             manager: None,
+            upstreams_place: false,
         })
     }
 
@@ -99,7 +117,8 @@ impl DaemonOptions {
             node.namespace().command(&self.binary)
         };
         for (name, _) in std::env::vars_os() {
-            if FOREIGN.iter().any(|prefix| name.as_bytes().starts_with(prefix.as_bytes())) {
+            let starts_with = |prefix: &str| name.as_bytes().starts_with(prefix.as_bytes());
+            if FOREIGN.iter().any(|prefix| starts_with(prefix)) && !starts_with(FOR_TESTS) {
                 command.env_remove(name);
             }
         }
@@ -124,6 +143,12 @@ impl DaemonOptions {
     #[must_use]
     pub fn clock(self, clock: &Clock) -> Self {
         Self { clock: Some(clock.clone()), ..self }
+    }
+
+    /// With the directory that upstream uses, `/run/flannel`, wherever this machine has none: it is the node's own `run`.
+    #[must_use]
+    pub fn upstreams_place(self) -> Self {
+        Self { upstreams_place: true, ..self }
     }
 }
 
@@ -186,7 +211,8 @@ impl Daemon {
             covers.push((Path::new("/dev/shm"), &shared_memory));
             command.envs(clock.environment());
         }
-        give_own_mounts(&mut command, &covers)?;
+        let place = options.upstreams_place.then_some(run.as_path());
+        give_own_mounts(&mut command, &covers, place)?;
         if let Some(manager) = &options.manager {
             manager.equip(&mut command)?;
         }
@@ -286,19 +312,30 @@ impl Drop for Daemon {
 }
 
 /// Gives the process a mount namespace of its own, from which nothing spreads. All places are named on the command line; where
-/// this machine runs flannel itself, its files are covered besides, in case an option is not heeded.
-fn give_own_mounts(command: &mut Command, covers: &[(&Path, &Path)]) -> Result<()> {
+/// this machine runs flannel itself, its files are covered besides, in case an option is not heeded. With a directory for upstream's
+/// place, there is nothing else in `/run`.
+fn give_own_mounts(
+    command: &mut Command,
+    covers: &[(&Path, &Path)],
+    upstreams_place: Option<&Path>,
+) -> Result<()> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
     let there = covers.iter().filter(|(usual, _)| usual.is_dir());
     let covers = there
         .map(|(usual, own)| Ok((text(own)?, text(usual)?)))
         .collect::<Result<Vec<(CString, CString)>>>()?;
+    let upstreams_place = upstreams_place.map(text).transpose()?;
     let setup = move || -> io::Result<()> {
         // SAFETY: the child has one thread, and shares neither memory nor descriptors with anybody.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
         mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
         for (own, usual) in &covers {
             mount_bind(own.as_c_str(), usual.as_c_str())?;
+        }
+        if let Some(own) = &upstreams_place {
+            mount(c"tmpfs", c"/run", c"tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None::<&CStr>)?;
+            mkdir(c"/run/flannel", Mode::RWXU)?;
+            mount_bind(own.as_c_str(), c"/run/flannel")?;
         }
         Ok(())
     };

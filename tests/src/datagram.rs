@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 /// How long a datagram or its answer may take. Short: that none comes is a result as well.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,7 +42,7 @@ pub fn send_as(source: IpAddr, from: &Namespace, to: &Namespace, address: IpAddr
 fn open(namespace: &Namespace, address: IpAddr) -> Result<UdpSocket> {
     let open = || -> io::Result<UdpSocket> {
         let socket = UdpSocket::bind(SocketAddr::new(address, 0))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
         Ok(socket)
     };
     namespace.run(open)?.with_context(|| format!("a UDP socket with {address} in {}", namespace.name()))

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 const ICMP_HEADER: usize = 8;
 /// A token that tells our packets from others', and a sequence number.
@@ -55,10 +55,10 @@ impl Echo {
         let sent = Instant::now();
         socket.send(0).with_context(what)?;
         loop {
-            let left = PATIENCE.saturating_sub(sent.elapsed());
+            let left = wait::scaled(PATIENCE).saturating_sub(sent.elapsed());
             match socket.receive(left).with_context(what)? {
                 Some(_) => return Ok(sent.elapsed()),
-                None if left.is_zero() => bail!("{}: no answer in {} s", what(), PATIENCE.as_secs()),
+                None if left.is_zero() => bail!("{}: no answer in {} s", what(), sent.elapsed().as_secs()),
                 None => {}
             }
         }
@@ -71,7 +71,7 @@ impl Echo {
         let what = || format!("{} from {} to {}", self.describe(), from.name(), self.to);
         let mut socket = EchoSocket::open(from, *self)?;
         let begin = Instant::now();
-        while begin.elapsed() < PATIENCE {
+        while begin.elapsed() < wait::scaled(PATIENCE) {
             match socket.send(0) {
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => return Ok(()),
                 Err(error) => return Err(error).with_context(what),

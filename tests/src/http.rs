@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,8 +25,8 @@ pub struct Answer {
 /// `GET`, from a namespace.
 pub fn get(from: &Namespace, address: SocketAddr, path: &str) -> Result<Answer> {
     let ask = || -> Result<Answer> {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, wait::scaled(PATIENCE))?;
+        stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
         // The version in which the answer ends with the connection.
         write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
         let mut text = String::new();

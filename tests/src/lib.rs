@@ -13,6 +13,7 @@
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
 //! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
+//! | [`reference`] | upstream's own daemon, to compare with |
 //! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
 //! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
@@ -50,6 +51,7 @@ pub mod prepared;
 pub mod privileges;
 pub mod prober;
 pub mod random;
+pub mod reference;
 pub mod registry;
 pub mod repair;
 pub mod state;

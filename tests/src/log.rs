@@ -56,6 +56,11 @@ impl Log {
         Self { file: file.to_owned(), begin }
     }
 
+    /// All that is in a file, of one run or of several.
+    pub fn whole(file: &Path) -> Self {
+        Self { file: file.to_owned(), begin: 0 }
+    }
+
     /// All complete lines.
     pub fn lines(&self) -> Vec<LogLine> {
         let bytes = std::fs::read(&self.file).unwrap_or_default();

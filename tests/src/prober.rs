@@ -109,7 +109,8 @@ impl Prober {
     pub fn report(&self, since: Mark) -> Report {
         let now = Instant::now();
         let end = self.mark().0;
-        while now.elapsed() < GRACE && self.shared.with(|probes| probes[since.0..end].iter().any(Probe::open))
+        while now.elapsed() < wait::scaled(GRACE)
+            && self.shared.with(|probes| probes[since.0..end].iter().any(Probe::open))
         {
             std::thread::sleep(Duration::from_millis(2));
         }

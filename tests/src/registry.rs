@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use rustix::net::{Shutdown, shutdown};
 use sha2::{Digest, Sha256};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How long a client may take for its question.
@@ -95,7 +95,7 @@ impl Drop for Registry {
 }
 
 fn answer(mut stream: &TcpStream, pages: &Pages) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
     let mut lines = BufReader::new(stream).lines();
     let question = lines.next().context("a question")??;
     for line in lines {

@@ -1,11 +1,39 @@
 //! Waiting for what will be, with a deadline that only a failure ever reaches.
 
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How long anything may take before it counts as failed. Generous: a machine that is busy with other things is no failure.
-pub const PATIENCE: Duration = Duration::from_secs(100);
+/// How long anything may take before it counts as failed, where processes start as fast as [`USUAL_START`]. Generous: a machine that
+/// is busy with other things is no failure.
+const DEADLINE: Duration = Duration::from_secs(100);
+
+/// What the start of a small process takes on an ordinary machine.
+const USUAL_START: Duration = Duration::from_millis(1);
+/// How often that is measured; the shortest time counts, which a busy machine disturbs least.
+const STARTS: usize = 8;
+/// No machine is slower than that: whoever waits for longer has measured something else.
+const SLOWEST: u32 = 40;
+
+/// How many times as long as on an ordinary machine everything takes here: 1 or more. An emulated processor takes some 15 times as long.
+static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
+    let start = || {
+        let begin = Instant::now();
+        let mut command = Command::new("/bin/true");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().ok().map(|_| begin.elapsed())
+    };
+    let shortest = (0..STARTS).filter_map(|_| start()).min().unwrap_or(USUAL_START);
+    let times = shortest.as_micros() / USUAL_START.as_micros();
+    u32::try_from(times).map_or(SLOWEST, |times| times.clamp(1, SLOWEST))
+});
+
+/// A time that something may take, as an ordinary machine would need it: longer on a slow one, as measured.
+pub fn scaled(time: Duration) -> Duration {
+    time * *SLOWNESS
+}
 
 /// How often is asked.
 const STEP: Duration = Duration::from_millis(2);
@@ -17,8 +45,8 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Resul
         if let Some(answer) = ask()? {
             return Ok((answer, begin.elapsed()));
         }
-        if begin.elapsed() > PATIENCE {
-            bail!("waited {} s in vain: {what}", PATIENCE.as_secs());
+        if begin.elapsed() > scaled(DEADLINE) {
+            bail!("waited {} s in vain: {what}", begin.elapsed().as_secs());
         }
         std::thread::sleep(STEP);
     }

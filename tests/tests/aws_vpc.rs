@@ -11,7 +11,7 @@ use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, wait};
 /// Two nodes, whose daemons do not run yet. None, with the reason on standard output: moto cannot be had here.
 fn prepared() -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::AwsVpc.missing()? {
-        println!("skipped: {reason}");
+        flannel_skip::skip(&reason);
         return Ok(None);
     }
     Cluster::prepare(&ClusterOptions::of(Backend::AwsVpc, false)).map(Some)

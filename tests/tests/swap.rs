@@ -249,7 +249,7 @@ fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched()
 #[test]
 fn a_tunnel_of_the_host_goes_on_through_swaps() -> Result<()> {
     if let Some(reason) = Backend::Udp.missing()? {
-        println!("skipped: {reason}");
+        flannel_skip::skip(&reason);
         return Ok(());
     }
     let cluster = Cluster::start(&ClusterOptions::of(Backend::Udp, false))?;

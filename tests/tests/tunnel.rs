@@ -14,7 +14,7 @@ use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Place, Pod, Prober, da
 /// A cluster of two nodes, or none, with a reason on standard output, where this machine cannot have it.
 fn cluster(prepare: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::Udp.missing()? {
-        println!("skipped: {reason}");
+        flannel_skip::skip(&reason);
         return Ok(None);
     }
     let mut cluster = Cluster::prepare(&ClusterOptions::of(Backend::Udp, false))?;

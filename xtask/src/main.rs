@@ -5,11 +5,13 @@ mod build;
 mod cargo;
 mod clouds;
 mod demo;
+mod kernels;
 mod languages;
 mod plugins;
 mod reference;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -37,8 +39,11 @@ enum Command {
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
-    /// Run all tests; arguments behind `--` go to `cargo test`
+    /// Run all tests, and on other kernels what this machine's cannot show; arguments behind `--` go to `cargo test`
     Test {
+        /// Leave other kernels out
+        #[arg(long)]
+        this_kernel: bool,
         /// Arguments for `cargo test`, such as a test's name
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -50,6 +55,10 @@ enum Command {
     Bench(bench::Bench),
     /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break
     Demo(demo::Options),
+    /// Run all tests on other kernels, in virtual machines, and show where each ran
+    Kernels(kernels::Options),
+    /// Run a command under another kernel: in a virtual machine, with this machine's own root file system, read-only
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -60,16 +69,25 @@ fn main() -> ExitCode {
         Command::Clouds => clouds::install(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
-        Command::Test { arguments } => test::all(&arguments),
+        Command::Test { this_kernel, arguments } => test::all(&arguments, !this_kernel),
         Command::Lint => test::lint(),
         Command::Bench(bench) => bench::run(&bench),
         Command::Demo(options) => demo::run(&options),
+        Command::Kernels(options) => kernels::run(&options),
+        Command::Vm(options) => return vm_status(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+/// The status of the command in the guest is ours.
+fn vm_status(options: &vm::Options) -> ExitCode {
+    vm::run(options).unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

@@ -56,6 +56,16 @@ pub fn programs(needed: &[(&str, &str)]) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { apt_install(&missing) }
 }
 
+/// Where a program is: in the path, or where programs for administrators are, which are not in everybody's path.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let administrators = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(administrators)
+        .map(|place| place.join(name))
+        .find(|file| file.is_file())
+}
+
 /// A Python that can make environments of its own.
 pub fn python() -> Result<()> {
     if succeeds(Command::new("python3").args(["-c", "import ensurepip, venv"])) {
@@ -154,7 +164,7 @@ fn lab_tools() -> Result<()> {
 
 /// Debian packages unpacked below `target/tools/`, once: installing them would start servers, and change the machine for what
 /// only our tests need.
-fn unpacked(name: &str, packages: &[&str], complete: impl Fn(&Path) -> bool) -> Result<PathBuf> {
+pub fn unpacked(name: &str, packages: &[&str], complete: impl Fn(&Path) -> bool) -> Result<PathBuf> {
     let tools = root().join("target/tools").join(name);
     if complete(&tools) {
         return Ok(tools);
@@ -190,7 +200,7 @@ pub fn put_etcd_into_path() -> Result<()> {
     Ok(())
 }
 
-fn apt_update() -> Result<()> {
+pub fn apt_update() -> Result<()> {
     if is_root() && installed("apt-get") {
         run(Command::new("apt-get").args(["update", "-q"]))
     } else {
@@ -203,7 +213,7 @@ fn is_root() -> bool {
 }
 
 /// Installs Debian packages, as root or with a sudo that asks for nothing.
-fn apt_install(packages: &[&str]) -> Result<()> {
+pub fn apt_install(packages: &[&str]) -> Result<()> {
     let by_hand = || format!("missing: run `sudo apt-get install {}`", packages.join(" "));
     if !installed("apt-get") {
         bail!("{} (or your system's packages of the same purpose)", by_hand());

@@ -3,25 +3,36 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::datapath::entry::Mac;
-use crate::datapath::wireguard::{Keys, key_file};
+use crate::datapath::wireguard::{KeyFiles, Keys, PublicKey};
 use crate::datapath::{DEFAULT_VXLAN_PORT, NetlinkError, Probe};
 use crate::lease::model::Attributes;
 use crate::node::macs::{Hints, MacBook};
 use crate::plugin::{Family, LinkFacts};
 
-/// Answers from the kernel and from the record of MAC addresses.
+/// The devices that upstream's and our own policy for WireGuard make.
+const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
+
+/// Answers from the kernel, from the record of MAC addresses, and from the file of the WireGuard key.
 pub struct Links {
     probe: Probe,
     macs: MacBook,
     external: String,
     published: [Option<Mac>; 2],
+    key_files: KeyFiles,
+    published_keys: Vec<PublicKey>,
 }
 
 impl Links {
-    /// Whether the record of MAC addresses is enough, so that what this node once published need not be known: it says
-    /// something, and no device says otherwise.
-    pub fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
+    /// Whether the state directory says enough, so that what this node once published need not be known: it has MAC addresses,
+    /// no device has others, and there is no WireGuard key elsewhere.
+    pub fn state_is_enough(state_dir: &Path) -> Result<bool, NetlinkError> {
+        Ok(Self::macs_are_known(state_dir)? && !KeyFiles::of(state_dir).is_undecided())
+    }
+
+    fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
         let recorded = MacBook::open(state_dir).all();
         let probe = Probe::open()?;
         let agrees = |(device, mac): &(String, Mac)| Ok(probe.mac(device)?.is_none_or(|is| is == *mac));
@@ -31,16 +42,18 @@ impl Links {
 
     /// `before`: what this node's lease says, if it has one from before.
     pub fn new(state_dir: &Path, external: &str, before: Option<&Attributes>) -> Result<Self, NetlinkError> {
-        let published =
-            |data: Option<&Box<serde_json::value::RawValue>>| data.and_then(|d| published_mac(d.get()));
+        let data = [
+            before.and_then(|lease| lease.backend_data.as_ref()),
+            before.and_then(|lease| lease.backend_v6_data.as_ref()),
+        ];
+        let data = data.map(|data| data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()));
         Ok(Self {
             probe: Probe::open()?,
             macs: MacBook::open(state_dir),
             external: external.to_owned(),
-            published: [
-                published(before.and_then(|a| a.backend_data.as_ref())),
-                published(before.and_then(|a| a.backend_v6_data.as_ref())),
-            ],
+            published: data.each_ref().map(|data| data.as_ref().and_then(published_mac)),
+            key_files: KeyFiles::of(state_dir),
+            published_keys: data.iter().flatten().filter_map(published_key).collect(),
         })
     }
 }
@@ -65,28 +78,43 @@ impl LinkFacts for Links {
     }
 
     fn wireguard_keys(&self) -> Result<Keys, String> {
-        Keys::load(&key_file())
+        // What a device cannot be asked is as good as none: the lease and the files remain.
+        let present = |device| self.probe.wireguard_key(device).ok().flatten();
+        let devices = WIREGUARD_DEVICES.into_iter().filter_map(present);
+        let in_use: Vec<PublicKey> = self.published_keys.iter().copied().chain(devices).collect();
+        self.key_files.choose(&in_use)
     }
 }
 
 /// The MAC address that upstream and we publish for a VTEP.
-fn published_mac(data: &str) -> Option<Mac> {
-    let value: serde_json::Value = serde_json::from_str(data).ok()?;
-    value.get("VtepMAC")?.as_str()?.parse().ok()
+fn published_mac(data: &Value) -> Option<Mac> {
+    data.get("VtepMAC")?.as_str()?.parse().ok()
+}
+
+/// The key that upstream and we publish for WireGuard.
+fn published_key(data: &Value) -> Option<PublicKey> {
+    data.get("PublicKey")?.as_str()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn the_vteps_mac_is_found_in_the_published_data() {
-        assert_eq!(
-            published_mac(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#),
-            Some(Mac([2, 0, 0, 0, 0, 1]))
-        );
-        for other in [r#"{"PublicKey":"x"}"#, "\"text\"", "null", "", r#"{"VtepMAC":1}"#] {
-            assert_eq!(published_mac(other), None, "{other}");
+        let mac = published_mac(&json!({"VNI": 1, "VtepMAC": "02:00:00:00:00:01"}));
+        assert_eq!(mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        for other in [json!({"PublicKey": "x"}), json!("text"), Value::Null, json!({"VtepMAC": 1})] {
+            assert_eq!((published_mac(&other), published_key(&other)), (None, None), "{other}");
         }
+    }
+
+    #[test]
+    fn the_wireguard_key_is_found_in_the_published_data() {
+        let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+        let found = published_key(&json!({"PublicKey": key, "Port": 51820}));
+        assert_eq!(found.map(|key| key.to_string()).as_deref(), Some(key));
     }
 }

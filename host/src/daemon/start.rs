@@ -169,7 +169,7 @@ pub async fn daemon(
     let before = match &kept.own {
         Some(lease) => Some(lease.clone()),
         // All leases are read for it, which is spared where the record says enough.
-        None if Links::macs_are_known(&node.options.state_dir)? => None,
+        None if Links::state_is_enough(&node.options.state_dir)? => None,
         None => observer.meanwhile(lease_from_before(&node)).await,
     };
     let links =

@@ -18,6 +18,7 @@ use super::netlink::{NetlinkError, RequestSocket};
 use super::reconciler::{Event, Reconciler};
 use super::report::{PeerReport, Report};
 use super::tunnels::TunnelContext;
+use super::wireguard::{PublicKey, WireguardSocket};
 
 /// Why the datapath does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -207,5 +208,14 @@ impl Probe {
     pub fn mac(&self, link: &str) -> Result<Option<Mac>, NetlinkError> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(links::find(&mut socket, link)?.link.and_then(|link| link.mac))
+    }
+
+    /// The public key of a WireGuard device, by its name; none if there is no such device, or it has no key.
+    pub fn wireguard_key(&self, device: &str) -> Result<Option<PublicKey>, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match links::find(&mut socket, device)?.link {
+            Some(link) => Ok(WireguardSocket::open()?.device(link.index)?.public_key),
+            None => Ok(None),
+        }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rustix::net::{Shutdown, shutdown};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 /// How long a client may take for its question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ impl Drop for Server {
 }
 
 fn serve(stream: &TcpStream, from: IpAddr, answer: &dyn Fn(&Question) -> Reply) -> Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
     let question = read(stream, from)?;
     write(stream, &answer(&question))
 }

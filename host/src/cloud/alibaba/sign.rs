@@ -179,7 +179,10 @@ print(Utils.get_authorization(request, algorithm, digest, asked["id"], asked["se
         );
         let interpreter = tools.join("bin/python");
         if !interpreter.is_file() {
-            println!("skipped: {} is not there: `cargo xtask clouds` makes it", interpreter.display());
+            flannel_skip::skip(format_args!(
+                "{} is not there: `cargo xtask clouds` makes it",
+                interpreter.display()
+            ));
             return None;
         }
         let query: serde_json::Map<String, serde_json::Value> =

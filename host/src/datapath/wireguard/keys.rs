@@ -1,15 +1,16 @@
 //! Keys. The private one is read, used and never shown.
 
 use std::fmt;
-use std::io::Write as _;
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use tempfile::NamedTempFile;
 
-/// Where the private key is kept, unless `WIREGUARD_KEY_FILE` says otherwise; as upstream.
-const KEY_FILE: &str = "/run/flannel/wgkey";
 const LENGTH: usize = 32;
 
 /// A public key (RFC 7748, X25519).
@@ -19,6 +20,17 @@ pub struct PublicKey(pub [u8; LENGTH]);
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&BASE64_STANDARD.encode(self.0))
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = String;
+
+    /// Reads base64 of 32 bytes, as `wg pubkey` prints it.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = BASE64_STANDARD.decode(text).ok();
+        let bytes = bytes.and_then(|bytes| <[u8; LENGTH]>::try_from(bytes).ok());
+        bytes.map(Self).ok_or_else(|| "not a public key: base64 of 32 bytes".to_owned())
     }
 }
 
@@ -72,51 +84,45 @@ impl Keys {
         Self { public: PublicKey(public.to_bytes()), private }
     }
 
-    /// Reads the private key from a file, or makes one and writes it there, for root's eyes only. A key that is lost is a new
-    /// identity: the lease says so to all peers.
-    pub fn load(file: &Path) -> Result<Self, String> {
-        let shown = file.display();
-        match std::fs::read_to_string(file) {
-            Ok(text) => text.parse().map(Self::of).map_err(|error| format!("{shown}: {error}")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Self::generate(file).map_err(|error| {
-                    format!("the WireGuard key cannot be written to {shown}: {error}; name another place with WIREGUARD_KEY_FILE")
-                })
-            }
-            Err(error) => Err(format!("the WireGuard key cannot be read from {shown}: {error}")),
-        }
-    }
-
-    fn generate(file: &Path) -> std::io::Result<Self> {
+    /// New ones.
+    pub(super) fn generate() -> io::Result<Self> {
         let mut bytes = [0; LENGTH];
-        getrandom::fill(&mut bytes).map_err(std::io::Error::other)?;
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
         // As `wg genkey` does it: the bits that X25519 sets and clears anyway.
         bytes[0] &= 0xf8;
         bytes[31] = (bytes[31] & 0x7f) | 0x40;
+        Ok(Self::of(Secret(bytes)))
+    }
+
+    /// Writes the private key to a file that is not there yet, for its owner's eyes only. An error if it is there by now.
+    pub(super) fn create(&self, file: &Path) -> io::Result<()> {
+        let (written, directory) = self.written_beside(file)?;
+        written.persist_noclobber(file).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// Writes the private key to a file, in one step, in the place of what was there.
+    pub(super) fn replace(&self, file: &Path) -> io::Result<()> {
+        let (written, directory) = self.written_beside(file)?;
+        written.persist(file).map_err(|error| error.error)?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// The key is written aside and renamed: nobody is to read half of one, not even after a loss of power.
+    fn written_beside(&self, file: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
         let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
         std::fs::create_dir_all(directory)?;
-        // Written aside and renamed: nobody is to read half a key, and who is faster keeps his.
-        let mut new = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o400))
-            .tempfile_in(directory)?;
-        writeln!(new, "{}", BASE64_STANDARD.encode(bytes))?;
-        new.as_file().sync_all()?;
-        new.persist_noclobber(file).map_err(|error| error.error)?;
-        Ok(Self::of(Secret(bytes)))
+        let mut written =
+            tempfile::Builder::new().permissions(Permissions::from_mode(0o400)).tempfile_in(directory)?;
+        writeln!(written, "{}", BASE64_STANDARD.encode(self.private.0))?;
+        written.as_file().sync_all()?;
+        Ok((written, directory.to_owned()))
     }
-}
-
-/// The file of this node's private key.
-pub fn key_file() -> PathBuf {
-    let named = std::env::var_os("WIREGUARD_KEY_FILE").filter(|path| !path.is_empty());
-    named.map_or_else(|| KEY_FILE.into(), PathBuf::from)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -127,26 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_and_for_its_owner_alone() {
-        let directory = tempfile::tempdir().expect("directory");
-        let file = directory.path().join("run/wgkey");
-        let first = Keys::load(&file).expect("a new key");
-        assert_eq!(Keys::load(&file).expect("the same key"), first);
-        let mode = std::fs::metadata(&file).expect("metadata").permissions().mode();
-        assert_eq!(mode & 0o777, 0o400);
-        assert_ne!(Keys::load(&directory.path().join("other")).expect("another").public, first.public);
-    }
-
-    #[test]
-    fn what_is_no_key_is_refused_without_being_repeated() {
-        let directory = tempfile::tempdir().expect("directory");
-        let file = directory.path().join("wgkey");
-        for wrong in ["", "c2VjcmV0", "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo", "!"] {
-            std::fs::write(&file, wrong).expect("written");
-            let error = Keys::load(&file).expect_err("no key");
-            assert!(error.contains("wgkey") && error.contains("base64 of 32 bytes"), "{error}");
-            assert!(wrong.len() < 2 || !error.contains(wrong), "{error}");
-        }
+    fn a_secret_is_not_shown() {
         assert_eq!(format!("{:?}", Secret([7; LENGTH])), "(hidden)");
     }
 }

@@ -1,5 +1,6 @@
 //! WireGuard (`linux/wireguard.h`): keys, peers, and the generic netlink family that sets them.
 
+mod key_files;
 mod keys;
 mod socket;
 
@@ -9,7 +10,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use keys::{Keys, PublicKey, Secret, key_file};
+pub use key_files::KeyFiles;
+pub use keys::{Keys, PublicKey, Secret};
 pub use socket::WireguardSocket;
 
 /// A peer of a WireGuard device.

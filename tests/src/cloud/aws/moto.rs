@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::Namespace;
+use crate::{Namespace, wait};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,9 +37,9 @@ impl Moto {
         );
         let mut stream = self
             .namespace
-            .run(|| TcpStream::connect_timeout(&self.address, PATIENCE))?
+            .run(|| TcpStream::connect_timeout(&self.address, wait::scaled(PATIENCE)))?
             .context("moto does not listen")?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
         stream.write_all(head.as_bytes())?;
         stream.write_all(form)?;
         let mut text = String::new();

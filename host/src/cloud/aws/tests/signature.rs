@@ -46,7 +46,7 @@ fn python() -> Option<PathBuf> {
     let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tools/clouds");
     let tools = std::env::var_os("FLANNELD_TEST_CLOUDS").map_or(usual, PathBuf::from);
     if let Ok(reason) = std::fs::read_to_string(tools.with_extension("skipped")) {
-        println!("skipped: {reason}");
+        flannel_skip::skip(&reason);
         return None;
     }
     let python = tools.join("bin/python");

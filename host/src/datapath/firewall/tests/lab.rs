@@ -177,7 +177,7 @@ pub fn ways() -> Vec<Way> {
         .filter(|way| match way.obstacle() {
             None => true,
             Some(reason) => {
-                println!("skipped: no rules by {way} here: {reason}");
+                flannel_skip::skip(format_args!("no rules by {way} here: {reason}"));
                 false
             }
         })

@@ -32,7 +32,7 @@ pub fn is_available() -> bool {
     } else {
         return true;
     };
-    eprintln!("skipped: {missing}");
+    flannel_skip::skip(missing);
     false
 }
 

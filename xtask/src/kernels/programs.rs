@@ -1,0 +1,71 @@
+//! The test programs that cargo has built, and the tests in them.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::cargo::output;
+use crate::test::Environment;
+
+/// A test program.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Program {
+    /// What cargo calls it, such as `backends`.
+    pub name: String,
+    /// Its file.
+    pub file: PathBuf,
+    /// The directory that cargo runs it in: its package's.
+    pub directory: PathBuf,
+}
+
+/// A test.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Test {
+    /// Where it is.
+    pub program: Arc<Program>,
+    /// Its name, with its module.
+    pub name: String,
+}
+
+/// Finds all tests of the workspace whose outcome may depend on the kernel: the daemon's own and the lab's, with all that runs on it.
+pub fn find(environment: &Environment) -> Result<Vec<Test>> {
+    let mut command = environment.cargo_test();
+    command.args([
+        "--package",
+        "flanneld",
+        "--package",
+        "flannel-lab",
+        "--no-run",
+        "--message-format",
+        "json",
+    ]);
+    let mut tests = Vec::new();
+    for line in output(&mut command)?.lines() {
+        let message: Value = serde_json::from_str(line).context("cargo's messages")?;
+        if let Some(program) = program(&message) {
+            tests.extend(list(&Arc::new(program))?);
+        }
+    }
+    Ok(tests)
+}
+
+fn program(message: &Value) -> Option<Program> {
+    if message["reason"] != "compiler-artifact" || message["profile"]["test"] != true {
+        return None;
+    }
+    let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    Some(Program {
+        name: message["target"]["name"].as_str()?.to_owned(),
+        file: message["executable"].as_str()?.into(),
+        directory: manifest.parent()?.to_owned(),
+    })
+}
+
+fn list(program: &Arc<Program>) -> Result<Vec<Test>> {
+    let listed = output(Command::new(&program.file).args(["--list", "--format", "terse"]))?;
+    let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
+    Ok(names.map(|name| Test { program: Arc::clone(program), name: name.to_owned() }).collect())
+}

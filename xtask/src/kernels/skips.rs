@@ -1,0 +1,52 @@
+//! What has skipped: tests write it down (`tests/skip`), each with its program and the reason.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::programs::Test;
+use crate::cargo::root;
+
+/// Tests that may run nowhere, each with the reason.
+pub const ALLOWED: &str = "tests/skips.txt";
+
+/// The tests that a file says have skipped, with the reasons.
+pub fn read(file: &Path, tests: &[Test]) -> Result<BTreeMap<Test, String>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(parse(&text, tests)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| file.display().to_string()),
+    }
+}
+
+/// The same of what is in the file.
+pub fn parse(text: &str, tests: &[Test]) -> BTreeMap<Test, String> {
+    let mut skipped = BTreeMap::new();
+    for line in text.lines() {
+        let mut fields = line.splitn(3, '\t');
+        let (Some(program), Some(name), Some(reason)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let is_it = |test: &&Test| {
+            test.name == name && test.program.file.file_name().is_some_and(|file| file == program)
+        };
+        if let Some(test) = tests.iter().find(is_it) {
+            skipped.entry(test.clone()).or_insert_with(|| reason.to_owned());
+        }
+    }
+    skipped
+}
+
+/// The list of those that may: a line each, the test's name, a colon, and the reason.
+pub fn allowed() -> Result<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(root().join(ALLOWED)).context(ALLOWED)?;
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, reason) =
+                line.split_once(": ").with_context(|| format!("{ALLOWED}: no reason: {line}"))?;
+            Ok((name.to_owned(), reason.to_owned()))
+        })
+        .collect()
+}

@@ -13,6 +13,9 @@ use crate::{Namespace, Pod, wait};
 /// How often is asked if nothing else is said: a hundred times a second.
 pub const INTERVAL: Duration = Duration::from_millis(10);
 
+/// As many packets tell whether any are lost.
+const MANY: usize = 50;
+
 /// How long an answer may take before the packet counts as lost.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -45,12 +48,18 @@ impl Pings {
         Ok(Self(to.addresses().into_iter().map(start).collect::<Result<_>>()?))
     }
 
-    /// Many packets were sent, and all were answered.
+    /// Waits until each is answered.
+    pub fn wait_answered(&self) -> Result<()> {
+        self.0.iter().try_for_each(|ping| ping.first_answer(Mark::default()).map(drop))
+    }
+
+    /// All packets were answered. Waits until there were enough of them to tell.
     pub fn lost_nothing(&self) -> Result<()> {
         for ping in &self.0 {
+            wait::until_true("many packets are sent", || Ok(ping.mark().0 >= MANY))?;
             let report = ping.total();
-            if report.sent < 50 || report.lost > 0 {
-                bail!("packets were lost, or too few were sent to tell: {report:?}");
+            if report.lost > 0 {
+                bail!("packets were lost: {report:?}");
             }
         }
         Ok(())

@@ -106,9 +106,12 @@ impl Mixed {
         Ok(())
     }
 
-    /// What the kernel of the node whose daemon changes has, but for the devices themselves, of which upstream keeps what it finds.
+    /// What the kernel of the node whose daemon changes has, but for the devices themselves, of which either keeps what it finds; and for
+    /// the scope of routes over a device alone, which differs from backend to backend of upstream's, and from ours with udp.
     fn entries(&self) -> Result<KernelState> {
-        Ok(KernelState { links: Vec::new(), ..self.cluster.state(CHANGING)? })
+        let state = self.cluster.state(CHANGING)?;
+        let routes = state.routes.iter().map(|route| route.replace(" scope link", "")).collect();
+        Ok(KernelState { links: Vec::new(), routes, ..state })
     }
 
     /// Upstream removes WireGuard's devices when it ends.
@@ -116,12 +119,13 @@ impl Mixed {
         !matches!(self.cluster.backend(), Backend::Wireguard | Backend::Udp)
     }
 
-    /// Small and full-size packets pass between all pods, at last.
+    /// Waits until all pods reach each other, and then they do so with small and full-size packets.
     fn wait_pods_reach_each_other(&self) -> Result<()> {
         for from in self.cluster.pods() {
             for to in self.cluster.pods().filter(|to| to.addresses() != from.addresses()) {
-                let what = format!("{} reaches {:?}", from.namespace().name(), to.addresses());
-                wait::until_equal(&what, || Ok(from.reaches(to).err().map(|error| format!("{error:#}"))))?;
+                let what = || format!("from {} to {:?}", from.namespace().name(), to.addresses());
+                Pings::start(from, to)?.wait_answered().with_context(what)?;
+                from.reaches(to)?;
             }
         }
         Ok(())

@@ -86,7 +86,7 @@ pub fn prove(environment: &Environment, all: bool) -> Result<()> {
     let mut left: BTreeSet<Test> =
         open.into_iter().filter(|test| !allowed.contains_key(&test.name)).collect();
     let mut failed = Vec::new();
-    let mut hindrance = None;
+    let mut hindered = false;
     for series in usual() {
         if left.is_empty() {
             break;
@@ -95,7 +95,7 @@ pub fn prove(environment: &Environment, all: bool) -> Result<()> {
             Ok(ready) => ready,
             Err(error) => {
                 eprintln!("kernels: nothing is made on Linux {series}: {error:#}");
-                hindrance = Some(format!("{error:#}"));
+                hindered = true;
                 continue;
             }
         };
@@ -113,11 +113,12 @@ pub fn prove(environment: &Environment, all: bool) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = left.iter().map(|test| test.name.as_str()).collect();
-    match hindrance {
-        // Said above in a line of its own.
-        Some(_) => Ok(eprintln!("kernels: {} tests ran nowhere", names.len())),
-        None => bail!("ran nowhere, and not in {}: {}", skips::ALLOWED, names.join(", ")),
+    if hindered {
+        // Why was said above, in a line of its own.
+        eprintln!("kernels: {} tests ran nowhere", names.len());
+        return Ok(());
     }
+    bail!("ran nowhere, and not in {}: {}", skips::ALLOWED, names.join(", "))
 }
 
 fn usual() -> Vec<vm::Version> {

@@ -1,6 +1,7 @@
 //! QEMU: started, followed to its end, and never left behind.
 
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
@@ -117,7 +118,7 @@ impl Machine {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(archive)
-            .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on"])
+            .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"])
             .args(["-serial", &format!("file:{}", files.join("console").display())])
             .args(["-device", "virtio-serial-pci"])
             .args(["-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"])
@@ -150,14 +151,14 @@ fn run_script(guest: &Guest) -> Result<String> {
     for (name, value) in ours {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.as_bytes().iter().all(|byte| plain(*byte)) && name != "_" {
-            script += &format!("export {}={}\n", name.to_string_lossy(), quoted(&value)?);
+            writeln!(script, "export {}={}", name.to_string_lossy(), quoted(&value)?)?;
         }
     }
-    script += &format!("export FLANNELD_VM_RESULT={RESULT}\n");
-    script += &format!("ulimit -n {OPEN_FILES}\n");
-    script += &format!("cd {} || exit 125\n", quoted(std::env::current_dir()?.as_os_str())?);
+    writeln!(script, "export FLANNELD_VM_RESULT={RESULT}")?;
+    writeln!(script, "ulimit -n {OPEN_FILES}")?;
+    writeln!(script, "cd {} || exit 125", quoted(std::env::current_dir()?.as_os_str())?)?;
     let words = guest.command.iter().map(|word| quoted(word)).collect::<Result<Vec<_>>>()?;
-    script += &format!("exec {}\n", words.join(" "));
+    writeln!(script, "exec {}", words.join(" "))?;
     Ok(script)
 }
 
@@ -224,7 +225,7 @@ impl Port {
 
 fn pump(listener: &UnixListener, sink: Sink) -> io::Result<Vec<u8>> {
     let (mut from, _) = listener.accept()?;
-    let (mut kept, mut buffer) = (Vec::new(), [0; 65_536]);
+    let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let length = from.read(&mut buffer)?;
         let bytes = &buffer[..length];

@@ -20,7 +20,7 @@ pub fn share(virtiofsd: &Path, socket: &Path) -> Result<Child> {
         UnixListener::bind(socket).with_context(|| format!("cannot listen at {}", socket.display()))?.into();
     let mut command = Command::new(virtiofsd);
     // Options that the one in C, of Debian 12, and the one in Rust, of newer systems, both understand.
-    command.args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=auto"]);
+    command.args(["-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always"]);
     command.arg(format!("--fd={}", listener.as_raw_fd()));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     bound_to_us(&mut command);

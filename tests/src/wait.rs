@@ -17,7 +17,7 @@ const STARTS: usize = 8;
 /// Times are not made longer than that many times: waiting for what must not come takes all of it.
 const SLOWEST: u32 = 15;
 
-/// How many times as long as on an ordinary machine everything takes here: 1 or more. An emulated processor takes some 15 times as long.
+/// How many times as long as on an ordinary machine everything takes here: 1 or more.
 static SLOWNESS: LazyLock<u32> = LazyLock::new(|| {
     let start = || {
         let begin = Instant::now();

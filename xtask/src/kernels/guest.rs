@@ -68,7 +68,7 @@ fn run_once(
         ..Guest::new(vec!["/bin/sh".into(), script.into()])
     })?;
     let text = std::fs::read_to_string(&result).context("what the guest says of its tests")?;
-    let outcomes = outcomes(&text, tests);
+    let outcomes = outcomes(&text, tests)?;
     eprintln!("kernels: Linux {} took {} s", ready.release(), begin.elapsed().as_secs());
     if status != 0 && !outcomes.values().any(|outcome| *outcome == Outcome::Failed) {
         bail!("the tests on Linux {} ended early, with status {status}", ready.release());
@@ -107,7 +107,7 @@ fn tests_script(tests: &[Test], threads: Option<u32>) -> Result<String> {
 }
 
 /// Reads what the script has left. A test that is not mentioned has not ended.
-fn outcomes(text: &str, tests: &[Test]) -> BTreeMap<Test, Outcome> {
+fn outcomes(text: &str, tests: &[Test]) -> Result<BTreeMap<Test, Outcome>> {
     let mut outcomes: BTreeMap<Test, Outcome> =
         tests.iter().map(|test| (test.clone(), Outcome::Failed)).collect();
     let mut program = "";
@@ -123,10 +123,10 @@ fn outcomes(text: &str, tests: &[Test]) -> BTreeMap<Test, Outcome> {
             }
         }
     }
-    for (test, reason) in skips::parse(text, tests) {
+    for (test, reason) in skips::parse(text, tests)? {
         if outcomes.get(&test) == Some(&Outcome::Passed) {
             outcomes.insert(test, Outcome::Skipped(reason));
         }
     }
-    outcomes
+    Ok(outcomes)
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::cargo::output;
+use crate::cargo::{output, root};
 use crate::test::Environment;
 
 /// A test program.
@@ -33,15 +33,8 @@ pub struct Test {
 /// Finds all tests of the workspace whose outcome may depend on the kernel: the daemon's own and the lab's, with all that runs on it.
 pub fn find(environment: &Environment) -> Result<Vec<Test>> {
     let mut command = environment.cargo_test();
-    command.args([
-        "--package",
-        "flanneld",
-        "--package",
-        "flannel-lab",
-        "--no-run",
-        "--message-format",
-        "json",
-    ]);
+    // The whole workspace, as for the run on this kernel: of fewer packages cargo would make other programs.
+    command.args(["--workspace", "--no-run", "--message-format", "json"]);
     let mut tests = Vec::new();
     for line in output(&mut command)?.lines() {
         let message: Value = serde_json::from_str(line).context("cargo's messages")?;
@@ -57,6 +50,9 @@ fn program(message: &Value) -> Option<Program> {
         return None;
     }
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
+    if !["host", "tests"].iter().any(|member| manifest == root().join(member).join("Cargo.toml")) {
+        return None;
+    }
     Some(Program {
         name: message["target"]["name"].as_str()?.to_owned(),
         file: message["executable"].as_str()?.into(),

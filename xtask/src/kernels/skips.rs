@@ -14,14 +14,15 @@ pub const ALLOWED: &str = "tests/skips.txt";
 /// The tests that a file says have skipped, with the reasons.
 pub fn read(file: &Path, tests: &[Test]) -> Result<BTreeMap<Test, String>> {
     match std::fs::read_to_string(file) {
-        Ok(text) => Ok(parse(&text, tests)),
+        Ok(text) => parse(&text, tests),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
         Err(error) => Err(error).with_context(|| file.display().to_string()),
     }
 }
 
 /// The same of what is in the file.
-pub fn parse(text: &str, tests: &[Test]) -> BTreeMap<Test, String> {
+/// An error if one of them is nowhere among the tests: it would count as made.
+pub fn parse(text: &str, tests: &[Test]) -> Result<BTreeMap<Test, String>> {
     let mut skipped = BTreeMap::new();
     for line in text.lines() {
         let mut fields = line.splitn(3, '\t');
@@ -31,11 +32,13 @@ pub fn parse(text: &str, tests: &[Test]) -> BTreeMap<Test, String> {
         let is_it = |test: &&Test| {
             test.name == name && test.program.file.file_name().is_some_and(|file| file == program)
         };
-        if let Some(test) = tests.iter().find(is_it) {
-            skipped.entry(test.clone()).or_insert_with(|| reason.to_owned());
-        }
+        let test = tests.iter().find(is_it);
+        let test = test.with_context(|| {
+            format!("{program} says that {name} has skipped, and is no program of this build")
+        })?;
+        skipped.entry(test.clone()).or_insert_with(|| reason.to_owned());
     }
-    skipped
+    Ok(skipped)
 }
 
 /// The list of those that may: a line each, the test's name, a colon, and the reason.

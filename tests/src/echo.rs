@@ -27,12 +27,14 @@ pub struct Echo {
     to: IpAddr,
     packet: usize,
     whole: bool,
+    patience: Duration,
 }
 
 impl Echo {
     /// A small one.
     pub fn to(address: IpAddr) -> Self {
-        Self { to: address, packet: ip_header(address) + ICMP_HEADER + USUAL_DATA, whole: false }
+        let packet = ip_header(address) + ICMP_HEADER + USUAL_DATA;
+        Self { to: address, packet, whole: false, patience: PATIENCE }
     }
 
     /// Makes the whole IP packet, with its header, so many bytes long.
@@ -48,6 +50,12 @@ impl Echo {
         Self { whole: true, ..self }
     }
 
+    /// Waits that long for the answer, as an ordinary machine would: where it is expected that none comes, or where it is asked again.
+    #[must_use]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Sends one from a namespace and waits for the answer. Answers how long that took.
     pub fn once(&self, from: &Namespace) -> Result<Duration> {
         let what = || format!("{} from {} to {}", self.describe(), from.name(), self.to);
@@ -55,7 +63,7 @@ impl Echo {
         let sent = Instant::now();
         socket.send(0).with_context(what)?;
         loop {
-            let left = wait::scaled(PATIENCE).saturating_sub(sent.elapsed());
+            let left = wait::scaled(self.patience).saturating_sub(sent.elapsed());
             match socket.receive(left).with_context(what)? {
                 Some(_) => return Ok(sent.elapsed()),
                 None if left.is_zero() => bail!("{}: no answer in {} s", what(), sent.elapsed().as_secs()),
@@ -71,7 +79,7 @@ impl Echo {
         let what = || format!("{} from {} to {}", self.describe(), from.name(), self.to);
         let mut socket = EchoSocket::open(from, *self)?;
         let begin = Instant::now();
-        while begin.elapsed() < wait::scaled(PATIENCE) {
+        while begin.elapsed() < wait::scaled(self.patience) {
             match socket.send(0) {
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => return Ok(()),
                 Err(error) => return Err(error).with_context(what),

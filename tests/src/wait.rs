@@ -35,20 +35,23 @@ pub fn scaled(time: Duration) -> Duration {
     time * *SLOWNESS
 }
 
-/// How often is asked.
+/// How often is asked at most. Where asking itself takes long, such as starting a program in an emulated machine, as much time is left to
+/// those who are waited for.
 const STEP: Duration = Duration::from_millis(2);
 
 /// Asks again and again until there is an answer, and says how long that took.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
     let begin = Instant::now();
     loop {
+        let asked = Instant::now();
         if let Some(answer) = ask()? {
             return Ok((answer, begin.elapsed()));
         }
+        let pause = asked.elapsed().max(STEP);
         if begin.elapsed() > scaled(DEADLINE) {
             bail!("waited {} s in vain: {what}", begin.elapsed().as_secs());
         }
-        std::thread::sleep(STEP);
+        std::thread::sleep(pause);
     }
 }
 

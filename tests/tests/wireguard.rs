@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flannel_lab::cluster::IPV6_ONLY;
@@ -51,7 +52,7 @@ fn reach_each_other(cluster: &Cluster, one: usize, other: usize) -> Result<()> {
 }
 
 fn answers(from: &Pod, to: &Pod) -> Result<bool> {
-    Ok(from.ping(&Echo::to(to.ipv4()?)).is_ok())
+    Ok(from.ping(&Echo::to(to.ipv4()?).patience(Duration::from_millis(500))).is_ok())
 }
 
 /// The names of a node's devices.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::Result;
 
@@ -16,10 +17,10 @@ pub struct Environment {
 impl Environment {
     /// Builds and finds everything that tests need.
     pub fn prepare() -> Result<Self> {
-        setup::everything()?;
-        build::all()?;
-        languages::build()?;
-        clouds::install()?;
+        timed("what is needed", setup::everything)?;
+        timed("the daemon and its plugins", build::all)?;
+        timed("other languages", languages::build)?;
+        timed("clouds", clouds::install)?;
         Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
     }
 
@@ -49,15 +50,34 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     std::fs::write(&skips, [])?;
     let mut command = environment.cargo_test();
     command.arg("--workspace").args(arguments).env("FLANNELD_TEST_SKIPS", &skips);
-    run(&mut command)?;
-    if other_kernels { kernels::prove(&environment, arguments.is_empty()) } else { Ok(()) }
+    // By itself, to tell the time of the two apart.
+    timed("building the tests", || {
+        run(environment.cargo_test().args(["--workspace", "--no-run", "--quiet"]))
+    })?;
+    timed("tests on this kernel", || run(&mut command))?;
+    if other_kernels {
+        timed("tests on other kernels", || kernels::prove(&environment, arguments.is_empty()))?;
+    }
+    Ok(())
+}
+
+/// Does a part, and says how long it took.
+fn timed<T>(what: &str, part: impl FnOnce() -> Result<T>) -> Result<T> {
+    let begin = Instant::now();
+    let outcome = part();
+    eprintln!("xtask: {what}: {} s", begin.elapsed().as_secs());
+    outcome
 }
 
 /// Formatting and lints; no warning is let through.
 pub fn lint() -> Result<()> {
     setup::system_packages()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    reference::check()?;
+    timed("the documentation of the contract", reference::check)?;
+    timed("lints", clippy)
+}
+
+fn clippy() -> Result<()> {
     run(&mut cargo(&[
         "clippy",
         "--release",

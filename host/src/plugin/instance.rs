@@ -103,8 +103,7 @@ impl Template {
     /// Makes an instance. Code may run here, within the time of a call.
     pub fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
         let budget = state.limits.call_time;
-        let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| state);
+        let mut store = self.store(state);
         let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
         match made {
             Ok(backend) => Ok(Instance { store, backend, usable: true }),
@@ -122,12 +121,15 @@ impl Template {
         let Some(pre) = &self.needs else { return Ok(Vec::new()) };
         let budget = state.limits.call_time;
         state.call = Call::new(Function::Declare);
-        let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| state);
+        let mut store = self.store(state);
         let declared = self.timed(&mut store, budget, |store| {
             pre.instantiate(&mut *store)?.flannel_backend_needs().call_declare(store)
         });
         declared.map_err(|error| self.cause(&error, store.data(), budget))
+    }
+
+    fn store(&self, state: HostState) -> Store<HostState> {
+        limited_store(&self.engine, state)
     }
 
     fn timed<T>(
@@ -136,14 +138,7 @@ impl Template {
         budget: Duration,
         run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> wasmtime::Result<T> {
-        let deadline = Instant::now() + budget;
-        store.set_epoch_deadline(1);
-        store.data_mut().begin(deadline);
-        self.watchdog.arm(deadline);
-        let outcome = run(store);
-        self.watchdog.disarm();
-        store.data().console.end();
-        outcome
+        timed(&self.watchdog, store, budget, run)
     }
 
     /// Why a call came back with an error of wasmtime's.
@@ -157,6 +152,30 @@ impl Template {
         let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
         Cause::Trapped(shown(&describe_trap(error, last_words.as_deref(), &self.lines), state.limits.text))
     }
+}
+
+/// A store whose instances have the limits of memory and time that its state says.
+fn limited_store(engine: &Engine, state: HostState) -> Store<HostState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| state);
+    store.epoch_deadline_callback(|store| store.data().time_is_over());
+    store
+}
+
+/// Runs something in a store, for so long and no longer.
+fn timed<T>(
+    watchdog: &Watchdog,
+    store: &mut Store<HostState>,
+    budget: Duration,
+    run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
+) -> wasmtime::Result<T> {
+    store.set_epoch_deadline(1);
+    let deadline = store.data_mut().begin(budget);
+    watchdog.arm(deadline);
+    let outcome = run(store);
+    watchdog.disarm();
+    store.data().console.end();
+    outcome
 }
 
 /// An instance.
@@ -239,5 +258,53 @@ impl Instance {
             .apply(&state.plugin, &call.state)
             .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
         Ok((answer, call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
+    use crate::plugin::kit::environment;
+    use crate::plugin::{DirState, Limits, engine};
+
+    const TIME: Duration = Duration::from_millis(100);
+
+    /// Runs a component that takes no processor time for three times the time that it has, and does something afterwards.
+    fn nap_and(then: &str) -> wasmtime::Result<()> {
+        let engine = engine::native()?;
+        let text = format!(
+            r#"(component
+                (import "nap" (func $nap))
+                (core func $nap (canon lower (func $nap)))
+                (core module $napper (import "" "nap" (func $nap)) (func $start call $nap {then}) (start $start))
+                (core instance (instantiate $napper (with "" (instance (export "nap" (func $nap)))))))"#
+        );
+        let component = Component::new(&engine, wat::parse_str(text).expect("a component"))?;
+        let mut linker = Linker::new(&engine);
+        linker.root().func_wrap("nap", |_, (): ()| {
+            std::thread::sleep(TIME * 3);
+            Ok(())
+        })?;
+        let watchdog = Watchdog::start(engine.clone())?;
+        let directory = tempfile::tempdir()?;
+        let state = Arc::new(DirState::open(directory.path()));
+        let environment = environment("{}", false).expect("an environment");
+        let state =
+            HostState::new("napper".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let mut store = limited_store(&engine, state);
+        timed(&watchdog, &mut store, TIME, |store| linker.instantiate(store, &component).map(drop))
+    }
+
+    #[test]
+    fn who_could_not_work_because_the_machine_did_other_things_goes_on() {
+        nap_and("(loop (br_if 0 (i32.const 0)))").expect("it did next to nothing");
+    }
+
+    #[test]
+    fn who_works_for_longer_than_its_time_is_stopped_however_late_it_begins() {
+        let error = nap_and("(loop (br 0))").expect_err("is stopped");
+        assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt), "{error:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 mod artifact;
 mod bindings;
+mod budget;
 mod call;
 mod capability;
 mod compiled;

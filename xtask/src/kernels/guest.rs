@@ -23,23 +23,48 @@ const CACHE: &str = "/run/vm/cache";
 
 /// Runs tests in a new guest. Answers what came of each.
 ///
-/// Where the processor is emulated, two tests at a time can starve a daemon until one of its own limits ends it, such as the second that a
-/// plugin's call may take. What has failed there is made once more, one test at a time, and that is said.
+/// Where the processor is emulated, several guests share the tests. What has failed there is made once more, in one guest that has this
+/// machine to itself, and that is said: a daemon that is starved is ended by limits of its own, such as the second that a plugin's call
+/// may take.
 pub fn run(
     ready: &Ready,
     environment: &Environment,
     tests: &[Test],
     without_nexthops: bool,
 ) -> Result<BTreeMap<Test, Outcome>> {
-    let mut outcomes = run_once(ready, environment, tests, without_nexthops, None)?;
+    let mut outcomes = run_shared(ready, environment, tests, without_nexthops)?;
     let failed = outcomes.iter().filter(|(_, outcome)| **outcome == Outcome::Failed);
     let failed: Vec<Test> = failed.map(|(test, _)| test.clone()).collect();
     if ready.emulated() && !failed.is_empty() {
         let names: Vec<&str> = failed.iter().map(|test| test.name.as_str()).collect();
-        eprintln!("kernels: failed at first, made once more one at a time: {}", names.join(", "));
-        outcomes.extend(run_once(ready, environment, &failed, without_nexthops, Some(1))?);
+        eprintln!("kernels: failed at first, made once more, in one guest: {}", names.join(", "));
+        outcomes.extend(run_once(ready, environment, &failed, without_nexthops, None)?);
     }
     Ok(outcomes)
+}
+
+/// Deals the tests out to as many guests as this machine has use for, all at the same time.
+fn run_shared(
+    ready: &Ready,
+    environment: &Environment,
+    tests: &[Test],
+    without_nexthops: bool,
+) -> Result<BTreeMap<Test, Outcome>> {
+    let (guests, memory) = ready.guests()?;
+    let share = |guest| tests.iter().skip(guest).step_by(guests).cloned().collect::<Vec<Test>>();
+    let shares = (0..guests).map(share).filter(|share| !share.is_empty());
+    std::thread::scope(|scope| {
+        let running: Vec<_> = shares
+            .map(|share| {
+                scope.spawn(move || run_once(ready, environment, &share, without_nexthops, Some(memory)))
+            })
+            .collect();
+        let mut outcomes = BTreeMap::new();
+        for guest in running {
+            outcomes.extend(guest.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??);
+        }
+        Ok(outcomes)
+    })
 }
 
 fn run_once(
@@ -47,13 +72,13 @@ fn run_once(
     environment: &Environment,
     tests: &[Test],
     without_nexthops: bool,
-    threads: Option<u32>,
+    memory: Option<u32>,
 ) -> Result<BTreeMap<Test, Outcome>> {
     let begin = Instant::now();
     eprintln!("kernels: {} tests on Linux {}", tests.len(), ready.release());
     let files = tempfile::Builder::new().prefix("kernels-").tempdir_in(target())?;
     let script = files.path().join("tests.sh");
-    std::fs::write(&script, tests_script(tests, threads)?)?;
+    std::fs::write(&script, tests_script(tests)?)?;
     let result = files.path().join("result");
     let mut variables = environment.variables();
     for (name, value) in [("FLANNELD_TEST_SKIPS", SKIPS), ("FLANNELD_TEST_CACHE", CACHE)] {
@@ -64,6 +89,7 @@ fn run_once(
     }
     let status = ready.run(&Guest {
         environment: variables,
+        memory,
         result: Some(result.clone()),
         ..Guest::new(vec!["/bin/sh".into(), script.into()])
     })?;
@@ -77,8 +103,7 @@ fn run_once(
 }
 
 /// Runs each program with its tests, and keeps what it says of them.
-fn tests_script(tests: &[Test], threads: Option<u32>) -> Result<String> {
-    let threads = threads.map_or_else(String::new, |threads| format!("--test-threads {threads}"));
+fn tests_script(tests: &[Test]) -> Result<String> {
     let mut by_program: BTreeMap<&Arc<Program>, Vec<&str>> = BTreeMap::new();
     for test in tests {
         by_program.entry(&test.program).or_default().push(&test.name);
@@ -93,7 +118,7 @@ fn tests_script(tests: &[Test], threads: Option<u32>) -> Result<String> {
         write!(
             script,
             "echo '== {0}' >> {OUTPUT}\ncd {directory}\n\
-             {{ {file} {threads} --exact {1} 2>&1 || touch /run/vm/failed; }} | tee -a {OUTPUT}\n",
+             {{ {file} --exact {1} 2>&1 || touch /run/vm/failed; }} | tee -a {OUTPUT}\n",
             program.name,
             names.join(" "),
         )?;

@@ -6,6 +6,13 @@ $bb mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 $bb mount -t tmpfs -o mode=1777 shm /dev/shm
 $bb mount -t cgroup2 cgroup2 /sys/fs/cgroup
 $bb ln -sfn /proc/self/fd /dev/fd
+# Device files of modules that are loaded when somebody opens them, as every distribution makes them at its start (kmod static-nodes).
+while read -r module name number; do
+    case $number in c*:*) ;; *) continue ;; esac
+    major=${number%%:*}
+    $bb mkdir -p "/dev/$($bb dirname "$name")"
+    [ -e "/dev/$name" ] || $bb mknod -m 600 "/dev/$name" c "${major#c}" "${number##*:}"
+done < "/lib/modules/$($bb uname -r)/modules.devname"
 $bb ip link set lo up
 $bb hostname guest
 echo "vm: up"

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
+use super::accelerator::Accelerator;
 use super::host_tools::HostTools;
 use super::initramfs::Archive;
 use super::kernel::Kernel;
@@ -23,6 +24,8 @@ use super::{Guest, root};
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Open files, which the lab needs many of.
 const OPEN_FILES: u32 = 65_536;
+/// What any guest's kernel is told.
+const KERNEL_PARAMETERS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off";
 /// Where the guest may leave a file for us; `guest.sh` knows it, too.
 const RESULT: &str = "/run/vm/result";
 
@@ -31,7 +34,7 @@ pub struct Machine {
     pub tools: HostTools,
     pub kernel: Kernel,
     pub initramfs: PathBuf,
-    pub accelerator: &'static str,
+    pub accelerator: Accelerator,
 }
 
 impl Machine {
@@ -71,7 +74,7 @@ impl Machine {
     }
 
     /// Whether a guest gets as far as its first process with this accelerator.
-    pub fn gets_up(&self, accelerator: &str) -> Result<bool> {
+    pub fn gets_up(&self, accelerator: Accelerator) -> Result<bool> {
         let files = tempfile::Builder::new().prefix("flannel-vm-").tempdir()?;
         let mut command = self.qemu(accelerator, files.path(), "exit 0", Some(1024))?;
         command.stderr(Stdio::null());
@@ -88,7 +91,13 @@ impl Machine {
         Ok(false)
     }
 
-    fn qemu(&self, accelerator: &str, files: &Path, script: &str, memory: Option<u32>) -> Result<Command> {
+    fn qemu(
+        &self,
+        accelerator: Accelerator,
+        files: &Path,
+        script: &str,
+        memory: Option<u32>,
+    ) -> Result<Command> {
         let memory = memory.map_or_else(default_memory, Ok)?;
         let archive = files.join("initramfs");
         let mut bytes = std::fs::read(&self.initramfs).context("the archive that guests start from")?;
@@ -96,16 +105,16 @@ impl Machine {
         own.file("vm/run.sh", script.as_bytes());
         bytes.extend(own.finish());
         std::fs::write(&archive, bytes).with_context(|| archive.display().to_string())?;
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let [accel, cpu] = accelerator.arguments();
         let mut command = Command::new(&self.tools.qemu);
         command
             .args([
                 "-accel",
-                accelerator,
+                accel,
                 "-cpu",
-                "max",
+                cpu,
                 "-smp",
-                &cpus.to_string(),
+                &accelerator.processors().to_string(),
                 "-m",
                 &format!("{memory}M"),
             ])
@@ -118,7 +127,8 @@ impl Machine {
             .arg(&self.kernel.image)
             .arg("-initrd")
             .arg(archive)
-            .args(["-append", "console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off"])
+            .arg("-append")
+            .arg(format!("{KERNEL_PARAMETERS} {}", accelerator.boot_parameters()))
             .args(["-serial", &format!("file:{}", files.join("console").display())])
             .args(["-device", "virtio-serial-pci"])
             .args(["-nodefaults", "-display", "none", "-monitor", "none", "-no-reboot"])
@@ -130,7 +140,7 @@ impl Machine {
 }
 
 /// Half of this machine's memory, in MiB: the guest's scratch layer is part of it.
-fn default_memory() -> Result<u32> {
+pub fn default_memory() -> Result<u32> {
     let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).context("MemTotal")?;
     let kib: u32 = line.trim().trim_end_matches(" kB").parse().context("MemTotal")?;
@@ -223,21 +233,32 @@ impl Port {
     }
 }
 
+/// Reads to the end. What is to be shown is shown a whole line at a time: another guest may have something to show, too.
 fn pump(listener: &UnixListener, sink: Sink) -> io::Result<Vec<u8>> {
     let (mut from, _) = listener.accept()?;
     let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
     loop {
         let length = from.read(&mut buffer)?;
-        let bytes = &buffer[..length];
+        kept.extend_from_slice(&buffer[..length]);
+        let whole = if length == 0 {
+            kept.len()
+        } else {
+            kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)
+        };
         match sink {
-            _ if length == 0 => return Ok(kept),
-            Sink::Kept => kept.extend_from_slice(bytes),
+            Sink::Kept => {}
             Sink::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(bytes)?;
+                out.write_all(&kept[..whole])?;
                 out.flush()?;
             }
-            Sink::Stderr => io::stderr().write_all(bytes)?,
+            Sink::Stderr => io::stderr().write_all(&kept[..whole])?,
+        }
+        if !matches!(sink, Sink::Kept) {
+            kept.drain(..whole);
+        }
+        if length == 0 {
+            return Ok(kept);
         }
     }
 }

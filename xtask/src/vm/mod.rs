@@ -22,10 +22,14 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 
+use accelerator::Accelerator;
 pub use kernel::Version;
 use machine::Machine;
 
 use crate::cargo::target;
+
+/// More guests at once would have little memory each.
+const MOST_GUESTS: usize = 4;
 
 /// What is to run where.
 #[derive(clap::Args)]
@@ -93,7 +97,7 @@ pub fn prepare(version: &Version) -> Result<Ready> {
     let modules = kernel.modules(&["virtio_pci", "virtio_console", "virtiofs", "overlay"])?;
     let base = target().join("vm").join(&kernel.release).with_extension("initramfs");
     initramfs::write(&base, &tools.busybox, &kernel, &modules)?;
-    let mut machine = Machine { tools, kernel, initramfs: base, accelerator: accelerator::TCG };
+    let mut machine = Machine { tools, kernel, initramfs: base, accelerator: Accelerator::Emulation };
     machine.accelerator = accelerator::choose(&machine)?;
     Ok(Ready { machine })
 }
@@ -106,7 +110,13 @@ impl Ready {
 
     /// Whether instructions are emulated: slow.
     pub fn emulated(&self) -> bool {
-        self.machine.accelerator == accelerator::TCG
+        self.machine.accelerator == Accelerator::Emulation
+    }
+
+    /// How many guests make good use of this machine at the same time, and how much memory each may then have, in MiB.
+    pub fn guests(&self) -> Result<(usize, u32)> {
+        let guests = self.machine.accelerator.guests().clamp(1, MOST_GUESTS);
+        Ok((guests, machine::default_memory()? / u32::try_from(guests)?))
     }
 
     /// Runs a command in a new guest. Answers its status.

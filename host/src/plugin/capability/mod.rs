@@ -13,14 +13,15 @@ mod wireguard;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use super::bindings::Backend;
 use super::bindings::flannel::backend::types as wit;
+use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
@@ -63,6 +64,8 @@ pub struct HostState {
     pub console: Console,
     /// When the call that is going on has to have ended.
     pub deadline: Instant,
+    /// The time of that call.
+    pub budget: Budget,
     /// Stops the clock of the call while others are waited for.
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
@@ -134,6 +137,7 @@ impl HostState {
         Self {
             console: Console::new(&limits),
             deadline: Instant::now(),
+            budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
             cloud_records: Vec::new(),
@@ -157,10 +161,19 @@ impl HostState {
         self.memory
     }
 
-    /// The call that is in [`HostState::call`] begins, and has to end by then.
-    pub fn begin(&mut self, deadline: Instant) {
-        self.deadline = deadline;
+    /// The call that is in [`HostState::call`] begins, and has so much time. Answers when that is over on the clock.
+    pub fn begin(&mut self, time: Duration) -> Instant {
+        self.deadline = Instant::now() + time;
+        self.budget = Budget::new(time);
         self.console.begin(&self.plugin, self.call.function);
+        self.deadline
+    }
+
+    /// The time of the call is over on the clock. If it may go on, the clock runs again; otherwise the call ends.
+    pub fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
+        let left = self.budget.left(self.deadline).ok_or(Trap::Interrupt)?;
+        self.pauser.resume(Instant::now() + left);
+        Ok(UpdateDeadline::Continue(1))
     }
 
     /// Capability calls in `describe` and `needs.declare` trap: they say what the plugin is, and nothing else.

@@ -1,11 +1,10 @@
 //! Everything one does with this project.
 
-mod bench;
 mod build;
 mod cargo;
 mod clouds;
-mod demo;
 mod kernels;
+mod lab;
 mod languages;
 mod plugins;
 mod reference;
@@ -15,6 +14,7 @@ mod vm;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Everything one does with this project. Each command installs what it needs, and says so.
@@ -50,11 +50,10 @@ enum Command {
     },
     /// Check formatting, and lint everything
     Lint,
-    /// Measure
-    #[command(subcommand)]
-    Bench(bench::Bench),
-    /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break
-    Demo(demo::Options),
+    /// Measure: `bench --help`
+    Bench(lab::Arguments),
+    /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break: `demo --help`
+    Demo(lab::Arguments),
     /// Run all tests on other kernels, in virtual machines, and show where each ran
     Kernels(kernels::Options),
     /// Run a command under another kernel: in a virtual machine, with this machine's own root file system, read-only
@@ -71,10 +70,10 @@ fn main() -> ExitCode {
         Command::Build => build::all(),
         Command::Test { this_kernel, arguments } => test::all(&arguments, !this_kernel),
         Command::Lint => test::lint(),
-        Command::Bench(bench) => bench::run(&bench),
-        Command::Demo(options) => demo::run(&options),
+        Command::Bench(arguments) => return status(lab::bench(&arguments)),
+        Command::Demo(arguments) => return status(lab::demo(&arguments)),
         Command::Kernels(options) => kernels::run(&options),
-        Command::Vm(options) => return vm_status(&options),
+        Command::Vm(options) => return status(vm::run(&options)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,9 +81,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The status of the command in the guest is ours.
-fn vm_status(options: &vm::Options) -> ExitCode {
-    vm::run(options).unwrap_or_else(|error| failed(&error))
+/// The status of what was run is ours.
+fn status(outcome: Result<ExitCode>) -> ExitCode {
+    outcome.unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

@@ -1,10 +1,10 @@
 //! What building and testing need besides Rust: found, installed, or asked for in one line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use flannel_lab::bench::Iperf3;
 
 use crate::cargo::{installed, output, root, run, succeeds};
 
@@ -107,7 +107,7 @@ pub fn wasm_toolchain() -> Result<WasmToolchain> {
     bail!("plugins need a compiler for wasm: run `rustup target add {WASM}`");
 }
 
-fn rustc() -> std::ffi::OsString {
+fn rustc() -> OsString {
     std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())
 }
 
@@ -134,29 +134,33 @@ pub fn etcd() -> Result<PathBuf> {
     Ok(found.join("usr/bin"))
 }
 
-/// The program that makes streams for `bench tunnel`: the one in the path, or Debian's.
-pub fn iperf3() -> Result<Iperf3> {
-    if installed("iperf3") {
-        return Ok(Iperf3 { program: "iperf3".into(), libraries: None });
+/// The program that makes streams for `bench tunnel`, where the lab looks for it: in the path, or below `target/`.
+pub fn iperf3() -> Result<()> {
+    if !installed("iperf3") {
+        let packages = ["iperf3", "libiperf0", "libsctp1"];
+        unpacked("iperf3", &packages, |root| has_library(root, "libiperf.so.0"))
+            .context("this benchmark needs iperf3: install the package of that name")?;
     }
-    let libraries = |root: &Path| {
-        let mut places = std::fs::read_dir(root.join("usr/lib")).ok()?.flatten().map(|entry| entry.path());
-        places.find(|place| place.join("libiperf.so.0").exists())
-    };
-    let packages = ["iperf3", "libiperf0", "libsctp1"];
-    let root = unpacked("iperf3", &packages, |root| libraries(root).is_some())
-        .context("this benchmark needs iperf3: install the package of that name")?;
-    Ok(Iperf3 { program: root.join("usr/bin/iperf3"), libraries: libraries(&root) })
+    Ok(())
+}
+
+/// Whether a file is there below `usr/lib/<architecture>/`.
+fn has_library(root: &Path, file: &str) -> bool {
+    let places = std::fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
+    places.map(|place| place.path().join(file)).any(|library| library.is_file())
 }
 
 /// The CNI project's plugins and the library that gives a daemon another clock, where the lab looks for them.
 fn lab_tools() -> Result<()> {
-    if flannel_lab::artifacts::cni().is_err() {
+    const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+    let installed =
+        ["/usr/lib/cni", "/opt/cni/bin"].iter().any(|place| Path::new(place).join("bridge").is_file());
+    if !installed && std::env::var_os("CNI_PATH").is_none() {
         unpacked("cni", &["containernetworking-plugins"], |root| root.join("usr/lib/cni/bridge").is_file())
             .context("tests need the CNI plugins: install containernetworking-plugins, or set CNI_PATH")?;
     }
-    if flannel_lab::artifacts::faketime().is_err() {
-        unpacked("faketime", &["libfaketime"], |_| flannel_lab::artifacts::faketime().is_ok())
+    if !has_library(Path::new("/"), FAKETIME) {
+        unpacked("faketime", &["libfaketime"], |root| has_library(root, FAKETIME))
             .context("tests need libfaketime: install the package of that name")?;
     }
     Ok(())
@@ -191,13 +195,10 @@ pub fn unpacked(name: &str, packages: &[&str], complete: impl Fn(&Path) -> bool)
     Ok(tools)
 }
 
-/// Lets the lab find etcd in the path.
-pub fn put_etcd_into_path() -> Result<()> {
+/// The path, with etcd in it.
+pub fn path_with_etcd() -> Result<OsString> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let with_etcd = std::env::join_paths(std::env::split_paths(&path).chain([etcd()?]))?;
-    // SAFETY: xtask has one thread until it hands over to the lab.
-    unsafe { std::env::set_var("PATH", with_etcd) };
-    Ok(())
+    Ok(std::env::join_paths(std::env::split_paths(&path).chain([etcd()?]))?)
 }
 
 pub fn apt_update() -> Result<()> {

@@ -35,10 +35,7 @@ pub struct Options {
     /// Nexthop objects count as missing, as on a kernel before 5.3
     #[arg(long)]
     without_nexthops: bool,
-    /// Only the tests of this program, such as `backends`; may be given several times [default: all]
-    #[arg(long, value_name = "NAME")]
-    program: Vec<String>,
-    /// Only tests whose names contain one of these [default: all]
+    /// Only tests whose names contain one of these, such as `wireguard::` for those of that file [default: all]
     #[arg(last = true)]
     names: Vec<String>,
 }
@@ -47,12 +44,8 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let environment = Environment::prepare()?;
     let mut tests = programs::find(&environment)?;
-    tests.retain(|test| {
-        let wanted =
-            |names: &[String], text: &str| names.is_empty() || names.iter().any(|name| text.contains(name));
-        let program = options.program.is_empty() || options.program.contains(&test.program.name);
-        program && wanted(&options.names, &test.name)
-    });
+    let named = |test: &Test| options.names.iter().any(|name| test.name.contains(name));
+    tests.retain(|test| options.names.is_empty() || named(test));
     if tests.is_empty() {
         bail!("no test is called so");
     }

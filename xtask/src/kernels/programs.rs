@@ -50,7 +50,10 @@ fn program(message: &Value) -> Option<Program> {
         return None;
     }
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
-    if !["host", "tests"].iter().any(|member| manifest == root().join(member).join("Cargo.toml")) {
+    if !["host", "tests/e2e", "tests/lab"]
+        .iter()
+        .any(|member| manifest == root().join(member).join("Cargo.toml"))
+    {
         return None;
     }
     Some(Program {

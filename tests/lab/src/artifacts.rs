@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 /// The top of the source tree.
 pub fn workspace() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 /// The daemon: what `FLANNELD_BIN` says, else the release build.

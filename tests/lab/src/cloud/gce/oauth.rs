@@ -14,7 +14,7 @@ use super::moment;
 use super::tokens::Tokens;
 
 /// The key of the lab's service account. No account anywhere else has it.
-const KEY: &str = include_str!("../../../fixtures/google/service-account-key.pem");
+const KEY: &str = include_str!("../../../../fixtures/google/service-account-key.pem");
 const KEY_ID: &str = "0123456789abcdef0123456789abcdef01234567";
 /// The lab's service account with a key.
 pub const ACCOUNT: &str = "flannel-file@lab-project.iam.gserviceaccount.com";

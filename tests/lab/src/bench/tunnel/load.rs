@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::artifacts::workspace;
 use crate::{Pod, nursery};
 
 /// Where iperf3 is.
@@ -18,6 +19,22 @@ pub struct Iperf3 {
     pub program: PathBuf,
     /// Where its libraries are, if not in the usual place.
     pub libraries: Option<PathBuf>,
+}
+
+impl Iperf3 {
+    /// The one in the path, or the one that the project's setup has unpacked.
+    pub fn find() -> Result<Self> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if std::env::split_paths(&path).any(|place| place.join("iperf3").is_file()) {
+            return Ok(Self { program: "iperf3".into(), libraries: None });
+        }
+        let root = workspace().join("target/tools/iperf3");
+        let program = root.join("usr/bin/iperf3");
+        ensure!(program.is_file(), "iperf3 is not installed: run this by `cargo xtask bench`");
+        let places = std::fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten();
+        let libraries = places.map(|place| place.path()).find(|place| place.join("libiperf.so.0").exists());
+        Ok(Self { program, libraries })
+    }
 }
 
 /// What a stream has carried.

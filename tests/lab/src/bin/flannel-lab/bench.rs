@@ -1,14 +1,12 @@
-//! `cargo xtask bench`: builds what it needs, then lets the lab measure.
+//! The benchmarks' command line, and how their figures are shown.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use flannel_lab::bench::{Scale, ScaleOptions, TunnelOptions, native, scale, swap, tunnel};
-
-use crate::cargo::output;
-use crate::{build, setup};
+use anyhow::{Context, Result, ensure};
+use flannel_lab::artifacts;
+use flannel_lab::bench::{Iperf3, Scale, ScaleOptions, TunnelOptions, native, scale, swap, tunnel};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -58,9 +56,8 @@ pub enum Bench {
     },
 }
 
-/// Builds and measures.
+/// Measures.
 pub fn run(bench: &Bench) -> Result<()> {
-    build::all()?;
     match bench {
         Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
         Bench::Swap { leases } => run_swap(leases),
@@ -71,7 +68,7 @@ pub fn run(bench: &Bench) -> Result<()> {
                 rounds: (*rounds).into(),
                 each: *each,
                 reference: reference.clone(),
-                iperf3: setup::iperf3()?,
+                iperf3: Iperf3::find()?,
             };
             run_tunnel(&options, *json)
         }
@@ -79,9 +76,6 @@ pub fn run(bench: &Bench) -> Result<()> {
 }
 
 fn run_tunnel(options: &TunnelOptions, json: bool) -> Result<()> {
-    if options.reference.is_some() {
-        setup::put_etcd_into_path()?;
-    }
     let figures = tunnel(options, |text| eprintln!("bench: {text}"))?;
     if json {
         println!("{}", serde_json::to_string(&figures)?);
@@ -127,13 +121,20 @@ fn target(what: &str, figure: f64, bound: f64, at_least: bool) {
     println!("{what}: {figure:.2}; {word} {bound}: {}", if met { "met" } else { "missed" });
 }
 
+/// Runs a command; what it prints is its answer.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(output.stdout)
+}
+
 fn run_policy(leases: &[u16]) -> Result<()> {
-    let mut command = Command::new(build::daemon());
+    let mut command = Command::new(artifacts::flanneld()?);
     command.args(["plugin", "bench", "--json"]);
     for leases in leases {
         command.arg("--leases").arg(leases.to_string());
     }
-    let costs: serde_json::Value = serde_json::from_str(&output(&mut command)?)?;
+    let costs: serde_json::Value = serde_json::from_slice(&output(&mut command)?)?;
     println!("{:>8}  {:>20}  {:>20}  {:>6}", "leases", "plugin, ns a lease", "native, ns a lease", "ratio");
     for (cost, &leases) in costs.as_array().into_iter().flatten().zip(leases) {
         let plugin = cost["lease_ns"].as_u64().context("lease_ns")?;
@@ -162,9 +163,6 @@ fn run_swap(leases: &[u32]) -> Result<()> {
 
 fn run_scale(leases: &[u32], store: &[String], json: bool) -> Result<()> {
     for store in store {
-        if store == "etcd" {
-            setup::put_etcd_into_path()?;
-        }
         for &leases in leases {
             let result = scale(ScaleOptions { leases, etcd: store == "etcd" })?;
             if json { println!("{}", serde_json::to_string(&result)?) } else { show(&result) }

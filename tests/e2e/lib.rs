@@ -1,0 +1,38 @@
+//! The end-to-end tests: the real daemon, in clusters that `flannel-lab` makes. One file for each thing that a user relies on, all of them
+//! in one program, so that they run side by side and are linked once.
+
+#![cfg(test)]
+
+mod ali_vpc;
+mod alibaba;
+mod authors;
+mod aws_lab;
+mod aws_vpc;
+mod backends;
+mod clouds;
+mod cni;
+mod command_line;
+mod contract;
+mod external;
+mod faults;
+mod firewall;
+mod firewall_tools;
+mod gce;
+mod gce_cloud;
+mod hostile;
+mod ipip;
+mod kernel;
+mod lab;
+mod languages;
+mod leases;
+mod reference;
+mod refusals;
+mod registry;
+mod repair;
+mod restart;
+mod status;
+mod swap;
+mod traffic;
+mod tunnel;
+mod underlay;
+mod wireguard;

@@ -160,7 +160,7 @@ fn who_traps_in_the_rehearsal_does_not_take_over() -> Result<()> {
 
 #[test]
 fn who_loops_in_the_rehearsal_does_not_take_over() -> Result<()> {
-    misbehaves("leased", "loop", "leased: stopped after running for")
+    misbehaves("lease-acquired", "loop", "lease-acquired: stopped after running for")
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub fn check() -> Result<()> {
 
 /// All that there is, and behind it what only plugins that ask clouds export.
 fn render() -> Result<String> {
-    let needs = world("cloud-needs")?;
+    let needs = world("cloud-backend")?;
     // What it imports is there already.
     let (begin, _) = needs.split_once("\n## ").context("the world's interfaces")?;
     let at = needs.rfind("\n## ").context("the world's export")?;

@@ -140,7 +140,7 @@ impl Client {
                     let answer = Answer { attempts, ..answer };
                     let wait = match verdict {
                         Verdict::Final => return Ok(answer),
-                        Verdict::Failed if !request.repeatable => return Ok(answer),
+                        Verdict::Failed if !request.idempotent => return Ok(answer),
                         Verdict::Failed => wait,
                         Verdict::Throttled(least) => wait.max(least.unwrap_or_default()),
                         // Once: others that are not good enough either are for the operator.
@@ -154,7 +154,7 @@ impl Client {
                     (wait, Ok(answer))
                 }
                 Attempt::Unsent(reason) => (wait, Err(reason)),
-                Attempt::Unknown(reason) if request.repeatable => (wait, Err(reason)),
+                Attempt::Unknown(reason) if request.idempotent => (wait, Err(reason)),
                 Attempt::Unknown(reason) => return Err(Failure::Unreachable(reason)),
             };
             if attempts >= ATTEMPTS || Instant::now() + wait >= deadline {

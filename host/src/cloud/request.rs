@@ -121,7 +121,7 @@ pub struct Request {
     /// What.
     pub operation: Operation,
     /// It may be sent again when it is not known whether it was carried out.
-    pub repeatable: bool,
+    pub idempotent: bool,
 }
 
 /// An answer, of whatever status.

@@ -122,14 +122,14 @@ pub(crate) fn client(server: &Server) -> (Client, Arc<Naive>) {
     (Client::with(options, vendors), vendor)
 }
 
-fn request(repeatable: bool) -> Request {
+fn request(idempotent: bool) -> Request {
     Request {
         provider: Provider::Aws,
         service: "ec2".to_owned(),
         version: "2016-11-15".to_owned(),
         region: None,
         operation: Operation::Action { name: "CreateRoute".to_owned(), parameters: Vec::new() },
-        repeatable,
+        idempotent,
     }
 }
 
@@ -137,10 +137,10 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-async fn outcome(turns: &[Turn], repeatable: bool) -> (Result<(u16, u32), Failure>, u32) {
+async fn outcome(turns: &[Turn], idempotent: bool) -> (Result<(u16, u32), Failure>, u32) {
     let server = Server::start(turns).await;
     let (client, _) = client(&server);
-    let answer = client.send(&request(repeatable), soon()).await;
+    let answer = client.send(&request(idempotent), soon()).await;
     (answer.map(|answer| (answer.status, answer.attempts)), server.asked())
 }
 

@@ -240,9 +240,9 @@ impl Observer {
     }
 
     /// Whether the plugin is asked only when something has changed.
-    pub fn parked(&mut self, parked: bool) {
-        self.metrics.plugin_parked(parked);
-        self.base.plugin.get_or_insert_default().parked = parked;
+    pub fn suspended(&mut self, suspended: bool) {
+        self.metrics.plugin_suspended(suspended);
+        self.base.plugin.get_or_insert_default().suspended = suspended;
     }
 
     /// How many peers there are, how many of them the policy cannot serve, and how many wait for the plugin.

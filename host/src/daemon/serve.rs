@@ -37,7 +37,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// First and longest wait before peers that a broken plugin could not be asked about are tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// So many attempts in a row that lead to nothing are enough: some minutes.
-const PARK: u32 = 10;
+const SUSPEND_AFTER: u32 = 10;
 /// Changes that are taken at once: a few hundredths of a second's work.
 const CHANGES: usize = 2048;
 /// A time that does not come.
@@ -81,8 +81,8 @@ impl Trouble {
     }
 
     /// Whether the policy has failed so often that it is asked only when something has changed.
-    fn is_parked(&self) -> bool {
-        self.silent >= PARK
+    fn is_suspended(&self) -> bool {
+        self.silent >= SUSPEND_AFTER
     }
 
     /// How long until the next attempt: longer each time.
@@ -187,7 +187,7 @@ impl Daemon<'_> {
     pub(super) async fn take_up_lease(&mut self) -> Result<(), DaemonError> {
         let own = self.own.clone();
         self.observer.lease(&own, self.wanted.mtu);
-        let transaction = self.ask(move |policy| policy.leased(&own)).await??;
+        let transaction = self.ask(move |policy| policy.lease_acquired(&own)).await??;
         let report = self.commit(transaction).await?;
         if let Some(reason) = report.device_failure {
             warn!(reason, "the node's own devices are not complete yet");
@@ -397,7 +397,7 @@ impl Daemon<'_> {
         if let Some(rehearsal) = &mut self.rehearsal {
             rehearsal.since.extend(changes.iter().cloned());
         }
-        let tries = self.trouble.is_parked().then_some(1);
+        let tries = self.trouble.is_suspended().then_some(1);
         let started = Instant::now();
         self.observer.metrics.lease_changes(count);
         let mut applied = self.ask(move |policy| policy.apply_within(&changes, tries)).await?;
@@ -430,11 +430,11 @@ impl Daemon<'_> {
         self.trouble.heard(asked.len() - gone, applied.deferred.len());
         if self.trouble.deferred.is_empty() {
             timers.retry = never();
-        } else if self.trouble.is_parked() {
+        } else if self.trouble.is_suspended() {
             timers.retry = never();
             error!(
                 peers = self.trouble.deferred.len(),
-                "the plugin is parked: it has failed {PARK} times in a row; what is in the kernel stays; \
+                "the plugin is suspended: it has failed {SUSPEND_AFTER} times in a row; what is in the kernel stays; \
                  change the lease or the config that it fails for, swap the plugin, or send SIGHUP"
             );
         } else if !applied.deferred.is_empty() || timers.retry > At::now() + RETRY.1 {
@@ -442,7 +442,7 @@ impl Daemon<'_> {
             warn!(peers = self.trouble.deferred.len(), wait_s = wait.as_secs(), "peers wait for the plugin");
             timers.retry = At::now() + wait;
         }
-        self.observer.parked(self.trouble.is_parked());
+        self.observer.suspended(self.trouble.is_suspended());
         self.observer.peers(self.peers.len(), self.trouble.rejected.len(), self.trouble.deferred.len());
         if applied.restarted && asked.len() < self.peers.len() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
@@ -617,20 +617,20 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_answers_for_nobody_is_asked_more_and_more_seldom_and_then_parked() {
+    fn a_policy_that_answers_for_nobody_is_asked_more_and_more_seldom_and_then_suspended() {
         let mut trouble = Trouble::default();
         let mut waits = Vec::new();
-        while !trouble.is_parked() {
+        while !trouble.is_suspended() {
             fail(&mut trouble);
             waits.push(trouble.wait());
         }
-        assert!(waits.is_sorted() && waits.len() == PARK as usize, "{waits:?}");
+        assert!(waits.is_sorted() && waits.len() == SUSPEND_AFTER as usize, "{waits:?}");
         assert_eq!((waits[0], waits[9]), (RETRY.0 * 2, RETRY.1));
         // Nothing to do is no answer; another peer's answer is one.
         trouble.heard(0, 0);
-        assert!(trouble.is_parked());
+        assert!(trouble.is_suspended());
         trouble.heard(2, 1);
-        assert!(!trouble.is_parked());
+        assert!(!trouble.is_suspended());
     }
 
     #[test]
@@ -638,7 +638,7 @@ mod tests {
         let mut trouble = Trouble::default();
         (0..20).for_each(|_| fail(&mut trouble));
         trouble.healed(vec![(PeerId(2), "no".to_owned())]);
-        assert!(!trouble.is_parked() && trouble.deferred.is_empty());
+        assert!(!trouble.is_suspended() && trouble.deferred.is_empty());
         assert_eq!((trouble.rejected.len(), trouble.wait()), (1, RETRY.0));
     }
 }

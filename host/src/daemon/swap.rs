@@ -137,7 +137,7 @@ impl Daemon<'_> {
         timers.retry = super::serve::never();
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
-        self.observer.parked(false);
+        self.observer.suspended(false);
         self.observer.datapath(&report);
         self.observer.peers(self.peers.len(), self.trouble.rejected.len(), 0);
         self.publish(&registered, timers);

@@ -431,7 +431,7 @@ impl Reconciler {
     fn device_problem(&mut self, reason: &str) {
         let attempts = self.device_failure.as_ref().map_or(0, |(_, attempts, _)| *attempts);
         if self.device_failure.as_ref().is_none_or(|(before, _, _)| before != reason) {
-            warn!(reason, "devices are not as they should be; trying again");
+            warn!(reason, "devices differ from the desired state; trying again");
         }
         let again = Instant::now() + backoff(attempts);
         self.device_failure = Some((reason.to_owned(), attempts + 1, again));

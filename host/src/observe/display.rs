@@ -92,13 +92,13 @@ fn describe_node(node: &Node) -> String {
     if node.public_addresses == node.addresses {
         return text;
     }
-    format!("{text}, known to others as {}", list(&node.public_addresses))
+    format!("{text}, public address {}", list(&node.public_addresses))
 }
 
 fn describe_store(store: &Store) -> String {
     let text = format!("{} {}", store.kind, store.place);
     match &store.last_error {
-        Some(error) if store.ok => format!("{text}; well again, the last error was: {error}"),
+        Some(error) if store.ok => format!("{text}; recovered; the last error was: {error}"),
         _ => text,
     }
 }
@@ -115,10 +115,10 @@ fn show_plugin(f: &mut Formatter<'_>, plugin: &Plugin) -> fmt::Result {
         row(f, "", &format!("last error: {error}"))?;
     }
     if let Some(Trouble { since, reason }) = &plugin.trouble {
-        row(f, "", &format!("IN TROUBLE since {since}: {reason}"))?;
+        row(f, "", &format!("FAILING since {since}: {reason}"))?;
     }
-    if plugin.parked {
-        row(f, "", "parked: it has failed too often, and is asked only when something has changed")?;
+    if plugin.suspended {
+        row(f, "", "suspended: it has failed too often, and is asked only when something has changed")?;
     }
     let Swaps { done, refused, last, refusal } = &plugin.swaps;
     let Some(last) = last else { return Ok(()) };
@@ -475,7 +475,7 @@ problems
   firewall      the rules are not in place
   10.5.41.0/24  the lease has no VTEP MAC
 
-node        eth0, MTU 1500, 192.168.77.11, known to others as 203.0.113.1
+node        eth0, MTU 1500, 192.168.77.11, public address 203.0.113.1
 network     10.5.0.0/16
 lease       10.5.65.0/24, MTU 1450, until 2026-01-03T02:15:07Z
 store       etcd http://10.0.0.1:2379

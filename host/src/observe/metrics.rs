@@ -158,11 +158,11 @@ struct Inner {
     plugin_call_duration: Histograms,
     plugin_restarts: Counter,
     plugin_swaps: Family<Labels<1>, Counter>,
-    plugin_parked: Gauge,
+    plugin_suspended: Gauge,
     plugin_tick_failing: Gauge,
     plugin_memory: Gauge,
     cloud_requests: Family<CloudLabels, Counter>,
-    cloud_repetitions: Family<Labels<1>, Counter>,
+    cloud_retries: Family<Labels<1>, Counter>,
     cloud_request_duration: Histograms,
     lease_changes: Counter,
     lease_expires: Optional<Gauge>,
@@ -247,8 +247,8 @@ impl Metrics {
                 "Swaps of the plugin in operation, by how they ended",
                 Family::default(),
             ),
-            plugin_parked: r.add(
-                "plugin_parked",
+            plugin_suspended: r.add(
+                "plugin_suspended",
                 "Whether the plugin has failed so often that it is asked only when something has changed",
                 Gauge::default(),
             ),
@@ -262,8 +262,8 @@ impl Metrics {
                 "Requests to clouds on behalf of the plugin, by how they ended",
                 Family::default(),
             ),
-            cloud_repetitions: r.add(
-                "cloud_repetitions",
+            cloud_retries: r.add(
+                "cloud_retries",
                 "How often requests to clouds were sent again",
                 Family::default(),
             ),
@@ -378,8 +378,8 @@ impl Metrics {
     }
 
     /// Whether the plugin is asked only when something has changed.
-    pub fn plugin_parked(&self, parked: bool) {
-        self.0.plugin_parked.set(u64::from(parked));
+    pub fn plugin_suspended(&self, suspended: bool) {
+        self.0.plugin_suspended.set(u64::from(suspended));
     }
 
     /// Whether the plugin's last tick failed.
@@ -404,7 +404,7 @@ impl Metrics {
         self.0.cloud_requests.get_or_create(&labels).inc();
         let provider = [("provider", provider)];
         self.0.cloud_request_duration.get_or_create(&provider).observe(took.as_secs_f64());
-        self.0.cloud_repetitions.get_or_create(&provider).inc_by(u64::from(attempts.saturating_sub(1)));
+        self.0.cloud_retries.get_or_create(&provider).inc_by(u64::from(attempts.saturating_sub(1)));
     }
 
     /// The memory that the plugin's instance has.
@@ -535,7 +535,7 @@ mod tests {
         metrics.plugin_call("apply", took, CallOutcome::OutOfMemory);
         metrics.plugin_restarted();
         metrics.plugin_swap(true);
-        metrics.plugin_parked(false);
+        metrics.plugin_suspended(false);
         metrics.plugin_tick_failing(false);
         metrics.cloud_request("aws", "DescribeRouteTables", took, CloudOutcome::Ok, 2);
         metrics.plugin_memory(1 << 20);

@@ -129,7 +129,7 @@ pub struct Plugin {
     pub last_error: Option<String>,
     /// It has failed so often that it is asked only when something has changed.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub parked: bool,
+    pub suspended: bool,
     /// What keeps it from its work outside of the kernel: a cloud, say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,

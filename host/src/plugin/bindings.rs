@@ -10,6 +10,6 @@ wasmtime::component::bindgen!({
 });
 
 /// What a plugin that asks clouds exports besides its policy.
-pub mod needs {
-    wasmtime::component::bindgen!({ path: "../wit", world: "cloud-needs" });
+pub mod cloud_permissions {
+    wasmtime::component::bindgen!({ path: "../wit", world: "cloud-backend" });
 }

@@ -15,14 +15,14 @@ pub enum Function {
     Describe,
     /// `register`.
     Register,
-    /// `leased`.
-    Leased,
+    /// `lease-acquired`.
+    LeaseAcquired,
     /// `apply`.
     Apply,
     /// `tick`.
     Tick,
-    /// `needs.declare`.
-    Declare,
+    /// `cloud-permissions.required`.
+    Required,
 }
 
 impl Function {
@@ -31,10 +31,10 @@ impl Function {
         match self {
             Self::Describe => "describe",
             Self::Register => "register",
-            Self::Leased => "leased",
+            Self::LeaseAcquired => "lease-acquired",
             Self::Apply => "apply",
             Self::Tick => "tick",
-            Self::Declare => "declare",
+            Self::Required => "required",
         }
     }
 }

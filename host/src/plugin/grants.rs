@@ -52,7 +52,7 @@ const BUILT_IN: [(&str, &[&str]); 9] = [
     ),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
-    ("udp", &["links", "tunnel"]),
+    ("udp", &["links", "udp-tunnel"]),
     ("vxlan", &["links", "routes", "neighbours", "fdb"]),
     ("wireguard", &["links", "wireguard"]),
 ];

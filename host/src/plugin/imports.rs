@@ -16,7 +16,7 @@ pub const INTERFACES: [&str; 11] = [
     "neighbours",
     "fdb",
     "wireguard",
-    "tunnel",
+    "udp-tunnel",
     "cloud",
     "log",
     "clock",
@@ -28,7 +28,7 @@ pub const WASI: &str = "wasi";
 
 const PACKAGE: &str = "flannel:backend/";
 const POLICY: &str = "flannel:backend/policy@0.1.0";
-const NEEDS: &str = "flannel:backend/needs@0.1.0";
+const CLOUD_PERMISSIONS: &str = "flannel:backend/cloud-permissions@0.1.0";
 
 /// What does not fit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub enum MisfitError {
 
 /// Whether a component says what it needs of clouds.
 pub fn has_needs(engine: &Engine, component: &Component) -> bool {
-    component.component_type().exports(engine).any(|(name, _)| name == NEEDS)
+    component.component_type().exports(engine).any(|(name, _)| name == CLOUD_PERMISSIONS)
 }
 
 /// Checks imports and exports by their names; their types are checked when an instance is made.

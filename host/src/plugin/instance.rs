@@ -7,8 +7,8 @@ use wasmtime::{Engine, Store, Trap};
 
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy::Guest;
-use super::bindings::needs::CloudNeedsPre;
-use super::bindings::needs::exports::flannel::backend::needs::Need;
+use super::bindings::cloud_permissions::CloudBackendPre;
+use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions::RequiredOperation;
 use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
 use super::capability::{self, HostState};
@@ -24,7 +24,7 @@ pub struct Template {
     engine: Engine,
     pre: BackendPre<HostState>,
     /// The same component, as far as it says what it needs of clouds; none: it does not.
-    needs: Option<CloudNeedsPre<HostState>>,
+    needs: Option<CloudBackendPre<HostState>>,
     watchdog: Watchdog,
     lines: Arc<Lines>,
     records: Mutex<Vec<CallRecord>>,
@@ -82,7 +82,7 @@ impl Template {
         }
         let pre = linker.instantiate_pre(component).map_err(text)?;
         let has_needs = imports::has_needs(engine, component);
-        let needs = has_needs.then(|| CloudNeedsPre::new(pre.clone())).transpose().map_err(text)?;
+        let needs = has_needs.then(|| CloudBackendPre::new(pre.clone())).transpose().map_err(text)?;
         let pre = BackendPre::new(pre).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
         let lines = Arc::clone(&artifact.lines);
@@ -117,13 +117,13 @@ impl Template {
     }
 
     /// Asks the component what it needs of clouds, in an instance that is there for nothing else.
-    pub fn needs(&self, mut state: HostState) -> Result<Vec<Need>, Cause> {
+    pub fn needs(&self, mut state: HostState) -> Result<Vec<RequiredOperation>, Cause> {
         let Some(pre) = &self.needs else { return Ok(Vec::new()) };
         let budget = state.limits.call_time;
-        state.call = Call::new(Function::Declare);
+        state.call = Call::new(Function::Required);
         let mut store = self.store(state);
         let declared = self.timed(&mut store, budget, |store| {
-            pre.instantiate(&mut *store)?.flannel_backend_needs().call_declare(store)
+            pre.instantiate(&mut *store)?.flannel_backend_cloud_permissions().call_required(store)
         });
         declared.map_err(|error| self.cause(&error, store.data(), budget))
     }

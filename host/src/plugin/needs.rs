@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::bindings::needs::exports::flannel::backend::needs as wit;
-use super::bindings::needs::flannel::backend::cloud as types;
+use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions as wit;
 use crate::cloud::{Provider, Request, is_label};
 
 /// What grants of operations begin with; the interface's own name.
@@ -116,21 +115,17 @@ fn covers(pattern: &str, operation: &str) -> bool {
 }
 
 /// What a plugin has declared. The error says what is wrong with it.
-pub fn check(declared: Vec<wit::Need>) -> Result<Vec<Need>, String> {
+pub fn check(declared: Vec<wit::RequiredOperation>) -> Result<Vec<Need>, String> {
     if declared.len() > MOST {
         return Err(format!("{} needs; at most {MOST}", declared.len()));
     }
     declared.into_iter().map(checked).collect()
 }
 
-fn checked(need: wit::Need) -> Result<Need, String> {
-    let wit::Need { provider, service, operation, permissions } = need;
-    let provider = match provider {
-        types::Provider::Aws => Provider::Aws,
-        types::Provider::Google => Provider::Google,
-        types::Provider::Alibaba => Provider::Alibaba,
-    };
+fn checked(need: wit::RequiredOperation) -> Result<Need, String> {
+    let wit::RequiredOperation { provider, service, operation, permissions } = need;
     let named = |text: &str| super::convert::shown(text, 80);
+    let provider: Provider = named(&provider).parse().map_err(|error| format!("the provider {error}"))?;
     let pattern = Pattern::checked(provider, &service, &operation)
         .ok_or_else(|| format!("{provider}:{}:{} is no operation", named(&service), named(&operation)))?;
     let proper = |text: &String| {

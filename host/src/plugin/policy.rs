@@ -233,19 +233,19 @@ impl Policy {
     }
 
     /// Tells the policy of the node's own lease.
-    pub fn leased(&mut self, own: &Lease) -> Result<Transaction, PluginError> {
+    pub fn lease_acquired(&mut self, own: &Lease) -> Result<Transaction, PluginError> {
         self.own = Some(Arc::new(own.clone()));
         if let Some(transaction) = self.revive()? {
             // A fresh instance has been told already.
             return Ok(transaction);
         }
         let Some(instance) = self.instance.as_mut() else { return Ok(Transaction::default()) };
-        call_leased(&self.template, instance, own).map_err(|cause| self.failed(Function::Leased, cause))
+        call_lease_acquired(&self.template, instance, own).map_err(|cause| self.failed(Function::LeaseAcquired, cause))
     }
 
     /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
     pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<Applied, PluginError> {
-        let mut applied = Applied { transaction: self.leased(own)?, ..Applied::default() };
+        let mut applied = Applied { transaction: self.lease_acquired(own)?, ..Applied::default() };
         for batch in last_of_each(changes).chunks(self.limits.batch) {
             self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
         }
@@ -387,8 +387,8 @@ impl Policy {
         }
         let mut transaction = registered.transaction;
         if let Some(own) = &self.own {
-            let leased = call_leased(&self.template, &mut instance, own);
-            transaction.merge(leased.map_err(|cause| self.failed(Function::Leased, cause))?);
+            let leased = call_lease_acquired(&self.template, &mut instance, own);
+            transaction.merge(leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?);
         }
         instance.state().entries = std::mem::take(&mut self.entries);
         warn!(plugin = self.name, "plugin started afresh");
@@ -407,7 +407,7 @@ impl Policy {
     fn ask_needs(&self) -> Result<Vec<Need>, PluginError> {
         let declared = self.template.needs(self.host_state());
         let checked = declared.and_then(|needs| needs::check(needs).map_err(Cause::BadAnswer));
-        checked.map_err(|cause| self.failed(Function::Declare, cause))
+        checked.map_err(|cause| self.failed(Function::Required, cause))
     }
 
     /// Makes an instance, and asks it who it is.
@@ -514,12 +514,12 @@ fn last_of_each(changes: &[PeerChange]) -> Cow<'_, [PeerChange]> {
     Cow::Owned(kept)
 }
 
-fn call_leased(template: &Template, instance: &mut Instance, own: &Lease) -> Result<Transaction, Cause> {
+fn call_lease_acquired(template: &Template, instance: &mut Instance, own: &Lease) -> Result<Transaction, Cause> {
     let time = instance.state().limits.call_time;
     instance.state().own = Some(own.subnets);
     let lease = convert::lease(own);
-    let ((), call) = instance.transact(template, Call::new(Function::Leased), time, |guest, store| {
-        guest.call_leased(store, &lease)
+    let ((), call) = instance.transact(template, Call::new(Function::LeaseAcquired), time, |guest, store| {
+        guest.call_lease_acquired(store, &lease)
     })?;
     Ok(call.into_transaction())
 }

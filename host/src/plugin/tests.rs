@@ -98,7 +98,7 @@ pub(super) fn start_in(name: &str, environment: Environment, limits: Limits) -> 
     let state = Arc::new(DirState::open(dir.path()));
     let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
     let own = lease(72, name, "null");
-    policy.leased(&own)?;
+    policy.lease_acquired(&own)?;
     Ok(Bench { policy, registered, _dir: dir })
 }
 
@@ -131,7 +131,7 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     );
     let data = bench.registered.backend_data.as_ref().map(|data| data.get());
     assert_eq!(data, Some(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:04"}"#));
-    let leased = bench.policy.leased(&lease(72, "vxlan", "null")).expect("leased");
+    let leased = bench.policy.lease_acquired(&lease(72, "vxlan", "null")).expect("leased");
     assert_eq!(leased.addresses["flannel.1"], ["10.5.72.0/32".parse().expect("prefix")].into());
     let peer = lease(3, "vxlan", r#"{"VNI":1,"VtepMAC":"9e:00:00:00:00:03"}"#);
     let applied = bench.policy.apply(&[PeerChange::Put(PeerId(1), peer)]);
@@ -248,7 +248,7 @@ fn who_does_not_come_to_an_end_at_the_start_is_stopped() {
 
 #[test]
 fn every_function_that_does_not_come_to_an_end_is_stopped() {
-    for place in ["register", "leased"] {
+    for place in ["register", "lease-acquired"] {
         let error = hostile(place, "loop").err().expect("refused").to_string();
         assert!(error.contains(&format!("{place}: stopped after running for 300 ms")), "{error}");
     }
@@ -373,9 +373,9 @@ fn a_misdeed_at_the_start_is_named_and_ends_it() {
         ("register", "others-device", "refused by the host: links.ensure-vxlan: eth0: a device's name"),
         ("register", "garbage", "backend-data is not JSON"),
         ("register", "mtu", "an MTU of 7"),
-        ("leased", "panic", "plugin hostile: leased: trapped"),
-        ("leased", "error", "plugin hostile: leased: the deed was asked for"),
-        ("leased", "external-address", "refused by the host: link.set-addresses"),
+        ("lease-acquired", "panic", "plugin hostile: lease-acquired: trapped"),
+        ("lease-acquired", "error", "plugin hostile: lease-acquired: the deed was asked for"),
+        ("lease-acquired", "external-address", "refused by the host: link.set-addresses"),
     ] {
         let error = hostile(place, deed).err().expect("refused").to_string();
         assert!(error.contains(said), "{place} {deed}: {error}");

@@ -1,6 +1,6 @@
 //! Calls of the VPC API, and what its answers mean.
 
-use flannel_backend::cloud::{self, Answer, Instance, Provider, Request};
+use flannel_backend::cloud::{self, Response, Instance, Provider, Request};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::serde_json::{Value, from_str};
 
@@ -124,12 +124,12 @@ pub struct Table {
 fn call(me: &Instance, action: &'static str, parameters: &[(&str, &str)]) -> Result<Value, Error> {
     let request = Request::action(Provider::Alibaba, SERVICE, VERSION, action, &[("RegionId", &me.region)]);
     // Reading does no harm; creating has a token; and what is deleted by its identifier is never anything else.
-    let request = request.query(parameters).repeatable();
+    let request = request.query(parameters).idempotent();
     let answer = cloud::send(&request).map_err(|failure| Error::Failed(format!("{action}: {failure}")))?;
     read(action, &answer)
 }
 
-fn read(action: &'static str, answer: &Answer) -> Result<Value, Error> {
+fn read(action: &'static str, answer: &Response) -> Result<Value, Error> {
     let body: Option<Value> = from_str(&answer.body).ok();
     let text = |name: &str| {
         let value = body.as_ref().and_then(|body| body[name].as_str()).unwrap_or("-");

@@ -12,7 +12,7 @@ mod tables;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, Instance, Need, Provider};
+use flannel_backend::cloud::{self, Instance, RequiredOperation, Provider};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration};
 
@@ -55,7 +55,7 @@ impl Policy for AliVpcPolicy {
         Ok((policy, Registration { mtu: node.external.mtu, ..Registration::default() }))
     }
 
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         self.own = own.subnets().collect();
         Ok(())
     }
@@ -106,15 +106,15 @@ impl AliVpcPolicy {
 
 flannel_backend::export!(AliVpcPolicy);
 
-flannel_backend::needs!(&[
+flannel_backend::cloud_permissions!(&[
     need("DescribeRouteTableList", &["vpc:DescribeRouteTableList"]),
     need("DescribeRouteEntryList", &["vpc:DescribeRouteEntryList"]),
     need("CreateRouteEntry", &["vpc:CreateRouteEntry"]),
     need("DeleteRouteEntry", &["vpc:DeleteRouteEntry"]),
 ]);
 
-const fn need(operation: &'static str, permissions: &'static [&'static str]) -> Need {
-    Need { provider: Provider::Alibaba, service: api::SERVICE, operation, permissions }
+const fn need(operation: &'static str, permissions: &'static [&'static str]) -> RequiredOperation {
+    RequiredOperation { provider: Provider::Alibaba, service: api::SERVICE, operation, permissions }
 }
 
 #[cfg(test)]

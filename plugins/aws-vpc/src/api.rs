@@ -1,6 +1,6 @@
 //! Calls of the EC2 API, and what its answers say. Names and shapes are those of the EC2 API Reference, version 2016-11-15.
 
-use flannel_backend::cloud::{self, Answer, Provider, Request};
+use flannel_backend::cloud::{self, Response, Provider, Request};
 use flannel_backend::ipnet::IpNet;
 use roxmltree::{Document, Node};
 
@@ -86,7 +86,7 @@ impl Ec2 {
             if !next.is_empty() {
                 parameters.push(("NextToken", &next));
             }
-            let request = request("DescribeRouteTables", &parameters).repeatable();
+            let request = request("DescribeRouteTables", &parameters).idempotent();
             let (page, token) = self.call("DescribeRouteTables", &request, |answer| {
                 let page = items(answer, "routeTableSet")?.map(table).collect::<Result<Vec<_>, _>>()?;
                 Ok((page, text(answer, "nextToken").to_owned()))
@@ -103,7 +103,7 @@ impl Ec2 {
     /// Whether EC2 drops packets to or from others than the interface itself.
     pub fn is_checked(&mut self, interface: &str) -> Result<bool, Error> {
         const ACTION: &str = "DescribeNetworkInterfaces";
-        let request = request(ACTION, &[("NetworkInterfaceId.1", interface)]).repeatable();
+        let request = request(ACTION, &[("NetworkInterfaceId.1", interface)]).idempotent();
         self.call(ACTION, &request, |answer| {
             let mut all = items(answer, "networkInterfaceSet")?;
             let found = all.find(|item| text(*item, "networkInterfaceId") == interface);
@@ -145,10 +145,10 @@ impl Ec2 {
     fn change(
         &mut self,
         action: &'static str,
-        repeatable: bool,
+        idempotent: bool,
         parameters: &[(&str, &str)],
     ) -> Result<(), Error> {
-        let request = Request { repeatable, ..request(action, parameters) };
+        let request = Request { idempotent, ..request(action, parameters) };
         // Some answers have `return`, and some have nothing to say.
         self.call(action, &request, |answer| match text(answer, "return") {
             "" | "true" => Ok(()),
@@ -164,7 +164,7 @@ impl Ec2 {
     ) -> Result<T, Error> {
         self.asked += 1;
         let answer = cloud::send(request).map_err(|failure| Error::Failed(format!("{action}: {failure}")))?;
-        let Answer { status, body, .. } = &answer;
+        let Response { status, body, .. } = &answer;
         let odd = |reason: String| {
             let reason =
                 format!("{action}: the answer, of status {status}, is not what EC2 documents: {reason}");

@@ -12,7 +12,7 @@ mod tables;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, Need, Provider};
+use flannel_backend::cloud::{self, RequiredOperation, Provider};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{Config, ExternalInterface, Lease, Node, PeerId, Policy, Registration, log};
 
@@ -61,7 +61,7 @@ impl Policy for AwsVpcPolicy {
         Ok((policy, Registration { mtu: node.external.mtu, ..Registration::default() }))
     }
 
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let is_inside = |subnet: &IpNet| self.networks.iter().any(|network| network.contains(subnet));
         self.own = own.subnets().filter(is_inside).collect();
         Ok(())
@@ -113,7 +113,7 @@ impl AwsVpcPolicy {
 
 flannel_backend::export!(AwsVpcPolicy);
 
-flannel_backend::needs!(&[
+flannel_backend::cloud_permissions!(&[
     need("DescribeNetworkInterfaces", &["ec2:DescribeNetworkInterfaces"]),
     need("ModifyNetworkInterfaceAttribute", &["ec2:ModifyNetworkInterfaceAttribute"]),
     need("DescribeRouteTables", &["ec2:DescribeRouteTables"]),
@@ -122,8 +122,8 @@ flannel_backend::needs!(&[
     need("DeleteRoute", &["ec2:DeleteRoute"]),
 ]);
 
-const fn need(operation: &'static str, permissions: &'static [&'static str]) -> Need {
-    Need { provider: Provider::Aws, service: api::SERVICE, operation, permissions }
+const fn need(operation: &'static str, permissions: &'static [&'static str]) -> RequiredOperation {
+    RequiredOperation { provider: Provider::Aws, service: api::SERVICE, operation, permissions }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! the cloud knows a repetition.
 
 use flannel_backend::clock;
-use flannel_backend::cloud::{self, Answer, Method, Provider, Request};
+use flannel_backend::cloud::{self, Response, Method, Provider, Request};
 use flannel_backend::serde_json::{self, Value};
 
 use super::operation::Action;
@@ -73,14 +73,14 @@ impl<'p> Project<'p> {
 
     fn begin(&self, request: Request, action: &Action) -> Result<String, Refusal> {
         let request =
-            request.query(&[("requestId", &request_id(&format!("{} {action:?}", self.0)))]).repeatable();
+            request.query(&[("requestId", &request_id(&format!("{} {action:?}", self.0)))]).idempotent();
         let operation = read(&cloud::send(&request)?)?;
         let name = operation["name"].as_str().filter(|name| !name.is_empty());
         name.map(ToOwned::to_owned).ok_or_else(|| Refusal::nonsense("an operation without a name"))
     }
 
     fn get(&self, path: &str) -> Result<Option<Value>, Refusal> {
-        match read(&cloud::send(&self.request(Method::Get, path).repeatable())?) {
+        match read(&cloud::send(&self.request(Method::Get, path).idempotent())?) {
             Ok(found) => Ok(Some(found)),
             Err(refusal) if refusal.is_not_found() => Ok(None),
             Err(refusal) => Err(refusal),
@@ -90,7 +90,7 @@ impl<'p> Project<'p> {
     fn list(&self, query: &[(&str, &str)]) -> Result<Vec<Value>, Refusal> {
         let (mut items, mut token) = (Vec::new(), String::new());
         for _ in 0..PAGES {
-            let mut request = self.request(Method::Get, "global/routes").query(query).repeatable();
+            let mut request = self.request(Method::Get, "global/routes").query(query).idempotent();
             if !token.is_empty() {
                 request = request.query(&[("pageToken", &token)]);
             }
@@ -112,7 +112,7 @@ impl<'p> Project<'p> {
 }
 
 /// What an answer has, if it is a good one.
-fn read(answer: &Answer) -> Result<Value, Refusal> {
+fn read(answer: &Response) -> Result<Value, Refusal> {
     if !(200..300).contains(&answer.status) {
         return Err(Refusal::read(answer));
     }

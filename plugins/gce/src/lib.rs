@@ -9,7 +9,7 @@ mod route;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{Need, Provider};
+use flannel_backend::cloud::{RequiredOperation, Provider};
 use flannel_backend::ipnet::Ipv4Net;
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, clock, log};
 
@@ -66,7 +66,7 @@ impl Policy for GcePolicy {
         Ok((policy, Registration { mtu: node.external.mtu, ..Registration::default() }))
     }
 
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnet = own.ipv4_subnet.ok_or("the lease has no IPv4 subnet")?;
         self.subnet = Some(subnet);
         Ok(())
@@ -222,7 +222,7 @@ fn is_overtaken(action: &Action, refusal: &Refusal) -> bool {
 }
 
 flannel_backend::export!(GcePolicy);
-flannel_backend::needs!(&[
+flannel_backend::cloud_permissions!(&[
     need("GET projects/*/zones/*/instances/*", &["compute.instances.get"]),
     need("GET projects/*/global/routes/*", &["compute.routes.get"]),
     need("GET projects/*/global/routes", &["compute.routes.list"]),
@@ -234,8 +234,8 @@ flannel_backend::needs!(&[
     need("GET projects/*/global/operations/*", &["compute.globalOperations.get"]),
 ]);
 
-const fn need(operation: &'static str, permissions: &'static [&'static str]) -> Need {
-    Need { provider: Provider::Google, service: "compute", operation, permissions }
+const fn need(operation: &'static str, permissions: &'static [&'static str]) -> RequiredOperation {
+    RequiredOperation { provider: Provider::Google, service: "compute", operation, permissions }
 }
 
 #[cfg(test)]

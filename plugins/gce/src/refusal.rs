@@ -1,6 +1,6 @@
 //! What the cloud says when it does not do something, and what that means for the operator.
 
-use flannel_backend::cloud::{Answer, Failure};
+use flannel_backend::cloud::{Response, Error as CloudError};
 use flannel_backend::serde_json::{self, Value};
 
 /// Characters of what is shown of the cloud's own words.
@@ -19,15 +19,15 @@ pub struct Refusal {
     quota: Option<String>,
 }
 
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
+impl From<CloudError> for Refusal {
+    fn from(failure: CloudError) -> Self {
         Self { status: 0, reason: String::new(), message: failure.to_string(), quota: None }
     }
 }
 
 impl Refusal {
     /// What a call was answered with.
-    pub fn read(answer: &Answer) -> Self {
+    pub fn read(answer: &Response) -> Self {
         let body: Value = serde_json::from_str(&answer.body).unwrap_or_default();
         let (status, error) = (u64::from(answer.status), &body["error"]);
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -49,7 +49,7 @@ impl Policy for IpipPolicy {
     }
 
     /// The subnet's own address alone (/32), so that the kernel makes no connected route of it.
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnet = own.ipv4_subnet.ok_or("the lease lacks an IPv4 subnet")?;
         Ok(self.link.set_addresses(&[IpNet::from(IpNet::from(subnet).network())])?)
     }

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use flannel_backend::ipnet::IpNet;
-use flannel_backend::{Config, Lease, Link, Node, PeerId, Policy, Registration, log, tunnel};
+use flannel_backend::{Config, Lease, Link, Node, PeerId, Policy, Registration, log, udp_tunnel};
 
 /// Upstream takes the first free `flannel%d`; there is no other.
 const DEVICE: &str = "flannel0";
@@ -43,14 +43,14 @@ impl Policy for UdpPolicy {
             ));
         }
         let mtu = external.mtu - overhead;
-        let link = tunnel::ensure(&tunnel::Device { name: DEVICE.to_owned(), port, mtu })?;
+        let link = udp_tunnel::ensure(&udp_tunnel::Device { name: DEVICE.to_owned(), port, mtu })?;
         let networks = node.networks().collect();
         // Like upstream it publishes no type.
         Ok((Self { link, networks }, Registration { mtu, ..Registration::default() }))
     }
 
     /// The subnets' own addresses alone, and one route for all peers: the tunnel knows where each of them is.
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnets = own.ipv4_subnet.map(IpNet::from).into_iter().chain(own.ipv6_subnet.map(IpNet::from));
         let addresses: Vec<IpNet> = subnets.map(|subnet| IpNet::from(subnet.network())).collect();
         self.link.set_addresses(&addresses)?;
@@ -65,7 +65,7 @@ impl Policy for UdpPolicy {
         let in_cluster = |subnet: &IpNet| self.networks.iter().any(|network| network.contains(subnet));
         let reach = |subnet: Option<IpNet>, public: Option<IpAddr>| match (subnet.filter(in_cluster), public)
         {
-            (Some(subnet), Some(public)) => tunnel::put(peer, subnet, public, &self.link),
+            (Some(subnet), Some(public)) => udp_tunnel::put(peer, subnet, public, &self.link),
             _ => Ok(()),
         };
         reach(lease.ipv4_subnet.map(IpNet::from), lease.public_ipv4.map(IpAddr::from))?;

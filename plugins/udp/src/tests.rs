@@ -14,7 +14,7 @@ fn one_device_knows_the_way_to_the_whole_cluster() {
     let mut bench = registered(true, false, "{}");
     assert_eq!(taken(), ["link flannel0 tunnel port 8285 mtu 1472"]);
     assert_eq!(
-        bench.leased(&samples::own()).expect("leased"),
+        bench.lease_acquired(&samples::own()).expect("leased"),
         ["addresses 10.5.72.0/32 fc00:5:0:72::/128 dev flannel0", "route 10.5.0.0/16 dev flannel0"]
     );
     assert_eq!((bench.registration.backend_type.as_str(), bench.registration.mtu), ("", 1472));

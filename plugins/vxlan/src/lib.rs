@@ -66,7 +66,7 @@ impl Policy for VxlanPolicy {
     }
 
     /// The subnet's own address alone (/32, /128), so that the kernel makes no connected route of it.
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnets = [own.ipv4_subnet.map(IpNet::from), own.ipv6_subnet.map(IpNet::from)];
         for (vtep, subnet) in [&self.v4, &self.v6].into_iter().zip(subnets) {
             if let Some(vtep) = vtep {

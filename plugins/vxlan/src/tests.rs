@@ -22,7 +22,7 @@ fn registered(v4: bool, v6: bool, config: &str) -> Bench<VxlanPolicy> {
 fn with_ipv4_one_device_carries_the_subnets_address_alone() {
     let mut bench = registered(true, false, "{}");
     assert_eq!(taken(), ["link flannel.1 vxlan id 1 V4 nolearning mtu 1450"]);
-    assert_eq!(bench.leased(&own()).expect("leased"), ["addresses 10.5.72.0/32 dev flannel.1"]);
+    assert_eq!(bench.lease_acquired(&own()).expect("leased"), ["addresses 10.5.72.0/32 dev flannel.1"]);
     assert_eq!(bench.registration.mtu, 1450);
     assert_eq!(bench.registration.backend_type, "vxlan");
     assert_eq!(
@@ -43,7 +43,7 @@ fn in_dual_stack_each_family_has_a_device_of_its_own() {
         ]
     );
     assert_eq!(
-        bench.leased(&own()).expect("leased"),
+        bench.lease_acquired(&own()).expect("leased"),
         ["addresses 10.5.72.0/32 dev flannel.1", "addresses fc00:5:0:72::/128 dev flannel-v6.1",]
     );
     assert_eq!(bench.registration.mtu, 1450);

@@ -62,7 +62,7 @@ impl Policy for WireguardPolicy {
     }
 
     /// The subnets' own addresses alone, and one route for all peers: WireGuard knows which of them has which subnet.
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let alone = |subnet: IpNet| IpNet::from(subnet.network());
         let address_v4 = own.ipv4_subnet.map(|subnet| alone(subnet.into()));
         let address_v6 = own.ipv6_subnet.map(|subnet| alone(subnet.into()));

@@ -26,7 +26,7 @@ fn with_ipv4_one_device_knows_the_way_to_the_whole_cluster() {
     let mut bench = registered(true, false, "{}");
     assert_eq!(taken(), ["link flannel-wg wireguard listen-port 51820 mtu 1420"]);
     assert_eq!(
-        bench.leased(&samples::own()).expect("leased"),
+        bench.lease_acquired(&samples::own()).expect("leased"),
         ["addresses 10.5.72.0/32 dev flannel-wg", "route 10.5.0.0/16 dev flannel-wg"]
     );
     let published = &bench.registration;
@@ -46,7 +46,7 @@ fn in_dual_stack_each_family_has_a_device_of_its_own() {
         ]
     );
     assert_eq!(
-        bench.leased(&samples::own()).expect("leased"),
+        bench.lease_acquired(&samples::own()).expect("leased"),
         [
             "addresses 10.5.72.0/32 dev flannel-wg",
             "route 10.5.0.0/16 dev flannel-wg",

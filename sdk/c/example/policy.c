@@ -108,7 +108,7 @@ bool exports_flannel_backend_policy_register(
     return works;
 }
 
-bool exports_flannel_backend_policy_leased(lease_t *node_lease, plugin_string_t *error) {
+bool exports_flannel_backend_policy_lease_acquired(lease_t *node_lease, plugin_string_t *error) {
     // No device of its own, so no address to put anywhere.
     (void)error;
     flannel_backend_types_lease_free(node_lease);

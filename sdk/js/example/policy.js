@@ -17,7 +17,7 @@ class Unserved extends Error {}
 let hasIpv4 = false;
 let hasIpv6 = false;
 
-/** The functions that the host calls: `register` first, then `leased`, then `apply` and `tick`. */
+/** The functions that the host calls: `register` first, then `leaseAcquired`, then `apply` and `tick`. */
 export const policy = {
   describe() {
     return { name: NAME, version: VERSION, backendTypes: [NAME] };
@@ -35,7 +35,7 @@ export const policy = {
     return { backendType: NAME, mtu: external.mtu };
   },
 
-  leased(_nodeLease) {
+  leaseAcquired(_nodeLease) {
     // No device of its own, so no address to put anywhere.
   },
 

@@ -38,7 +38,7 @@ class Unserved(Exception):
 
 
 class Policy(exports.Policy):
-    """The functions that the host calls: `register` first, then `leased`, then `apply` and `tick`."""
+    """The functions that the host calls: `register` first, then `lease_acquired`, then `apply` and `tick`."""
 
     def describe(self) -> Description:
         return Description(NAME, VERSION, [NAME])
@@ -55,7 +55,7 @@ class Policy(exports.Policy):
             raise Err(f"the public address is not {external.name}'s own: this backend cannot work through NAT")
         return Registration(NAME, None, None, external.mtu)
 
-    def leased(self, node_lease: Lease) -> None:
+    def lease_acquired(self, node_lease: Lease) -> None:
         # No device of its own, so no address to put anywhere.
         pass
 

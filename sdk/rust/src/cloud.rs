@@ -1,7 +1,7 @@
 //! Requests to the cloud that the node runs in, which the host signs and sends, and what the cloud says of this machine. All of it is
 //! for [`crate::Policy::tick`].
 //!
-//! What a plugin may ask for it declares with [`crate::needs!`], and the operator grants.
+//! What a plugin may ask for it declares with [`crate::cloud_permissions!`], and the operator grants.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +17,17 @@ pub enum Provider {
     Google,
     /// Alibaba Cloud.
     Alibaba,
+}
+
+impl Provider {
+    /// As the contract has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Aws => "aws",
+            Self::Google => "google",
+            Self::Alibaba => "alibaba",
+        }
+    }
 }
 
 /// A method of HTTP.
@@ -71,7 +82,7 @@ pub struct Request {
     /// What.
     pub operation: Operation,
     /// Whether it may be sent once more when it is not known whether it was carried out.
-    pub repeatable: bool,
+    pub idempotent: bool,
 }
 
 impl Request {
@@ -101,13 +112,13 @@ impl Request {
 
     fn new(provider: Provider, service: &str, version: &str, operation: Operation) -> Self {
         let (service, version) = (service.to_owned(), version.to_owned());
-        Self { provider, service, version, region: None, operation, repeatable: false }
+        Self { provider, service, version, region: None, operation, idempotent: false }
     }
 
     /// It does no harm to send it once more: it only reads, or carries a token that makes the cloud notice.
     #[must_use]
-    pub fn repeatable(mut self) -> Self {
-        self.repeatable = true;
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
         self
     }
 
@@ -142,9 +153,9 @@ fn owned(parameters: &[(&str, &str)]) -> Vec<(String, String)> {
     parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// An answer, of whatever status.
+/// What came back, with whatever status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// HTTP's: 200, 403, …
     pub status: u16,
     /// Names in lower case.
@@ -155,20 +166,20 @@ pub struct Answer {
     pub attempts: u32,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub enum Error {
     /// The request is not what its documentation asks for. Dooms the call.
     Invalid(String),
     /// Not granted, or not called in `tick`. Dooms the call.
     Denied(String),
     /// The host has no credentials.
     Credentials(String),
-    /// No whole answer. The request may have been carried out.
+    /// No whole response. The request may have been carried out.
     Unreachable(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credentials(text) => write!(f, "no credentials: {text}"),
@@ -177,11 +188,11 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Error {}
 
-impl From<Failure> for String {
-    fn from(failure: Failure) -> Self {
-        failure.to_string()
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.to_string()
     }
 }
 
@@ -219,7 +230,7 @@ pub struct Instance {
 
 /// An operation that a plugin may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Need {
+pub struct RequiredOperation {
     /// Whose cloud.
     pub provider: Provider,
     /// The service: `ec2`.
@@ -230,8 +241,8 @@ pub struct Need {
     pub permissions: &'static [&'static str],
 }
 
-/// Sends a request and waits for the answer.
-pub fn send(request: &Request) -> Result<Answer, Failure> {
+/// Sends a request and waits for the response.
+pub fn send(request: &Request) -> Result<Response, Error> {
     #[cfg(target_family = "wasm")]
     {
         wasm::send(request)
@@ -241,7 +252,7 @@ pub fn send(request: &Request) -> Result<Answer, Failure> {
         // Taken out meanwhile, so that it may use the host itself.
         let cloud = crate::testing::with(|host| host.cloud.take());
         let Some(mut cloud) = cloud else {
-            return Err(Failure::Unreachable("this test has no cloud".to_owned()));
+            return Err(Error::Unreachable("this test has no cloud".to_owned()));
         };
         let answer = (*cloud)(request);
         crate::testing::with(|host| host.cloud = Some(cloud));
@@ -250,7 +261,7 @@ pub fn send(request: &Request) -> Result<Answer, Failure> {
 }
 
 /// What the cloud's metadata service says of this machine.
-pub fn describe_instance(provider: Provider) -> Result<Instance, Failure> {
+pub fn describe_instance(provider: Provider) -> Result<Instance, Error> {
     #[cfg(target_family = "wasm")]
     {
         wasm::describe_instance(provider)
@@ -264,28 +275,20 @@ pub fn describe_instance(provider: Provider) -> Result<Instance, Failure> {
 
 #[cfg(target_family = "wasm")]
 mod wasm {
-    use super::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
+    use super::{Response, Error, Instance, Method, NetworkInterface, Operation, Provider, Request};
     use crate::bindings::flannel::backend::cloud as wit;
     use crate::convert;
 
-    fn provider(provider: Provider) -> wit::Provider {
-        match provider {
-            Provider::Aws => wit::Provider::Aws,
-            Provider::Google => wit::Provider::Google,
-            Provider::Alibaba => wit::Provider::Alibaba,
+    fn error(error: wit::Error) -> Error {
+        match error {
+            wit::Error::Invalid(text) => Error::Invalid(text),
+            wit::Error::Denied(text) => Error::Denied(text),
+            wit::Error::Credentials(text) => Error::Credentials(text),
+            wit::Error::Unreachable(text) => Error::Unreachable(text),
         }
     }
 
-    fn failure(failure: wit::Failure) -> Failure {
-        match failure {
-            wit::Failure::Invalid(text) => Failure::Invalid(text),
-            wit::Failure::Denied(text) => Failure::Denied(text),
-            wit::Failure::Credentials(text) => Failure::Credentials(text),
-            wit::Failure::Unreachable(text) => Failure::Unreachable(text),
-        }
-    }
-
-    pub fn send(request: &Request) -> Result<Answer, Failure> {
+    pub fn send(request: &Request) -> Result<Response, Error> {
         let operation = match request.operation.clone() {
             Operation::Action { name, parameters } => {
                 wit::Operation::Action(wit::Action { name, parameters })
@@ -302,19 +305,19 @@ mod wasm {
             }
         };
         let asked = wit::Request {
-            provider: provider(request.provider),
+            provider: request.provider.name().to_owned(),
             service: request.service.clone(),
             version: request.version.clone(),
             region: request.region.clone(),
             operation,
-            repeatable: request.repeatable,
+            idempotent: request.idempotent,
         };
-        let wit::Answer { status, headers, body, attempts } = wit::send(&asked).map_err(failure)?;
-        Ok(Answer { status, headers, body, attempts })
+        let wit::Response { status, headers, body, attempts } = wit::send(&asked).map_err(error)?;
+        Ok(Response { status, headers, body, attempts })
     }
 
-    pub fn describe_instance(of: Provider) -> Result<Instance, Failure> {
-        let instance = wit::describe_instance(provider(of)).map_err(failure)?;
+    pub fn describe_instance(of: Provider) -> Result<Instance, Error> {
+        let instance = wit::describe_instance(of.name()).map_err(error)?;
         let wit::Instance { id, name, region, zone, account, interfaces } = instance;
         let interfaces = interfaces
             .into_iter()

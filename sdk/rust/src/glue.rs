@@ -12,30 +12,25 @@ pub trait Instance: Policy {
     fn with<T>(run: impl FnOnce(&mut Option<Self>) -> T) -> T;
 }
 
-/// What is declared by [`crate::needs!`].
-pub trait Declares {
+/// What is declared by [`crate::cloud_permissions!`].
+pub trait CloudPermissions {
     /// All of it.
-    const NEEDS: &'static [crate::cloud::Need];
+    const REQUIRED: &'static [crate::cloud::RequiredOperation];
 }
 
 /// The part of the component that declares.
-pub struct NeedsGuest<D>(PhantomData<D>);
+pub struct PermissionsGuest<D>(PhantomData<D>);
 
-impl<D: Declares> crate::needs_bindings::exports::flannel::backend::needs::Guest for NeedsGuest<D> {
-    fn declare() -> Vec<crate::needs_bindings::exports::flannel::backend::needs::Need> {
-        use crate::needs_bindings::exports::flannel::backend::needs::Need;
-        use crate::needs_bindings::flannel::backend::cloud as wit;
-        let needs = D::NEEDS.iter().map(|need| Need {
-            provider: match need.provider {
-                crate::cloud::Provider::Aws => wit::Provider::Aws,
-                crate::cloud::Provider::Google => wit::Provider::Google,
-                crate::cloud::Provider::Alibaba => wit::Provider::Alibaba,
-            },
+impl<D: CloudPermissions> crate::permissions_bindings::exports::flannel::backend::cloud_permissions::Guest for PermissionsGuest<D> {
+    fn required() -> Vec<crate::permissions_bindings::exports::flannel::backend::cloud_permissions::RequiredOperation> {
+        use crate::permissions_bindings::exports::flannel::backend::cloud_permissions::RequiredOperation;
+        let required = D::REQUIRED.iter().map(|need| RequiredOperation {
+            provider: need.provider.name().to_owned(),
             service: need.service.to_owned(),
             operation: need.operation.to_owned(),
             permissions: need.permissions.iter().map(|&name| name.to_owned()).collect(),
         });
-        needs.collect()
+        required.collect()
     }
 }
 
@@ -70,8 +65,8 @@ impl<P: Instance> wit::Guest for Guest<P> {
         })
     }
 
-    fn leased(node_lease: wit::Lease) -> Result<(), String> {
-        lent::<P, _>(|policy| policy.leased(&convert::lease(node_lease)))
+    fn lease_acquired(node_lease: wit::Lease) -> Result<(), String> {
+        lent::<P, _>(|policy| policy.lease_acquired(&convert::lease(node_lease)))
     }
 
     fn apply(changes: Vec<wit::Change>) -> Result<Vec<wit::Rejection>, String> {

@@ -2,7 +2,7 @@
 //!
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
-//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`tunnel`], [`cloud`], [`log`], [`clock`] and [`state`]. A
+//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`log`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -55,7 +55,7 @@ pub mod routes;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
-pub mod tunnel;
+pub mod udp_tunnel;
 pub mod wireguard;
 
 pub use config::Config;
@@ -88,7 +88,7 @@ pub mod bindings {
 
 /// The same for plugins that ask clouds.
 #[doc(hidden)]
-pub mod needs_bindings {
+pub mod permissions_bindings {
     #![allow(
         missing_docs,
         clippy::all,
@@ -98,30 +98,30 @@ pub mod needs_bindings {
     )]
     wit_bindgen::generate!({
         path: "../../wit",
-        world: "cloud-needs",
+        world: "cloud-backend",
         pub_export_macro: true,
-        export_macro_name: "export_needs",
-        default_bindings_module: "flannel_backend::needs_bindings",
+        export_macro_name: "export_permissions",
+        default_bindings_module: "flannel_backend::permissions_bindings",
     });
 }
 
 #[doc(hidden)]
-pub use glue::{Declares, Guest, NeedsGuest};
+pub use glue::{CloudPermissions, Guest, PermissionsGuest};
 
-/// Declares what the component may ask of clouds, as a list of [`cloud::Need`]; beside [`export!`].
+/// Declares what the component may ask of clouds, as a list of [`cloud::RequiredOperation`]; beside [`export!`].
 #[macro_export]
-macro_rules! needs {
-    ($needs:expr) => {
+macro_rules! cloud_permissions {
+    ($required:expr) => {
         const _: () = {
-            pub struct Needs;
+            pub struct Required;
 
-            impl $crate::Declares for Needs {
-                const NEEDS: &'static [$crate::cloud::Need] = $needs;
+            impl $crate::CloudPermissions for Required {
+                const REQUIRED: &'static [$crate::cloud::RequiredOperation] = $required;
             }
 
-            type Component = $crate::NeedsGuest<Needs>;
+            type Component = $crate::PermissionsGuest<Required>;
             #[cfg(target_family = "wasm")]
-    $crate::needs_bindings::export_needs!(Component with_types_in $crate::needs_bindings);
+            $crate::permissions_bindings::export_permissions!(Component with_types_in $crate::permissions_bindings);
             #[cfg(not(target_family = "wasm"))]
             const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
         };

@@ -19,7 +19,7 @@ pub trait Policy: Sized + 'static {
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String>;
 
     /// The node holds this lease now: put addresses on the devices. Called again when the lease has changed.
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let _ = own;
         Ok(())
     }

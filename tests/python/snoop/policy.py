@@ -93,7 +93,7 @@ class Policy(exports.Policy):
                 look_around()
         return Registration("snoop", None, None, node.external.mtu)
 
-    def leased(self, node_lease):
+    def lease_acquired(self, node_lease):
         pass
 
     def apply(self, changes):

@@ -130,7 +130,7 @@ fn request(service: &str, region: Option<&str>) -> Request {
         version: "2016-04-28".to_owned(),
         region: region.map(ToOwned::to_owned),
         operation: Operation::Action { name: "DescribeVpcs".to_owned(), parameters },
-        repeatable: true,
+        idempotent: true,
     }
 }
 

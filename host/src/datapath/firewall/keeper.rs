@@ -102,10 +102,10 @@ impl Kept {
             // Put in place twice, and twice it looks the same, with nothing missing and nothing added.
             if attempt > 1 && before.as_ref() == Some(&there) && there.len() == expected.len() {
                 info!(
-                    "the {} are shown in other words than usual: from now on they are expected so",
+                    "the {} are printed in another form than they were written (normalised by the kernel or the tool): that form is expected from now on",
                     self.set.name()
                 );
-                debug!(?there, ?expected, "rules in other words");
+                debug!(?there, ?expected, "rule text normalised");
                 self.spelling = Some(there);
                 return Ok(true);
             }

@@ -78,7 +78,7 @@ fn vxlan() -> Vxlan {
     }
 }
 
-/// The node's own device and address, as `register` and `leased` declare them.
+/// The node's own device and address, as `register` and `lease-acquired` declare them.
 fn base() -> Transaction {
     Transaction {
         devices: [(DEVICE.into(), DeviceSpec::Vxlan(vxlan()))].into(),

@@ -39,7 +39,7 @@ pub struct CloudRecord {
 }
 
 impl wit::Host for HostState {
-    fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Answer, wit::Failure>> {
+    fn send(&mut self, request: wit::Request) -> wasmtime::Result<Result<wit::Response, wit::Error>> {
         self.enter("cloud.send")?;
         let asked = request_of(request).and_then(|request| {
             let label = self.is_granted(&request)?;
@@ -54,17 +54,20 @@ impl wit::Host for HostState {
                 (answer, figures)
             })?;
             let cloud::Answer { status, headers, body, attempts } = answer;
-            Ok(wit::Answer { status, headers, body, attempts })
+            Ok(wit::Response { status, headers, body, attempts })
         });
         Ok(self.doomed_by("cloud.send", outcome))
     }
 
     fn describe_instance(
         &mut self,
-        provider: wit::Provider,
-    ) -> wasmtime::Result<Result<wit::Instance, wit::Failure>> {
+        provider: String,
+    ) -> wasmtime::Result<Result<wit::Instance, wit::Error>> {
         self.enter("cloud.describe-instance")?;
-        let provider = provider_of(provider);
+        let provider = match provider_of(&provider) {
+            Ok(provider) => provider,
+            Err(failure) => return Ok(self.doomed_by("cloud.describe-instance", Err(failure))),
+        };
         let instance = self.wait_for(provider, "describe-instance".to_owned(), |host, deadline| {
             let instance = host.environment.clouds.instance(provider, deadline);
             let status = instance.is_ok().then_some(200);
@@ -124,7 +127,7 @@ impl HostState {
     }
 
     /// Requests that are wrong doom the call, and bad news from outside does not.
-    fn doomed_by<T>(&mut self, capability: &str, outcome: Result<T, Failure>) -> Result<T, wit::Failure> {
+    fn doomed_by<T>(&mut self, capability: &str, outcome: Result<T, Failure>) -> Result<T, wit::Error> {
         let failure = match outcome {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
@@ -133,26 +136,22 @@ impl HostState {
             self.call.refused = Some(format!("{capability}: {failure}"));
         }
         Err(match failure {
-            Failure::Invalid(text) => wit::Failure::Invalid(text),
-            Failure::Denied(text) => wit::Failure::Denied(text),
-            Failure::Credentials(text) => wit::Failure::Credentials(text),
-            Failure::Unreachable(text) => wit::Failure::Unreachable(text),
+            Failure::Invalid(text) => wit::Error::Invalid(text),
+            Failure::Denied(text) => wit::Error::Denied(text),
+            Failure::Credentials(text) => wit::Error::Credentials(text),
+            Failure::Unreachable(text) => wit::Error::Unreachable(text),
         })
     }
 }
 
-fn provider_of(provider: wit::Provider) -> Provider {
-    match provider {
-        wit::Provider::Aws => Provider::Aws,
-        wit::Provider::Google => Provider::Google,
-        wit::Provider::Alibaba => Provider::Alibaba,
-    }
+fn provider_of(name: &str) -> Result<Provider, Failure> {
+    convert::shown(name, 80).parse().map_err(|error| Failure::Invalid(format!("the provider {error}")))
 }
 
 /// A request, checked.
 fn request_of(request: wit::Request) -> Result<Request, Failure> {
-    let wit::Request { provider, service, version, region, operation, repeatable } = request;
-    let provider = provider_of(provider);
+    let wit::Request { provider, service, version, region, operation, idempotent } = request;
+    let provider = provider_of(&provider)?;
     let wrong = |what: &str, text: &str, right: &str| {
         Err(Failure::Invalid(format!("the {what} {:?}: {right}", convert::shown(text, 80))))
     };
@@ -204,7 +203,7 @@ fn request_of(request: wit::Request) -> Result<Request, Failure> {
             "{provider} has {right} in each request, and {operation} is none"
         )));
     }
-    Ok(Request { provider, service, version, region, operation, repeatable })
+    Ok(Request { provider, service, version, region, operation, idempotent })
 }
 
 fn parameters_of(parameters: Vec<(String, String)>) -> Result<Vec<(String, String)>, Failure> {

@@ -176,9 +176,9 @@ impl HostState {
         Ok(UpdateDeadline::Continue(1))
     }
 
-    /// Capability calls in `describe` and `needs.declare` trap: they say what the plugin is, and nothing else.
+    /// Capability calls in `describe` and `cloud-permissions.required` trap: they say what the plugin is, and nothing else.
     fn enter(&self, capability: &str) -> wasmtime::Result<()> {
-        if let Function::Describe | Function::Declare = self.call.function {
+        if let Function::Describe | Function::Required = self.call.function {
             let function = self.call.function.name();
             wasmtime::bail!("{capability} was called in {function}, where no capability may be called");
         }

@@ -1,4 +1,4 @@
-//! `tunnel`: the host's own tunnel over UDP, and who is behind it.
+//! `udp-tunnel`: the host's own tunnel over UDP, and who is behind it.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
 use crate::datapath::entry::{Device, DeviceSpec, Entry, TunnelDevice};
-use crate::plugin::bindings::flannel::backend::tunnel::{self as wit, Error, IpAddress, IpPrefix};
+use crate::plugin::bindings::flannel::backend::udp_tunnel::{self as wit, Error, IpAddress, IpPrefix};
 use crate::plugin::convert;
 
 /// The least MTU of a device that carries IPv6 (RFC 8200), and of one that does not (RFC 791).
@@ -14,9 +14,9 @@ const LEAST_MTU: [u32; 2] = [1280, 68];
 
 impl wit::Host for HostState {
     fn ensure(&mut self, device: wit::Device) -> wasmtime::Result<Result<Resource<LinkHandle>, Error>> {
-        self.enter("tunnel.ensure")?;
+        self.enter("udp-tunnel.ensure")?;
         let device = self.checked_tunnel(device).map(DeviceSpec::Tunnel);
-        self.declared("tunnel.ensure", device)
+        self.declared("udp-tunnel.ensure", device)
     }
 
     fn put(
@@ -26,7 +26,7 @@ impl wit::Host for HostState {
         endpoint: IpAddress,
         device: Resource<LinkHandle>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.enter("tunnel.put")?;
+        self.enter("udp-tunnel.put")?;
         let device = self.device(&device)?;
         let outcome = self.declare(peer, |host, lease| {
             let tunnel = match &device {
@@ -60,7 +60,7 @@ impl wit::Host for HostState {
             }
             Ok(Entry::TunnelPeer { destination, endpoint, device })
         });
-        Ok(self.outcome("tunnel.put", outcome))
+        Ok(self.outcome("udp-tunnel.put", outcome))
     }
 }
 

@@ -38,7 +38,7 @@ pub fn measure(artifact: &Artifact, backend: &str, leases: &[u16]) -> Result<Vec
     let state = Arc::new(DirState::open(directory.path()));
     let (mut policy, _) =
         Policy::start(artifact, environment, Limits::default(), state).map_err(|error| error.to_string())?;
-    policy.leased(&lease(MOST, &backend_type, false)).map_err(|error| error.to_string())?;
+    policy.lease_acquired(&lease(MOST, &backend_type, false)).map_err(|error| error.to_string())?;
     leases.iter().map(|&count| cost(&mut policy, &backend_type, count)).collect()
 }
 

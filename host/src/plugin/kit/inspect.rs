@@ -128,7 +128,7 @@ fn allows(interface: &str) -> &'static str {
         "wireguard" => {
             "WireGuard devices named flannel…, and peers with the subnets that their leases have; no private key"
         }
-        "tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
+        "udp-tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
         "cloud" => {
             "what the cloud says of this machine, and requests to its API, signed by the host, of the operations below"
         }

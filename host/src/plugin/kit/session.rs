@@ -52,7 +52,7 @@ impl Session {
     /// Registers a plugin on a node, and hands the node's lease over.
     pub fn start(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
         let mut session = Self::register(artifact, node, backend)?;
-        session.leased(&node.lease(&session.registered))?;
+        session.lease_acquired(&node.lease(&session.registered))?;
         Ok(session)
     }
 
@@ -68,8 +68,8 @@ impl Session {
     }
 
     /// Hands the node's own lease over.
-    pub fn leased(&mut self, own: &Lease) -> Result<(), PluginError> {
-        let transaction = self.policy.leased(own)?;
+    pub fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
+        let transaction = self.policy.lease_acquired(own)?;
         self.declared.merge(transaction);
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use flannel_backend::cloud::{Answer, Failure, Operation, Request};
+use flannel_backend::cloud::{Response, Error as CloudError, Operation, Request};
 use flannel_backend::serde_json::{Value, json};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,9 +42,9 @@ pub enum Fault {
 pub type Shared = Rc<RefCell<Cloud>>;
 
 impl Cloud {
-    pub fn answer(&mut self, request: &Request) -> Result<Answer, Failure> {
+    pub fn answer(&mut self, request: &Request) -> Result<Response, CloudError> {
         let Operation::Action { name, parameters } = &request.operation else { panic!("{request:?}") };
-        assert!(request.repeatable && request.service == "vpc" && request.version == "2016-04-28");
+        assert!(request.idempotent && request.service == "vpc" && request.version == "2016-04-28");
         let parameters: BTreeMap<&str, &str> =
             parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(parameters["RegionId"], "cn-beijing");
@@ -61,10 +61,10 @@ impl Cloud {
             other => panic!("{other}"),
         };
         if fault.is_some() {
-            return Err(Failure::Unreachable("the answer breaks off".to_owned()));
+            return Err(CloudError::Unreachable("the answer breaks off".to_owned()));
         }
         Ok(match outcome {
-            Ok(body) => Answer { status: 200, body: body.to_string(), ..Answer::default() },
+            Ok(body) => Response { status: 200, body: body.to_string(), ..Response::default() },
             Err(code) => refusal(400, code),
         })
     }
@@ -158,7 +158,7 @@ fn type_of(row: &Row) -> &'static str {
     if row.kind == "local" { "System" } else { "Custom" }
 }
 
-fn refusal(status: u16, code: &str) -> Answer {
+fn refusal(status: u16, code: &str) -> Response {
     let body = json!({ "RequestId": "R-1", "HostId": "vpc", "Code": code, "Message": "No\nway." });
-    Answer { status, body: body.to_string(), ..Answer::default() }
+    Response { status, body: body.to_string(), ..Response::default() }
 }

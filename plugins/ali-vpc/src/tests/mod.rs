@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flannel_backend::cloud::{Answer, Instance, NetworkInterface};
+use flannel_backend::cloud::{Response, Instance, NetworkInterface};
 use flannel_backend::testing::{Bench, Host, samples, with};
 
 use super::{AliVpcPolicy, INTERVAL};
@@ -49,7 +49,7 @@ fn leased(cloud: &Shared, state: BTreeMap<String, Vec<u8>>, config: &str, v6: bo
     let mut bench = Bench::register_on(host(cloud, state), &node, config).expect("registers");
     let own = samples::own();
     let own = if v6 { own } else { flannel_backend::Lease { ipv6_subnet: None, ..own } };
-    assert_eq!(bench.leased(&own).expect("leased"), [""; 0]);
+    assert_eq!(bench.lease_acquired(&own).expect("leased"), [""; 0]);
     bench
 }
 
@@ -375,7 +375,7 @@ fn bad_answers_are_told_with_action_status_and_request() {
     assert!(said.iter().all(|part| error.contains(part)), "{error}");
     for body in ["", "<html>", "[]", "{}", r#"{"RouteEntrys":{"RouteEntry":7}}"#] {
         with(|host| {
-            let answer = Answer { status: 200, body: body.to_owned(), ..Answer::default() };
+            let answer = Response { status: 200, body: body.to_owned(), ..Response::default() };
             host.cloud = Some(Box::new(move |_| Ok(answer.clone())));
         });
         let error = bench.tick().expect_err("no sense in it");

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flannel_backend::cloud::{Answer, Failure, Instance, NetworkInterface, Operation, Request};
+use flannel_backend::cloud::{Response, Error as CloudError, Instance, NetworkInterface, Operation, Request};
 use flannel_backend::log::Level;
 use flannel_backend::testing::{Bench, Host, samples, with};
 
@@ -108,10 +108,10 @@ impl Ec2 {
         rows.map(|row| (row.destination.as_str(), row.hop.1.as_str())).collect()
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Answer, Failure> {
+    fn answer(&mut self, request: &Request) -> Result<Response, CloudError> {
         let Operation::Action { name, parameters } = &request.operation else { panic!("{request:?}") };
         assert_eq!((request.service.as_str(), request.version.as_str()), ("ec2", "2016-11-15"));
-        assert_eq!(request.repeatable, name != "DeleteRoute");
+        assert_eq!(request.idempotent, name != "DeleteRoute");
         let mut given = BTreeMap::new();
         for (name, value) in parameters {
             assert!(given.insert(name.as_str(), value.as_str()).is_none(), "{name} comes twice");
@@ -131,7 +131,7 @@ impl Ec2 {
             _ => self.change(name, &given).map(|()| "<return>true</return>".to_owned()),
         };
         if fault.is_some() {
-            return Err(Failure::Unreachable("the answer breaks off".to_owned()));
+            return Err(CloudError::Unreachable("the answer breaks off".to_owned()));
         }
         Ok(outcome.map_or_else(
             |code| refused(400, code, "as the reference says"),
@@ -217,11 +217,11 @@ impl Ec2 {
     }
 }
 
-fn answer(status: u16, body: String) -> Answer {
-    Answer { status, body, attempts: 1, ..Answer::default() }
+fn answer(status: u16, body: String) -> Response {
+    Response { status, body, attempts: 1, ..Response::default() }
 }
 
-fn refused(status: u16, code: &str, message: &str) -> Answer {
+fn refused(status: u16, code: &str, message: &str) -> Response {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Response><Errors><Error><Code>{code}</Code><Message>{message}</Message></Error></Errors><RequestID>ea966190</RequestID></Response>"
     );
@@ -257,7 +257,7 @@ pub fn bench(ec2: &Shared, config: &str, (v4, v6): (bool, bool)) -> Bench<AwsVpc
         ..Host::default()
     };
     let mut bench = Bench::register_on(host, &samples::node(v4, v6), config).expect("registers");
-    assert_eq!(bench.leased(&samples::own()).expect("leased"), [""; 0]);
+    assert_eq!(bench.lease_acquired(&samples::own()).expect("leased"), [""; 0]);
     bench
 }
 

@@ -1,6 +1,6 @@
 //! Which network interface it is, and its source/destination check.
 
-use flannel_backend::cloud::Failure;
+use flannel_backend::cloud::Error as CloudError;
 use flannel_backend::testing::{Bench, Host, samples, with};
 
 use super::ec2::{self, ENI, Ec2, Fault, OWN, TABLE, row, tick};
@@ -33,10 +33,10 @@ fn an_address_that_no_interface_has_is_told_with_those_that_there_are() {
 #[test]
 fn what_the_metadata_service_fails_with_is_told() {
     let host =
-        Host { instance: Err(Failure::Unreachable("169.254.169.254: no route".into())), ..Host::default() };
+        Host { instance: Err(CloudError::Unreachable("169.254.169.254: no route".into())), ..Host::default() };
     let mut bench =
         Bench::<AwsVpcPolicy>::register_on(host, &samples::node(true, false), "{}").expect("registers");
-    bench.leased(&samples::own()).expect("leased");
+    bench.lease_acquired(&samples::own()).expect("leased");
     assert_eq!(tick(&mut bench), Err("169.254.169.254: no route".to_owned()));
 }
 

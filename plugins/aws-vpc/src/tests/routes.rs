@@ -137,7 +137,7 @@ fn rows_of_our_own_that_are_stale_are_removed_inside_the_clusters_network_alone(
 
 fn lease_another(bench: &mut Bench<AwsVpcPolicy>) {
     let subnet = "10.5.80.0/24".parse().expect("a subnet");
-    bench.leased(&Lease { ipv4_subnet: Some(subnet), ..samples::own() }).expect("leased");
+    bench.lease_acquired(&Lease { ipv4_subnet: Some(subnet), ..samples::own() }).expect("leased");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use flannel_backend::cloud::{
-    Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request,
+    Response, Error as CloudError, Instance, Method, NetworkInterface, Operation, Provider, Request,
 };
 use flannel_backend::serde_json::{self, Value, json};
 use flannel_backend::testing::{Bench, Host, samples, with};
@@ -30,7 +30,7 @@ pub struct Cloud {
     /// Operations do not end.
     pub held: bool,
     /// Answers that come first, to calls that begin so.
-    pub scripted: VecDeque<(&'static str, Result<Answer, Failure>)>,
+    pub scripted: VecDeque<(&'static str, Result<Response, CloudError>)>,
     /// Routes that reads do not show yet.
     pub hidden: Vec<String>,
     /// How many routes a page has.
@@ -70,7 +70,7 @@ pub fn bench(cloud: &Shared) -> Bench<GcePolicy> {
         ..Host::default()
     };
     let mut bench = Bench::register_on(host, &samples::node(true, false), "{}").expect("registers");
-    bench.leased(&samples::own()).expect("leased");
+    bench.lease_acquired(&samples::own()).expect("leased");
     bench
 }
 
@@ -86,10 +86,10 @@ pub fn route(number: u8, instance: &str) -> Value {
 }
 
 /// A refusal as the cloud has it.
-pub fn refusal(status: u16, reason: &str, message: &str) -> Answer {
+pub fn refusal(status: u16, reason: &str, message: &str) -> Response {
     let errors = json!([{ "domain": "global", "reason": reason, "message": message }]);
     let body = json!({ "error": { "code": status, "message": message, "errors": errors } });
-    Answer { status, body: body.to_string(), ..Answer::default() }
+    Response { status, body: body.to_string(), ..Response::default() }
 }
 
 impl Cloud {
@@ -124,12 +124,12 @@ impl Cloud {
         self.taken().into_iter().filter(changes).collect()
     }
 
-    fn answer(&mut self, request: &Request) -> Result<Answer, Failure> {
+    fn answer(&mut self, request: &Request) -> Result<Response, CloudError> {
         let Operation::Rest { method, path, query, body } = &request.operation else {
             panic!("an action: {request:?}");
         };
         assert_eq!(
-            (request.provider, request.service.as_str(), request.version.as_str(), request.repeatable),
+            (request.provider, request.service.as_str(), request.version.as_str(), request.idempotent),
             (Provider::Google, "compute", "v1", true)
         );
         let path = path.strip_prefix("projects/p/").expect("the project");
@@ -180,7 +180,7 @@ impl Cloud {
         };
         let found = found.filter(|found| !found.is_null());
         let missing = || refusal(404, "notFound", "The resource was not found");
-        let good = |found: Value| Answer { status: 200, body: found.to_string(), ..Answer::default() };
+        let good = |found: Value| Response { status: 200, body: found.to_string(), ..Response::default() };
         Ok(found.map_or_else(missing, good))
     }
 

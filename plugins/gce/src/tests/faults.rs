@@ -1,12 +1,12 @@
 //! A cloud that refuses, fails, is behind, or is faster.
 
-use flannel_backend::cloud::{Answer, Failure};
+use flannel_backend::cloud::{Response, Error as CloudError};
 use flannel_backend::serde_json::Value;
 
 use super::cloud::refusal;
 use super::*;
 
-fn script(cloud: &Shared, begins: &'static str, answer: Result<Answer, Failure>) {
+fn script(cloud: &Shared, begins: &'static str, answer: Result<Response, CloudError>) {
     cloud.borrow_mut().scripted.push_back((begins, answer));
 }
 
@@ -99,8 +99,8 @@ fn a_missing_permission_is_named() {
     }
 }
 
-fn good(value: &Value) -> Answer {
-    Answer { status: 200, body: value.to_string(), ..Answer::default() }
+fn good(value: &Value) -> Response {
+    Response { status: 200, body: value.to_string(), ..Response::default() }
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_failure_of_the_host_is_told_with_what_was_being_done() {
     script(
         &cloud,
         "POST",
-        Err(Failure::Unreachable("http://x/: no answer in time (sent 6 times)".to_owned())),
+        Err(CloudError::Unreachable("http://x/: no answer in time (sent 6 times)".to_owned())),
     );
     let error = bench(&cloud).tick().expect_err("told");
     assert_eq!(
@@ -127,7 +127,7 @@ fn a_failure_of_the_host_is_told_with_what_was_being_done() {
     );
     let cloud = Cloud::new();
     let mut bench = bench(&cloud);
-    with(|host| host.instance = Err(Failure::Credentials("there are none".to_owned())));
+    with(|host| host.instance = Err(CloudError::Credentials("there are none".to_owned())));
     assert_eq!(bench.tick(), Err("no credentials: there are none".to_owned()));
 }
 
@@ -143,7 +143,7 @@ fn answers_that_make_no_sense_are_told() {
         ("POST", 418, r#"{"error":{"message":"no\nteapot"}}"#),
     ] {
         let cloud = Cloud::new();
-        script(&cloud, call, Ok(Answer { status, body: body.to_owned(), ..Answer::default() }));
+        script(&cloud, call, Ok(Response { status, body: body.to_owned(), ..Response::default() }));
         let error = bench(&cloud).tick().expect_err(call);
         is_one_line(&error);
     }

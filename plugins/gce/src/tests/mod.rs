@@ -184,7 +184,7 @@ fn another_lease_moves_the_route() {
     let mut bench = bench(&cloud);
     settle(&mut bench);
     let other = Lease { ipv4_subnet: samples::peer("").ipv4_subnet, ..samples::own() };
-    bench.leased(&other).expect("leased");
+    bench.lease_acquired(&other).expect("leased");
     settle(&mut bench);
     assert_eq!(names(&cloud), ["flannel-10-5-3-0-24"]);
 }

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::cloud;
 use crate::log::Level;
-use crate::tunnel;
+use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
 use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
 
@@ -29,7 +29,7 @@ pub enum Declared {
     /// A WireGuard device's peer.
     WireguardPeer(PeerId, wireguard::Peer, String),
     /// A tunnel of the host's.
-    Tunnel(tunnel::Device),
+    Tunnel(udp_tunnel::Device),
     /// A peer's subnet behind a tunnel.
     TunnelPeer(PeerId, IpNet, IpAddr, String),
     /// Networks that are reached over a device.
@@ -73,7 +73,7 @@ impl fmt::Display for Declared {
                 }
                 f.write_str(if peer.preshared { " preshared-key" } else { "" })
             }
-            Self::Tunnel(tunnel::Device { name, port, mtu }) => {
+            Self::Tunnel(udp_tunnel::Device { name, port, mtu }) => {
                 write!(f, "link {name} tunnel port {port} mtu {mtu}")
             }
             Self::TunnelPeer(_, destination, endpoint, device) => {
@@ -100,7 +100,7 @@ impl fmt::Display for Declared {
 }
 
 /// A cloud for tests: a function from requests to answers.
-pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Answer, cloud::Failure>>;
+pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Response, cloud::Error>>;
 
 /// The host that is not there: what capabilities answer, and what was declared.
 pub struct Host {
@@ -123,7 +123,7 @@ pub struct Host {
     /// Whether the network config has a preshared key.
     pub preshared: bool,
     /// What the cloud says of this machine.
-    pub instance: Result<cloud::Instance, cloud::Failure>,
+    pub instance: Result<cloud::Instance, cloud::Error>,
     /// The cloud; none: it cannot be reached.
     pub cloud: Option<Cloud>,
     /// What both clocks say.
@@ -142,7 +142,7 @@ impl Default for Host {
             state: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),
             preshared: false,
-            instance: Err(cloud::Failure::Unreachable("this test has no cloud".to_owned())),
+            instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),
             cloud: None,
             now: Duration::ZERO,
         }
@@ -201,8 +201,8 @@ impl<P: Policy> Bench<P> {
     }
 
     /// Hands the node's own lease over; answers what was declared.
-    pub fn leased(&mut self, own: &Lease) -> Result<Vec<String>, String> {
-        self.policy.leased(own).map(|()| taken())
+    pub fn lease_acquired(&mut self, own: &Lease) -> Result<Vec<String>, String> {
+        self.policy.lease_acquired(own).map(|()| taken())
     }
 
     /// Lets the policy look after state outside of the kernel; answers after what time it wants the next.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, Method, Need, Provider, Request};
+use flannel_backend::cloud::{self, Method, RequiredOperation, Provider, Request};
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration};
 
 struct Asker {
@@ -104,18 +104,18 @@ fn action(service: &str, name: &str) -> Request {
 }
 
 fn describe() -> Request {
-    action("ec2", "DescribeRouteTables").repeatable()
+    action("ec2", "DescribeRouteTables").idempotent()
 }
 
 flannel_backend::export!(Asker);
-flannel_backend::needs!(&[
-    Need {
+flannel_backend::cloud_permissions!(&[
+    RequiredOperation {
         provider: Provider::Aws,
         service: "ec2",
         operation: "DescribeRouteTables",
         permissions: &["ec2:DescribeRouteTables"],
     },
-    Need {
+    RequiredOperation {
         provider: Provider::Google,
         service: "compute",
         operation: "GET projects/*/global/routes/*",

@@ -1,5 +1,5 @@
 //! A plugin that serves its peers like vxlan does, but for one thing, which its options name: `In` is the function of the
-//! contract (`register`, `leased`, `apply`, `tick`), `Do` is what it does there. With `Subnet`, `apply` does it only for the
+//! contract (`register`, `lease-acquired`, `apply`, `tick`), `Do` is what it does there. With `Subnet`, `apply` does it only for the
 //! peer with that IPv4 subnet. A peer whose published data names a deed behind its MAC address gets that one. With `"Over":"udp"` it serves its peers like udp does.
 
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{
     Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log,
-    neighbours, routes, state, tunnel,
+    neighbours, routes, state, udp_tunnel,
 };
 
 struct Hostile {
@@ -45,7 +45,7 @@ impl Policy for Hostile {
         };
         let tunnelled = node.ipv4_network.map(IpNet::from).filter(|_| config.text("Over") == Ok(Some("udp")));
         let link = if tunnelled.is_some() {
-            tunnel::ensure(&tunnel::Device { name: "flannel0".to_owned(), port: 8285, mtu: device.mtu })?
+            udp_tunnel::ensure(&udp_tunnel::Device { name: "flannel0".to_owned(), port: 8285, mtu: device.mtu })?
         } else {
             links::ensure_vxlan(&device)?
         };
@@ -74,8 +74,8 @@ impl Policy for Hostile {
         Ok((policy, registration))
     }
 
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
-        self.misbehave("leased", None)?;
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
+        self.misbehave("lease-acquired", None)?;
         let subnet = own.ipv4_subnet.ok_or("no IPv4 subnet")?;
         self.link.set_addresses(&[IpNet::from(IpAddr::V4(subnet.network()))])?;
         match self.tunnelled {
@@ -112,7 +112,7 @@ impl Policy for Hostile {
         };
         let address = IpAddr::V4(subnet.network());
         if self.tunnelled.is_some() {
-            tunnel::put(peer, subnet.into(), public.into(), &self.link)?;
+            udp_tunnel::put(peer, subnet.into(), public.into(), &self.link)?;
         } else {
             neighbours::put(peer, address, mac, &self.link)?;
             fdb::put(peer, mac, public.into(), &self.link)?;

@@ -32,7 +32,7 @@ impl Guest for Liar {
         Ok(Registration { backend_type, backend_data: None, backend_v6_data: None, mtu: 1450 })
     }
 
-    fn leased(_: Lease) -> Result<(), String> {
+    fn lease_acquired(_: Lease) -> Result<(), String> {
         Ok(())
     }
 

@@ -22,7 +22,7 @@ impl Guest for Mute {
         Err("it has described itself after all".to_owned())
     }
 
-    fn leased(_: Lease) -> Result<(), String> {
+    fn lease_acquired(_: Lease) -> Result<(), String> {
         Ok(())
     }
 

@@ -13,7 +13,7 @@ impl Policy for Slow {
         Err("it has started after all".to_owned())
     }
 
-    fn leased(&mut self, _: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, _: &Lease) -> Result<(), String> {
         Ok(())
     }
 

@@ -36,7 +36,7 @@ impl<const DIRECT: bool> Policy for Vtep<DIRECT> {
         Ok((Self(link), registration))
     }
 
-    fn leased(&mut self, own: &Lease) -> Result<(), String> {
+    fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnet = own.ipv4_subnet.ok_or("no IPv4 subnet")?;
         Ok(self.0.set_addresses(&[IpAddr::V4(subnet.network()).into()])?)
     }

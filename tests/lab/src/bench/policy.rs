@@ -25,7 +25,7 @@ pub struct Native {
 pub fn native(leases: u16) -> Result<Native> {
     let registered = Bench::<VxlanPolicy>::register(&samples::node(true, false), "{}");
     let mut bench = registered.map_err(|error| anyhow!(error))?;
-    bench.leased(&samples::own()).map_err(|error| anyhow!(error))?;
+    bench.lease_acquired(&samples::own()).map_err(|error| anyhow!(error))?;
     let peers: Vec<Lease> = (1..=leases).map(lease).collect();
     let mut times = Vec::new();
     let begin = Instant::now();

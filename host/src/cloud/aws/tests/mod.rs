@@ -47,7 +47,7 @@ fn request(service: &str, region: Option<&str>) -> Request {
         version: "2016-11-15".to_owned(),
         region: region.map(ToOwned::to_owned),
         operation: Operation::Action { name: "DescribeRouteTables".to_owned(), parameters },
-        repeatable: true,
+        idempotent: true,
     }
 }
 

@@ -53,7 +53,7 @@ fn get(path: &str) -> Request {
             query: Vec::new(),
             body: None,
         },
-        repeatable: true,
+        idempotent: true,
     }
 }
 

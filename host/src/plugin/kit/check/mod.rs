@@ -105,7 +105,7 @@ const CHECKS: [(&str, Demand); 27] = [
     ("register: the same in two instances", register::twice),
     ("register: wrong options are refused in words, or accepted", register::wrong_options),
     ("register: odd nodes are refused in words, or accepted", register::odd_nodes),
-    ("leased: what counts is the last lease", register::leased_again),
+    ("lease-acquired: what counts is the last lease", register::leased_again),
     ("apply: no leases", snapshot::none),
     ("apply: one lease", snapshot::one),
     ("apply: 100 leases", snapshot::hundred),

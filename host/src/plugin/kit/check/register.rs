@@ -130,7 +130,7 @@ pub fn leased_again(subject: &Subject) -> Outcome {
     };
     let lease = node.lease(&session.registered);
     for _ in 0..2 {
-        session.leased(&lease).map_err(|error| error.to_string())?;
+        session.lease_acquired(&lease).map_err(|error| error.to_string())?;
     }
     let fresh = subject.start_on(&node, &subject.backend).map_err(|error: StartError| error.to_string())?;
     if session.declared != fresh.declared {

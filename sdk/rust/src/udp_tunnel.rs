@@ -21,7 +21,7 @@ pub struct Device {
 #[cfg(target_family = "wasm")]
 mod host {
     use super::{Device, Error, IpAddr, IpNet, Link, PeerId};
-    use crate::bindings::flannel::backend::tunnel as wit;
+    use crate::bindings::flannel::backend::udp_tunnel as wit;
     use crate::convert;
 
     /// Declares a tunnel; only in `register`.

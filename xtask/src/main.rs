@@ -3,6 +3,7 @@
 mod build;
 mod cargo;
 mod clouds;
+mod deny;
 mod kernels;
 mod lab;
 mod languages;

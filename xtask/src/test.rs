@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, clouds, kernels, languages, reference, setup};
+use crate::{build, clouds, deny, kernels, languages, reference, setup};
 
 /// What tests are told of this machine.
 pub struct Environment {
@@ -74,7 +74,14 @@ pub fn lint() -> Result<()> {
     setup::system_packages()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     timed("the documentation of the contract", reference::check)?;
-    timed("lints", clippy)
+    timed("lints", clippy)?;
+    timed("documentation", rustdoc)?;
+    timed("dependencies", deny::check)
+}
+
+fn rustdoc() -> Result<()> {
+    let mut command = cargo(&["doc", "--release", "--quiet", "--workspace", "--no-deps"]);
+    run(command.env("RUSTDOCFLAGS", "--deny warnings"))
 }
 
 fn clippy() -> Result<()> {

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use wasmtime::{Engine, Store, Trap};
 
 use super::artifact::Artifact;
-use super::bindings::exports::flannel::backend::policy::Guest;
 use super::bindings::cloud_permissions::CloudBackendPre;
 use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions::RequiredOperation;
+use super::bindings::exports::flannel::backend::policy::Guest;
 use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
 use super::capability::{self, HostState};

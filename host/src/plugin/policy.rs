@@ -240,7 +240,8 @@ impl Policy {
             return Ok(transaction);
         }
         let Some(instance) = self.instance.as_mut() else { return Ok(Transaction::default()) };
-        call_lease_acquired(&self.template, instance, own).map_err(|cause| self.failed(Function::LeaseAcquired, cause))
+        call_lease_acquired(&self.template, instance, own)
+            .map_err(|cause| self.failed(Function::LeaseAcquired, cause))
     }
 
     /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
@@ -514,13 +515,18 @@ fn last_of_each(changes: &[PeerChange]) -> Cow<'_, [PeerChange]> {
     Cow::Owned(kept)
 }
 
-fn call_lease_acquired(template: &Template, instance: &mut Instance, own: &Lease) -> Result<Transaction, Cause> {
+fn call_lease_acquired(
+    template: &Template,
+    instance: &mut Instance,
+    own: &Lease,
+) -> Result<Transaction, Cause> {
     let time = instance.state().limits.call_time;
     instance.state().own = Some(own.subnets);
     let lease = convert::lease(own);
-    let ((), call) = instance.transact(template, Call::new(Function::LeaseAcquired), time, |guest, store| {
-        guest.call_lease_acquired(store, &lease)
-    })?;
+    let ((), call) =
+        instance.transact(template, Call::new(Function::LeaseAcquired), time, |guest, store| {
+            guest.call_lease_acquired(store, &lease)
+        })?;
     Ok(call.into_transaction())
 }
 

@@ -1,6 +1,6 @@
 //! Calls of the VPC API, and what its answers mean.
 
-use flannel_backend::cloud::{self, Response, Instance, Provider, Request};
+use flannel_backend::cloud::{self, Instance, Provider, Request, Response};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::serde_json::{Value, from_str};
 

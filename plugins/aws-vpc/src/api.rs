@@ -1,6 +1,6 @@
 //! Calls of the EC2 API, and what its answers say. Names and shapes are those of the EC2 API Reference, version 2016-11-15.
 
-use flannel_backend::cloud::{self, Response, Provider, Request};
+use flannel_backend::cloud::{self, Provider, Request, Response};
 use flannel_backend::ipnet::IpNet;
 use roxmltree::{Document, Node};
 

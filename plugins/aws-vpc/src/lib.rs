@@ -12,7 +12,7 @@ mod tables;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, RequiredOperation, Provider};
+use flannel_backend::cloud::{self, Provider, RequiredOperation};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{Config, ExternalInterface, Lease, Node, PeerId, Policy, Registration, log};
 

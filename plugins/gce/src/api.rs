@@ -2,7 +2,7 @@
 //! the cloud knows a repetition.
 
 use flannel_backend::clock;
-use flannel_backend::cloud::{self, Response, Method, Provider, Request};
+use flannel_backend::cloud::{self, Method, Provider, Request, Response};
 use flannel_backend::serde_json::{self, Value};
 
 use super::operation::Action;

@@ -9,7 +9,7 @@ mod route;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{RequiredOperation, Provider};
+use flannel_backend::cloud::{Provider, RequiredOperation};
 use flannel_backend::ipnet::Ipv4Net;
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, clock, log};
 

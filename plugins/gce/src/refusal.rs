@@ -1,6 +1,6 @@
 //! What the cloud says when it does not do something, and what that means for the operator.
 
-use flannel_backend::cloud::{Response, Error as CloudError};
+use flannel_backend::cloud::{Error as CloudError, Response};
 use flannel_backend::serde_json::{self, Value};
 
 /// Characters of what is shown of the cloud's own words.

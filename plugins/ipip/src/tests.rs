@@ -14,7 +14,10 @@ fn registered(config: &str) -> Bench<IpipPolicy> {
 fn the_device_has_the_subnets_address_and_20_bytes_less() {
     let mut bench = registered("{}");
     assert_eq!(taken(), ["link flannel.ipip ipip mtu 1480"]);
-    assert_eq!(bench.lease_acquired(&samples::own()).expect("leased"), ["addresses 10.5.72.0/32 dev flannel.ipip"]);
+    assert_eq!(
+        bench.lease_acquired(&samples::own()).expect("leased"),
+        ["addresses 10.5.72.0/32 dev flannel.ipip"]
+    );
     assert_eq!((bench.registration.backend_type.as_str(), bench.registration.mtu), ("ipip", 1480));
     assert_eq!(bench.registration.backend_data, None);
 }

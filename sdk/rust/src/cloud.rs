@@ -275,7 +275,7 @@ pub fn describe_instance(provider: Provider) -> Result<Instance, Error> {
 
 #[cfg(target_family = "wasm")]
 mod wasm {
-    use super::{Response, Error, Instance, Method, NetworkInterface, Operation, Provider, Request};
+    use super::{Error, Instance, Method, NetworkInterface, Operation, Provider, Request, Response};
     use crate::bindings::flannel::backend::cloud as wit;
     use crate::convert;
 

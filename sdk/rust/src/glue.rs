@@ -21,8 +21,11 @@ pub trait CloudPermissions {
 /// The part of the component that declares.
 pub struct PermissionsGuest<D>(PhantomData<D>);
 
-impl<D: CloudPermissions> crate::permissions_bindings::exports::flannel::backend::cloud_permissions::Guest for PermissionsGuest<D> {
-    fn required() -> Vec<crate::permissions_bindings::exports::flannel::backend::cloud_permissions::RequiredOperation> {
+impl<D: CloudPermissions> crate::permissions_bindings::exports::flannel::backend::cloud_permissions::Guest
+    for PermissionsGuest<D>
+{
+    fn required()
+    -> Vec<crate::permissions_bindings::exports::flannel::backend::cloud_permissions::RequiredOperation> {
         use crate::permissions_bindings::exports::flannel::backend::cloud_permissions::RequiredOperation;
         let required = D::REQUIRED.iter().map(|need| RequiredOperation {
             provider: need.provider.name().to_owned(),

@@ -59,10 +59,7 @@ impl wit::Host for HostState {
         Ok(self.doomed_by("cloud.send", outcome))
     }
 
-    fn describe_instance(
-        &mut self,
-        provider: String,
-    ) -> wasmtime::Result<Result<wit::Instance, wit::Error>> {
+    fn describe_instance(&mut self, provider: String) -> wasmtime::Result<Result<wit::Instance, wit::Error>> {
         self.enter("cloud.describe-instance")?;
         let provider = match provider_of(&provider) {
             Ok(provider) => provider,

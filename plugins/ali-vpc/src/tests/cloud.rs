@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use flannel_backend::cloud::{Response, Error as CloudError, Operation, Request};
+use flannel_backend::cloud::{Error as CloudError, Operation, Request, Response};
 use flannel_backend::serde_json::{Value, json};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flannel_backend::cloud::{Response, Instance, NetworkInterface};
+use flannel_backend::cloud::{Instance, NetworkInterface, Response};
 use flannel_backend::testing::{Bench, Host, samples, with};
 
 use super::{AliVpcPolicy, INTERVAL};

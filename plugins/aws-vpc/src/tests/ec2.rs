@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use flannel_backend::cloud::{Response, Error as CloudError, Instance, NetworkInterface, Operation, Request};
+use flannel_backend::cloud::{Error as CloudError, Instance, NetworkInterface, Operation, Request, Response};
 use flannel_backend::log::Level;
 use flannel_backend::testing::{Bench, Host, samples, with};
 

@@ -32,8 +32,10 @@ fn an_address_that_no_interface_has_is_told_with_those_that_there_are() {
 
 #[test]
 fn what_the_metadata_service_fails_with_is_told() {
-    let host =
-        Host { instance: Err(CloudError::Unreachable("169.254.169.254: no route".into())), ..Host::default() };
+    let host = Host {
+        instance: Err(CloudError::Unreachable("169.254.169.254: no route".into())),
+        ..Host::default()
+    };
     let mut bench =
         Bench::<AwsVpcPolicy>::register_on(host, &samples::node(true, false), "{}").expect("registers");
     bench.lease_acquired(&samples::own()).expect("leased");

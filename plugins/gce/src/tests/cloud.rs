@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use flannel_backend::cloud::{
-    Response, Error as CloudError, Instance, Method, NetworkInterface, Operation, Provider, Request,
+    Error as CloudError, Instance, Method, NetworkInterface, Operation, Provider, Request, Response,
 };
 use flannel_backend::serde_json::{self, Value, json};
 use flannel_backend::testing::{Bench, Host, samples, with};

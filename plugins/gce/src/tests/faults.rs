@@ -1,6 +1,6 @@
 //! A cloud that refuses, fails, is behind, or is faster.
 
-use flannel_backend::cloud::{Response, Error as CloudError};
+use flannel_backend::cloud::{Error as CloudError, Response};
 use flannel_backend::serde_json::Value;
 
 use super::cloud::refusal;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, Method, RequiredOperation, Provider, Request};
+use flannel_backend::cloud::{self, Method, Provider, Request, RequiredOperation};
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration};
 
 struct Asker {

@@ -45,7 +45,11 @@ impl Policy for Hostile {
         };
         let tunnelled = node.ipv4_network.map(IpNet::from).filter(|_| config.text("Over") == Ok(Some("udp")));
         let link = if tunnelled.is_some() {
-            udp_tunnel::ensure(&udp_tunnel::Device { name: "flannel0".to_owned(), port: 8285, mtu: device.mtu })?
+            udp_tunnel::ensure(&udp_tunnel::Device {
+                name: "flannel0".to_owned(),
+                port: 8285,
+                mtu: device.mtu,
+            })?
         } else {
             links::ensure_vxlan(&device)?
         };

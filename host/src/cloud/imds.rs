@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flannel_model::entry::Mac;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -12,7 +13,6 @@ use zeroize::Zeroizing;
 use super::is_label;
 use super::request::Failure;
 use super::secret::Secret;
-use crate::datapath::entry::Mac;
 use crate::http::{Http, HttpError, Url};
 
 /// It is next door.

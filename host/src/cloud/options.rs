@@ -51,7 +51,7 @@ impl CloudOptions {
     pub fn of_this_node(endpoints: &[Endpoint], access_key: Option<(String, Secret)>) -> Self {
         let variables = Variables::of_this_process();
         let authorities =
-            variables.get("AWS_CA_BUNDLE").map(Into::into).or_else(crate::node::authorities::file);
+            variables.get("AWS_CA_BUNDLE").map(Into::into).or_else(flannel_base::ca_bundle::file);
         let endpoints = endpoints.iter().map(|e| ((e.provider, e.service.clone()), e.url.clone())).collect();
         Self { variables, endpoints, authorities, access_key }
     }

@@ -2,9 +2,10 @@
 
 use std::io;
 
+use flannel_model::network_config::ConfigError;
+
 use crate::datapath::firewall::FirewallError;
 use crate::datapath::{DatapathError, NetlinkError};
-use crate::lease::config::ConfigError;
 use crate::lease::store::StoreError;
 use crate::node::external::ExternalError;
 use crate::observe::ObserveError;

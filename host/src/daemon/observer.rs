@@ -4,21 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flannel_base::Timestamp;
+use flannel_model::entry::Kind;
+use flannel_model::lease::Lease;
+use flannel_model::network_config::NetworkConfig;
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::cli::{Options, Store};
-use crate::datapath::entry::Kind;
 use crate::datapath::{Figures, Keeper, Report, TunnelContext};
-use crate::lease::config::NetworkConfig;
-use crate::lease::model::Lease;
 use crate::node::external::External;
 use crate::observe::control::{ControlServer, ControlSocket, Request, Swapped};
 use crate::observe::health::{self, HealthServer};
 use crate::observe::{
     CallOutcome, CloudOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd,
-    Timestamp, status,
+    status,
 };
 use crate::plugin::{Artifact, CloudRecord, Outcome, PluginError, Registered};
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use flannel_model::lease::{Attributes, Lease};
+use flannel_model::network_config::NetworkConfig;
 use tracing::{error, info, warn};
 
-use crate::lease::config::NetworkConfig;
-use crate::lease::model::{Attributes, Lease};
 use crate::lease::store::{Acquire, LeaseStore, Renewed, StoreError};
 use crate::node::subnet_file::SubnetFile;
 

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_model::entry::Kind;
+use flannel_model::lease::{Lease, Subnets};
+use flannel_model::ledger::PeerId;
+
 use crate::datapath::PeerReport;
-use crate::datapath::entry::Kind;
-use crate::datapath::ledger::PeerId;
-use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::{Change, LEASE_TTL};
 use crate::observe::status;
 use crate::plugin::PeerChange;
@@ -182,8 +183,9 @@ impl Peers {
 
 #[cfg(test)]
 mod tests {
+    use flannel_model::lease::Attributes;
+
     use super::*;
-    use crate::lease::model::Attributes;
 
     fn subnets(text: &str) -> Subnets {
         Subnets { v4: Some(text.parse().expect("prefix")), v6: None }

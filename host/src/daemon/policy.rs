@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use flannel_model::ledger::Transaction;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::datapath::ledger::Transaction;
 use crate::plugin::{CallRecord, CloudRecord, PluginError, Policy};
 
 use super::DaemonError;

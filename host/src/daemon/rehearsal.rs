@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_model::lease::Lease;
+use flannel_model::ledger::{PeerId, Transaction};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::datapath::ledger::{PeerId, Transaction};
-use crate::lease::model::Lease;
 use crate::observe::control::{Answerer, Swapped};
 use crate::plugin::{
     Artifact, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registered,

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::lease::Lease;
+use flannel_model::ledger::{PeerId, Transaction};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant as At, sleep_until};
@@ -11,9 +13,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::cli::Options;
 use crate::datapath::firewall::Firewall;
-use crate::datapath::ledger::{PeerId, Transaction};
 use crate::datapath::{Datapath, Event as DatapathEvent, Report};
-use crate::lease::model::Lease;
 use crate::lease::store::{Change, Event, LeaseStore, Renewed};
 use crate::node::blackhole;
 use crate::node::external::External;
@@ -401,7 +401,7 @@ impl Daemon<'_> {
         let started = Instant::now();
         self.observer.metrics.lease_changes(count);
         let mut applied = self.ask(move |policy| policy.apply_within(&changes, tries)).await?;
-        let plugin_us = crate::observe::micros(started.elapsed());
+        let plugin_us = flannel_base::micros(started.elapsed());
         // A peer that is gone takes its entries with it, whatever the plugin thinks of it.
         applied.transaction.peers.extend(gone_ids.into_iter().map(|id| (id, None)));
         for failure in &applied.failures {
@@ -421,7 +421,7 @@ impl Daemon<'_> {
         info!(
             changes = count,
             plugin_us,
-            kernel_us = crate::observe::micros(started.elapsed()),
+            kernel_us = flannel_base::micros(started.elapsed()),
             entries = report.entries,
             "leases applied"
         );

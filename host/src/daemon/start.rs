@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::lease::{Attributes, Lease};
+use flannel_model::network_config::NetworkConfig;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
 use crate::cloud::CloudOptions;
 use crate::datapath::Datapath;
 use crate::datapath::firewall::Firewall;
-use crate::lease::config::NetworkConfig;
 use crate::lease::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use crate::lease::file::FileStore;
-use crate::lease::model::{Attributes, Lease};
 use crate::lease::store::{LeaseStore, StoreError};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
@@ -145,7 +145,7 @@ pub async fn artifact(
             .await
             .map_err(|_| DaemonError::PolicyThread)??
     };
-    let took_us = crate::observe::micros(started.elapsed());
+    let took_us = flannel_base::micros(started.elapsed());
     info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
     Ok(artifact)
 }

@@ -82,7 +82,7 @@ impl Daemon<'_> {
             Err(reason) => Some(Err(reason)),
         };
         if let Some(outcome) = outcome {
-            let took_us = crate::observe::micros(started.elapsed());
+            let took_us = flannel_base::micros(started.elapsed());
             let outcome = outcome.map(|swapped| Swapped { took_us, ..swapped });
             self.report_swap(&plugin, &outcome);
             if let Reason::Asked(answer) = reason {

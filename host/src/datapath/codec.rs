@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flannel_model::entry::Mac;
 use ipnet::IpNet;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -11,7 +12,6 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use super::entry::Mac;
 use super::kernel::{Fact, Fdb, Hop, Neighbour, Route, metric};
 use super::netlink::{NexthopMessage, Payload};
 

@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use flannel_model::entry::Mac;
+use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use ipnet::IpNet;
-
-use super::entry::Mac;
-use super::wireguard::{PublicKey, WireguardPeer};
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;

@@ -1,10 +1,8 @@
 //! What should exist in the kernel, and the one place that makes it so. The way in is [`Datapath`].
 
 mod codec;
-pub mod entry;
 pub mod firewall;
 mod kernel;
-pub mod ledger;
 mod links;
 mod netlink;
 mod plan;
@@ -18,7 +16,6 @@ mod tunnels;
 pub mod wireguard;
 
 pub use kernel::Link;
-pub use links::DEFAULT_VXLAN_PORT;
 pub use netlink::NetlinkError;
 pub use reconciler::Event;
 pub use report::{Figures, KindFigures, PeerReport, Report, TunnelReport};

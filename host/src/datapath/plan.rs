@@ -3,16 +3,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use flannel_model::entry::{Device, Entry, Key};
+use flannel_model::ledger::Ledger;
+use flannel_model::wireguard::WireguardPeer;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage as Rt;
 
 use super::codec::{self, Leave, NEXTHOP_PROTOCOL, ROUTE_PROTOCOL};
-use super::entry::{Device, Entry, Key};
 use super::kernel::{Fact, Fdb, Hop, Kernel, Neighbour, Route};
-use super::ledger::Ledger;
 use super::netlink::{Message, NexthopMessage, Payload, create_or_replace};
 use super::tunnels::TunnelChange;
-use super::wireguard::{PeerChange, WireguardPeer};
+use super::wireguard::PeerChange;
 
 /// Where our nexthop objects' numbers begin: high enough to stay clear of numbers that people choose.
 const FIRST_NEXTHOP: u32 = 0x0f1a_0000;

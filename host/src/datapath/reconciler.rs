@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
+use flannel_model::ledger::{Changed, Ledger, PeerId, Transaction};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage as Rt;
 use tracing::{debug, info, warn};
 
 use super::codec;
-use super::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
 use super::kernel::{Fact, Kernel};
-use super::ledger::{Changed, Ledger, PeerId, Transaction};
 use super::links;
 use super::netlink::{
     Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
@@ -656,7 +656,7 @@ impl Reconciler {
         }
         let took = started.elapsed();
         self.figures.batch_time += took;
-        debug!(requests = count, failed, took_us = crate::observe::micros(took), "kernel updated");
+        debug!(requests = count, failed, took_us = flannel_base::micros(took), "kernel updated");
     }
 
     /// Sends some steps; answers how many failed.

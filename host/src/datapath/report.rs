@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::entry::{Key, Kind};
+use flannel_model::entry::{Key, Kind};
+use flannel_model::ledger::PeerId;
+use flannel_model::offloads::Offloads;
+
 use super::kernel::Link;
-use super::ledger::PeerId;
-use super::tunnel::{Offloads, PeerCounters, TunnelCounters};
+use super::tunnel::{PeerCounters, TunnelCounters};
 
 /// An entry that the kernel refused.
 #[derive(Clone, Debug)]

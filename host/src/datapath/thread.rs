@@ -7,18 +7,19 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use flannel_model::entry::Mac;
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::oneshot;
 
-use super::entry::Mac;
-use super::ledger::{PeerId, Transaction};
 use super::links;
 use super::netlink::{NetlinkError, RequestSocket};
 use super::reconciler::{Event, Reconciler};
 use super::report::{PeerReport, Report};
 use super::tunnels::TunnelContext;
-use super::wireguard::{PublicKey, WireguardSocket};
+use super::wireguard::WireguardSocket;
 
 /// Why the datapath does not answer.
 #[derive(Debug, thiserror::Error)]

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use flannel_model::entry::TunnelDevice;
 use ipnet::IpNet;
 use tracing::info;
 
-use super::entry::TunnelDevice;
 use super::report::TunnelReport;
 use super::tunnel::{
     Addresses, Inherited, Meter, PeerChange, PeerCounters, Tunnel, TunnelCounters, TunnelError, TunnelPeer,

@@ -1,9 +1,9 @@
 //! Which subnets a node gets: a function of the config, what the node had, and what is leased. Touches no store.
 
+use flannel_model::lease::{Attributes, Subnets};
+use flannel_model::network_config::NetworkConfig;
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::config::NetworkConfig;
-use super::model::{Attributes, Subnets};
 use super::store::{Acquire, StoreError};
 
 /// A new subnet is picked at random among this many free ones, so that nodes that start together seldom pick the same;

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use flannel_model::codec::{self, key_name};
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::network_config::NetworkConfig;
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
-use super::codec::{self, key_name, raw};
-use super::config::NetworkConfig;
 use super::etcd::server::Server;
 use super::etcd::{EtcdOptions, EtcdStore};
 use super::file::FileStore;
-use super::model::{Attributes, Lease, Subnets};
 use super::store::{Acquire, Change, Event, LeaseStore, Renewed, StoreError};
 
 /// No test waits for a time, but none waits forever.
@@ -166,6 +166,12 @@ pub(super) fn request(config: &str, node: u8) -> Acquire {
 }
 
 pub(super) const CONFIG: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+
+/// The data of a backend as `serde_json` keeps it.
+#[expect(clippy::unnecessary_wraps, reason = "the fields that it is for are options")]
+pub(super) fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
+    Some(serde_json::value::RawValue::from_string(text.to_owned()).expect("valid JSON"))
+}
 
 pub(super) fn subnets(name: &str) -> Subnets {
     codec::parse_key_name(name).expect("name of a lease")

@@ -1,13 +1,11 @@
 //! Who has which subnet: the network config, allocation, and the stores that all nodes share.
 //!
-//! [`model`] says what a lease is, [`codec`] how it is written, [`store`] what a store does. There are two: [`etcd`],
+//! [`store`] says what a store does. There are two: [`etcd`],
 //! with upstream's keys, and [`file`], a directory. One suite of tests (`conformance`) runs against both.
 
-pub mod codec;
-pub mod config;
 pub mod etcd;
 pub mod file;
-pub mod model;
+
 pub mod store;
 
 mod allocate;

@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::network_config::NetworkConfig;
 use tokio::sync::mpsc::Receiver;
-
-use super::config::NetworkConfig;
-use super::model::{Attributes, Lease, Subnets};
 
 /// How long a lease lasts unless it is renewed; as upstream.
 pub const LEASE_TTL: Duration = Duration::from_hours(24);

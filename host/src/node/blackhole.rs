@@ -3,12 +3,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use flannel_model::lease::Subnets;
 use futures::TryStreamExt;
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{RouteMessage, RouteType};
 use rtnetlink::{Handle, RouteMessageBuilder};
-
-use crate::lease::model::Subnets;
 
 /// Worse than every route that somebody would set, so that the route to the pods comes first, whenever it comes.
 const METRIC: u32 = u32::MAX - 1;

@@ -5,9 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use flannel_model::entry::Mac;
 use tracing::{info, warn};
-
-use crate::datapath::entry::Mac;
 
 const FILE: &str = "macs.json";
 

@@ -1,6 +1,5 @@
-//! This node: its external interface, its devices' MAC addresses, the subnet file, and whom it trusts.
+//! This node: its external interface, its devices' MAC addresses, and the subnet file.
 
-pub mod authorities;
 pub mod blackhole;
 pub mod docker_opts;
 pub mod external;

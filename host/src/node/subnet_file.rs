@@ -10,11 +10,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use flannel_model::lease::Subnets;
+use flannel_model::network_config::NetworkConfig;
 use ipnet::{Ipv4Net, Ipv6Net};
 use tracing::warn;
-
-use crate::lease::config::NetworkConfig;
-use crate::lease::model::Subnets;
 
 /// A file longer than this is no subnet file.
 const LONGEST: u64 = 64 * 1024;

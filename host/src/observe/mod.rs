@@ -14,7 +14,6 @@ pub mod metrics;
 mod process;
 pub mod status;
 pub mod systemd;
-mod timestamp;
 mod tunnel;
 
 pub use error::ObserveError;
@@ -23,11 +22,3 @@ pub use health::{HealthServer, Readiness, Step};
 pub use metrics::{CallOutcome, CloudOutcome, EntryKind, Metrics};
 pub use status::Status;
 pub use systemd::Systemd;
-pub use timestamp::Timestamp;
-
-use std::time::Duration;
-
-/// Microseconds for a log field: a number in JSON, which wider types are not.
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use flannel_base::Timestamp;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-
-use super::Timestamp;
 
 /// How things stand. What the daemon does not know yet is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

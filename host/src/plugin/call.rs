@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::datapath::entry::Entry;
-use crate::datapath::ledger::{PeerId, Transaction};
-use crate::lease::model::Lease;
+use flannel_model::entry::Entry;
+use flannel_model::lease::Lease;
+use flannel_model::ledger::{PeerId, Transaction};
 
 /// Which function of the plugin is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flannel_model::entry::Mac;
+use flannel_model::lease::Lease;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::bindings::flannel::backend::types as wit;
 use super::facts::NodeFacts;
-use crate::datapath::entry::Mac;
-use crate::lease::model::Lease;
 
 /// Bytes of a peer's published data that are handed to a plugin; longer is as good as none.
 const LONGEST_DATA: usize = 64 << 10;

@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_model::entry::Mac;
+use flannel_model::offloads::Offloads;
+use flannel_model::wireguard::Keys;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::grants::Grants;
 use super::secrets::Secrets;
 use crate::cloud::{Answer, Failure, Instance, Provider, Request};
-use crate::datapath::entry::Mac;
-use crate::datapath::tunnel::Offloads;
-use crate::datapath::wireguard::Keys;
 
 /// The family of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

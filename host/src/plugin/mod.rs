@@ -1,5 +1,5 @@
 //! The sandboxed policy: loads a component, gives it the capabilities that it imports, calls it within limits, and checks all
-//! that it says. What it declares comes out as a [`crate::datapath::ledger::Transaction`]; nothing in here touches the kernel.
+//! that it says. What it declares comes out as a [`flannel_model::ledger::Transaction`]; nothing in here touches the kernel.
 
 mod artifact;
 mod bindings;

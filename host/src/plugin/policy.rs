@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flannel_model::lease::Lease;
+use flannel_model::ledger::{PeerId, Transaction};
 use serde_json::value::RawValue;
 use tracing::{debug, warn};
 
@@ -20,8 +22,6 @@ use super::instance::{CallRecord, Instance, Template};
 use super::limits::Limits;
 use super::needs::{self, Need};
 use super::state::DirState;
-use crate::datapath::ledger::{PeerId, Transaction};
-use crate::lease::model::Lease;
 
 /// A batch of changes that fails is halved until the peer that it fails for is found; so often at the most.
 const SPLITS: u32 = 64;

@@ -1,9 +1,9 @@
 //! What in a backend's options is secret: the host keeps it, and the plugin is told only that it is there.
 
+use flannel_model::wireguard::Secret;
 use serde_json::{Map, Value};
 
 use crate::cloud;
-use crate::datapath::wireguard::Secret;
 
 /// Options that no plugin gets to see, by their names in lower case.
 const WITHHELD: [&str; 3] = ["psk", KEY_ID, KEY_SECRET];

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flannel_model::entry::{Device, DeviceSpec, Entry, Mac};
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::offloads::Offloads;
+use flannel_model::wireguard::Keys;
 use tempfile::TempDir;
 
 use super::*;
-use crate::datapath::entry::{Device, DeviceSpec, Entry, Mac};
-use crate::datapath::ledger::{PeerId, Transaction};
-use crate::datapath::tunnel::Offloads;
-use crate::datapath::wireguard::Keys;
-use crate::lease::model::{Attributes, Lease, Subnets};
 
 /// A component that `cargo xtask plugins` made.
 pub(in crate::plugin) fn component(name: &str) -> PathBuf {

@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
+use flannel_model::entry::Mac;
 use hyper::header::HeaderName;
 
 use crate::cloud::imds::{Dialect, Imds, Session};
 use crate::cloud::options::Variables;
 use crate::cloud::request::{Failure, Instance, NetworkInterface};
-use crate::datapath::entry::Mac;
 use crate::http::Url;
 
 /// The same for every instance.

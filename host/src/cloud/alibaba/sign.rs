@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use flannel_base::Timestamp;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
@@ -13,7 +14,6 @@ use crate::cloud::request::Failure;
 use crate::cloud::secret::Secret;
 use crate::cloud::vendor::Prepared;
 use crate::http::Url;
-use crate::observe::Timestamp;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use flannel_base::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
@@ -10,7 +11,6 @@ use super::*;
 use crate::cloud::options::Variables;
 use crate::cloud::secret::Secret;
 use crate::http::{Plain, Times};
-use crate::observe::Timestamp;
 
 /// A metadata service: pages by path, and what was asked.
 #[derive(Clone, Default)]

@@ -3,13 +3,14 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use flannel_base::Timestamp;
+
 use super::keys::Keys;
 use super::{Places, container, metadata, profile, role};
 use crate::cloud::options::Variables;
 use crate::cloud::request::Failure;
 use crate::cloud::secret::Secret;
 use crate::http::Http;
-use crate::observe::Timestamp;
 
 /// Seconds before their end from which on a session's keys are fetched anew. The metadata service has new ones by then.
 const AHEAD: u64 = 5 * 60;

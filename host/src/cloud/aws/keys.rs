@@ -1,9 +1,9 @@
 //! Access keys, and the JSON in which the metadata service and containers give them.
 
+use flannel_base::Timestamp;
 use serde::Deserialize;
 
 use crate::cloud::secret::Secret;
-use crate::observe::Timestamp;
 
 /// An access key, perhaps of a session.
 #[derive(Clone, Debug)]

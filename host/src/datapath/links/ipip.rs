@@ -2,13 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use flannel_model::entry::Ipip;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoIpTunnel, LinkAttribute};
 use rtnetlink::LinkIpIp;
 
 use super::{Differences, Observed};
-use crate::datapath::entry::Ipip;
 use crate::datapath::netlink::{Message, Payload};
 
 /// The request that makes the device: to any node, so that routes say where packets go.

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
+use flannel_model::entry::{DeviceSpec, Mac};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -17,11 +18,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteHeader};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
-use super::entry::{DeviceSpec, Mac};
 use super::kernel::Link;
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
-
-pub use vxlan::DEFAULT_VXLAN_PORT;
 
 /// What a device lacks, in the words of the log.
 type Differences = Vec<String>;

@@ -2,17 +2,14 @@
 
 use std::net::IpAddr;
 
+use flannel_model::entry::Vxlan;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo};
 use rtnetlink::LinkVxlan;
 
 use super::{Corrections, Differences, Observed};
-use crate::datapath::entry::Vxlan;
 use crate::datapath::netlink::{Message, Payload};
-
-/// The kernel's default VXLAN port (`udp_port` of the vxlan module), which is not the assigned one, 4789.
-pub const DEFAULT_VXLAN_PORT: u16 = 8472;
 
 /// The request that makes the device.
 pub(super) fn create(wanted: &Vxlan, parent: u32) -> Message {

@@ -1,12 +1,12 @@
 //! WireGuard devices.
 
+use flannel_model::entry::Wireguard;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::LinkWireguard;
 use tracing::info;
 
-use crate::datapath::entry::Wireguard;
 use crate::datapath::netlink::{Message, NetlinkError, Payload};
 use crate::datapath::wireguard::WireguardSocket;
 

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use flannel_model::entry::Device;
+
 use super::{Entry, address, becomes, in_namespace, ip, peer, prefix, put, run, state};
-use crate::datapath::entry::Device;
 
 /// Does something to a node with two peers, and waits until all is as it was.
 fn is_put_right(damage: &'static [&'static str]) {

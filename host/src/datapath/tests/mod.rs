@@ -5,11 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::entry::DEFAULT_VXLAN_PORT;
+use flannel_model::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
+use flannel_model::ledger::{PeerId, Transaction};
 use ipnet::IpNet;
 
-use super::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
-use super::ledger::{PeerId, Transaction};
-use super::{DEFAULT_VXLAN_PORT, Datapath, Report, TunnelContext};
+use super::{Datapath, Report, TunnelContext};
 
 mod devices;
 mod random;

@@ -50,6 +50,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use flannel_model::offloads::Offloads;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use counters::{PeerCounters, Reason, Traffic, TunnelCounters};
@@ -58,7 +59,7 @@ pub use fuzz::fuzz;
 pub use icmp::Addresses;
 pub use inherited::Inherited;
 pub use meter::Meter;
-pub use spec::{DEFAULT_PORT, Offloads, PeerChange, TunnelPeer, TunnelSpec};
+pub use spec::{DEFAULT_PORT, PeerChange, TunnelPeer, TunnelSpec};
 
 use answerer::Answerer;
 use counters::Tallies;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::Relaxed;
 
+use flannel_model::offloads::Offloads;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
@@ -13,7 +14,6 @@ use super::counters::Tallies;
 use super::endpoint::address_of;
 use super::error::TunnelError;
 use super::roster::Roster;
-use super::spec::Offloads;
 
 /// Bytes of the socket buffers: some milliseconds of traffic at 10 Gbit/s, so that a thread may be scheduled away.
 const BUFFER: usize = 8 << 20;

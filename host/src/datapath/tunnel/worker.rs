@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flannel_model::offloads::Offloads;
 use rustix::event::{PollFd, PollFlags};
 
 use super::answerer::Answerer;
@@ -15,7 +16,6 @@ use super::lull::Lull;
 use super::path::Path;
 use super::roster::{Shared, View};
 use super::socket::{Sockets, read_errors, stop_coalescing};
-use super::spec::Offloads;
 
 /// Batches of one direction before the other gets its turn.
 const TURNS: usize = 4;

@@ -4,14 +4,16 @@
 //! from other daemons on the same host. Upstream keeps it at one place for all of them, where it is gone with the next reboot. A key that
 //! is there is taken over if it is this node's: if the node's lease or device has it.
 
-use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use flannel_model::wireguard::{Keys, PublicKey, Secret};
+use tempfile::NamedTempFile;
 use tracing::{info, warn};
-
-use super::keys::{Keys, PublicKey};
 
 /// Upstream's place.
 const UPSTREAM: &str = "/run/flannel/wgkey";
@@ -59,7 +61,7 @@ impl KeyFiles {
                 return Ok(keys.clone());
             }
             if let Some(keys) = upstream.as_ref().filter(|keys| keys.public == *key) {
-                keys.replace(&self.own).map_err(|error| unwritable(&self.own, &error))?;
+                replace(keys, &self.own).map_err(|error| unwritable(&self.own, &error))?;
                 info!(
                     from = %self.upstream.display(), to = %self.own.display(), public_key = %keys.public,
                     "this node's WireGuard key taken over"
@@ -87,8 +89,8 @@ fn load_or_make(file: &Path) -> Result<Keys, String> {
     if let Some(keys) = load(file)? {
         return Ok(keys);
     }
-    let made = Keys::generate().map_err(|error| format!("no random numbers for a WireGuard key: {error}"))?;
-    match made.create(file) {
+    let made = generate().map_err(|error| format!("no random numbers for a WireGuard key: {error}"))?;
+    match create(&made, file) {
         Ok(()) => {
             info!(file = %file.display(), public_key = %made.public, "WireGuard key made");
             Ok(made)
@@ -128,6 +130,42 @@ fn read(file: &Path) -> io::Result<String> {
     let mut text = String::new();
     opened.take(MAX_BYTES).read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// New keys.
+fn generate() -> io::Result<Keys> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    // As `wg genkey` does it: the bits that X25519 sets and clears anyway.
+    bytes[0] &= 0xf8;
+    bytes[31] = (bytes[31] & 0x7f) | 0x40;
+    Ok(Keys::of(Secret::from_bytes(bytes)))
+}
+
+/// Writes the private key to a file that is not there yet, for its owner's eyes only. An error if it is there by now.
+fn create(keys: &Keys, file: &Path) -> io::Result<()> {
+    let (written, directory) = written_beside(keys, file)?;
+    written.persist_noclobber(file).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// Writes the private key to a file, in one step, in the place of what was there.
+fn replace(keys: &Keys, file: &Path) -> io::Result<()> {
+    let (written, directory) = written_beside(keys, file)?;
+    written.persist(file).map_err(|error| error.error)?;
+    File::open(directory)?.sync_all()
+}
+
+/// The key is written aside and renamed: nobody is to read half of one, not even after a loss of power.
+fn written_beside(keys: &Keys, file: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
+    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory)?;
+    let mut written =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o400)).tempfile_in(directory)?;
+    writeln!(written, "{}", BASE64_STANDARD.encode(keys.private.bytes()))?;
+    written.as_file().sync_all()?;
+    Ok((written, directory.to_owned()))
 }
 
 #[cfg(test)]

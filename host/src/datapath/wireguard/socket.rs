@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use flannel_model::wireguard::{Keys, PublicKey, Secret, WireguardPeer};
 use ipnet::IpNet;
 use netlink_packet_core::{Emitable, ParseableParametrized};
 use netlink_packet_generic::GenlHeader;
@@ -14,8 +15,7 @@ use netlink_packet_wireguard::{
     WireguardMessage, WireguardPeer as PeerMessage, WireguardPeerAttribute, WireguardPeerFlags,
 };
 
-use super::keys::{Keys, PublicKey, Secret};
-use super::{PeerChange, WireguardDevice, WireguardPeer};
+use super::{PeerChange, WireguardDevice};
 use crate::datapath::netlink::{Message, NetlinkError, Payload, RequestSocket};
 
 /// `GENL_ID_CTRL` of `linux/genetlink.h`: the family that knows all others.

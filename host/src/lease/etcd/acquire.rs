@@ -6,14 +6,14 @@ use etcd_client::{
     Compare, CompareOp, GetOptions, LeaseTimeToLiveOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
     TxnResponse,
 };
+use flannel_model::codec;
+use flannel_model::lease::{Attributes, Lease, Subnets};
 use tracing::{debug, info, warn};
 
 use super::EtcdStore;
 use super::cluster::Failure;
 use super::read::{Entry, LARGEST, Listing};
 use crate::lease::allocate::{self, random};
-use crate::lease::codec;
-use crate::lease::model::{Attributes, Lease, Subnets};
 use crate::lease::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 /// How often everything is read anew before it is given up for now.

@@ -1,12 +1,13 @@
 //! Reading from etcd: the config, one lease, and all of them in pages, as they were at one revision.
 
 use etcd_client::{Error, GetOptions, GetResponse, KeyValue};
+use flannel_base::text::excerpt;
+use flannel_model::codec;
+use flannel_model::lease::{Attributes, Lease, Subnets};
 use tracing::warn;
 
 use super::EtcdStore;
 use super::cluster::{Failure, OUT_OF_RANGE};
-use crate::lease::codec::{self, excerpt};
-use crate::lease::model::{Attributes, Lease, Subnets};
 use crate::lease::store::StoreError;
 
 /// How many leases are read at once: some hundred kilobytes.

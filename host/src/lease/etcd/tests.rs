@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use etcd_client::{PutOptions, Txn, TxnOp};
+use flannel_model::codec::{self, key_name};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::server::Server;
 use super::{EtcdOptions, EtcdSecurity, EtcdStore, join};
-use crate::lease::codec::{self, key_name, raw};
-use crate::lease::conformance::{CONFIG, Etcd, View, World, acquire, attributes, request, subnets};
+use crate::lease::conformance::{CONFIG, Etcd, View, World, acquire, attributes, raw, request, subnets};
 use crate::lease::store::{LeaseStore, Renewed, StoreError};
 
 /// A connection to etcd that can be cut.

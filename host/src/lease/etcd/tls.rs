@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use etcd_client::{Certificate, Identity, TlsOptions};
+use flannel_base::ca_bundle;
 
 use super::EtcdSecurity;
 use crate::lease::store::StoreError;
-use crate::node::authorities;
 
 /// What endpoints with `https` are talked to with. A CA file counts with or without a client certificate.
 pub(super) fn options(security: &EtcdSecurity) -> Result<TlsOptions, StoreError> {
@@ -17,7 +17,7 @@ pub(super) fn options(security: &EtcdSecurity) -> Result<TlsOptions, StoreError>
             options = options.ca_certificate(Certificate::from_pem(authorities));
         }
         None => {
-            if let Some(roots) = authorities::file().and_then(|file| std::fs::read(file).ok()) {
+            if let Some(roots) = ca_bundle::file().and_then(|file| std::fs::read(file).ok()) {
                 options = options.ca_certificate(Certificate::from_pem(roots));
             }
         }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use flannel_base::text::excerpt;
+use flannel_model::codec;
+use flannel_model::lease::{Lease, Subnets};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, warn};
@@ -12,8 +15,6 @@ use tracing::{debug, warn};
 use super::EtcdStore;
 use super::cluster::{ANSWER, Failure, OUT_OF_RANGE};
 use super::read::{Entry, LARGEST, Listing};
-use crate::lease::codec::{self, excerpt};
-use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::{Change, Event, RECONNECT, WATCH_QUEUE, longer};
 
 /// How often the log repeats that the watch is broken.

@@ -9,11 +9,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
+use flannel_base::text::excerpt;
+use flannel_model::codec;
+use flannel_model::lease::{Attributes, Lease, Subnets};
 use tracing::{info, warn};
 
 use crate::lease::allocate::{self, random};
-use crate::lease::codec::{self, excerpt};
-use crate::lease::model::{Attributes, Lease, Subnets};
 use crate::lease::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 const CONFIG: &str = "config";

@@ -20,9 +20,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use flannel_model::lease::{Attributes, Lease};
 use tokio::sync::mpsc::Receiver;
 
-use super::model::{Attributes, Lease};
 use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use directory::Directory;
 

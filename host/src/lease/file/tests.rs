@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use flannel_model::codec::{self, key_name};
 use tempfile::TempDir;
 
 use super::FileStore;
-use crate::lease::codec::{self, key_name};
-use crate::lease::conformance::{CONFIG, View, acquire, attributes, request, subnets};
+use crate::lease::conformance::{CONFIG, View, acquire, attributes, raw, request, subnets};
 use crate::lease::store::{LEASE_TTL, LeaseStore, Renewed, StoreError};
 
 fn directory() -> (TempDir, Arc<dyn LeaseStore>) {
@@ -61,7 +61,7 @@ async fn a_modification_time_in_the_future_is_not_set_back() {
     let future = SystemTime::now() + 100 * LEASE_TTL;
     write(&directory, "10.5.7.0-24", 1, future);
     let mut again = request(CONFIG, 1);
-    again.attributes.backend_data = codec::raw("{\"VNI\":9}");
+    again.attributes.backend_data = raw("{\"VNI\":9}");
     let lease = acquire(&store, &again).await;
     assert!(lease.expires.is_some_and(|end| end > future));
     assert!(matches!(store.renew(&lease).await, Ok(Renewed::Until(Some(end))) if end > future));

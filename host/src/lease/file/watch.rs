@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use flannel_model::codec;
+use flannel_model::lease::{Lease, Subnets};
 use inotify::{EventMask, Inotify, WatchMask};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -15,8 +17,6 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::directory::{Cache, Content, Directory, Entry};
-use crate::lease::codec;
-use crate::lease::model::{Lease, Subnets};
 use crate::lease::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, longer};
 
 /// How long after a reading the directory is read again if nothing prompts it.

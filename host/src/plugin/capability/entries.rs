@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
+use flannel_model::entry::{Device, DeviceSpec, Entry};
+use flannel_model::lease::Lease;
+use flannel_model::ledger::PeerId;
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, DeviceSpec, Entry};
-use crate::datapath::ledger::PeerId;
-use crate::lease::model::Lease;
 use crate::plugin::bindings::flannel::backend::types::{Error, IpAddress, MacAddress};
 use crate::plugin::bindings::flannel::backend::{fdb, neighbours, routes};
 use crate::plugin::convert;

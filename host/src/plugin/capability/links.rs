@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use flannel_model::entry::{Device, DeviceSpec, Ipip, Vxlan};
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, DeviceSpec, Ipip, Vxlan};
 use crate::plugin::bindings::flannel::backend::links::{
     self as wit, Error, IpAddress, IpFamily, IpPrefix, MacAddress,
 };

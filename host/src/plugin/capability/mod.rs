@@ -15,6 +15,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::entry::{Device, DeviceSpec};
+use flannel_model::lease::Subnets;
+use flannel_model::ledger::PeerId;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
@@ -29,9 +32,6 @@ use super::needs::Pattern;
 use super::state::DirState;
 use super::wasi::Console;
 use super::watchdog::Pauser;
-use crate::datapath::entry::{Device, DeviceSpec};
-use crate::datapath::ledger::PeerId;
-use crate::lease::model::Subnets;
 
 pub use cloud::CloudRecord;
 

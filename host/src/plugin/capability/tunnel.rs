@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use flannel_model::entry::{Device, DeviceSpec, Entry, TunnelDevice};
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, DeviceSpec, Entry, TunnelDevice};
 use crate::plugin::bindings::flannel::backend::tunnel::{self as wit, Error, IpAddress, IpPrefix};
 use crate::plugin::convert;
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use flannel_model::entry::{Device, DeviceSpec, Entry, Wireguard};
+use flannel_model::lease::Lease;
+use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
-use crate::datapath::entry::{Device, DeviceSpec, Entry, Wireguard};
-use crate::datapath::wireguard::{PublicKey, WireguardPeer};
-use crate::lease::model::Lease;
 use crate::plugin::bindings::flannel::backend::wireguard::{self as wit, Error};
 use crate::plugin::convert;
 

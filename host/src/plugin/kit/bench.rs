@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_model::ledger::PeerId;
 use serde::Serialize;
 
 use super::{environment, lease};
-use crate::datapath::ledger::PeerId;
 use crate::plugin::{Artifact, DirState, Limits, PeerChange, Policy};
 
 /// The most leases that are handed over: their numbers are 16 bits.

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
+use flannel_model::entry::{Device, DeviceSpec, Entry};
+use flannel_model::lease::{Lease, Subnets};
+use flannel_model::ledger::{PeerId, Transaction};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::table;
-use crate::datapath::entry::{Device, DeviceSpec, Entry};
-use crate::datapath::ledger::{PeerId, Transaction};
-use crate::lease::model::{Lease, Subnets};
 use crate::plugin::Registered;
 
 /// The desired state.

@@ -17,14 +17,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use flannel_model::codec;
+use flannel_model::lease::{Lease, Subnets};
+use flannel_model::network_config::fields;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::node::{Families, SampleNode};
-use crate::lease::codec;
-use crate::lease::config::fields;
-use crate::lease::model::{Lease, Subnets};
 
 /// What the file has.
 #[derive(Debug)]

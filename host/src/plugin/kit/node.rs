@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flannel_model::entry::DEFAULT_VXLAN_PORT;
+use flannel_model::entry::Mac;
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::offloads::Offloads;
+use flannel_model::wireguard::{Keys, Secret};
 use ipnet::IpNet;
 use serde_json::Value;
 
-use crate::datapath::DEFAULT_VXLAN_PORT;
-use crate::datapath::entry::Mac;
-use crate::datapath::tunnel::Offloads;
-use crate::datapath::wireguard::{Keys, Secret};
-use crate::lease::model::{Attributes, Lease, Subnets};
 use crate::plugin::{
     Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, Registered, Secrets, withhold,
 };

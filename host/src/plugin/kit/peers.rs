@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flannel_model::lease::{Attributes, Lease, Subnets};
 use serde_json::value::RawValue;
 
 use super::node::Families;
-use crate::lease::model::{Attributes, Lease, Subnets};
 
 /// The subnets of node `number`: 10.`high`.`low`.0/24 and fc00:0:0:`number`::/64.
 pub fn subnets(number: u16, families: Families) -> Subnets {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use flannel_model::lease::Lease;
+use flannel_model::ledger::PeerId;
+
 use super::desired::{Desired, Fate};
 use super::leases::LeasesFile;
 use super::node::{Families, SampleNode};
 use super::session::Session;
-use crate::datapath::ledger::PeerId;
-use crate::lease::model::Lease;
 use crate::plugin::{Artifact, Grants, PeerChange};
 
 /// Starts a plugin on the file's node, hands it the file's leases, and answers what it wants to have. The error is for an operator.

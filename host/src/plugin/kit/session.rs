@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use flannel_model::lease::Lease;
+use flannel_model::ledger::Transaction;
 use tempfile::TempDir;
 
 use super::node::SampleNode;
-use crate::datapath::ledger::Transaction;
-use crate::lease::model::Lease;
 use crate::plugin::{
     Applied, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registered,
 };

@@ -42,7 +42,7 @@ pub struct Pulled {
 impl Registries {
     /// With this node's certificate authorities, and the credentials that are in Docker's config file.
     pub fn of_this_node() -> Self {
-        let authorities = crate::node::authorities::file();
+        let authorities = flannel_base::ca_bundle::file();
         Self {
             http: Http::new(authorities, Plain::Loopback, Times::default()),
             docker_config: credentials::usual_file(),

@@ -3,7 +3,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use super::super::{Offloads, Tunnel, TunnelError};
+use flannel_model::offloads::Offloads;
+
+use super::super::{Tunnel, TunnelError};
 use super::lab::{self, eventually, pair, tunnels};
 use super::transfer::tcp;
 

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-use super::super::{Offloads, Reason};
+use flannel_model::offloads::Offloads;
+
+use super::super::Reason;
 use super::lab::{self, Node, eventually, next_icmp, pair, tunnels};
 use super::transfer::tcp;
 

@@ -4,7 +4,9 @@ use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::super::{Inherited, Offloads, Tunnel, TunnelSpec};
+use flannel_model::offloads::Offloads;
+
+use super::super::{Inherited, Tunnel, TunnelSpec};
 use super::lab::{self, Node, pair, tunnels};
 
 /// Sockets with the nodes' inner addresses.

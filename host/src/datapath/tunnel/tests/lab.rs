@@ -7,9 +7,10 @@ use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use flannel_model::offloads::Offloads;
 use rustix::net::{AddressFamily, SocketType, ipproto};
 
-use super::super::{Addresses, Offloads, Tunnel, TunnelPeer, TunnelSpec};
+use super::super::{Addresses, Tunnel, TunnelPeer, TunnelSpec};
 
 /// Inner MTU.
 pub const MTU: u32 = 1400;

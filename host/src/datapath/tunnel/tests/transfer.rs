@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
-use super::super::Offloads;
+use flannel_model::offloads::Offloads;
+
 use super::lab::{self, Node, pair, tunnels, undisturbed};
 use super::model::Random;
 use super::peers::cluster;

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::{Offloads, Reason};
+use flannel_model::offloads::Offloads;
+
+use super::super::Reason;
 use super::lab::{self, eventually, pair};
 use super::model::{Made, Random};
 use super::proxy::Proxy;

@@ -1,8 +1,9 @@
 //! What is declared for a peer depends on its lease, and on nothing that was before.
 
+use flannel_model::ledger::PeerId;
+
 use super::Outcome;
 use super::subject::{self, Subject};
-use crate::datapath::ledger::PeerId;
 use crate::plugin::PeerChange;
 
 const PEERS: u16 = 100;

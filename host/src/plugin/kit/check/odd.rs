@@ -1,5 +1,6 @@
 //! Leases that nobody should write: each costs its own peer what the policy makes of it, and nobody else anything.
 
+use flannel_model::lease::{Attributes, Lease};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -7,7 +8,6 @@ use super::super::session::{Session, in_words};
 use super::super::{Families, peers};
 use super::subject::{self, Subject};
 use super::{Outcome, Stop};
-use crate::lease::model::{Attributes, Lease};
 use crate::plugin::{Applied, PeerChange};
 
 /// The peer that nothing is wrong with.
@@ -31,7 +31,7 @@ pub fn foreign(subject: &Subject) -> Outcome {
         if let Some((_, reason)) = rejected.first() {
             return Err(Stop::Failed(format!("BackendType {backend_type:?} is rejected: {reason}")));
         }
-        let entries = subject::entries(&session).remove(&crate::datapath::ledger::PeerId(id));
+        let entries = subject::entries(&session).remove(&flannel_model::ledger::PeerId(id));
         if let Some(entry) = entries.unwrap_or_default().first() {
             return Err(Stop::Failed(format!("BackendType {backend_type:?}: it declares {}", entry.key())));
         }
@@ -170,7 +170,7 @@ struct Trial<'a> {
     subject: &'a Subject<'a>,
     session: Session,
     /// What the good one has when it comes alone.
-    good: Vec<crate::datapath::entry::Entry>,
+    good: Vec<flannel_model::entry::Entry>,
     next: u16,
     rejected: u32,
     refused: u32,
@@ -222,8 +222,8 @@ impl<'a> Trial<'a> {
     }
 }
 
-fn good(session: &Session) -> Vec<crate::datapath::entry::Entry> {
-    subject::entries(session).remove(&crate::datapath::ledger::PeerId(GOOD.into())).unwrap_or_default()
+fn good(session: &Session) -> Vec<flannel_model::entry::Entry> {
+    subject::entries(session).remove(&flannel_model::ledger::PeerId(GOOD.into())).unwrap_or_default()
 }
 
 fn beginning(text: &str) -> String {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use flannel_model::lease::Subnets;
 use serde_json::{Map, Value, json};
 
 use super::super::node::SampleNode;
 use super::super::session::StartError;
 use super::subject::Subject;
 use super::{Outcome, Stop};
-use crate::lease::model::Subnets;
 
 /// Two instances on the same node come to the same.
 pub fn twice(subject: &Subject) -> Outcome {

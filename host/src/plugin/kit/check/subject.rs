@@ -5,13 +5,14 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use flannel_model::entry::Entry;
+use flannel_model::lease::{Attributes, Lease};
+use flannel_model::ledger::PeerId;
+
 use super::super::desired::Desired;
 use super::super::node::{Families, SampleNode};
 use super::super::session::{Session, StartError};
 use super::super::{peers, run};
-use crate::datapath::entry::Entry;
-use crate::datapath::ledger::PeerId;
-use crate::lease::model::{Attributes, Lease};
 use crate::plugin::{Applied, Artifact, Described, DirState, Limits, PeerChange, Policy};
 
 /// So many nodes publish something of their own; what others publish repeats it.

@@ -5,10 +5,11 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use flannel_base::text::{beginning, excerpt};
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::config::fields;
-use super::model::{Attributes, Subnets};
+use crate::lease::{Attributes, Subnets};
+use crate::network_config::fields;
 
 /// What is written instead of an IPv4 subnet if there is none.
 const NO_V4: &str = "0.0.0.0-0";
@@ -172,22 +173,10 @@ fn string<T: std::str::FromStr>(
     })
 }
 
-/// The beginning of a text from elsewhere, short enough for a line of log.
-pub(super) fn excerpt(text: &str) -> String {
-    beginning(text, 80)
-}
-
-/// So many characters of a text at most, in one line.
-pub(super) fn beginning(text: &str, longest: usize) -> String {
-    let shown = text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c });
-    let more = text.chars().nth(longest).map(|_| '…');
-    shown.chain(more).collect()
-}
-
 /// The data of a backend as `serde_json` keeps it.
 #[cfg(test)]
 #[expect(clippy::unnecessary_wraps, reason = "the fields that it is for are options")]
-pub(super) fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
+fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
     Some(serde_json::value::RawValue::from_string(text.to_owned()).expect("valid JSON"))
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::tunnel::Offloads;
-use super::wireguard::{Keys, PublicKey, WireguardPeer};
+use crate::offloads::Offloads;
+use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,6 +52,9 @@ pub enum Device {
     /// A device of ours, by its name.
     Own(Arc<str>),
 }
+
+/// The kernel's default VXLAN port (`udp_port` of the vxlan module), which is not the assigned one, 4789.
+pub const DEFAULT_VXLAN_PORT: u16 = 8472;
 
 /// A device of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use flannel_base::text::{beginning, excerpt};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
-
-use super::codec::{beginning, excerpt};
 
 /// A cluster's network config, checked and with all defaults filled in.
 #[derive(Clone, Debug)]
@@ -379,7 +378,7 @@ fn one_line(error: &serde_json::Error) -> String {
 }
 
 /// The fields of a JSON object in their order, with repetitions, each value as it was written.
-pub(crate) fn fields(text: &str) -> Result<Vec<(String, Box<RawValue>)>, serde_json::Error> {
+pub fn fields(text: &str) -> Result<Vec<(String, Box<RawValue>)>, serde_json::Error> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {
         type Value = Vec<(String, Box<RawValue>)>;

@@ -1,15 +1,13 @@
-//! Keys. The private one is read, used and never shown.
+//! WireGuard's keys and peers. What is private is read, used and never shown.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use tempfile::NamedTempFile;
+use ipnet::IpNet;
 
 const LENGTH: usize = 32;
 
@@ -46,11 +44,12 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// For the kernel alone.
-    pub(super) fn bytes(&self) -> [u8; LENGTH] {
+    pub fn bytes(&self) -> [u8; LENGTH] {
         self.0
     }
 
-    pub(super) fn from_bytes(bytes: [u8; LENGTH]) -> Self {
+    /// As the kernel tells of it.
+    pub fn from_bytes(bytes: [u8; LENGTH]) -> Self {
         Self(bytes)
     }
 }
@@ -74,50 +73,41 @@ pub struct Keys {
     /// What peers know it by.
     pub public: PublicKey,
     /// What only the kernel gets.
-    pub(super) private: Secret,
+    pub private: Secret,
 }
 
 impl Keys {
     /// Those of a private key.
-    pub(crate) fn of(private: Secret) -> Self {
+    pub fn of(private: Secret) -> Self {
         let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(private.0));
         Self { public: PublicKey(public.to_bytes()), private }
     }
+}
 
-    /// New ones.
-    pub(super) fn generate() -> io::Result<Self> {
-        let mut bytes = [0; LENGTH];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        // As `wg genkey` does it: the bits that X25519 sets and clears anyway.
-        bytes[0] &= 0xf8;
-        bytes[31] = (bytes[31] & 0x7f) | 0x40;
-        Ok(Self::of(Secret(bytes)))
-    }
+/// A peer of a WireGuard device.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct WireguardPeer {
+    /// Who it is.
+    pub key: PublicKey,
+    /// Where it was told to be; none in what was read of a peer that has been heard of lately: where it is then, is right,
+    /// even if it is elsewhere than it was told to be.
+    pub endpoint: Option<SocketAddr>,
+    /// The networks behind it.
+    pub allowed: BTreeSet<IpNet>,
+    /// Seconds between packets that keep a NAT open; 0: none.
+    pub keepalive: u16,
+    /// The key that both share besides.
+    pub preshared: Option<Secret>,
+}
 
-    /// Writes the private key to a file that is not there yet, for its owner's eyes only. An error if it is there by now.
-    pub(super) fn create(&self, file: &Path) -> io::Result<()> {
-        let (written, directory) = self.written_beside(file)?;
-        written.persist_noclobber(file).map_err(|error| error.error)?;
-        File::open(directory)?.sync_all()
-    }
-
-    /// Writes the private key to a file, in one step, in the place of what was there.
-    pub(super) fn replace(&self, file: &Path) -> io::Result<()> {
-        let (written, directory) = self.written_beside(file)?;
-        written.persist(file).map_err(|error| error.error)?;
-        File::open(directory)?.sync_all()
-    }
-
-    /// The key is written aside and renamed: nobody is to read half of one, not even after a loss of power.
-    fn written_beside(&self, file: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
-        let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let directory = directory.unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
-        let mut written =
-            tempfile::Builder::new().permissions(Permissions::from_mode(0o400)).tempfile_in(directory)?;
-        writeln!(written, "{}", BASE64_STANDARD.encode(self.private.0))?;
-        written.as_file().sync_all()?;
-        Ok((written, directory.to_owned()))
+impl WireguardPeer {
+    /// Whether a peer that was read is as this one should be.
+    pub fn is_met_by(&self, found: &Self) -> bool {
+        let here = found.endpoint.is_none() || found.endpoint == self.endpoint;
+        here && self.key == found.key
+            && self.allowed == found.allowed
+            && self.keepalive == found.keepalive
+            && self.preshared == found.preshared
     }
 }
 

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log};
-use flanneld::datapath::firewall;
 use flanneld::node::docker_opts;
 use flanneld::observe::control::ask_status;
 use flanneld::plugin::BuiltIn;
@@ -76,7 +75,7 @@ fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn remove_rules() -> anyhow::Result<()> {
-    let removed = commands::wait_for(firewall::remove_all())??;
+    let removed = commands::wait_for(flannel_firewall::remove_all())??;
     if removed.is_empty() {
         println!("there are no rules of flannel's");
     }

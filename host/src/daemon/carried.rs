@@ -1,8 +1,8 @@
 //! What the daemon's own tunnels have carried, for status and metrics.
 
 use flannel_model::offloads::Offloads;
+use flannel_udp_tunnel::{Reason, Traffic, TunnelCounters};
 
-use crate::datapath::tunnel::{Reason, Traffic, TunnelCounters};
 use crate::datapath::{Meters, TunnelReport};
 use crate::observe::metrics::TunnelFigures;
 use crate::observe::status;

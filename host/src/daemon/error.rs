@@ -2,9 +2,9 @@
 
 use std::io;
 
+use flannel_firewall::FirewallError;
 use flannel_model::network_config::ConfigError;
 
-use crate::datapath::firewall::FirewallError;
 use crate::datapath::{DatapathError, NetlinkError};
 use crate::lease::store::StoreError;
 use crate::node::external::ExternalError;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use flannel_firewall::{FamilyRules, Firewall, Mode, Rules, bridge_netfilter_missing};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use tracing::warn;
 
 use crate::cli::Options;
-use crate::datapath::firewall::{FamilyRules, Firewall, Mode, Rules, bridge_netfilter_missing};
 use crate::observe::status;
 
 use super::DaemonError;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_firewall::Firewall;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,6 @@ use tokio::time::{Instant as At, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::cli::Options;
-use crate::datapath::firewall::Firewall;
 use crate::datapath::{Datapath, Event as DatapathEvent, Report};
 use crate::lease::store::{Change, Event, LeaseStore, Renewed};
 use crate::node::blackhole;

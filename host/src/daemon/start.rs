@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_firewall::Firewall;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::network_config::NetworkConfig;
 use tracing::{info, warn};
@@ -10,7 +11,6 @@ use tracing::{info, warn};
 use crate::cli::{Options, Store};
 use crate::cloud::CloudOptions;
 use crate::datapath::Datapath;
-use crate::datapath::firewall::Firewall;
 use crate::lease::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use crate::lease::file::FileStore;
 use crate::lease::store::{LeaseStore, StoreError};

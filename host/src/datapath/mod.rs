@@ -1,7 +1,6 @@
 //! What should exist in the kernel, and the one place that makes it so. The way in is [`Datapath`].
 
 mod codec;
-pub mod firewall;
 mod kernel;
 mod links;
 mod netlink;
@@ -11,7 +10,6 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod thread;
-pub mod tunnel;
 mod tunnels;
 pub mod wireguard;
 

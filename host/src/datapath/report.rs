@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use flannel_model::entry::{Key, Kind};
 use flannel_model::ledger::PeerId;
 use flannel_model::offloads::Offloads;
+use flannel_udp_tunnel::{PeerCounters, TunnelCounters};
 
 use super::kernel::Link;
-use super::tunnel::{PeerCounters, TunnelCounters};
 
 /// An entry that the kernel refused.
 #[derive(Clone, Debug)]

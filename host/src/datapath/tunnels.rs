@@ -7,14 +7,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flannel_model::entry::TunnelDevice;
+use flannel_udp_tunnel::{
+    Addresses, Inherited, Meter, PeerChange, PeerCounters, Tunnel, TunnelCounters, TunnelError, TunnelPeer,
+    TunnelSpec,
+};
 use ipnet::IpNet;
 use tracing::info;
 
 use super::report::TunnelReport;
-use super::tunnel::{
-    Addresses, Inherited, Meter, PeerChange, PeerCounters, Tunnel, TunnelCounters, TunnelError, TunnelPeer,
-    TunnelSpec,
-};
 
 /// What is to become of a peer's subnet.
 #[derive(Clone, Debug)]

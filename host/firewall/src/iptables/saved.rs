@@ -40,7 +40,7 @@ fn leads_to(rule: &str, chain: &Chain) -> bool {
 
 /// What there is of ours, in the order of [`listing`](super::rules::listing): the chain, the rules elsewhere that have our
 /// comment, the chain's own rules.
-pub(in crate::datapath::firewall) fn view(saved: &str, chain: &Chain) -> Vec<String> {
+pub(crate) fn view(saved: &str, chain: &Chain) -> Vec<String> {
     let declared = is_declared(saved, chain).then(|| chain.declaration());
     let jumps = rules_elsewhere(saved, chain).filter(|rule| has_comment(rule, chain)).map(str::to_owned);
     let rules = rules_in(saved, chain).map(str::to_owned);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lab::{Way, each_way, in_namespace, run, run_with, until, ways};
 use super::{everything, ipv4, ipv6, networks};
-use crate::datapath::firewall::{Mode, Rules, remove_with};
+use crate::{Mode, Rules, remove_with};
 
 /// `flannel`, in any spelling.
 fn ours(text: &str) -> Vec<&str> {

@@ -5,7 +5,7 @@ use super::saved;
 
 /// Makes what is there into what should be: the chain is made or flushed, and filled; the jump is appended if there is none;
 /// other rules elsewhere that have our comment go.
-pub(in crate::datapath::firewall) fn refill(chain: &Chain, wanted: &[String], there: &[String]) -> String {
+pub(crate) fn refill(chain: &Chain, wanted: &[String], there: &[String]) -> String {
     let jump = chain.jump();
     let rule = format!("-A {} ", chain.name);
     let mut lines = vec![format!("*{}", chain.table), format!(":{} - [0:0]", chain.name)];
@@ -26,7 +26,7 @@ pub(in crate::datapath::firewall) fn refill(chain: &Chain, wanted: &[String], th
 }
 
 /// Removes the chain and what belongs to it; nothing if there is nothing.
-pub(in crate::datapath::firewall) fn removal(chain: &Chain, saved: &str) -> Option<String> {
+pub(crate) fn removal(chain: &Chain, saved: &str) -> Option<String> {
     let (declared, rules) = saved::leftovers(saved, chain)?;
     let mut lines = vec![format!("*{}", chain.table)];
     lines.extend(rules.iter().map(|rule| deletion(rule)));

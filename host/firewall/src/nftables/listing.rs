@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 /// What there is, in the form of [`Table::expected`](super::rules::Table::expected): without handles, comments and counters'
 /// values, chain by chain in the order in which they were made.
-pub(in crate::datapath::firewall) fn view(printed: &str) -> Result<Vec<Value>, String> {
+pub(crate) fn view(printed: &str) -> Result<Vec<Value>, String> {
     let printed: Value = serde_json::from_str(printed).map_err(|error| error.to_string())?;
     let objects = printed.get("nftables").and_then(Value::as_array).ok_or("no list named `nftables`")?;
     let named = |kind: &'static str| objects.iter().filter_map(move |object| object.get(kind));

@@ -1,12 +1,12 @@
 //! What the installed iptables can do.
 
-use crate::datapath::firewall::error::FirewallError;
-use crate::datapath::firewall::rules::Family;
-use crate::datapath::firewall::tool::Tools;
+use crate::error::FirewallError;
+use crate::rules::Family;
+use crate::tool::Tools;
 
 /// A version of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::datapath::firewall) struct Version([u32; 3]);
+pub(crate) struct Version([u32; 3]);
 
 impl Version {
     pub(super) async fn ask(tools: &Tools, family: Family) -> Result<Self, FirewallError> {

@@ -7,8 +7,8 @@ use tempfile::TempDir;
 
 use super::lab::{Way, in_namespace, run, ways};
 use super::{NEVER, everything, ipv4};
-use crate::datapath::firewall::tool::Tools;
-use crate::datapath::firewall::{Firewall, FirewallError, Mode, Rules, remove_with};
+use crate::tool::Tools;
+use crate::{Firewall, FirewallError, Mode, Rules, remove_with};
 
 /// A directory with scripts that are found before the real programs.
 fn scripts(scripts: &[(&str, &str)]) -> (TempDir, String) {

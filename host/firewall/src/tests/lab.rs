@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::datapath::firewall::tool::Tools;
-use crate::datapath::firewall::{Firewall, Mode, Rules};
+use crate::tool::Tools;
+use crate::{Firewall, Mode, Rules};
 
 /// Runs a test on a thread in a new network namespace. Programs and tasks are started on this one thread, and so in the
 /// namespace.

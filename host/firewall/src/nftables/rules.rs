@@ -3,13 +3,13 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::datapath::firewall::rules::{Family, FamilyRules, Purpose};
+use crate::rules::{Family, FamilyRules, Purpose};
 
 /// The bit in the mark of packets that kube-proxy masquerades.
 const MARK: u32 = 0x4000;
 
 /// The table of a family.
-pub(in crate::datapath::firewall) fn table_name(family: Family) -> &'static str {
+pub(crate) fn table_name(family: Family) -> &'static str {
     match family {
         Family::V4 => "flannel-ipv4",
         Family::V6 => "flannel-ipv6",
@@ -26,7 +26,7 @@ pub(super) fn protocol(family: Family) -> &'static str {
 
 /// What should be in a family's table.
 #[derive(Clone, Debug)]
-pub(in crate::datapath::firewall) struct Table {
+pub(crate) struct Table {
     pub family: Family,
     chains: Vec<Chain>,
 }

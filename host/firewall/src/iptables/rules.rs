@@ -1,10 +1,10 @@
 //! The rules in the words of `iptables -S`, which are those of `iptables-save` and `iptables-restore`.
 
-use crate::datapath::firewall::rules::{Family, FamilyRules, Purpose};
+use crate::rules::{Family, FamilyRules, Purpose};
 
 /// The chain for a purpose, and how it is reached.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::datapath::firewall) struct Chain {
+pub(crate) struct Chain {
     pub table: &'static str,
     pub name: &'static str,
     /// The built-in chain that jumps to it.
@@ -37,11 +37,7 @@ impl Chain {
 }
 
 /// The chain, the jump to it, and its rules, in order.
-pub(in crate::datapath::firewall) fn listing(
-    purpose: Purpose,
-    networks: &FamilyRules,
-    random_fully: bool,
-) -> Vec<String> {
+pub(crate) fn listing(purpose: Purpose, networks: &FamilyRules, random_fully: bool) -> Vec<String> {
     let chain = Chain::of(purpose);
     let (cluster, subnet) = (networks.cluster.trunc(), networks.subnet.trunc());
     let multicast = Family::of(&cluster).multicast();

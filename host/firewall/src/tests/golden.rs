@@ -1,12 +1,12 @@
 //! The rules as texts.
 
 use super::{ipv4, ipv6, networks};
-use crate::datapath::firewall::bridge::missing_below;
-use crate::datapath::firewall::iptables::rules::{Chain, listing};
-use crate::datapath::firewall::iptables::{Version, payload, saved};
-use crate::datapath::firewall::nftables::listing::view;
-use crate::datapath::firewall::nftables::rules::Table;
-use crate::datapath::firewall::rules::Purpose;
+use crate::bridge::missing_below;
+use crate::iptables::rules::{Chain, listing};
+use crate::iptables::{Version, payload, saved};
+use crate::nftables::listing::view;
+use crate::nftables::rules::Table;
+use crate::rules::Purpose;
 
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()

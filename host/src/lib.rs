@@ -9,7 +9,6 @@ pub mod cloud;
 pub mod daemon;
 pub mod datapath;
 pub mod http;
-pub mod lease;
 pub mod node;
 pub mod observe;
 pub mod plugin;

@@ -3,10 +3,10 @@
 use std::io;
 
 use flannel_firewall::FirewallError;
+use flannel_lease_store::StoreError;
 use flannel_model::network_config::ConfigError;
 
 use crate::datapath::{DatapathError, NetlinkError};
-use crate::lease::store::StoreError;
 use crate::node::external::ExternalError;
 use crate::observe::ObserveError;
 use crate::plugin::{ArtifactError, PluginError};

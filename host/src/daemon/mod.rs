@@ -23,11 +23,11 @@ pub use error::DaemonError;
 
 use std::sync::Arc;
 
+use flannel_lease_store::LeaseStore;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::cli::Options;
-use crate::lease::store::LeaseStore;
 use crate::plugin::{BuiltIn, Grants};
 use observed_store::ObservedStore;
 use observer::Observer;

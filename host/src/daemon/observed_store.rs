@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use flannel_lease_store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use tokio::sync::mpsc::Receiver;
 
-use crate::lease::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use crate::observe::Metrics;
 
 /// How a store does.

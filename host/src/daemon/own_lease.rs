@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use flannel_lease_store::{Acquire, LeaseStore, Renewed, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::network_config::NetworkConfig;
 use tracing::{error, info, warn};
 
-use crate::lease::store::{Acquire, LeaseStore, Renewed, StoreError};
 use crate::node::subnet_file::SubnetFile;
 
 use super::DaemonError;

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_lease_store::{Change, LEASE_TTL};
 use flannel_model::entry::Kind;
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::PeerId;
 
 use crate::datapath::PeerReport;
-use crate::lease::store::{Change, LEASE_TTL};
 use crate::observe::status;
 use crate::plugin::PeerChange;
 

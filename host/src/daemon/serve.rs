@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_firewall::Firewall;
+use flannel_lease_store::{Change, Event, LeaseStore, Renewed};
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,7 +15,6 @@ use tracing::{debug, error, info, warn};
 
 use crate::cli::Options;
 use crate::datapath::{Datapath, Event as DatapathEvent, Report};
-use crate::lease::store::{Change, Event, LeaseStore, Renewed};
 use crate::node::blackhole;
 use crate::node::external::External;
 use crate::observe::control::{Answerer, Request, Swapped};

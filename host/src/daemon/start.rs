@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_firewall::Firewall;
+use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
+use flannel_lease_store::file::FileStore;
+use flannel_lease_store::{LeaseStore, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::network_config::NetworkConfig;
 use tracing::{info, warn};
@@ -11,9 +14,6 @@ use tracing::{info, warn};
 use crate::cli::{Options, Store};
 use crate::cloud::CloudOptions;
 use crate::datapath::Datapath;
-use crate::lease::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
-use crate::lease::file::FileStore;
-use crate::lease::store::{LeaseStore, StoreError};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
 use crate::plugin::{

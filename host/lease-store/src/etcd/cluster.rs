@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::{EtcdSecurity, tls};
-use crate::lease::store::StoreError;
+use crate::store::StoreError;
 
 /// How long connecting, and authenticating, may take.
 const CONNECT: Duration = Duration::from_secs(5);

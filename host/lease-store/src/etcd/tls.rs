@@ -6,7 +6,7 @@ use etcd_client::{Certificate, Identity, TlsOptions};
 use flannel_base::ca_bundle;
 
 use super::EtcdSecurity;
-use crate::lease::store::StoreError;
+use crate::store::StoreError;
 
 /// What endpoints with `https` are talked to with. A CA file counts with or without a client certificate.
 pub(super) fn options(security: &EtcdSecurity) -> Result<TlsOptions, StoreError> {

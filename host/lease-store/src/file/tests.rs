@@ -9,8 +9,8 @@ use flannel_model::codec::{self, key_name};
 use tempfile::TempDir;
 
 use super::FileStore;
-use crate::lease::conformance::{CONFIG, View, acquire, attributes, raw, request, subnets};
-use crate::lease::store::{LEASE_TTL, LeaseStore, Renewed, StoreError};
+use crate::conformance::{CONFIG, View, acquire, attributes, raw, request, subnets};
+use crate::store::{LEASE_TTL, LeaseStore, Renewed, StoreError};
 
 fn directory() -> (TempDir, Arc<dyn LeaseStore>) {
     let directory = tempfile::tempdir().expect("directory");

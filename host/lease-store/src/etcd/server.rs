@@ -168,7 +168,7 @@ fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("FLANNELD_TEST_ETCD") {
         return named.into();
     }
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/etcd/usr/bin/etcd");
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/etcd/usr/bin/etcd");
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::iter::once(tool)
         .chain(std::env::split_paths(&path).map(|directory| directory.join("etcd")))

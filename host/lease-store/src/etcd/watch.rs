@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::EtcdStore;
 use super::cluster::{ANSWER, Failure, OUT_OF_RANGE};
 use super::read::{Entry, LARGEST, Listing};
-use crate::lease::store::{Change, Event, RECONNECT, WATCH_QUEUE, longer};
+use crate::store::{Change, Event, RECONNECT, WATCH_QUEUE, longer};
 
 /// How often the log repeats that the watch is broken.
 const REMIND: Duration = Duration::from_mins(1);

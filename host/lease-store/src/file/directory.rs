@@ -14,8 +14,8 @@ use flannel_model::codec;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use tracing::{info, warn};
 
-use crate::lease::allocate::{self, random};
-use crate::lease::store::{Acquire, LEASE_TTL, Renewed, StoreError};
+use crate::allocate::{self, random};
+use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 const CONFIG: &str = "config";
 const SUBNETS: &str = "subnets";

@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::EtcdStore;
 use super::cluster::{Failure, OUT_OF_RANGE};
-use crate::lease::store::StoreError;
+use crate::store::StoreError;
 
 /// How many leases are read at once: some hundred kilobytes.
 const PAGE: i64 = 2_000;

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::directory::{Cache, Content, Directory, Entry};
-use crate::lease::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, longer};
+use crate::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, longer};
 
 /// How long after a reading the directory is read again if nothing prompts it.
 const RESYNC: Duration = Duration::from_secs(30);

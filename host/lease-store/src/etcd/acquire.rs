@@ -13,8 +13,8 @@ use tracing::{debug, info, warn};
 use super::EtcdStore;
 use super::cluster::Failure;
 use super::read::{Entry, LARGEST, Listing};
-use crate::lease::allocate::{self, random};
-use crate::lease::store::{Acquire, LEASE_TTL, Renewed, StoreError};
+use crate::allocate::{self, random};
+use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 /// How often everything is read anew before it is given up for now.
 const READINGS: u32 = 20;

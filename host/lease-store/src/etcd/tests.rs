@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::server::Server;
 use super::{EtcdOptions, EtcdSecurity, EtcdStore, join};
-use crate::lease::conformance::{CONFIG, Etcd, View, World, acquire, attributes, raw, request, subnets};
-use crate::lease::store::{LeaseStore, Renewed, StoreError};
+use crate::conformance::{CONFIG, Etcd, View, World, acquire, attributes, raw, request, subnets};
+use crate::store::{LeaseStore, Renewed, StoreError};
 
 /// A connection to etcd that can be cut.
 struct Proxy {

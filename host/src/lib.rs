@@ -5,10 +5,8 @@
 //! [`daemon`], the only place where they meet. `docs/architecture.md` has the picture.
 
 pub mod cli;
-pub mod cloud;
 pub mod daemon;
 pub mod datapath;
-pub mod http;
 pub mod node;
 pub mod observe;
 pub mod plugin;

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use flannel_cloud::Endpoint;
 use flannel_model::offloads::Offloads;
 
 use super::syntax;
-use crate::cloud::Endpoint;
 use crate::plugin::{PluginReference, parse_grant};
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.

@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use tokio::runtime::Handle;
 
+use flannel_cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::warn;
 
-use crate::cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
 use crate::plugin::Clouds;
 
 /// Where requests go. When it is dropped, whoever waits for an answer gets a failure, and the thread is free.

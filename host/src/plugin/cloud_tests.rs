@@ -2,10 +2,26 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Instant;
+
+use flannel_cloud::testing::{Server, Turn, canary, client};
+use flannel_cloud::{Answer, Client, Failure, Instance, Provider, Request};
 
 use super::tests::{component, environment, start_in};
 use super::*;
-use crate::cloud::tests::{Desk, Server, Turn, canary, client};
+
+/// Whom a policy asks, in these tests.
+struct Desk(Client, tokio::runtime::Runtime);
+
+impl Clouds for Desk {
+    fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
+        self.1.block_on(self.0.send(request, deadline))
+    }
+
+    fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
+        self.1.block_on(self.0.instance(provider, deadline))
+    }
+}
 
 fn asker(deed: &str, more: &str) -> Environment {
     environment(&format!(r#"{{"Type":"asker","Do":"{deed}"{more}}}"#))

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_cloud::{Answer, Failure, Instance, Provider, Request};
 use flannel_model::entry::Mac;
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::Keys;
@@ -11,7 +12,6 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::grants::Grants;
 use super::secrets::Secrets;
-use crate::cloud::{Answer, Failure, Instance, Provider, Request};
 
 /// The family of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

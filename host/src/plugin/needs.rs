@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use flannel_cloud::{Provider, Request, is_label};
+
 use super::bindings::needs::exports::flannel::backend::needs as wit;
 use super::bindings::needs::flannel::backend::cloud as types;
-use crate::cloud::{Provider, Request, is_label};
 
 /// What grants of operations begin with; the interface's own name.
 pub const CLOUD: &str = "cloud";

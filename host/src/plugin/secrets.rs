@@ -3,8 +3,6 @@
 use flannel_model::wireguard::Secret;
 use serde_json::{Map, Value};
 
-use crate::cloud;
-
 /// Options that no plugin gets to see, by their names in lower case.
 const WITHHELD: [&str; 3] = ["psk", KEY_ID, KEY_SECRET];
 const KEY_ID: &str = "accesskeyid";
@@ -18,7 +16,7 @@ pub struct Secrets {
     /// WireGuard's preshared key, `PSK`.
     pub preshared: Option<Secret>,
     /// A cloud's access key: `AccessKeyID` and `AccessKeySecret`.
-    pub access_key: Option<(String, cloud::Secret)>,
+    pub access_key: Option<(String, flannel_cloud::Secret)>,
 }
 
 /// Takes the secrets out of a `Backend` object. The error names the option, and not its value.
@@ -57,7 +55,7 @@ pub fn withhold(backend_type: &str, config: &str) -> Result<(String, Secrets), S
         })
         .collect::<Result<_, String>>()?;
     secrets.access_key = match (key_id, key_secret) {
-        (Some(id), Some(secret)) => Some((id, cloud::Secret::new(secret))),
+        (Some(id), Some(secret)) => Some((id, flannel_cloud::Secret::new(secret))),
         (None, None) => None,
         (Some(_), None) => {
             return Err("Backend.AccessKeyID is there without Backend.AccessKeySecret".to_owned());

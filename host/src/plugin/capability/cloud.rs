@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use flannel_cloud::{Failure, Method, NetworkInterface, Operation, Provider, Request};
+
 use super::HostState;
-use crate::cloud::{self, Failure, Method, NetworkInterface, Operation, Provider, Request};
 use crate::plugin::bindings::flannel::backend::cloud as wit;
 use crate::plugin::bindings::flannel::backend::types;
 use crate::plugin::call::Function;
@@ -53,7 +54,7 @@ impl wit::Host for HostState {
                     answer.as_ref().map_or((None, 0), |answer| (Some(answer.status), answer.attempts));
                 (answer, figures)
             })?;
-            let cloud::Answer { status, headers, body, attempts } = answer;
+            let flannel_cloud::Answer { status, headers, body, attempts } = answer;
             Ok(wit::Answer { status, headers, body, attempts })
         });
         Ok(self.doomed_by("cloud.send", outcome))
@@ -157,7 +158,7 @@ fn request_of(request: wit::Request) -> Result<Request, Failure> {
         Err(Failure::Invalid(format!("the {what} {:?}: {right}", convert::shown(text, 80))))
     };
     for (what, text) in [("service", Some(&service)), ("region", region.as_ref())] {
-        if let Some(text) = text.filter(|text| !cloud::is_label(text)) {
+        if let Some(text) = text.filter(|text| !flannel_cloud::is_label(text)) {
             return wrong(what, text, "1 to 63 of a-z, 0-9, `-`");
         }
     }
@@ -230,8 +231,8 @@ fn is_path(path: &str) -> bool {
     path.len() <= NAME * 4 && path.split('/').all(segment)
 }
 
-fn instance_out(instance: cloud::Instance) -> wit::Instance {
-    let cloud::Instance { id, name, region, zone, account, interfaces } = instance;
+fn instance_out(instance: flannel_cloud::Instance) -> wit::Instance {
+    let flannel_cloud::Instance { id, name, region, zone, account, interfaces } = instance;
     let interfaces = interfaces.into_iter().map(interface_out).collect();
     wit::Instance { id, name, region, zone, account, interfaces }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use flannel_cloud::Provider;
 use serde::Serialize;
 
 use super::environment;
 use super::permissions::cloud_policy;
-use crate::cloud::Provider;
 use crate::plugin::grants::Asker;
 use crate::plugin::imports::{CONTRACT, INTERFACES, WASI};
 use crate::plugin::needs::Need;

@@ -1,6 +1,7 @@
 //! What a cloud has to allow the machines, in the cloud's own form.
 
-use crate::cloud::Provider;
+use flannel_cloud::Provider;
+
 use crate::plugin::needs::Need;
 
 /// The policy that an operator attaches to the machines, in the cloud's own form; nothing where nothing is needed.

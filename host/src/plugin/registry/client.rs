@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use flannel_cloud::http::{Answer, Http, Url};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
@@ -15,7 +16,6 @@ use super::credentials::Credentials;
 use super::error::RegistryError;
 use super::manifest::{Layer, MANIFEST};
 use super::place;
-use crate::http::{Answer, Http, Url};
 use crate::plugin::digest::Digest;
 use crate::plugin::reference::{RegistryReference, Version};
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::http::HttpError;
+use flannel_cloud::http::HttpError;
+
 use crate::plugin::digest::Digest;
 
 /// What went wrong: one line, without anything that the registry wrote but names of media types, and without credentials.

@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 pub use error::RegistryError;
+use flannel_cloud::http::{Http, Plain, Times};
 
 use super::digest::Digest;
 use super::reference::{RegistryReference, Version};
-use crate::http::{Http, Plain, Times};
 use cache::Cache;
 use client::Client;
 

@@ -1,6 +1,7 @@
 //! Where a registry is.
 
-use crate::http::{Url, is_loopback};
+use flannel_cloud::http::{Url, is_loopback};
+
 use crate::plugin::reference::RegistryReference;
 
 /// Docker's own registry has another name than its references say.

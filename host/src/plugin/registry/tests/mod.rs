@@ -7,11 +7,11 @@ mod server;
 use std::path::Path;
 use std::time::Duration;
 
+use flannel_cloud::http::{Http, Plain, Times};
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
 use super::{Pulled, Registries, RegistryError};
-use crate::http::{Http, Plain, Times};
 use crate::plugin::digest::Digest;
 use crate::plugin::load::load_with;
 use crate::plugin::reference::RegistryReference;

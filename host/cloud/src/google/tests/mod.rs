@@ -6,7 +6,7 @@ mod server;
 mod tokens;
 
 use super::*;
-use crate::cloud::Variables;
+use crate::Variables;
 use crate::http::{Plain, Times};
 use server::{Question, Reply, Server};
 
@@ -22,7 +22,7 @@ fn http() -> Http {
 /// With these variables and endpoints.
 fn google(variables: Vec<(&'static str, String)>, endpoints: &[&str]) -> Google {
     let endpoints = endpoints.iter().map(|text| {
-        let endpoint: crate::cloud::Endpoint = text.parse().expect("an endpoint");
+        let endpoint: crate::Endpoint = text.parse().expect("an endpoint");
         ((endpoint.provider, endpoint.service), endpoint.url)
     });
     Google::new(CloudOptions {

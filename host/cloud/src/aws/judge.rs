@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::xml::element;
-use crate::cloud::request::Answer;
-use crate::cloud::vendor::Verdict;
+use crate::request::Answer;
+use crate::vendor::Verdict;
 
 /// Too many requests: what Amazon's own libraries look for.
 const THROTTLED: [&str; 8] = [

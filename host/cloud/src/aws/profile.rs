@@ -4,9 +4,9 @@
 use std::path::PathBuf;
 
 use super::keys::Keys;
-use crate::cloud::options::Variables;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
+use crate::options::Variables;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 const PROFILE: [&str; 2] = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::cloud::request::Answer;
-use crate::cloud::vendor::Verdict;
+use crate::request::Answer;
+use crate::vendor::Verdict;
 
 /// Reasons with which Compute Engine says, by status 403, that there were too many requests.
 const TOO_MANY: [&str; 2] = ["rateLimitExceeded", "userRateLimitExceeded"];

@@ -3,7 +3,7 @@
 use flannel_base::Timestamp;
 use serde::Deserialize;
 
-use crate::cloud::secret::Secret;
+use crate::secret::Secret;
 
 /// An access key, perhaps of a session.
 #[derive(Clone, Debug)]

@@ -9,11 +9,11 @@ use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use ring::{digest, hmac};
 
 use super::credentials::Keys;
-use crate::cloud::percent;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
-use crate::cloud::vendor::Prepared;
 use crate::http::Url;
+use crate::percent;
+use crate::request::Failure;
+use crate::secret::Secret;
+use crate::vendor::Prepared;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
@@ -131,7 +131,7 @@ pub(super) mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::cloud::secret::Secret;
+    use crate::secret::Secret;
 
     fn keys(token: Option<&str>) -> Keys {
         let secret = Secret::new("made-up/secret+1".to_owned());
@@ -174,7 +174,7 @@ request = SimpleNamespace(method="POST", pathname="/", query=asked["query"], hea
 print(Utils.get_authorization(request, algorithm, digest, asked["id"], asked["secret"]))
 "#;
         let tools = std::env::var_os("FLANNELD_TEST_CLOUDS").map_or_else(
-            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/clouds"),
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/clouds"),
             PathBuf::from,
         );
         let interpreter = tools.join("bin/python");

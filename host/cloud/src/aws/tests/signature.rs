@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cloud::aws::keys::Keys;
-use crate::cloud::secret::Secret;
+use crate::aws::keys::Keys;
+use crate::secret::Secret;
 
 struct Case {
     url: &'static str,
@@ -43,7 +43,7 @@ fn cases() -> Vec<Case> {
 
 /// The interpreter with Amazon's library; none, with the reason on standard output: it cannot be had here.
 fn python() -> Option<PathBuf> {
-    let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/tools/clouds");
+    let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/clouds");
     let tools = std::env::var_os("FLANNELD_TEST_CLOUDS").map_or(usual, PathBuf::from);
     if let Ok(reason) = std::fs::read_to_string(tools.with_extension("skipped")) {
         flannel_skip::skip(&reason);
@@ -83,7 +83,7 @@ fn all_headers_are_those_of_botocore() {
         }));
         ours.push(json!(headers));
     }
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/python/clouds/sigv4.py");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/python/clouds/sigv4.py");
     let mut child = Command::new(python)
         .arg(script)
         .stdin(Stdio::piped())

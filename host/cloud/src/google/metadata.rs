@@ -12,9 +12,9 @@ use hyper::header::HeaderValue;
 use serde::Deserialize;
 
 use super::token::Token;
-use crate::cloud::options::Variables;
-use crate::cloud::request::{Failure, Instance, NetworkInterface};
 use crate::http::{Http, HttpError, Url};
+use crate::options::Variables;
+use crate::request::{Failure, Instance, NetworkInterface};
 
 /// Where it is; by its address, so that nobody who answers for names can be in its place.
 const ADDRESS: &str = "169.254.169.254";

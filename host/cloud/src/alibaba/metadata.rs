@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use flannel_model::entry::Mac;
 use hyper::header::HeaderName;
 
-use crate::cloud::imds::{Dialect, Imds, Session};
-use crate::cloud::options::Variables;
-use crate::cloud::request::{Failure, Instance, NetworkInterface};
 use crate::http::Url;
+use crate::imds::{Dialect, Imds, Session};
+use crate::options::Variables;
+use crate::request::{Failure, Instance, NetworkInterface};
 
 /// The same for every instance.
 const ADDRESS: &str = "100.100.100.200";

@@ -7,10 +7,10 @@ use flannel_base::Timestamp;
 
 use super::keys::Keys;
 use super::{Places, container, metadata, profile, role};
-use crate::cloud::options::Variables;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::Http;
+use crate::options::Variables;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 /// Seconds before their end from which on a session's keys are fetched anew. The metadata service has new ones by then.
 const AHEAD: u64 = 5 * 60;

@@ -8,8 +8,8 @@ mod signature;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::cloud::options::Variables;
 use crate::http::{Plain, Times};
+use crate::options::Variables;
 use service::Service;
 
 /// No secret of these tests is other than made up; all have this in them.

@@ -8,10 +8,10 @@ use hyper::header::HeaderName;
 use serde::Deserialize;
 
 use super::keys::{self, Keys};
-use crate::cloud::imds::{Dialect, Imds, Session, is_name};
-use crate::cloud::options::Variables;
-use crate::cloud::request::{Failure, Instance, NetworkInterface};
 use crate::http::Url;
+use crate::imds::{Dialect, Imds, Session, is_name};
+use crate::options::Variables;
+use crate::request::{Failure, Instance, NetworkInterface};
 
 const ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 const DISABLED: &str = "AWS_EC2_METADATA_DISABLED";

@@ -14,10 +14,10 @@ use serde_json::json;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
-use crate::cloud::options::Variables;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::Url;
+use crate::options::Variables;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 /// What names the file.
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";

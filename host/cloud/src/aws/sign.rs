@@ -10,11 +10,11 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
 use super::keys::Keys;
-use crate::cloud::percent;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
-use crate::cloud::vendor::Prepared;
 use crate::http::Url;
+use crate::percent;
+use crate::request::Failure;
+use crate::secret::Secret;
+use crate::vendor::Prepared;
 
 /// What the body of a query API's request is.
 pub(super) const FORM: &str = "application/x-www-form-urlencoded; charset=utf-8";

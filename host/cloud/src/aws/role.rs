@@ -9,9 +9,9 @@ use hyper::{Method, Request};
 use super::keys::{self, Keys};
 use super::xml::element;
 use super::{Places, sign};
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::Http;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 const FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const ROLE: &str = "AWS_ROLE_ARN";

@@ -14,12 +14,12 @@ use super::account::Account;
 use super::metadata::Metadata;
 use super::no_credentials;
 use super::token::Token;
-use crate::cloud::options::Variables;
-use crate::cloud::percent;
-use crate::cloud::redact::redact;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::{Http, Url};
+use crate::options::Variables;
+use crate::percent;
+use crate::redact::redact;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 /// How long a token endpoint may take.
 const PATIENCE: Duration = Duration::from_secs(10);

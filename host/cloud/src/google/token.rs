@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::cloud::secret::Secret;
+use crate::secret::Secret;
 
 /// A token is used until so much of its time is left. The metadata service has a new one from 5 minutes before on, as Google's own
 /// libraries count on.

@@ -8,9 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::cloud::options::Variables;
-use crate::cloud::secret::Secret;
 use crate::http::{Plain, Times};
+use crate::options::Variables;
+use crate::secret::Secret;
 
 /// A metadata service: pages by path, and what was asked.
 #[derive(Clone, Default)]

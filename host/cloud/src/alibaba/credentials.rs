@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use flannel_base::Timestamp;
 use serde::Deserialize;
 
-use crate::cloud::imds::{Imds, is_name};
-use crate::cloud::options::{CloudOptions, Variables};
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::Http;
+use crate::imds::{Imds, is_name};
+use crate::options::{CloudOptions, Variables};
+use crate::request::Failure;
+use crate::secret::Secret;
 
 /// Pairs of variables, with that of a session's token: those of today's SDKs, and upstream's.
 const VARIABLES: [(&str, &str, Option<&str>); 2] = [

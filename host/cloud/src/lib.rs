@@ -7,13 +7,16 @@ mod alibaba;
 mod aws;
 mod client;
 mod google;
+pub mod http;
 mod imds;
 mod options;
 mod redact;
 mod request;
 mod secret;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod vendor;
 
 use std::collections::BTreeMap;

@@ -9,10 +9,10 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 
 use super::keys::{self, Keys};
-use crate::cloud::options::Variables;
-use crate::cloud::request::Failure;
-use crate::cloud::secret::Secret;
 use crate::http::{Http, Url, is_loopback};
+use crate::options::Variables;
+use crate::request::Failure;
+use crate::secret::Secret;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";

@@ -6,7 +6,5 @@
 
 pub mod cli;
 pub mod daemon;
-pub mod datapath;
 pub mod node;
-pub mod observe;
 pub mod plugin;

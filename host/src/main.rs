@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use flannel_telemetry::control::ask_status;
 use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log};
 use flanneld::node::docker_opts;
-use flanneld::observe::control::ask_status;
 use flanneld::plugin::BuiltIn;
 use flanneld::plugin::kit::new::Language;
 

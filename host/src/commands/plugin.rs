@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use flannel_telemetry::control::{Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
-use flanneld::observe::control::{Swapped, ask_swap};
 use flanneld::plugin::{
     self, Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding, kit,
 };

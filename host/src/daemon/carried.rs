@@ -1,11 +1,10 @@
 //! What the daemon's own tunnels have carried, for status and metrics.
 
+use flannel_datapath::{Meters, TunnelReport};
 use flannel_model::offloads::Offloads;
+use flannel_telemetry::metrics::TunnelFigures;
+use flannel_telemetry::status;
 use flannel_udp_tunnel::{Reason, Traffic, TunnelCounters};
-
-use crate::datapath::{Meters, TunnelReport};
-use crate::observe::metrics::TunnelFigures;
-use crate::observe::status;
 
 /// For the status.
 pub fn traffic(traffic: Traffic, errors: u64) -> status::Traffic {

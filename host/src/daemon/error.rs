@@ -2,13 +2,13 @@
 
 use std::io;
 
+use flannel_datapath::{DatapathError, NetlinkError};
 use flannel_firewall::FirewallError;
 use flannel_lease_store::StoreError;
 use flannel_model::network_config::ConfigError;
+use flannel_telemetry::ObserveError;
 
-use crate::datapath::{DatapathError, NetlinkError};
 use crate::node::external::ExternalError;
-use crate::observe::ObserveError;
 use crate::plugin::{ArtifactError, PluginError};
 
 /// A reason to end, for the operator: one line.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use flannel_firewall::{FamilyRules, Firewall, Mode, Rules, bridge_netfilter_missing};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
+use flannel_telemetry::status;
 use tracing::warn;
 
 use crate::cli::Options;
-use crate::observe::status;
 
 use super::DaemonError;
 

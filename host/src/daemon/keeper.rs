@@ -2,20 +2,23 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use crate::datapath::Keeper;
-use crate::observe::FdStore;
+use flannel_datapath::Keeper;
+use flannel_telemetry::FdStore;
 
-impl Keeper for FdStore {
+/// The service manager, as tunnels know it.
+pub(super) struct ServiceManager(pub(super) FdStore);
+
+impl Keeper for ServiceManager {
     fn take(&self, device: &str) -> Vec<OwnedFd> {
-        FdStore::take(self, &name(device))
+        self.0.take(&name(device))
     }
 
     fn keep(&self, device: &str, descriptors: &[BorrowedFd<'_>]) {
-        FdStore::keep(self, &name(device), descriptors);
+        self.0.keep(&name(device), descriptors);
     }
 
     fn forget(&self, device: &str) {
-        FdStore::forget(self, &name(device));
+        self.0.forget(&name(device));
     }
 }
 

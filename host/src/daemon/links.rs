@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use flannel_datapath::wireguard::KeyFiles;
+use flannel_datapath::{NetlinkError, Probe};
 use flannel_model::entry::DEFAULT_VXLAN_PORT;
 use flannel_model::entry::Mac;
 use flannel_model::lease::Attributes;
 use flannel_model::wireguard::{Keys, PublicKey};
 use serde_json::Value;
 
-use crate::datapath::wireguard::KeyFiles;
-use crate::datapath::{NetlinkError, Probe};
 use crate::node::macs::{Hints, MacBook};
 use crate::plugin::{Family, LinkFacts};
 

@@ -14,8 +14,10 @@ use crate::cli::{LogFormat, Options};
 /// The crates that log, each with the part of the daemon that it is.
 const PARTS: &[(&str, &str)] = &[
     ("flannel_cloud", "flanneld::cloud"),
+    ("flannel_datapath", "flanneld::datapath"),
     ("flannel_firewall", "flanneld::datapath::firewall"),
     ("flannel_lease_store", "flanneld::lease"),
+    ("flannel_telemetry", "flanneld::observe"),
     ("flannel_udp_tunnel", "flanneld::datapath::tunnel"),
 ];
 

@@ -6,9 +6,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use flannel_lease_store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
+use flannel_telemetry::Metrics;
 use tokio::sync::mpsc::Receiver;
-
-use crate::observe::Metrics;
 
 /// How a store does.
 pub struct StoreHealth {

@@ -5,25 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flannel_base::Timestamp;
+use flannel_datapath::{Figures, Keeper, Report, TunnelContext};
 use flannel_model::entry::Kind;
 use flannel_model::lease::Lease;
 use flannel_model::network_config::NetworkConfig;
+use flannel_telemetry::control::{ControlServer, ControlSocket, Request, Swapped};
+use flannel_telemetry::health::{self, HealthServer};
+use flannel_telemetry::{
+    CallOutcome, CloudOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd,
+    status,
+};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::{Instant, sleep_until};
 use tracing::info;
 
 use crate::cli::{Options, Store};
-use crate::datapath::{Figures, Keeper, Report, TunnelContext};
 use crate::node::external::External;
-use crate::observe::control::{ControlServer, ControlSocket, Request, Swapped};
-use crate::observe::health::{self, HealthServer};
-use crate::observe::{
-    CallOutcome, CloudOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd,
-    status,
-};
 use crate::plugin::{Artifact, CloudRecord, Outcome, PluginError, Registered};
 
 use super::carried;
+use super::keeper::ServiceManager;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
 
@@ -78,7 +79,8 @@ impl Observer {
         };
         metrics.ready(false);
         let systemd = Arc::new(Systemd::from_env());
-        let keeper = FdStore::from_env(Arc::clone(&systemd)).map(|store| Arc::new(store) as Arc<dyn Keeper>);
+        let keeper = FdStore::from_env(Arc::clone(&systemd))
+            .map(|store| Arc::new(ServiceManager(store)) as Arc<dyn Keeper>);
         let tunnels = TunnelContext { keeper, ..TunnelContext::default() };
         let meters = tunnels.meters.clone();
         metrics.tunnels(Box::new(move || carried::figures(&meters)));

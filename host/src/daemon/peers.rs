@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_datapath::PeerReport;
 use flannel_lease_store::{Change, LEASE_TTL};
 use flannel_model::entry::Kind;
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::PeerId;
+use flannel_telemetry::status;
 
-use crate::datapath::PeerReport;
-use crate::observe::status;
 use crate::plugin::PeerChange;
 
 use super::carried;

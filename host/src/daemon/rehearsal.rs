@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
+use flannel_telemetry::control::{Answerer, Swapped};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::observe::control::{Answerer, Swapped};
 use crate::plugin::{
     Artifact, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registered,
 };

@@ -4,21 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_datapath::{Datapath, Event as DatapathEvent, Report};
 use flannel_firewall::Firewall;
 use flannel_lease_store::{Change, Event, LeaseStore, Renewed};
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
+use flannel_telemetry::control::{Answerer, Request, Swapped};
+use flannel_telemetry::{Status, Step};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant as At, sleep_until};
 use tracing::{debug, error, info, warn};
 
 use crate::cli::Options;
-use crate::datapath::{Datapath, Event as DatapathEvent, Report};
 use crate::node::blackhole;
 use crate::node::external::External;
-use crate::observe::control::{Answerer, Request, Swapped};
-use crate::observe::{Status, Step};
 use crate::plugin::{PeerChange, PluginError, PluginReference, Policy};
 
 use super::DaemonError;

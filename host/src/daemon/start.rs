@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_cloud::CloudOptions;
+use flannel_datapath::Datapath;
 use flannel_firewall::Firewall;
 use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
@@ -13,7 +14,6 @@ use flannel_model::network_config::NetworkConfig;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
-use crate::datapath::Datapath;
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
 use crate::plugin::{

@@ -1,10 +1,10 @@
 //! One plugin in another's place, while packets flow: as a whole, or not at all.
 
+use flannel_telemetry::control::{Answerer, Swapped};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant as At;
 use tracing::{error, info};
 
-use crate::observe::control::{Answerer, Swapped};
 use crate::plugin::PluginReference;
 
 use super::DaemonError;

@@ -8,7 +8,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, Addres
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tracing::info;
 
-use crate::datapath::netlink::{Message, NetlinkError, Payload, RequestSocket};
+use crate::netlink::{Message, NetlinkError, Payload, RequestSocket};
 
 fn address_message(index: u32, address: &IpNet) -> AddressMessage {
     let mut message = AddressMessage::default();

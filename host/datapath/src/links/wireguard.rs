@@ -7,8 +7,8 @@ use netlink_packet_route::link::LinkAttribute;
 use rtnetlink::LinkWireguard;
 use tracing::info;
 
-use crate::datapath::netlink::{Message, NetlinkError, Payload};
-use crate::datapath::wireguard::WireguardSocket;
+use crate::netlink::{Message, NetlinkError, Payload};
+use crate::wireguard::WireguardSocket;
 
 /// The request that makes the device.
 pub(super) fn create(wanted: &Wireguard) -> Message {

@@ -16,7 +16,7 @@ use netlink_packet_wireguard::{
 };
 
 use super::{PeerChange, WireguardDevice};
-use crate::datapath::netlink::{Message, NetlinkError, Payload, RequestSocket};
+use crate::netlink::{Message, NetlinkError, Payload, RequestSocket};
 
 /// `GENL_ID_CTRL` of `linux/genetlink.h`: the family that knows all others.
 const CONTROL: u16 = 0x10;

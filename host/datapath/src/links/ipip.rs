@@ -9,7 +9,7 @@ use netlink_packet_route::link::{InfoData, InfoIpTunnel, LinkAttribute};
 use rtnetlink::LinkIpIp;
 
 use super::{Differences, Observed};
-use crate::datapath::netlink::{Message, Payload};
+use crate::netlink::{Message, Payload};
 
 /// The request that makes the device: to any node, so that routes say where packets go.
 pub(super) fn create(wanted: &Ipip, parent: u32) -> Message {

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, L
 use rtnetlink::LinkVxlan;
 
 use super::{Corrections, Differences, Observed};
-use crate::datapath::netlink::{Message, Payload};
+use crate::netlink::{Message, Payload};
 
 /// The request that makes the device.
 pub(super) fn create(wanted: &Vxlan, parent: u32) -> Message {

@@ -7,4 +7,3 @@
 pub mod cli;
 pub mod daemon;
 pub mod node;
-pub mod plugin;

@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use flannel_plugin_devkit::new::Language;
+use flannel_plugin_host::BuiltIn;
 use flannel_telemetry::control::ask_status;
 use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log};
 use flanneld::node::docker_opts;
-use flanneld::plugin::BuiltIn;
-use flanneld::plugin::kit::new::Language;
 
 mod commands;
 

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::plugin::{PluginReference, RegistryReference};
+use flannel_plugin_host::{PluginReference, RegistryReference};
 
 pub use arguments::normalised;
 pub use options::{LogFormat, Options, Store};

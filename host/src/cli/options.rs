@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use flannel_cloud::Endpoint;
 use flannel_model::offloads::Offloads;
+use flannel_plugin_host::{PluginReference, parse_grant};
 
 use super::syntax;
-use crate::plugin::{PluginReference, parse_grant};
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
 #[derive(Args, Clone)]

@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use flanneld::plugin::Artifact;
-use flanneld::plugin::kit::Desired;
-use flanneld::plugin::kit::check::{self, Check, Verdict};
+use flannel_plugin_devkit::Desired;
+use flannel_plugin_devkit::check::{self, Check, Verdict};
+use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
 /// What a plugin is to declare for the example leases.

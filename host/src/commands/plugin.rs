@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use flannel_plugin_devkit as devkit;
+use flannel_plugin_host::{
+    Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
+};
 use flannel_telemetry::control::{Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
-use flanneld::plugin::{
-    self, Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding, kit,
-};
 
 use super::check::{self, Golden};
 use super::wait_for;
@@ -35,7 +36,7 @@ pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
         }
         PluginCommand::Run { component, leases, backend, ipv6, json } => {
             log::start(options);
-            let families = if ipv6 { kit::Families::Dual } else { kit::Families::Ipv4 };
+            let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
             dry_run(&load(&component, cache)?, &leases, backend, families, json)
         }
         PluginCommand::Check { component, backend, golden, bless, json } => {
@@ -58,7 +59,7 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
 }
 
 fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
-    Ok(wait_for(plugin::load(reference, cache))??)
+    Ok(wait_for(flannel_plugin_host::load(reference, cache))??)
 }
 
 fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
@@ -87,7 +88,7 @@ fn inspect(
 ) -> anyhow::Result<()> {
     let inspections = artifacts(component, cache)?
         .iter()
-        .map(|artifact| kit::inspect::inspect(artifact, grants))
+        .map(|artifact| devkit::inspect::inspect(artifact, grants))
         .collect::<Result<Vec<_>, _>>()
         .map_err(anyhow::Error::msg)?;
     if json {
@@ -130,10 +131,10 @@ fn bench(
     let artifact = if let Some(reference) = component {
         load(reference, cache)?
     } else {
-        let environment = kit::environment(backend, false).map_err(anyhow::Error::msg)?;
+        let environment = devkit::environment(backend, false).map_err(anyhow::Error::msg)?;
         Artifact::built_in(&environment.backend_type, BUILT_IN)?
     };
-    let costs = kit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
+    let costs = devkit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
     if json {
         println!("{}", serde_json::to_string(&costs)?);
         return Ok(());
@@ -150,15 +151,15 @@ fn dry_run(
     artifact: &Artifact,
     leases: &Path,
     backend: Option<String>,
-    families: kit::Families,
+    families: devkit::Families,
     json: bool,
 ) -> anyhow::Result<()> {
     let shown = leases.display();
     let text = std::fs::read_to_string(leases).with_context(|| format!("cannot read {shown}"))?;
-    let file = kit::leases::read(&text).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    let file = devkit::leases::read(&text).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
     let backend =
-        backend.map_or_else(|| kit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
-    let desired = kit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
+        backend.map_or_else(|| devkit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
+    let desired = devkit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
     if json {
         println!("{}", serde_json::to_string(&desired)?);
     } else {
@@ -175,7 +176,7 @@ fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<(
         bail!("there is no project in {wanted:?}; there are: {}", there.join(", "));
     };
     let directory = directory.unwrap_or_else(|| PathBuf::from(name));
-    kit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
+    devkit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
     println!("{} is written; how it is built is in {}", name, directory.join("README.md").display());
     Ok(())
 }

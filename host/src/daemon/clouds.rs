@@ -6,10 +6,9 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use flannel_cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
+use flannel_plugin_host::Clouds;
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::warn;
-
-use crate::plugin::Clouds;
 
 /// Where requests go. When it is dropped, whoever waits for an answer gets a failure, and the thread is free.
 pub struct CloudDesk(Arc<Client>);

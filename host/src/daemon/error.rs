@@ -6,10 +6,10 @@ use flannel_datapath::{DatapathError, NetlinkError};
 use flannel_firewall::FirewallError;
 use flannel_lease_store::StoreError;
 use flannel_model::network_config::ConfigError;
+use flannel_plugin_host::{ArtifactError, PluginError};
 use flannel_telemetry::ObserveError;
 
 use crate::node::external::ExternalError;
-use crate::plugin::{ArtifactError, PluginError};
 
 /// A reason to end, for the operator: one line.
 #[derive(Debug, thiserror::Error)]

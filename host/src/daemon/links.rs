@@ -9,10 +9,10 @@ use flannel_model::entry::DEFAULT_VXLAN_PORT;
 use flannel_model::entry::Mac;
 use flannel_model::lease::Attributes;
 use flannel_model::wireguard::{Keys, PublicKey};
+use flannel_plugin_host::{Family, LinkFacts};
 use serde_json::Value;
 
 use crate::node::macs::{Hints, MacBook};
-use crate::plugin::{Family, LinkFacts};
 
 /// The devices that upstream's and our own policy for WireGuard make.
 const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];

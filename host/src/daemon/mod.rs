@@ -24,11 +24,11 @@ pub use error::DaemonError;
 use std::sync::Arc;
 
 use flannel_lease_store::LeaseStore;
+use flannel_plugin_host::{BuiltIn, Grants};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 use crate::cli::Options;
-use crate::plugin::{BuiltIn, Grants};
 use observed_store::ObservedStore;
 use observer::Observer;
 

@@ -9,6 +9,7 @@ use flannel_datapath::{Figures, Keeper, Report, TunnelContext};
 use flannel_model::entry::Kind;
 use flannel_model::lease::Lease;
 use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registered};
 use flannel_telemetry::control::{ControlServer, ControlSocket, Request, Swapped};
 use flannel_telemetry::health::{self, HealthServer};
 use flannel_telemetry::{
@@ -21,7 +22,6 @@ use tracing::info;
 
 use crate::cli::{Options, Store};
 use crate::node::external::External;
-use crate::plugin::{Artifact, CloudRecord, Outcome, PluginError, Registered};
 
 use super::carried;
 use super::keeper::ServiceManager;

@@ -9,9 +9,8 @@ use flannel_lease_store::{Change, LEASE_TTL};
 use flannel_model::entry::Kind;
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::PeerId;
+use flannel_plugin_host::PeerChange;
 use flannel_telemetry::status;
-
-use crate::plugin::PeerChange;
 
 use super::carried;
 use super::serve::Trouble;

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use flannel_model::ledger::Transaction;
+use flannel_plugin_host::{CallRecord, CloudRecord, PluginError, Policy};
 use tokio::task::{JoinHandle, spawn_blocking};
-
-use crate::plugin::{CallRecord, CloudRecord, PluginError, Policy};
 
 use super::DaemonError;
 

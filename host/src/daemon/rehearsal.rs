@@ -8,12 +8,11 @@ use std::time::Instant;
 
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
-use flannel_telemetry::control::{Answerer, Swapped};
-use tokio::task::{JoinHandle, spawn_blocking};
-
-use crate::plugin::{
+use flannel_plugin_host::{
     Artifact, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registered,
 };
+use flannel_telemetry::control::{Answerer, Swapped};
+use tokio::task::{JoinHandle, spawn_blocking};
 
 const PANIC: &str = "flanneld itself has panicked meanwhile";
 
@@ -78,7 +77,8 @@ impl Rehearsal {
     pub fn start(plugin: PluginReference, reason: Reason, stage: Stage, cache: PathBuf) -> Self {
         let reference = plugin.clone();
         let task = tokio::spawn(async move {
-            let loaded = crate::plugin::load(&reference, &cache).await.map_err(|error| error.to_string())?;
+            let loaded =
+                flannel_plugin_host::load(&reference, &cache).await.map_err(|error| error.to_string())?;
             let rehearsed = spawn_blocking(move || rehearse(loaded, stage)).await;
             rehearsed.unwrap_or_else(|_| Err(PANIC.to_owned()))
         });

@@ -9,6 +9,7 @@ use flannel_firewall::Firewall;
 use flannel_lease_store::{Change, Event, LeaseStore, Renewed};
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
+use flannel_plugin_host::{PeerChange, PluginError, PluginReference, Policy};
 use flannel_telemetry::control::{Answerer, Request, Swapped};
 use flannel_telemetry::{Status, Step};
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,7 +20,6 @@ use tracing::{debug, error, info, warn};
 use crate::cli::Options;
 use crate::node::blackhole;
 use crate::node::external::External;
-use crate::plugin::{PeerChange, PluginError, PluginReference, Policy};
 
 use super::DaemonError;
 use super::clouds::CloudDesk;

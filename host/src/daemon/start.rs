@@ -11,15 +11,15 @@ use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{LeaseStore, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::{
+    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy, Registered,
+    withhold,
+};
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
 use crate::node::external::{External, Stack, Wishes, choose};
 use crate::node::inventory::Inventory;
-use crate::plugin::{
-    self, Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy,
-    Registered, withhold,
-};
 
 use super::DaemonError;
 use super::clouds::CloudDesk;
@@ -138,7 +138,7 @@ pub async fn artifact(
 ) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
     let artifact = if let Some(reference) = &options.plugin {
-        plugin::load(reference, &options.cache_dir).await?
+        flannel_plugin_host::load(reference, &options.cache_dir).await?
     } else {
         let backend = config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))

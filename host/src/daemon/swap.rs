@@ -1,11 +1,10 @@
 //! One plugin in another's place, while packets flow: as a whole, or not at all.
 
+use flannel_plugin_host::PluginReference;
 use flannel_telemetry::control::{Answerer, Swapped};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant as At;
 use tracing::{error, info};
-
-use crate::plugin::PluginReference;
 
 use super::DaemonError;
 use super::policy::PolicyRunner;
@@ -171,7 +170,7 @@ impl Daemon<'_> {
     }
 
     /// Has the lease and the subnet file say what the new plugin wants to be known.
-    fn publish(&mut self, registered: &crate::plugin::Registered, timers: &mut Timers) {
+    fn publish(&mut self, registered: &flannel_plugin_host::Registered, timers: &mut Timers) {
         let attributes = start::attributes(&self.external, registered);
         if attributes != self.wanted.attributes {
             self.wanted.attributes = attributes;

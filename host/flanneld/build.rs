@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     // `cargo xtask` says here which plugins there are, so that a new one is noticed.
     println!("cargo:rerun-if-env-changed=FLANNELD_PLUGINS");
-    let plugins = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../plugins").canonicalize()?;
+    let plugins = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../plugins").canonicalize()?;
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(&plugins)? {
         let path = entry?.path();

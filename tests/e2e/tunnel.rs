@@ -44,7 +44,9 @@ fn lost_while_away(take_away: impl Fn(&mut Cluster) -> Result<()>) -> Result<Opt
     let manager = manage(&mut cluster)?;
     let kept = manager.kept(KEPT);
     let echo = Echo::to(cluster.pod(1)?.ipv4()?);
-    let ping = Prober::start(cluster.pod(0)?.namespace(), echo, prober::INTERVAL)?;
+    // Where a daemon takes longer to start, no more packets wait for it: the kernel's queues hold some hundreds.
+    let interval = wait::scaled(prober::INTERVAL);
+    let ping = Prober::start(cluster.pod(0)?.namespace(), echo, interval)?;
     for _ in 0..3 {
         std::thread::sleep(Duration::from_millis(200));
         take_away(&mut cluster)?;

@@ -30,7 +30,7 @@ pub struct Test {
     pub name: String,
 }
 
-/// Finds all tests of the workspace whose outcome may depend on the kernel: the daemon's own and the lab's, with all that runs on it.
+/// Finds all tests of the workspace whose outcome may depend on the kernel: those of the daemon's crates and the lab's, with all that runs on it.
 pub fn find(environment: &Environment) -> Result<Vec<Test>> {
     let mut command = environment.cargo_test();
     // The whole workspace, as for the run on this kernel: of fewer packages cargo would make other programs.
@@ -50,10 +50,8 @@ fn program(message: &Value) -> Option<Program> {
         return None;
     }
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
-    if !["host", "tests/e2e", "tests/lab"]
-        .iter()
-        .any(|member| manifest == root().join(member).join("Cargo.toml"))
-    {
+    let counts = ["host", "tests/e2e", "tests/lab"];
+    if !counts.iter().any(|folder| manifest.starts_with(root().join(folder))) {
         return None;
     }
     Some(Program {

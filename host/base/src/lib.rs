@@ -1,0 +1,14 @@
+//! What the daemon's other crates share and that knows nothing of leases, packets or plugins.
+
+pub mod ca_bundle;
+pub mod text;
+mod timestamp;
+
+use std::time::Duration;
+
+pub use timestamp::{NoTimestamp, Timestamp};
+
+/// Microseconds for a log field: a number in JSON, which wider types are not.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,55 @@
+//! The API of the cloud that the node runs in: finds the endpoint, adds credentials, signs, sends and repeats; and asks the metadata
+//! service what this machine is. Everything secret stays in this room: it comes out of neither answers nor errors.
+//!
+//! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
+
+mod alibaba;
+mod aws;
+mod client;
+mod google;
+pub mod http;
+mod imds;
+mod options;
+mod redact;
+mod request;
+mod secret;
+#[cfg(any(test, feature = "test-support"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod vendor;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+pub use client::Client;
+pub use options::{CloudOptions, Endpoint, EndpointError, Variables};
+pub use request::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
+pub use secret::Secret;
+pub use vendor::{Prepared, Vendor, Verdict};
+
+/// All clouds that there are.
+fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
+    let mut all: BTreeMap<Provider, Arc<dyn Vendor>> = BTreeMap::new();
+    all.insert(Provider::Aws, Arc::new(aws::Aws::new(options.clone())));
+    all.insert(Provider::Google, Arc::new(google::Google::new(options.clone())));
+    all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
+    all
+}
+
+/// Whether a text is a service's or a region's name: it becomes part of a host's name.
+pub fn is_label(text: &str) -> bool {
+    let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(proper)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Percent-encoded (RFC 3986, 2.1): all but its unreserved characters (2.3), as all signatures want it.
+fn percent(text: &str) -> String {
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+    utf8_percent_encode(text, ENCODED).to_string()
+}

@@ -1,0 +1,229 @@
+//! What the kernel has at the moment, as far as it concerns us: filled by dumps, kept current by notifications and by
+//! the acknowledgements of what we send. Decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use flannel_model::entry::Mac;
+use flannel_model::wireguard::{PublicKey, WireguardPeer};
+use ipnet::IpNet;
+
+/// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
+const IPV6_METRIC: u32 = 1024;
+
+/// A link of ours, or the external interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Its Ethernet address, if it has one.
+    pub mac: Option<Mac>,
+}
+
+/// A route in the main table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The next hop.
+    pub via: Option<IpAddr>,
+    /// The device's index.
+    pub oif: u32,
+    /// Whether the next hop need not be covered by an address.
+    pub onlink: bool,
+    /// The nexthop object that it uses.
+    pub nexthop: Option<u32>,
+    /// Who made it (`RTPROT_*`).
+    pub protocol: u8,
+    /// An ordinary unicast route, without anything that we would not have asked for.
+    pub ordinary: bool,
+}
+
+/// A neighbour entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Where the neighbour is found; none: unknown.
+    pub mac: Option<Mac>,
+    /// It does not age.
+    pub permanent: bool,
+}
+
+/// An entry of a VXLAN device's forwarding database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fdb {
+    /// Where frames go.
+    pub destination: Option<IpAddr>,
+    /// It does not age.
+    pub permanent: bool,
+}
+
+/// What a nexthop object leads to: one object serves all routes with the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// The gateway.
+    pub via: IpAddr,
+    /// The device's index.
+    pub oif: u32,
+    /// Whether the gateway need not be covered by an address.
+    pub onlink: bool,
+}
+
+/// One change of the mirror.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// A route is there, or none is.
+    Route(IpNet, Option<Route>),
+    /// A neighbour entry is there, or none is.
+    Neighbour(u32, IpAddr, Option<Neighbour>),
+    /// A forwarding database entry is there, or none is.
+    Fdb(u32, Mac, Option<Fdb>),
+    /// A WireGuard device has a peer, or has not.
+    WireguardPeer(u32, Arc<PublicKey>, Option<Arc<WireguardPeer>>),
+    /// A tunnel knows where a subnet is, or does not.
+    TunnelPeer(u32, IpNet, Option<IpAddr>),
+    /// A nexthop object of ours is there, or none is.
+    Nexthop(u32, Option<Hop>),
+}
+
+/// The mirror.
+#[derive(Debug, Default)]
+pub struct Kernel {
+    /// The external interface; none while it is away.
+    pub external: Option<Link>,
+    /// Our devices by name, as far as they are there.
+    pub links: BTreeMap<Arc<str>, Link>,
+    /// Routes to destinations in the cluster networks, with the metric that ours have.
+    pub routes: HashMap<IpNet, Route>,
+    /// Neighbour entries on our devices.
+    pub neighbours: HashMap<(u32, IpAddr), Neighbour>,
+    /// Forwarding database entries of our devices.
+    pub fdb: HashMap<(u32, Mac), Fdb>,
+    /// Peers of our WireGuard devices.
+    pub wireguard: HashMap<(u32, Arc<PublicKey>), Arc<WireguardPeer>>,
+    /// Subnets behind the tunnels of this process.
+    pub tunnelled: HashMap<(u32, IpNet), IpAddr>,
+    /// Numbers of others' nexthop objects, which are taken.
+    pub foreign_nexthops: BTreeSet<u32>,
+    nexthops: BTreeMap<u32, Hop>,
+    by_hop: HashMap<Hop, u32>,
+    users: HashMap<u32, u32>,
+}
+
+impl Kernel {
+    /// Forgets all but the links.
+    pub fn forget_entries(&mut self) {
+        self.routes.clear();
+        self.neighbours.clear();
+        self.fdb.clear();
+        self.wireguard.clear();
+        self.tunnelled.clear();
+        self.foreign_nexthops.clear();
+        self.nexthops.clear();
+        self.by_hop.clear();
+        self.users.clear();
+    }
+
+    /// Takes note of a change.
+    pub fn learn(&mut self, fact: Fact) {
+        match fact {
+            Fact::Route(destination, route) => self.learn_route(destination, route),
+            Fact::Neighbour(index, address, Some(entry)) => {
+                self.neighbours.insert((index, address), entry);
+            }
+            Fact::Neighbour(index, address, None) => {
+                self.neighbours.remove(&(index, address));
+            }
+            Fact::Fdb(index, mac, Some(entry)) => {
+                self.fdb.insert((index, mac), entry);
+            }
+            Fact::Fdb(index, mac, None) => {
+                self.fdb.remove(&(index, mac));
+            }
+            Fact::WireguardPeer(index, key, Some(peer)) => {
+                self.wireguard.insert((index, key), peer);
+            }
+            Fact::WireguardPeer(index, key, None) => {
+                self.wireguard.remove(&(index, key));
+            }
+            Fact::TunnelPeer(index, subnet, Some(endpoint)) => {
+                self.tunnelled.insert((index, subnet), endpoint);
+            }
+            Fact::TunnelPeer(index, subnet, None) => {
+                self.tunnelled.remove(&(index, subnet));
+            }
+            Fact::Nexthop(id, Some(hop)) => {
+                self.nexthops.insert(id, hop);
+                self.by_hop.insert(hop, id);
+            }
+            Fact::Nexthop(id, None) => {
+                if let Some(hop) = self.nexthops.remove(&id)
+                    && self.by_hop.get(&hop) == Some(&id)
+                {
+                    self.by_hop.remove(&hop);
+                }
+            }
+        }
+    }
+
+    fn learn_route(&mut self, destination: IpNet, route: Option<Route>) {
+        let new = route.as_ref().and_then(|r| r.nexthop);
+        let old = match route {
+            Some(route) => self.routes.insert(destination, route),
+            None => self.routes.remove(&destination),
+        };
+        if let Some(id) = new {
+            *self.users.entry(id).or_default() += 1;
+        }
+        if let Some(id) = old.and_then(|r| r.nexthop)
+            && let Some(count) = self.users.get_mut(&id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.users.remove(&id);
+            }
+        }
+    }
+
+    /// The number of our nexthop object that leads there, if there is one.
+    pub fn nexthop_to(&self, hop: &Hop) -> Option<u32> {
+        self.by_hop.get(hop).copied()
+    }
+
+    /// Where a nexthop object of ours leads.
+    pub fn nexthop(&self, id: u32) -> Option<&Hop> {
+        self.nexthops.get(&id)
+    }
+
+    /// Our nexthop objects that no route uses.
+    pub fn idle_nexthops(&self) -> Vec<u32> {
+        self.nexthops.keys().copied().filter(|id| !self.users.contains_key(id)).collect()
+    }
+
+    /// How many routes use a nexthop object.
+    pub fn users(&self, id: u32) -> u32 {
+        self.users.get(&id).copied().unwrap_or(0)
+    }
+
+    /// The numbers after `after` that no nexthop object has, in order.
+    pub fn free_nexthops(&self, after: u32) -> impl Iterator<Item = u32> {
+        (after..u32::MAX)
+            .skip(1)
+            .filter(|id| !self.nexthops.contains_key(id) && !self.foreign_nexthops.contains(id))
+    }
+
+    /// The device of ours with this index.
+    pub fn own_device(&self, index: u32) -> Option<&Arc<str>> {
+        self.links.iter().find(|(_, link)| link.index == index).map(|(name, _)| name)
+    }
+}
+
+/// The metric of our routes as the kernel shows it: none is asked for, which means 0 for IPv4 and 1024 for IPv6.
+pub fn metric(destination: &IpNet) -> u32 {
+    match destination {
+        IpNet::V4(_) => 0,
+        IpNet::V6(_) => IPV6_METRIC,
+    }
+}

@@ -1,0 +1,303 @@
+//! Making the declared devices so: created, corrected in place where the kernel can, made anew where it cannot. Only
+//! devices that the ledger names are touched.
+
+mod addresses;
+mod ipip;
+mod vxlan;
+mod wireguard;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use flannel_model::entry::{DeviceSpec, Mac};
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader};
+use rtnetlink::LinkUnspec;
+use tracing::{info, warn};
+
+use super::kernel::Link;
+use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
+
+/// What a device lacks, in the words of the log.
+type Differences = Vec<String>;
+
+/// A link as the kernel describes it.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// The part that matters for every link.
+    pub link: Option<Link>,
+    /// Its name.
+    pub name: String,
+    /// What kind it is; none for hardware.
+    kind: Option<InfoKind>,
+    /// How it is set up.
+    data: Option<InfoData>,
+}
+
+/// Reads a link message.
+pub fn read_link(message: &LinkMessage) -> Observed {
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+        mac: None,
+    };
+    let mut observed = Observed::default();
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => observed.name.clone_from(text),
+            LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
+            LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(Mac),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    match info {
+                        LinkInfo::Kind(kind) => observed.kind = Some(kind.clone()),
+                        LinkInfo::Data(data) => observed.data = Some(data.clone()),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    observed.link = Some(link);
+    observed
+}
+
+/// What to change on a living device.
+#[derive(Default)]
+struct Corrections {
+    /// In the words of the log.
+    differences: Differences,
+    attributes: Vec<LinkAttribute>,
+}
+
+impl Corrections {
+    fn add(&mut self, difference: String, attribute: LinkAttribute) {
+        self.differences.push(difference);
+        self.attributes.push(attribute);
+    }
+}
+
+/// Looks a link up by its name.
+pub fn find(socket: &mut RequestSocket, name: &str) -> Result<Observed, NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    match socket.get(Payload::Route(RouteNetlinkMessage::GetLink(message)))? {
+        Some(Payload::Route(RouteNetlinkMessage::NewLink(found))) => Ok(read_link(&found)),
+        _ => Ok(Observed::default()),
+    }
+}
+
+fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, NetlinkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    match socket.get(Payload::Route(RouteNetlinkMessage::GetLink(message)))? {
+        Some(Payload::Route(RouteNetlinkMessage::NewLink(found))) => Ok(read_link(&found)),
+        _ => Ok(Observed::default()),
+    }
+}
+
+/// Makes a device what it should be, and answers with it, and with what could not be put right although the device serves: an MTU
+/// that the interface below does not carry, say. Sends nothing if nothing differs. `known`: the index that it had, in case that
+/// somebody has given it another name.
+pub fn ensure(
+    socket: &mut RequestSocket,
+    wanted: &DeviceSpec,
+    known: Option<u32>,
+    parent: u32,
+    addresses: Option<&BTreeSet<IpNet>>,
+    networks: &[IpNet],
+) -> Result<(Link, Option<NetlinkError>), NetlinkError> {
+    let name = wanted.name();
+    let mut found = find(socket, name)?;
+    if found.link.is_none()
+        && let Some(index) = known
+    {
+        found = renamed_back(socket, wanted, index, parent)?;
+    }
+    if let Some(link) = &found.link {
+        let wrong = unchangeable_differences(&found, wanted, parent);
+        if !wrong.is_empty() {
+            warn!(device = %name, differences = wrong.join(", "), "device is made anew");
+            let mut message = LinkMessage::default();
+            message.header.index = link.index;
+            socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message))))?;
+            found = Observed::default();
+        }
+    }
+    if found.link.is_none() {
+        let creation = match wanted {
+            DeviceSpec::Vxlan(vxlan) => vxlan::create(vxlan, parent),
+            DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
+            DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
+            // Who opens the tunnel makes its device.
+            DeviceSpec::Tunnel(_) => return Err(absent()),
+        };
+        socket.execute(creation).map_err(|error| explained(error, wanted))?;
+        found = find(socket, name)?;
+        let index = found.link.as_ref().map_or(0, |link| link.index);
+        info!(device = %name, index, mac = wanted.mac().map(tracing::field::display), mtu = wanted.mtu(), "device created");
+        refuse_router_advertisements(name);
+    }
+    let link = found.link.as_ref().ok_or_else(absent)?;
+    let corrected = correct(socket, link, &found, wanted);
+    if let DeviceSpec::Wireguard(wireguard) = wanted {
+        wireguard::identify(link.index, wireguard)?;
+    }
+    if let Some(addresses) = addresses {
+        addresses::set(socket, link.index, addresses, networks)?;
+    }
+    if !link.up {
+        let up = LinkUnspec::new_with_index(link.index).up().build();
+        socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(up))))?;
+    }
+    let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
+    Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
+}
+
+/// Removes a device that was ours. None that is of another kind by now, and none that is gone already.
+pub fn remove(socket: &mut RequestSocket, device: &DeviceSpec) -> Result<(), NetlinkError> {
+    let found = find(socket, device.name())?;
+    let Some(link) = found.link.filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
+        return Ok(());
+    };
+    let mut message = LinkMessage::default();
+    message.header.index = link.index;
+    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message))))?;
+    info!(device = %device.name(), "device removed");
+    Ok(())
+}
+
+fn absent() -> NetlinkError {
+    NetlinkError::Refused { errno: libc::ENODEV, text: String::new() }
+}
+
+/// Gives a device of ours its name back. Many kernels rename only what is down, and with that go its routes; they are put
+/// back like any that is missing.
+fn renamed_back(
+    socket: &mut RequestSocket,
+    wanted: &DeviceSpec,
+    index: u32,
+    parent: u32,
+) -> Result<Observed, NetlinkError> {
+    let found = find_by_index(socket, index)?;
+    if found.link.is_none() || !unchangeable_differences(&found, wanted, parent).is_empty() {
+        return Ok(Observed::default());
+    }
+    warn!(device = %wanted.name(), renamed = found.name, "device gets its name back");
+    let mut change = |message: LinkMessage| {
+        socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(message))))
+    };
+    let named = || LinkUnspec::new_with_index(index).name(wanted.name().to_string()).build();
+    match change(named()) {
+        Err(error) if error.is(libc::EBUSY) => {
+            change(LinkUnspec::new_with_index(index).down().build())?;
+            change(named())?;
+        }
+        other => other?,
+    }
+    find(socket, wanted.name())
+}
+
+/// What only a new device can put right.
+fn unchangeable_differences(found: &Observed, wanted: &DeviceSpec, parent: u32) -> Differences {
+    let (kind, what) = kind(wanted);
+    if found.kind.as_ref() != Some(&kind) {
+        return vec![format!("it is not {what}")];
+    }
+    match wanted {
+        DeviceSpec::Vxlan(vxlan) => vxlan::unchangeable_differences(found, vxlan, parent),
+        DeviceSpec::Ipip(ipip) => ipip::unchangeable_differences(found, ipip),
+        DeviceSpec::Wireguard(_) | DeviceSpec::Tunnel(_) => Differences::new(),
+    }
+}
+
+fn kind(wanted: &DeviceSpec) -> (InfoKind, &'static str) {
+    match wanted {
+        DeviceSpec::Vxlan(_) => (InfoKind::Vxlan, "a VXLAN device"),
+        DeviceSpec::Ipip(_) => (InfoKind::IpIp, "an IPIP device"),
+        DeviceSpec::Wireguard(_) => (InfoKind::Wireguard, "a WireGuard device"),
+        DeviceSpec::Tunnel(_) => (InfoKind::Tun, "a TUN device"),
+    }
+}
+
+/// Puts right what can be changed on a living device.
+fn correct(
+    socket: &mut RequestSocket,
+    link: &Link,
+    found: &Observed,
+    wanted: &DeviceSpec,
+) -> Result<(), NetlinkError> {
+    let mut corrections = Corrections::default();
+    if let DeviceSpec::Vxlan(vxlan) = wanted {
+        vxlan::correct(found, vxlan, &mut corrections);
+    }
+    if link.mtu != wanted.mtu() {
+        corrections.add(format!("MTU {} for {}", wanted.mtu(), link.mtu), LinkAttribute::Mtu(wanted.mtu()));
+    }
+    if corrections.differences.is_empty() {
+        return Ok(());
+    }
+    warn!(device = %wanted.name(), differences = corrections.differences.join(", "), "device corrected");
+    // One by one: what the kernel refuses is not to keep the rest from being put right.
+    let corrections = corrections.attributes.into_iter().map(|attribute| {
+        let mut message = LinkUnspec::new_with_index(link.index).build();
+        message.attributes.push(attribute);
+        Message::plain(Payload::Route(RouteNetlinkMessage::NewLink(message)))
+    });
+    socket.batch(corrections.collect()).into_iter().collect()
+}
+
+/// A kernel that lacks a kind of device says no more than that it does not support it.
+fn explained(error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
+    if !error.is(libc::EOPNOTSUPP) {
+        return error;
+    }
+    let (module, since) = match wanted {
+        DeviceSpec::Vxlan(_) => ("vxlan", "3.7"),
+        DeviceSpec::Ipip(_) => ("ipip", "2.2"),
+        DeviceSpec::Wireguard(_) => ("wireguard", "5.6"),
+        DeviceSpec::Tunnel(_) => ("tun", "2.4"),
+    };
+    NetlinkError::Unsupported(format!(
+        "this kernel has no {module} devices: it lacks the module `{module}`, which Linux has since {since}; install it, or choose another Backend.Type"
+    ))
+}
+
+/// Upstream sets `accept_ra` to 0: the overlay is no place to take a default route from.
+fn refuse_router_advertisements(device: &str) {
+    let path = Path::new("/proc/sys/net/ipv6/conf").join(device).join("accept_ra");
+    // The folder is absent where the kernel has no IPv6, and then there is nothing to refuse.
+    if path.exists()
+        && let Err(error) = std::fs::write(&path, "0")
+    {
+        warn!(device, %error, "cannot set net.ipv6.conf.{device}.accept_ra to 0");
+    }
+}
+
+/// Whether an address is reached over a link without a gateway: a route lookup, as upstream does it.
+pub fn is_on_link(socket: &mut RequestSocket, destination: IpAddr, link: u32) -> Result<bool, NetlinkError> {
+    let prefix = IpNet::from(destination);
+    let mut message = super::codec::route(&prefix, None);
+    message.header = RouteHeader {
+        address_family: message.header.address_family,
+        destination_prefix_length: prefix.prefix_len(),
+        ..Default::default()
+    };
+    let answer = match socket.get(Payload::Route(RouteNetlinkMessage::GetRoute(message))) {
+        Err(error) if error.is(libc::ENETUNREACH) || error.is(libc::EHOSTUNREACH) => return Ok(false),
+        other => other?,
+    };
+    let Some(Payload::Route(RouteNetlinkMessage::NewRoute(found))) = answer else { return Ok(false) };
+    let gateway =
+        found.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
+    let out = found.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    Ok(!gateway && out == Some(link))
+}

@@ -1,0 +1,222 @@
+//! The reconciler's thread, and the handle by which the rest of the daemon talks to it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use flannel_model::entry::Mac;
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::wireguard::PublicKey;
+use ipnet::IpNet;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tokio::sync::oneshot;
+
+use super::links;
+use super::netlink::{NetlinkError, RequestSocket};
+use super::reconciler::{Event, Reconciler};
+use super::report::{PeerReport, Report};
+use super::tunnels::TunnelContext;
+use super::wireguard::WireguardSocket;
+
+/// Why the datapath does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The kernel could not be talked to.
+    #[error("the kernel's network configuration is out of reach: {0}")]
+    Netlink(#[from] NetlinkError),
+    /// Something other than netlink failed.
+    #[error("the datapath cannot run: {0}")]
+    System(#[from] std::io::Error),
+    /// The thread is gone.
+    #[error("the datapath has stopped")]
+    Stopped,
+}
+
+enum Command {
+    Commit(Box<Transaction>, oneshot::Sender<Report>),
+    Replace(Box<Transaction>, oneshot::Sender<Result<Report, String>>),
+    Settle(oneshot::Sender<Report>),
+    Adopt(oneshot::Sender<Report>),
+    Report(oneshot::Sender<Report>),
+    Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
+    SetExternal(String),
+}
+
+/// The way to the reconciler. Dropping it stops the thread and leaves the kernel as it is.
+pub struct Datapath {
+    commands: Option<Sender<Command>>,
+    wake: Arc<OwnedFd>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Datapath {
+    /// Starts the reconciler in the calling thread's network namespace. Nothing is changed before the first commit.
+    /// `external` is the external interface's name, `networks` are the cluster networks, `tunnels` is what tunnels have to do with
+    /// the rest of the daemon.
+    pub fn start(
+        external: &str,
+        networks: Vec<IpNet>,
+        tunnels: TunnelContext,
+    ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Event>), DatapathError> {
+        let (events, heard) = tokio::sync::mpsc::unbounded_channel();
+        let reconciler = Reconciler::open(external, networks, tunnels, events)?;
+        let wake = Arc::new(
+            eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?,
+        );
+        let (commands, inbox) = channel();
+        let bell = Arc::clone(&wake);
+        let thread = std::thread::Builder::new()
+            .name("reconciler".into())
+            .spawn(move || run(reconciler, &inbox, &bell))?;
+        Ok((Self { commands: Some(commands), wake, thread: Some(thread) }, heard))
+    }
+
+    fn send(&self, command: Command) -> Result<(), DatapathError> {
+        self.commands
+            .as_ref()
+            .ok_or(DatapathError::Stopped)?
+            .send(command)
+            .map_err(|_| DatapathError::Stopped)?;
+        ring(&self.wake);
+        Ok(())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, DatapathError> {
+        let (sender, answer) = oneshot::channel();
+        self.send(command(sender))?;
+        answer.await.map_err(|_| DatapathError::Stopped)
+    }
+
+    /// Makes a transaction part of what should be. Returns when the kernel was brought there as far as it would go.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Report, DatapathError> {
+        self.ask(|answer| Command::Commit(Box::new(transaction), answer)).await
+    }
+
+    /// Puts a whole desired state in the place of what there is: only the difference reaches the kernel. The inner error says what
+    /// the kernel refused; then all is as it was.
+    pub async fn replace(&self, whole: Transaction) -> Result<Result<Report, String>, DatapathError> {
+        self.ask(|answer| Command::Replace(Box::new(whole), answer)).await
+    }
+
+    /// Says that the peers that can be had at the moment have been committed, and that others may follow: tunnels let packets pass
+    /// from now on, and leftovers of earlier runs stay.
+    pub async fn settle(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::Settle).await
+    }
+
+    /// Says that all peers have been committed: leftovers of earlier runs are removed now, and from now on.
+    pub async fn adopt(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::Adopt).await
+    }
+
+    /// How things stand.
+    pub async fn report(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::Report).await
+    }
+
+    /// How things stand, peer by peer.
+    pub async fn peers(&self) -> Result<HashMap<PeerId, PeerReport>, DatapathError> {
+        self.ask(Command::Peers).await
+    }
+
+    /// Names the external interface anew.
+    pub fn set_external(&self, name: &str) -> Result<(), DatapathError> {
+        self.send(Command::SetExternal(name.to_owned()))
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.commands = None;
+        ring(&self.wake);
+        if let Some(thread) = self.thread.take() {
+            // A panic in there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ring(bell: &OwnedFd) {
+    // It can only fail when it has rung 2^64 times without being heard, and then it still rings.
+    let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
+}
+
+fn run(mut reconciler: Reconciler, inbox: &Receiver<Command>, bell: &OwnedFd) {
+    loop {
+        loop {
+            match inbox.try_recv() {
+                Ok(command) => obey(&mut reconciler, command),
+                Err(std::sync::mpsc::TryRecvError::Empty) => break,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+            }
+        }
+        reconciler.turn();
+        wait(&reconciler, bell);
+    }
+}
+
+fn obey(reconciler: &mut Reconciler, command: Command) {
+    // Whoever asked may have given up: then nobody needs the answer.
+    match command {
+        Command::Commit(transaction, answer) => drop(answer.send(reconciler.commit(*transaction))),
+        Command::Replace(whole, answer) => drop(answer.send(reconciler.replace(*whole))),
+        Command::Settle(answer) => drop(answer.send(reconciler.settle())),
+        Command::Adopt(answer) => drop(answer.send(reconciler.adopt())),
+        Command::Report(answer) => drop(answer.send(reconciler.report())),
+        Command::Peers(answer) => drop(answer.send(reconciler.peers())),
+        Command::SetExternal(name) => reconciler.set_external(&name),
+    }
+}
+
+/// Waits for a command, a notification, or the time of the next duty.
+fn wait(reconciler: &Reconciler, bell: &OwnedFd) {
+    let patience = reconciler.deadline().saturating_duration_since(Instant::now());
+    let timeout = Timespec::try_from(patience).ok();
+    let mut descriptors = [
+        PollFd::from_borrowed_fd(reconciler.descriptor(), PollFlags::IN),
+        PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
+    ];
+    // A signal or a time-out ends the wait as well; either way the next turn looks at everything that may be due.
+    let _ = poll(&mut descriptors, timeout.as_ref());
+    let mut count = [0; 8];
+    let _ = rustix::io::read(bell, &mut count);
+}
+
+/// Questions about links that need no reconciler: for the policy's capabilities, and for the start.
+pub struct Probe {
+    socket: Mutex<RequestSocket>,
+}
+
+impl Probe {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, NetlinkError> {
+        Ok(Self { socket: Mutex::new(RequestSocket::open()?) })
+    }
+
+    /// Whether an address is reached over a link, by its name, without a gateway.
+    pub fn is_on_link(&self, destination: IpAddr, link: &str) -> Result<bool, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match links::find(&mut socket, link)?.link {
+            Some(link) => links::is_on_link(&mut socket, destination, link.index),
+            None => Ok(false),
+        }
+    }
+
+    /// The Ethernet address of a link, by its name; none if there is no such link, or it has no such address.
+    pub fn mac(&self, link: &str) -> Result<Option<Mac>, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(links::find(&mut socket, link)?.link.and_then(|link| link.mac))
+    }
+
+    /// The public key of a WireGuard device, by its name; none if there is no such device, or it has no key.
+    pub fn wireguard_key(&self, device: &str) -> Result<Option<PublicKey>, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        match links::find(&mut socket, device)?.link {
+            Some(link) => Ok(WireguardSocket::open()?.device(link.index)?.public_key),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading what `iptables-save` prints.
+
+use super::rules::Chain;
+
+/// The lines of one table.
+fn table<'a>(saved: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let start = format!("*{name}");
+    saved
+        .lines()
+        .map(str::trim)
+        .skip_while(move |line| *line != start)
+        .skip(1)
+        .take_while(|line| *line != "COMMIT")
+}
+
+fn is_declared(saved: &str, chain: &Chain) -> bool {
+    let start = format!(":{} ", chain.name);
+    table(saved, chain.table).any(|line| line.starts_with(&start))
+}
+
+fn rules_in<'a>(saved: &'a str, chain: &Chain) -> impl Iterator<Item = &'a str> {
+    let start = format!("-A {} ", chain.name);
+    table(saved, chain.table).filter(move |line| line.starts_with(&start))
+}
+
+fn rules_elsewhere<'a>(saved: &'a str, chain: &Chain) -> impl Iterator<Item = &'a str> {
+    let start = format!("-A {} ", chain.name);
+    table(saved, chain.table).filter(move |line| line.starts_with("-A ") && !line.starts_with(&start))
+}
+
+/// What a rule with our comment looks like.
+fn has_comment(rule: &str, chain: &Chain) -> bool {
+    rule.contains(&format!("--comment \"{}\"", chain.comment))
+}
+
+fn leads_to(rule: &str, chain: &Chain) -> bool {
+    let words: Vec<&str> = rule.split_whitespace().collect();
+    words.windows(2).any(|pair| matches!(pair[0], "-j" | "-g") && pair[1] == chain.name)
+}
+
+/// What there is of ours, in the order of [`listing`](super::rules::listing): the chain, the rules elsewhere that have our
+/// comment, the chain's own rules.
+pub(crate) fn view(saved: &str, chain: &Chain) -> Vec<String> {
+    let declared = is_declared(saved, chain).then(|| chain.declaration());
+    let jumps = rules_elsewhere(saved, chain).filter(|rule| has_comment(rule, chain)).map(str::to_owned);
+    let rules = rules_in(saved, chain).map(str::to_owned);
+    declared.into_iter().chain(jumps).chain(rules).collect()
+}
+
+/// What has to go before the chain can, and whether there is anything of ours at all: the rules elsewhere that have our
+/// comment or lead to the chain.
+pub(super) fn leftovers(saved: &str, chain: &Chain) -> Option<(bool, Vec<String>)> {
+    let declared = is_declared(saved, chain);
+    let rules: Vec<String> = rules_elsewhere(saved, chain)
+        .filter(|rule| has_comment(rule, chain) || leads_to(rule, chain))
+        .map(str::to_owned)
+        .collect();
+    (declared || !rules.is_empty()).then_some((declared, rules))
+}

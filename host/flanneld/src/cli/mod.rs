@@ -1,0 +1,247 @@
+//! The command line: flags, environment, and subcommands, from one definition that also makes the help, the man page and the
+//! shell completions.
+
+mod arguments;
+mod environment;
+mod options;
+mod syntax;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use flannel_plugin_host::{PluginReference, RegistryReference};
+
+pub use arguments::normalised;
+pub use options::{LogFormat, Options, Store};
+
+/// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
+///
+/// How packets get from host to host is decided by a plugin, a WebAssembly component: the built-in one for the
+/// Backend.Type of the network config, or the one given with --plugin.
+///
+/// Flags take one or two dashes, and a value behind `=` or as the next argument. Each can be given in the environment
+/// instead: FLANNELD_ and its name in capitals, with `_` for `-`. The command line comes first.
+#[derive(Clone, Parser)]
+#[command(
+    name = "flanneld",
+    version,
+    disable_version_flag = true,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Something other than serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Print the version and exit
+    #[arg(long)]
+    pub version: bool,
+
+    /// How to serve.
+    #[command(flatten)]
+    pub options: Options,
+
+    /// What was given, for the log: each flag with its value, and the variable that it came from. Without the password.
+    #[arg(skip)]
+    pub given: Vec<String>,
+}
+
+/// Something other than serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Work on plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Show how this node's daemon is doing
+    Status {
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// The daemon's socket
+        #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
+        control_socket: PathBuf,
+    },
+    /// Work on the firewall's rules
+    #[command(subcommand)]
+    Firewall(FirewallCommand),
+    /// Write options for a Docker daemon from the subnet file, as upstream's mk-docker-opts.sh does
+    DockerOpts(DockerOpts),
+    /// Print the completion script of a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Work on plugins.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Compile a component ahead of time, in the form in which plugins are built into flanneld
+    Compile {
+        /// The component
+        component: PathBuf,
+        /// The file to write
+        output: PathBuf,
+    },
+    /// Show what a plugin is and asks for: name, version, backend types, imports and what they let it do, size, digest
+    Inspect {
+        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
+        /// The daemon's file with grants
+        #[arg(long, value_name = "FILE")]
+        plugin_grants: Option<PathBuf>,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put another plugin in the place of the one that serves on this node, while packets flow: all or nothing
+    ///
+    /// The new plugin is loaded, started and told of all leases beside the old one. If all of that goes well, what it declares
+    /// otherwise than the old one is changed in the kernel, and nothing else; if anything goes wrong, the old one goes on, and this
+    /// says why. After a restart the daemon begins with the plugin of its own command line again.
+    Swap {
+        /// The component: a file or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+        /// The daemon's socket
+        #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
+        control_socket: PathBuf,
+    },
+    /// Publish a component in an OCI registry, with the credentials that `docker login` has left; prints the reference to pin
+    Push {
+        /// The component
+        component: PathBuf,
+        /// Where to: oci://REGISTRY[:PORT]/REPOSITORY:TAG
+        #[arg(value_name = "REF")]
+        to: RegistryReference,
+    },
+    /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
+    Bench {
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
+        /// The network config's `Backend` object
+        #[arg(long, value_name = "JSON", default_value = r#"{"Type":"vxlan"}"#)]
+        backend: String,
+        /// Leases in a call; may be given several times
+        #[arg(long, value_name = "N", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..))]
+        leases: Vec<u16>,
+        /// Print one JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a plugin wants to have for given leases, on a made-up node; nothing is changed anywhere
+    Run {
+        /// The component: a file or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
+        /// The leases: a JSON array of lease values as in etcd, each with its Subnet or IPv6Subnet or both; or an object with
+        /// Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP, PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
+        #[arg(long, value_name = "FILE")]
+        leases: PathBuf,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON")]
+        backend: Option<String>,
+        /// A cluster with IPv6 too, if the leases' file does not say otherwise
+        #[arg(long)]
+        ipv6: bool,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares for example leases
+    Check {
+        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        #[arg(value_name = "REF")]
+        component: Option<PluginReference>,
+        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
+        #[arg(long, value_name = "JSON", requires = "component")]
+        backend: Option<String>,
+        /// Compare what it declares for the example leases with this file
+        #[arg(long, value_name = "FILE", requires = "component")]
+        golden: Option<PathBuf>,
+        /// Write that file instead
+        #[arg(long, requires = "golden")]
+        bless: bool,
+        /// Print one JSON array, with an object for each plugin
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write a project for a new backend; its README says how it is built
+    New {
+        /// The backend's name and type: 1 to 64 of a-z, 0-9, `-`
+        name: String,
+        /// The language: rust, python, js or c
+        #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+        lang: String,
+        /// The directory to make; without it one of the backend's name
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Make a component of a core WebAssembly module that was built with bindings for the contract
+    Componentize {
+        /// The module
+        module: PathBuf,
+        /// The component to write
+        #[arg(short, long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// Work on the firewall's rules.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FirewallCommand {
+    /// Remove all rules of flannel's, of iptables and of nftables; a daemon that runs would put its own back
+    Remove,
+}
+
+/// What to write for Docker, and where: the script's flags.
+#[derive(clap::Args, Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+pub struct DockerOpts {
+    /// The subnet file
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "/run/flannel/subnet.env")]
+    pub subnet_file: PathBuf,
+    /// The file to write
+    #[arg(short = 'd', long, value_name = "FILE", default_value = "/run/docker_opts.env")]
+    pub output: PathBuf,
+    /// Write each option as a variable of its own; without -c only these
+    #[arg(short = 'i', long)]
+    pub individual: bool,
+    /// Write all options as one variable; without -i only this
+    #[arg(short = 'c', long)]
+    pub combined: bool,
+    /// Leave --ip-masq out
+    #[arg(short = 'm', long)]
+    pub no_ip_masq: bool,
+    /// Name of the variable with all options
+    #[arg(short = 'k', long, value_name = "NAME", default_value = "DOCKER_OPTS")]
+    pub combined_key: String,
+}
+
+/// The definition, with the environment variable of each flag.
+pub fn definition() -> clap::Command {
+    environment::with_variables(Cli::command())
+}
+
+/// Reads the command line and the environment. The error is for the operator; it may also be the help that was asked for.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    // First: the definition looks at the variables while it is made.
+    environment::forget_empty_variables(&Cli::command());
+    let definition = definition();
+    let arguments = normalised(&definition, arguments)?;
+    let matches = definition.clone().try_get_matches_from(&arguments);
+    let matches = matches.map_err(|error| environment::name_the_variable(error, &definition, &arguments))?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.given = environment::given(&definition, &matches);
+    Ok(cli)
+}

@@ -1,0 +1,374 @@
+//! How to serve: upstream's flags with upstream's defaults, and our own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use flannel_cloud::Endpoint;
+use flannel_model::offloads::Offloads;
+use flannel_plugin_host::{PluginReference, parse_grant};
+
+use super::syntax;
+
+/// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
+#[derive(Args, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
+pub struct Options {
+    /// Use this component instead of the built-in plugin for the network config's Backend.Type: FILE, or
+    /// oci://REGISTRY/REPOSITORY:TAG; @sha256:DIGITS behind either pins it
+    #[arg(long, value_name = "REF", help_heading = "Plugins and files")]
+    pub plugin: Option<PluginReference>,
+
+    /// Swap the plugin when the file given with --plugin changes; without it, SIGHUP does
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", requires = "plugin", help_heading = "Plugins and files")]
+    pub watch_plugin: bool,
+
+    /// What plugins that are not built in may do: a TOML file with [[grant]] tables, each with digest or name, and allow
+    #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
+    pub plugin_grants: Option<PathBuf>,
+
+    /// Interfaces that any plugin may use in this run, and operations of clouds, separated by commas, such as links,routes or
+    /// cloud:aws:ec2:Describe*; beside the grants of --plugin-grants
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
+    pub allow: Vec<String>,
+
+    /// Directory for what has to survive a reboot: MAC addresses, plugins' state
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]
+    pub state_dir: PathBuf,
+
+    /// Directory for compiled plugins, and for those from registries
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/cache/flanneld",
+        help_heading = "Plugins and files"
+    )]
+    pub cache_dir: PathBuf,
+
+    /// File to write the subnet, the MTU and the cluster network to, for container runtimes
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/run/flannel/subnet.env",
+        help_heading = "Plugins and files"
+    )]
+    pub subnet_file: PathBuf,
+
+    /// What the udp backend's tunnel may use to be fast, if the kernel has it: `none`, or of tso, gso and gro, separated by commas
+    #[arg(long, value_name = "LIST", default_value = "tso,gso,gro", value_parser = parse_offloads, help_heading = "Plugins and files")]
+    pub tunnel_offloads: Offloads,
+
+    /// Where leases and the network config are: `etcd`, or `file:DIR` for a directory (DIR/config, DIR/subnets/)
+    #[arg(long, value_name = "STORE", default_value = "etcd", value_parser = parse_store, help_heading = "Leases")]
+    pub store: Store,
+
+    /// Minutes before its end at which the lease is renewed, 1 to 1439
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = syntax::integer(1..=1439), help_heading = "Leases")]
+    pub subnet_lease_renew_margin: i64,
+
+    /// etcd's endpoints, separated by commas
+    #[arg(
+        long,
+        value_name = "URLS",
+        value_parser = parse_endpoint,
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
+        help_heading = "etcd"
+    )]
+    pub etcd_endpoints: Vec<String>,
+
+    /// Prefix of all keys in etcd
+    #[arg(long, value_name = "PREFIX", default_value = "/coreos.com/network", help_heading = "etcd")]
+    pub etcd_prefix: String,
+
+    /// Client's key for etcd, PEM; goes with --etcd-certfile
+    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// Client's certificate for etcd, PEM; goes with --etcd-keyfile
+    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// Authorities that may sign etcd's certificate, PEM; without, those of the system
+    #[arg(long, value_name = "FILE", help_heading = "etcd")]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// etcd user
+    #[arg(long, value_name = "NAME", help_heading = "etcd")]
+    pub etcd_username: Option<String>,
+
+    /// The etcd user's password; better given as FLANNELD_ETCD_PASSWORD
+    #[arg(long, value_name = "PASSWORD", help_heading = "etcd")]
+    pub etcd_password: Option<String>,
+
+    /// Where a cloud's service is, instead of the usual place: PROVIDER:SERVICE=URL, such as aws:ec2=https://ec2.example.com;
+    /// several with commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',', help_heading = "Plugins and files")]
+    pub cloud_endpoint: Vec<Endpoint>,
+
+    /// External interface, by name or address; may be given several times, the first that exists is taken
+    #[arg(long, value_name = "NAME|IP", help_heading = "External interface")]
+    pub iface: Vec<String>,
+
+    /// Regular expression for the external interface's addresses, then names; may be given several times
+    #[arg(long, value_name = "REGEX", help_heading = "External interface")]
+    pub iface_regex: Vec<String>,
+
+    /// Take the interface over which this address is reached
+    #[arg(long, value_name = "IP", help_heading = "External interface")]
+    pub iface_can_reach: Option<IpAddr>,
+
+    /// IPv4 address to publish instead of the external interface's
+    #[arg(long, value_name = "IP", help_heading = "External interface")]
+    pub public_ip: Option<Ipv4Addr>,
+
+    /// IPv6 address to publish instead of the external interface's
+    #[arg(long, value_name = "IP", help_heading = "External interface")]
+    pub public_ipv6: Option<Ipv6Addr>,
+
+    /// Masquerade what pods send out of the cluster network
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
+    pub ip_masq: bool,
+
+    /// Masquerade without random source ports
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
+    pub ip_masq_fully_random_disable: bool,
+
+    /// Let the firewall forward the cluster network's packets
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
+    pub iptables_forward_rules: bool,
+
+    /// Seconds between two looks at the firewall's rules, at least 1
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = syntax::integer(1..=86_400), help_heading = "Firewall")]
+    pub iptables_resync: i64,
+
+    /// Drop packets for addresses of the node's own subnet that no pod has
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
+    pub ip_blackhole_route: bool,
+
+    /// Address on which /healthz, /readyz and /metrics are served
+    #[arg(long, value_name = "IP", default_value = "0.0.0.0", help_heading = "Observation")]
+    pub healthz_ip: IpAddr,
+
+    /// Port of /healthz, /readyz and /metrics; 0 or less: they are not served
+    #[arg(long, value_name = "PORT", default_value_t = 0, value_parser = syntax::integer(-65_535..=65_535), help_heading = "Observation")]
+    pub healthz_port: i64,
+
+    /// Socket for `flanneld status`
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/run/flannel/flanneld.sock",
+        help_heading = "Observation"
+    )]
+    pub control_socket: PathBuf,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT", help_heading = "Observation")]
+    pub log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also for single modules, as in `info,flanneld::datapath=debug`;
+    /// without, --v decides
+    #[arg(long, value_name = "LEVEL", value_parser = parse_level, help_heading = "Observation")]
+    pub log_level: Option<String>,
+
+    /// How much is logged, by upstream's numbers: 4 and more is debug, 6 and more is trace
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = syntax::integer(i64::from(i32::MIN)..=i64::from(i32::MAX)), help_heading = "Observation")]
+    pub v: i64,
+
+    /// Upstream's; without effect here
+    #[arg(long, value_name = "SPEC", hide = true)]
+    pub vmodule: Option<String>,
+
+    /// Upstream's; without effect here
+    #[arg(long = "log_backtrace_at", value_name = "PLACE", hide = true)]
+    pub log_backtrace_at: Option<String>,
+
+    /// Keep leases in Kubernetes; not supported yet
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes (not supported yet)")]
+    pub kube_subnet_mgr: bool,
+
+    /// URL of the API server
+    #[arg(long, value_name = "URL", help_heading = "Kubernetes (not supported yet)")]
+    pub kube_api_url: Option<String>,
+
+    /// Prefix of the nodes' annotations
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "flannel.alpha.coreos.com",
+        help_heading = "Kubernetes (not supported yet)"
+    )]
+    pub kube_annotation_prefix: String,
+
+    /// The kubeconfig file
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes (not supported yet)")]
+    pub kubeconfig_file: Option<PathBuf>,
+
+    /// The network config's file
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/kube-flannel/net-conf.json",
+        help_heading = "Kubernetes (not supported yet)"
+    )]
+    pub net_config_path: PathBuf,
+
+    /// Set the node's condition NetworkUnavailable to false when ready
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes (not supported yet)")]
+    pub set_node_network_unavailable: bool,
+}
+
+impl Options {
+    /// What is logged, as a filter's directives.
+    pub fn log_directives(&self) -> String {
+        match &self.log_level {
+            Some(level) if level.contains([',', '=', '[']) => level.clone(),
+            // A level alone is for our own lines; what the libraries say below a warning has to be asked for by their names.
+            Some(level) => format!("warn,flanneld={level}"),
+            None if self.v >= 6 => "warn,flanneld=trace".to_owned(),
+            None if self.v >= 4 => "warn,flanneld=debug".to_owned(),
+            None => "warn,flanneld=info".to_owned(),
+        }
+    }
+}
+
+/// Which lease store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// etcd, with upstream's keys.
+    Etcd,
+    /// A directory.
+    File(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn parse_store(text: &str) -> Result<Store, String> {
+    match text.split_once(':') {
+        None if text == "etcd" => Ok(Store::Etcd),
+        Some(("file", directory)) if !directory.is_empty() => Ok(Store::File(directory.into())),
+        _ => Err("a store is `etcd` or `file:DIR`".to_owned()),
+    }
+}
+
+fn parse_offloads(text: &str) -> Result<Offloads, String> {
+    let mut offloads = Offloads::NONE;
+    if text == "none" {
+        return Ok(offloads);
+    }
+    for name in text.split(',').map(str::trim) {
+        match name {
+            "tso" => offloads.tso = true,
+            "gso" => offloads.gso = true,
+            "gro" => offloads.gro = true,
+            _ => return Err(format!("{name:?} is no offload; there are tso, gso and gro, or none")),
+        }
+    }
+    Ok(offloads)
+}
+
+fn parse_endpoint(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("an endpoint is a URL such as http://127.0.0.1:2379".to_owned()),
+        url => Ok(url.to_owned()),
+    }
+}
+
+fn parse_level(text: &str) -> Result<String, String> {
+    text.parse::<tracing_subscriber::EnvFilter>()
+        .map(|_| text.to_owned())
+        .map_err(|error| format!("{error}; a level is error, warn, info, debug or trace"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, definition, parse};
+
+    fn options(arguments: &[&str]) -> Result<Options, clap::Error> {
+        let all = std::iter::once("flanneld").chain(arguments.iter().copied());
+        parse(all.map(Into::into)).map(|Cli { options, .. }| options)
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_upstream_is_there() {
+        let upstream = "etcd-endpoints etcd-prefix etcd-keyfile etcd-certfile etcd-cafile etcd-username etcd-password iface \
+            iface-regex iface-can-reach subnet-file public-ip public-ipv6 subnet-lease-renew-margin ip-masq \
+            ip-masq-fully-random-disable kube-subnet-mgr kube-api-url kube-annotation-prefix kubeconfig-file version healthz-ip \
+            healthz-port iptables-resync iptables-forward-rules ip-blackhole-route net-config-path \
+            set-node-network-unavailable v vmodule log_backtrace_at";
+        let definition = definition();
+        for name in upstream.split_whitespace() {
+            assert!(definition.get_arguments().any(|flag| flag.get_long() == Some(name)), "--{name}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_upstreams() {
+        let options = options(&[]).expect("accepted");
+        assert_eq!(options.etcd_endpoints, ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
+        assert_eq!(
+            (options.ip_masq, options.iptables_forward_rules, options.iptables_resync),
+            (false, true, 5)
+        );
+        assert_eq!((options.healthz_port, options.subnet_lease_renew_margin), (0, 60));
+    }
+
+    #[test]
+    fn switches_take_a_value_behind_an_equals_sign() {
+        assert!(options(&["-ip-masq"]).expect("accepted").ip_masq);
+        assert!(!options(&["--ip-masq=F"]).expect("accepted").ip_masq);
+        assert!(!options(&["--iptables-forward-rules=false"]).expect("accepted").iptables_forward_rules);
+        assert!(options(&["--ip-masq=yes"]).is_err());
+    }
+
+    #[test]
+    fn of_a_flag_that_comes_twice_the_last_counts_and_interfaces_add_up() {
+        let options = options(&["-v=1", "-v=4", "--iface=a", "-iface", "b"]).expect("accepted");
+        assert_eq!((options.v, options.iface), (4, vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn unknown_flags_and_wrong_values_are_refused() {
+        for wrong in
+            ["-nope", "--iptables-resync=0", "--iptables-resync=abc", "--subnet-lease-renew-margin=1440"]
+        {
+            let error = options(&[wrong]).err().expect("refused");
+            let name = wrong.trim_start_matches('-').split('=').next().expect("a name");
+            assert!(error.to_string().contains(name), "{wrong}: {error}");
+            assert_ne!(error.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn offloads_are_listed_by_name() {
+        assert_eq!(options(&[]).expect("accepted").tunnel_offloads, Offloads::ALL);
+        assert_eq!(parse_offloads("none"), Ok(Offloads::NONE));
+        assert_eq!(parse_offloads("gso, gro"), Ok(Offloads { tso: false, gso: true, gro: true }));
+        for wrong in ["", "lro", "tso,none"] {
+            assert!(parse_offloads(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn stores_are_etcd_or_a_directory() {
+        assert_eq!(parse_store("etcd"), Ok(Store::Etcd));
+        assert_eq!(parse_store("file:/srv/leases"), Ok(Store::File("/srv/leases".into())));
+        for wrong in ["file:", "file", "consul", "/srv/leases"] {
+            assert!(parse_store(wrong).is_err(), "{wrong}");
+        }
+    }
+}

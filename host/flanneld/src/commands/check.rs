@@ -1,0 +1,132 @@
+//! `flanneld plugin check`: lets the kit check plugins, and shows what came of it to people or to programs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use flannel_plugin_devkit::Desired;
+use flannel_plugin_devkit::check::{self, Check, Verdict};
+use flannel_plugin_host::Artifact;
+use serde::Serialize;
+
+/// What a plugin is to declare for the example leases.
+pub struct Golden {
+    /// The file that has it.
+    pub file: PathBuf,
+    /// It is written instead of compared.
+    pub bless: bool,
+}
+
+/// All that came of one plugin.
+#[derive(Serialize)]
+struct Checked {
+    source: String,
+    conforms: bool,
+    checks: Vec<Check>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    golden: Option<Compared>,
+    desired: Option<Desired>,
+}
+
+/// What came of the golden file.
+#[derive(Serialize)]
+struct Compared {
+    file: String,
+    #[serde(flatten)]
+    verdict: Verdict,
+    /// Lines that only the file has begin with `-`, those that only the plugin has with `+`.
+    difference: Vec<String>,
+}
+
+/// Checks plugins. Those that fail are named in the error, after all that was to be shown.
+pub fn run(
+    artifacts: &[Artifact],
+    backend: Option<&str>,
+    golden: Option<&Golden>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    for artifact in artifacts {
+        if !json {
+            println!("{}{}", if all.is_empty() { "" } else { "\n" }, artifact.source());
+        }
+        let checked = one(artifact, backend, golden, json)?;
+        if !json {
+            print!("{checked}");
+        }
+        all.push(checked);
+    }
+    if json {
+        println!("{}", serde_json::to_string(&all)?);
+    }
+    let failed: Vec<&str> =
+        all.iter().filter(|checked| !checked.conforms).map(|checked| checked.source.as_str()).collect();
+    if failed.is_empty() { Ok(()) } else { bail!("does not conform: {}", failed.join(", ")) }
+}
+
+/// For people each check is shown as it ends: all together take a while.
+fn one(
+    artifact: &Artifact,
+    backend: Option<&str>,
+    golden: Option<&Golden>,
+    json: bool,
+) -> anyhow::Result<Checked> {
+    let mut checks = Vec::new();
+    let outcome = check::check(artifact, backend, |check| {
+        if !json {
+            println!("{check}");
+        }
+        checks.push(check.clone());
+    });
+    let golden = golden.map(|golden| golden.compare(outcome.desired.as_ref())).transpose()?;
+    let as_before = golden.as_ref().is_none_or(|golden| !golden.verdict.failed());
+    Ok(Checked {
+        source: artifact.source().to_string(),
+        conforms: outcome.conforms && as_before,
+        checks,
+        golden,
+        desired: outcome.desired,
+    })
+}
+
+impl Golden {
+    fn compare(&self, desired: Option<&Desired>) -> anyhow::Result<Compared> {
+        let file = self.file.display().to_string();
+        let mut difference = Vec::new();
+        let verdict = match desired.map(ToString::to_string) {
+            None => Verdict::Skipped("nothing is declared".to_owned()),
+            Some(desired) if self.bless => {
+                std::fs::write(&self.file, desired).with_context(|| format!("cannot write {file}"))?;
+                Verdict::Ok("written".to_owned())
+            }
+            Some(desired) => {
+                let right = std::fs::read_to_string(&self.file)
+                    .with_context(|| format!("cannot read {file}; --bless writes it"))?;
+                difference = check::difference(&right, &desired);
+                if difference.is_empty() {
+                    Verdict::Ok(String::new())
+                } else {
+                    Verdict::Failed("- is there, + is declared; --bless takes it over".to_owned())
+                }
+            }
+        };
+        Ok(Compared { file, verdict, difference })
+    }
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.verdict.about(&format!("golden file {}", self.file)))?;
+        self.difference.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// What comes after the checks.
+impl fmt::Display for Checked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(golden) = &self.golden {
+            write!(f, "{golden}")?;
+        }
+        self.desired.as_ref().map_or(Ok(()), |desired| write!(f, "\n{desired}"))
+    }
+}

@@ -1,0 +1,202 @@
+//! `flanneld plugin …`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use flannel_plugin_devkit as devkit;
+use flannel_plugin_host::{
+    Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
+};
+use flannel_telemetry::control::{Swapped, ask_swap};
+use flanneld::cli::{Options, PluginCommand};
+use flanneld::daemon::log;
+
+use super::check::{self, Golden};
+use super::wait_for;
+use crate::{BUILT_IN, LANGUAGES};
+
+/// Does what was asked for.
+pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
+    let cache = options.cache_dir.as_path();
+    if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
+    | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. } = &command
+    {
+        // It is worth knowing whether the registry was asked, and what for.
+        log::start(options);
+    }
+    match command {
+        PluginCommand::Compile { component, output } => compile(&component, &output),
+        PluginCommand::Inspect { component, plugin_grants, json } => {
+            inspect(component.as_ref(), cache, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
+        }
+        PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
+        PluginCommand::Push { component, to } => push(&component, &to, cache),
+        PluginCommand::Bench { component, backend, leases, json } => {
+            bench(component.as_ref(), cache, &backend, &leases, json)
+        }
+        PluginCommand::Run { component, leases, backend, ipv6, json } => {
+            log::start(options);
+            let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
+            dry_run(&load(&component, cache)?, &leases, backend, families, json)
+        }
+        PluginCommand::Check { component, backend, golden, bless, json } => {
+            let golden = golden.map(|file| Golden { file, bless });
+            let artifacts = artifacts(component.as_ref(), cache)?;
+            ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
+            check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
+        }
+        PluginCommand::New { name, lang, dir } => new(&name, &lang, dir),
+        PluginCommand::Componentize { module, output } => componentize(&module, &output),
+    }
+}
+
+fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
+    let shown = component.display();
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {shown}"))?;
+    let compiled =
+        compile_for_embedding(&bytes).map_err(|error| anyhow::anyhow!("{shown}: {}", error.root_cause()))?;
+    std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
+}
+
+fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
+    Ok(wait_for(flannel_plugin_host::load(reference, cache))??)
+}
+
+fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
+    // What no daemon would load is not worth publishing.
+    Artifact::load(component, cache)?;
+    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
+    println!("{pinned}");
+    Ok(())
+}
+
+/// One that is named, or all that are built in.
+fn artifacts(component: Option<&PluginReference>, cache: &Path) -> anyhow::Result<Vec<Artifact>> {
+    let Some(reference) = component else {
+        let built_in = BUILT_IN.iter().map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN));
+        return Ok(built_in.collect::<Result<_, _>>()?);
+    };
+    Ok(vec![load(reference, cache)?])
+}
+
+fn inspect(
+    component: Option<&PluginReference>,
+    cache: &Path,
+    grants: &Grants,
+    json: bool,
+) -> anyhow::Result<()> {
+    let inspections = artifacts(component, cache)?
+        .iter()
+        .map(|artifact| devkit::inspect::inspect(artifact, grants))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&inspections)?);
+        return Ok(());
+    }
+    let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
+    print!("{}", texts.join("\n"));
+    Ok(())
+}
+
+fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result<()> {
+    let component = match component {
+        // The daemon has a working directory of its own.
+        PluginReference::File { path, pin } => {
+            let path = std::path::absolute(&path).with_context(|| format!("{}", path.display()))?;
+            PluginReference::File { path, pin }
+        }
+        registry @ PluginReference::Registry(_) => registry,
+    };
+    let swapped = ask_swap(socket, &component.to_string())?;
+    if json {
+        println!("{}", serde_json::to_string(&swapped)?);
+        return Ok(());
+    }
+    let Swapped { name, version, digest, entries, messages, took_us } = swapped;
+    let took = took_us.div_ceil(1000);
+    println!("{name} {version} serves now, sha256 {digest}");
+    println!("{entries} entries, of which {messages} netlink messages changed something; {took} ms");
+    Ok(())
+}
+
+fn bench(
+    component: Option<&PluginReference>,
+    cache: &Path,
+    backend: &str,
+    leases: &[u16],
+    json: bool,
+) -> anyhow::Result<()> {
+    let artifact = if let Some(reference) = component {
+        load(reference, cache)?
+    } else {
+        let environment = devkit::environment(backend, false).map_err(anyhow::Error::msg)?;
+        Artifact::built_in(&environment.backend_type, BUILT_IN)?
+    };
+    let costs = devkit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&costs)?);
+        return Ok(());
+    }
+    println!("{:>8}  {:>12}  {:>12}  {:>8}", "leases", "µs a call", "ns a lease", "entries");
+    for cost in costs {
+        let microseconds = cost.call_ns / 1000;
+        println!("{:>8}  {microseconds:>12}  {:>12}  {:>8}", cost.leases, cost.lease_ns, cost.entries);
+    }
+    Ok(())
+}
+
+fn dry_run(
+    artifact: &Artifact,
+    leases: &Path,
+    backend: Option<String>,
+    families: devkit::Families,
+    json: bool,
+) -> anyhow::Result<()> {
+    let shown = leases.display();
+    let text = std::fs::read_to_string(leases).with_context(|| format!("cannot read {shown}"))?;
+    let file = devkit::leases::read(&text).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
+    let backend =
+        backend.map_or_else(|| devkit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
+    let desired = devkit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
+    if json {
+        println!("{}", serde_json::to_string(&desired)?);
+    } else {
+        print!("{desired}");
+    }
+    let (failed, all) = (desired.failures(), desired.peers.len());
+    ensure!(failed == 0, "the plugin failed for {failed} of {all} leases");
+    Ok(())
+}
+
+fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {
+    let Some(language) = LANGUAGES.iter().find(|language| language.name == wanted) else {
+        let there: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
+        bail!("there is no project in {wanted:?}; there are: {}", there.join(", "));
+    };
+    let directory = directory.unwrap_or_else(|| PathBuf::from(name));
+    devkit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
+    println!("{} is written; how it is built is in {}", name, directory.join("README.md").display());
+    Ok(())
+}
+
+fn componentize(module: &Path, output: &Path) -> anyhow::Result<()> {
+    let shown = module.display();
+    let bytes = std::fs::read(module).with_context(|| format!("cannot read {shown}"))?;
+    // Behind the magic number: the version, and 1 for components or 0 for modules.
+    match bytes.as_slice() {
+        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => {}
+        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => bail!("{shown} is a component already"),
+        _ => bail!("{shown} is no WebAssembly module"),
+    }
+    let component = wit_component::ComponentEncoder::default()
+        .module(&bytes)
+        .and_then(|mut encoder| encoder.encode())
+        .map_err(|error| {
+            let reason = format!("{error:#}");
+            let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
+            anyhow::anyhow!("{shown} cannot be made a component: {reason}")
+        })?;
+    std::fs::write(output, component).with_context(|| format!("cannot write {}", output.display()))
+}

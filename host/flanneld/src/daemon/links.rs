@@ -1,0 +1,122 @@
+//! What a policy's capabilities need to know about links at once, while the policy is being called.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use flannel_datapath::wireguard::KeyFiles;
+use flannel_datapath::{NetlinkError, Probe};
+use flannel_model::entry::DEFAULT_VXLAN_PORT;
+use flannel_model::entry::Mac;
+use flannel_model::lease::Attributes;
+use flannel_model::wireguard::{Keys, PublicKey};
+use flannel_plugin_host::{Family, LinkFacts};
+use serde_json::Value;
+
+use crate::node::macs::{Hints, MacBook};
+
+/// The devices that upstream's and our own policy for WireGuard make.
+const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
+
+/// Answers from the kernel, from the record of MAC addresses, and from the file of the WireGuard key.
+pub struct Links {
+    probe: Probe,
+    macs: MacBook,
+    external: String,
+    published: [Option<Mac>; 2],
+    key_files: KeyFiles,
+    published_keys: Vec<PublicKey>,
+}
+
+impl Links {
+    /// Whether the state directory says enough, so that what this node once published need not be known: it has MAC addresses,
+    /// no device has others, and there is no WireGuard key elsewhere.
+    pub fn state_is_enough(state_dir: &Path) -> Result<bool, NetlinkError> {
+        Ok(Self::macs_are_known(state_dir)? && !KeyFiles::of(state_dir).is_undecided())
+    }
+
+    fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
+        let recorded = MacBook::open(state_dir).all();
+        let probe = Probe::open()?;
+        let agrees = |(device, mac): &(String, Mac)| Ok(probe.mac(device)?.is_none_or(|is| is == *mac));
+        let agree = recorded.iter().map(agrees).collect::<Result<Vec<bool>, NetlinkError>>()?;
+        Ok(!agree.is_empty() && agree.into_iter().all(|agrees| agrees))
+    }
+
+    /// `before`: what this node's lease says, if it has one from before.
+    pub fn new(state_dir: &Path, external: &str, before: Option<&Attributes>) -> Result<Self, NetlinkError> {
+        let data = [
+            before.and_then(|lease| lease.backend_data.as_ref()),
+            before.and_then(|lease| lease.backend_v6_data.as_ref()),
+        ];
+        let data = data.map(|data| data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()));
+        Ok(Self {
+            probe: Probe::open()?,
+            macs: MacBook::open(state_dir),
+            external: external.to_owned(),
+            published: data.each_ref().map(|data| data.as_ref().and_then(published_mac)),
+            key_files: KeyFiles::of(state_dir),
+            published_keys: data.iter().flatten().filter_map(published_key).collect(),
+        })
+    }
+}
+
+impl LinkFacts for Links {
+    fn mac(&self, device: &str, _vni: u32, family: Family) -> Mac {
+        let published = match family {
+            Family::Ipv4 => self.published[0],
+            Family::Ipv6 => self.published[1],
+        };
+        // A device that cannot be asked for is as good as none: the record and the lease remain.
+        let present = self.probe.mac(device).ok().flatten();
+        self.macs.choose(device, Hints { published, present })
+    }
+
+    fn is_on_link(&self, address: IpAddr) -> Result<bool, String> {
+        self.probe.is_on_link(address, &self.external).map_err(|error| error.to_string())
+    }
+
+    fn default_vxlan_port(&self) -> u16 {
+        DEFAULT_VXLAN_PORT
+    }
+
+    fn wireguard_keys(&self) -> Result<Keys, String> {
+        // What a device cannot be asked is as good as none: the lease and the files remain.
+        let present = |device| self.probe.wireguard_key(device).ok().flatten();
+        let devices = WIREGUARD_DEVICES.into_iter().filter_map(present);
+        let in_use: Vec<PublicKey> = self.published_keys.iter().copied().chain(devices).collect();
+        self.key_files.choose(&in_use)
+    }
+}
+
+/// The MAC address that upstream and we publish for a VTEP.
+fn published_mac(data: &Value) -> Option<Mac> {
+    data.get("VtepMAC")?.as_str()?.parse().ok()
+}
+
+/// The key that upstream and we publish for WireGuard.
+fn published_key(data: &Value) -> Option<PublicKey> {
+    data.get("PublicKey")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_vteps_mac_is_found_in_the_published_data() {
+        let mac = published_mac(&json!({"VNI": 1, "VtepMAC": "02:00:00:00:00:01"}));
+        assert_eq!(mac, Some(Mac([2, 0, 0, 0, 0, 1])));
+        for other in [json!({"PublicKey": "x"}), json!("text"), Value::Null, json!({"VtepMAC": 1})] {
+            assert_eq!((published_mac(&other), published_key(&other)), (None, None), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_wireguard_key_is_found_in_the_published_data() {
+        let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+        let found = published_key(&json!({"PublicKey": key, "Port": 51820}));
+        assert_eq!(found.map(|key| key.to_string()).as_deref(), Some(key));
+    }
+}

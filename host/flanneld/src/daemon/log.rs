@@ -1,0 +1,182 @@
+//! Log lines on standard error.
+//!
+//! A line names the part of the daemon that it comes from, such as `flanneld::datapath`, and so do filters. In which crate that part is
+//! makes no difference to either.
+
+use std::io::{self, Write};
+
+use tracing::Metadata;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::cli::{LogFormat, Options};
+
+/// The crates that log, each with the part of the daemon that it is.
+const PARTS: &[(&str, &str)] = &[
+    ("flannel_cloud", "flanneld::cloud"),
+    ("flannel_datapath", "flanneld::datapath"),
+    ("flannel_firewall", "flanneld::datapath::firewall"),
+    ("flannel_lease_store", "flanneld::lease"),
+    ("flannel_plugin_host", "flanneld::plugin"),
+    ("flannel_telemetry", "flanneld::observe"),
+    ("flannel_udp_tunnel", "flanneld::datapath::tunnel"),
+];
+
+/// Starts logging; called once. The level has been checked by the command line.
+pub fn start(options: &Options) {
+    let directives = for_crates(&options.log_directives());
+    let filter =
+        EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(for_crates("flanneld=info")));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(options.log_format));
+    match options.log_format {
+        LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// Filter directives that say of crates what the given ones say of parts.
+fn for_crates(directives: &str) -> String {
+    let end = |directive: &str| directive.find(['=', '[']).unwrap_or(directive.len());
+    let all = directives.split(',').map(|directive| directive.split_at(end(directive)));
+    let mut all: Vec<(&str, &str)> = all.collect();
+    let is_ours = |target: &str| target.starts_with("flanneld");
+    // Of two that are for the same crate then, the last one counts: the one that was for the smaller part.
+    all.sort_by_key(|(target, _)| if is_ours(target) { target.len() } else { 0 });
+    let mut out = Vec::new();
+    for (wanted, level) in all {
+        out.push(format!("{wanted}{level}"));
+        for (name, part) in PARTS.iter().filter(|_| is_ours(wanted)) {
+            if part.starts_with(wanted) {
+                out.push(format!("{name}{level}"));
+            } else if let Some(module) = wanted.strip_prefix(part) {
+                out.push(format!("{name}{module}{level}"));
+            }
+        }
+    }
+    out.join(",")
+}
+
+/// A module's path as lines and filters have it, if that is another one.
+fn shown(target: &str) -> Option<String> {
+    PARTS.iter().find_map(|(name, part)| {
+        let module = target.strip_prefix(name)?;
+        (module.is_empty() || module.starts_with("::")).then(|| format!("{part}{module}"))
+    })
+}
+
+/// Where the lines go.
+struct Lines(LogFormat);
+
+/// A line on its way to standard error.
+struct Line {
+    format: LogFormat,
+    /// What it says it is from, and what it is to say.
+    target: Option<(String, String)>,
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Line;
+
+    fn make_writer(&self) -> Line {
+        Line { format: self.0, target: None }
+    }
+
+    fn make_writer_for(&self, meta: &Metadata<'_>) -> Line {
+        Line { format: self.0, target: shown(meta.target()).map(|shown| (meta.target().to_owned(), shown)) }
+    }
+}
+
+impl Line {
+    /// The line with the right target. In text the target comes before all that is not ours, in JSON after it.
+    fn with_target(&self, line: &str) -> Option<String> {
+        let (target, shown) = self.target.as_ref()?;
+        let at = match self.format {
+            LogFormat::Text => line.find(target.as_str())?,
+            LogFormat::Json => line.rfind(&format!("\"target\":\"{target}\""))? + "\"target\":\"".len(),
+        };
+        let (before, after) = (&line[..at], &line[at + target.len()..]);
+        Some(format!("{before}{shown}{after}"))
+    }
+}
+
+impl Write for Line {
+    /// Takes one line, whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let with_target = str::from_utf8(line).ok().and_then(|line| self.with_target(line));
+        io::stderr().write_all(with_target.as_ref().map_or(line, String::as_bytes))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_crate_that_logs_is_a_part() {
+        let mut logging = Vec::new();
+        for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).expect("crates") {
+            let directory = entry.expect("a directory").path();
+            let manifest = std::fs::read_to_string(directory.join("Cargo.toml")).unwrap_or_default();
+            let name = directory.file_name().expect("a name").to_string_lossy().replace('-', "_");
+            if manifest.contains("\ntracing.workspace") && name != "flanneld" {
+                logging.push(format!("flannel_{name}"));
+            }
+        }
+        logging.sort();
+        assert_eq!(logging, PARTS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_said_of_a_part_holds_for_its_crates() {
+        let all = for_crates("warn,flanneld=debug");
+        for (name, _) in PARTS {
+            assert!(all.contains(&format!(",{name}=debug")), "{all}");
+        }
+        assert_eq!(
+            for_crates("flanneld::datapath=trace,info"),
+            "info,flanneld::datapath=trace,flannel_datapath=trace,flannel_firewall=trace,flannel_udp_tunnel=trace"
+        );
+        assert_eq!(
+            for_crates("flanneld::plugin::wasi=debug"),
+            "flanneld::plugin::wasi=debug,flannel_plugin_host::wasi=debug"
+        );
+        assert_eq!(for_crates("hyper=debug,off"), "hyper=debug,off");
+    }
+
+    #[test]
+    fn the_smaller_part_counts_in_whichever_order() {
+        for directives in [
+            "flanneld::datapath::firewall=warn,flanneld=debug",
+            "flanneld=debug,flanneld::datapath::firewall=warn",
+        ] {
+            let all = for_crates(directives);
+            let last = all.split(',').rfind(|directive| directive.starts_with("flannel_firewall="));
+            assert_eq!(last, Some("flannel_firewall=warn"), "{all}");
+        }
+    }
+
+    #[test]
+    fn lines_name_the_part() {
+        let line =
+            |format, target: &str| Line { format, target: shown(target).map(|s| (target.to_owned(), s)) };
+        let target = "flannel_udp_tunnel::worker";
+        let text = line(LogFormat::Text, target).with_target(&format!("T  INFO {target}: of {target}\n"));
+        assert_eq!(
+            text.as_deref(),
+            Some("T  INFO flanneld::datapath::tunnel::worker: of flannel_udp_tunnel::worker\n")
+        );
+        let json = format!(
+            "{{\"fields\":{{\"message\":\"\\\"target\\\":\\\"{target}\\\"\"}},\"target\":\"{target}\"}}\n"
+        );
+        let json = line(LogFormat::Json, target).with_target(&json).expect("another target");
+        assert!(json.ends_with(",\"target\":\"flanneld::datapath::tunnel::worker\"}\n"), "{json}");
+        assert!(json.contains(target), "{json}");
+        assert_eq!(shown("flanneld::daemon"), None);
+        assert_eq!(shown("flannel_cloudy"), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! A lease store whose operations are timed, and whose last failure is remembered.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use flannel_lease_store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use flannel_model::lease::{Attributes, Lease};
+use flannel_telemetry::Metrics;
+use tokio::sync::mpsc::Receiver;
+
+/// How a store does.
+pub struct StoreHealth {
+    metrics: Metrics,
+    state: Mutex<(bool, Option<String>)>,
+}
+
+impl StoreHealth {
+    /// Of a store that has not been asked yet.
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics, state: Mutex::default() }
+    }
+
+    /// Whether the last operation went well, and what was wrong the last time that something was.
+    pub fn state(&self) -> (bool, Option<String>) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn observe<T>(
+        &self,
+        operation: &'static str,
+        outcome: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let begin = Instant::now();
+        let outcome = outcome.await;
+        self.metrics.store_operation(operation, begin.elapsed(), outcome.is_ok());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = outcome.is_ok();
+        if let Err(error) = &outcome {
+            state.1 = Some(error.to_string());
+        }
+        drop(state);
+        outcome
+    }
+}
+
+/// The store.
+pub struct ObservedStore {
+    inner: Arc<dyn LeaseStore>,
+    health: Arc<StoreHealth>,
+}
+
+impl ObservedStore {
+    /// Observes a store.
+    pub fn new(inner: Arc<dyn LeaseStore>, health: Arc<StoreHealth>) -> Self {
+        Self { inner, health }
+    }
+}
+
+#[async_trait]
+impl LeaseStore for ObservedStore {
+    async fn network_config(&self) -> Result<String, StoreError> {
+        self.health.observe("network_config", self.inner.network_config()).await
+    }
+
+    fn config_place(&self) -> String {
+        self.inner.config_place()
+    }
+
+    async fn leases(&self) -> Result<Snapshot, StoreError> {
+        self.health.observe("list", self.inner.leases()).await
+    }
+
+    async fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError> {
+        self.health.observe("acquire", self.inner.acquire(request)).await
+    }
+
+    async fn renew_as(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
+        self.health.observe("renew", self.inner.renew_as(lease, attributes)).await
+    }
+
+    fn watch(self: Arc<Self>) -> Receiver<Event> {
+        Arc::clone(&self.inner).watch()
+    }
+}

@@ -1,0 +1,107 @@
+//! The `flanneld` binary.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use flannel_plugin_devkit::new::Language;
+use flannel_plugin_host::BuiltIn;
+use flannel_telemetry::control::ask_status;
+use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
+use flanneld::daemon::{self, log};
+use flanneld::node::docker_opts;
+
+mod commands;
+
+include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
+include!(concat!(env!("OUT_DIR"), "/languages.rs"));
+
+fn main() -> ExitCode {
+    tame_allocator();
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        // The help that was asked for is such an error, too, with status 0.
+        Err(error) => error.exit(),
+    };
+    if cli.version {
+        // Bare, as scripts expect it of upstream.
+        println!("v{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let outcome = match cli.command {
+        None => serve(cli.options, &cli.given),
+        Some(Command::Plugin(command)) => commands::plugin::run(command, &cli.options),
+        Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
+        Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
+        Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut cli::definition(), "flanneld", &mut std::io::stdout());
+            Ok(())
+        }
+        Some(Command::Man) => {
+            clap_mangen::Man::new(cli::definition()).render(&mut std::io::stdout()).map_err(Into::into)
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("flanneld: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
+    log::start(&options);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), options = given.join(" "), "flanneld starts");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let outcome = runtime.block_on(daemon::run(options, BUILT_IN));
+    // A plugin call may still be running: it must not keep the process from ending.
+    runtime.shutdown_background();
+    if let Err(error) = outcome {
+        tracing::error!("{error}");
+        std::process::exit(1);
+    }
+    Ok(())
+}
+
+fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
+    let status = ask_status(socket)?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&status)?);
+    } else {
+        print!("{status}");
+    }
+    Ok(())
+}
+
+fn remove_rules() -> anyhow::Result<()> {
+    let removed = commands::wait_for(flannel_firewall::remove_all())??;
+    if removed.is_empty() {
+        println!("there are no rules of flannel's");
+    }
+    for line in &removed {
+        println!("removed {line}");
+    }
+    Ok(())
+}
+
+fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {
+    let both = wanted.individual == wanted.combined;
+    let forms = docker_opts::DockerOpts {
+        individual: wanted.individual || both,
+        combined: (wanted.combined || both).then(|| wanted.combined_key.clone()),
+        ip_masq: !wanted.no_ip_masq,
+    };
+    Ok(docker_opts::write(&wanted.subnet_file, &wanted.output, &forms)?)
+}
+
+/// The C library's allocator keeps what was freed, in one heap for each thread, for later; a daemon that has worked through a large
+/// snapshot once does not need so much again. Two heaps are enough, and what is free at their ends goes back.
+fn tame_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: these only set parameters; no thread but this one runs yet, and a refusal changes nothing.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 128 * 1024);
+    }
+}

@@ -1,0 +1,139 @@
+//! The Ethernet addresses of our devices: chosen once, and kept over restarts and reboots, since every peer knows them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use flannel_model::entry::Mac;
+use tracing::{info, warn};
+
+const FILE: &str = "macs.json";
+
+/// What is known of a device's address besides our own record.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints {
+    /// What this node published in its lease.
+    pub published: Option<Mac>,
+    /// What the device of that name has in the kernel.
+    pub present: Option<Mac>,
+}
+
+/// The record: a JSON object in the state directory, from device name to address.
+pub struct MacBook {
+    path: PathBuf,
+    known: Mutex<BTreeMap<String, String>>,
+}
+
+impl MacBook {
+    /// Reads the record. One that cannot be read is as good as none, with a warning.
+    pub fn open(state_dir: &Path) -> Self {
+        let path = state_dir.join(FILE);
+        let known = match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+                warn!(file = %path.display(), %error, "the record of MAC addresses is damaged: starting a new one");
+                BTreeMap::new()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                warn!(file = %path.display(), %error, "the record of MAC addresses cannot be read");
+                BTreeMap::new()
+            }
+        };
+        Self { path, known: Mutex::new(known) }
+    }
+
+    /// All that is recorded.
+    pub fn all(&self) -> Vec<(String, Mac)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(|(device, text)| Some((device.clone(), text.parse().ok()?))).collect()
+    }
+
+    /// The address for a device. What the peers use now comes first: a device that has the published address keeps it,
+    /// whatever the record says. Then the record, the lease, the device, and at last chance.
+    pub fn choose(&self, device: &str, hints: Hints) -> Mac {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let recorded = known.get(device).and_then(|text| text.parse().ok());
+        let in_use = hints.published.filter(|mac| hints.present == Some(*mac));
+        let usable = |mac: &Mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6];
+        let kept = [in_use, recorded, hints.published, hints.present].into_iter().flatten().find(usable);
+        let mac = kept.unwrap_or_else(random);
+        if recorded != Some(mac) {
+            known.insert(device.to_owned(), mac.to_string());
+            if let Err(error) = self.write(&known) {
+                warn!(file = %self.path.display(), %error, "the MAC address of {device} cannot be recorded: it may change at the next reboot");
+            }
+            info!(device, %mac, kept = kept.is_some(), "MAC address chosen");
+        }
+        mac
+    }
+
+    fn write(&self, known: &BTreeMap<String, String>) -> io::Result<()> {
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(directory)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        serde_json::to_writer_pretty(&mut file, known)?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// A random unicast address, marked as locally administered (IEEE 802, the second bit of the first octet).
+fn random() -> Mac {
+    let mut octets = [0; 6];
+    if getrandom::fill(&mut octets).is_err() {
+        // No kernel that this runs on is without randomness; the process's number and the time differ between nodes.
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos())
+            ^ (u128::from(std::process::id()) << 32);
+        octets.copy_from_slice(&seed.to_le_bytes()[..6]);
+    }
+    octets[0] = (octets[0] & 0xfe) | 0x02;
+    Mac(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mac(last: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, last])
+    }
+
+    #[test]
+    fn an_address_is_chosen_once() {
+        let dir = tempfile::tempdir().expect("directory");
+        let chosen = MacBook::open(dir.path()).choose("flannel.1", Hints::default());
+        assert_eq!(chosen.0[0] & 3, 2, "unicast and locally administered");
+        assert_eq!(MacBook::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
+        assert_ne!(MacBook::open(dir.path()).choose("flannel-v6.1", Hints::default()), chosen);
+    }
+
+    #[test]
+    fn what_the_peers_use_now_counts_more_than_the_record() {
+        let dir = tempfile::tempdir().expect("directory");
+        let book = MacBook::open(dir.path());
+        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
+        let in_use = Hints { published: Some(mac(2)), present: Some(mac(2)) };
+        assert_eq!(book.choose("flannel.1", in_use), mac(2));
+    }
+
+    #[test]
+    fn an_address_that_something_else_gave_the_device_does_not_stay() {
+        let dir = tempfile::tempdir().expect("directory");
+        let book = MacBook::open(dir.path());
+        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
+        let rewritten = Hints { published: Some(mac(1)), present: Some(mac(9)) };
+        assert_eq!(book.choose("flannel.1", rewritten), mac(1));
+    }
+
+    #[test]
+    fn a_damaged_record_is_replaced() {
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::write(dir.path().join(FILE), "{").expect("written");
+        let chosen = MacBook::open(dir.path()).choose("flannel.1", Hints::default());
+        assert_eq!(MacBook::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
+    }
+}

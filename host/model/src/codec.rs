@@ -1,0 +1,337 @@
+//! How leases are written: key names and JSON values, byte for byte as upstream writes them.
+//!
+//! Reading is tolerant: field names in any case, unknown fields ignored, fields that older versions do not write missing.
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use flannel_base::text::{beginning, excerpt};
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::lease::{Attributes, Subnets};
+use crate::network_config::fields;
+
+/// What is written instead of an IPv4 subnet if there is none.
+const NO_V4: &str = "0.0.0.0-0";
+
+/// Why a key or a value is no lease; one line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The key's name is not that of a lease.
+    #[error("{0:?} is not the name of a lease, such as 10.5.57.0-24 or 10.5.57.0-24&fc00:5:0:8::-64")]
+    Name(String),
+    /// The value is not JSON, or no object.
+    #[error("its value is no lease: {0}")]
+    Json(String),
+    /// A field is wrong.
+    #[error("its {field} {value} is wrong: right would be {right}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        right: &'static str,
+    },
+}
+
+/// The last part of a lease's key: `10.5.57.0-24`, or `10.5.57.0-24&fc00:5:0:8::-64` with IPv6, or
+/// `0.0.0.0-0&fc00:5:0:8::-64` with IPv6 only.
+pub fn key_name(subnets: &Subnets) -> String {
+    let mut name = match subnets.v4 {
+        Some(v4) => format!("{}-{}", v4.addr(), v4.prefix_len()),
+        None => NO_V4.to_owned(),
+    };
+    if let Some(v6) = subnets.v6 {
+        let _ = write!(name, "&{}-{}", v6.addr(), v6.prefix_len());
+    }
+    name
+}
+
+/// Reads the last part of a lease's key. Lengths are limited as upstream does, to 31 and 127; host bits are kept as written;
+/// a length of 0 stands for no subnet.
+pub fn parse_key_name(name: &str) -> Result<Subnets, CodecError> {
+    let subnets = match name.split_once('&') {
+        None => parse_v4(name).map(|v4| Subnets { v4: Some(v4), v6: None }),
+        Some((NO_V4, v6)) => parse_v6(v6).map(|v6| Subnets { v4: None, v6: Some(v6) }),
+        Some((v4, v6)) => {
+            parse_v4(v4).zip(parse_v6(v6)).map(|(v4, v6)| Subnets { v4: Some(v4), v6: Some(v6) })
+        }
+    };
+    subnets.ok_or_else(|| CodecError::Name(excerpt(name)))
+}
+
+fn parse_v4(text: &str) -> Option<Ipv4Net> {
+    let (address, length) = text.split_once('-')?;
+    Ipv4Net::new(address.parse().ok()?, parse_length(length, 31)?).ok()
+}
+
+fn parse_v6(text: &str) -> Option<Ipv6Net> {
+    let (address, length) = text.split_once('-')?;
+    // Upstream's pattern knows neither upper case nor dotted tails.
+    let plain = address.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b':'));
+    let address = plain.then(|| address.parse::<Ipv6Addr>().ok())??;
+    Ipv6Net::new(address, parse_length(length, 127)?).ok()
+}
+
+fn parse_length(text: &str, longest: u8) -> Option<u8> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let length = digits.then(|| text.parse::<u8>().ok())??;
+    (1..=longest).contains(&length).then_some(length)
+}
+
+/// Reads an entry of a store. A name that upstream would read but not write, such as one with an IPv6 address that is not
+/// compressed, is refused: two names for the same subnets would be two leases.
+pub fn read_entry(name: &str, value: &[u8]) -> Result<(Subnets, Attributes), CodecError> {
+    let subnets = parse_key_name(name)?;
+    if key_name(&subnets) == name {
+        Ok((subnets, decode(value)?))
+    } else {
+        Err(CodecError::Name(excerpt(name)))
+    }
+}
+
+/// A lease's value: compact JSON, fields in upstream's order, the last three left out if they are empty.
+pub fn encode(attributes: &Attributes) -> String {
+    let mut json = format!("{{\"PublicIP\":\"{}\"", attributes.public_ip.unwrap_or(Ipv4Addr::UNSPECIFIED));
+    match attributes.public_ipv6 {
+        Some(address) => {
+            let _ = write!(json, ",\"PublicIPv6\":\"{address}\"");
+        }
+        None => json.push_str(",\"PublicIPv6\":null"),
+    }
+    if !attributes.backend_type.is_empty() {
+        json.push_str(",\"BackendType\":");
+        compact(&serde_json::Value::from(attributes.backend_type.as_str()).to_string(), &mut json);
+    }
+    let data = [("BackendData", &attributes.backend_data), ("BackendV6Data", &attributes.backend_v6_data)];
+    for (name, data) in data {
+        if let Some(data) = data {
+            let _ = write!(json, ",\"{name}\":");
+            compact(data.get(), &mut json);
+        }
+    }
+    json.push('}');
+    json
+}
+
+/// Appends valid JSON without white space, and with `<`, `>`, `&` and the Unicode line ends escaped, as Go's encoder does.
+fn compact(text: &str, json: &mut String) {
+    let (mut in_string, mut escaped) = (false, false);
+    for character in text.chars() {
+        if !in_string && character.is_ascii_whitespace() {
+            continue;
+        }
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                let _ = write!(json, "\\u{:04x}", u32::from(character));
+            }
+            _ => json.push(character),
+        }
+        if character == '"' && !escaped {
+            in_string = !in_string;
+        }
+        escaped = in_string && character == '\\' && !escaped;
+    }
+}
+
+/// Reads a lease's value.
+pub fn decode(value: &[u8]) -> Result<Attributes, CodecError> {
+    let text = std::str::from_utf8(value).map_err(|_| CodecError::Json("it is not UTF-8".to_owned()))?;
+    let mut attributes = Attributes::default();
+    for (name, value) in fields(text).map_err(|error| CodecError::Json(beginning(&error.to_string(), 200)))? {
+        let raw = value.get();
+        let null = raw == "null";
+        if name.eq_ignore_ascii_case("PublicIP") && !null {
+            let address: Ipv4Addr = string("PublicIP", raw, "an IPv4 address")?;
+            attributes.public_ip = (!address.is_unspecified()).then_some(address);
+        } else if name.eq_ignore_ascii_case("PublicIPv6") {
+            let address: Option<Ipv6Addr> =
+                if null { None } else { Some(string("PublicIPv6", raw, "an IPv6 address or null")?) };
+            attributes.public_ipv6 = address.filter(|address| !address.is_unspecified());
+        } else if name.eq_ignore_ascii_case("BackendType") && !null {
+            attributes.backend_type = string("BackendType", raw, "a string")?;
+        } else if name.eq_ignore_ascii_case("BackendData") {
+            attributes.backend_data = (!null).then_some(value);
+        } else if name.eq_ignore_ascii_case("BackendV6Data") {
+            attributes.backend_v6_data = (!null).then_some(value);
+        }
+    }
+    Ok(attributes)
+}
+
+fn string<T: std::str::FromStr>(
+    field: &'static str,
+    raw: &str,
+    right: &'static str,
+) -> Result<T, CodecError> {
+    let text = serde_json::from_str::<String>(raw).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| CodecError::Field {
+        field,
+        value: excerpt(raw),
+        right,
+    })
+}
+
+/// The data of a backend as `serde_json` keeps it.
+#[cfg(test)]
+#[expect(clippy::unnecessary_wraps, reason = "the fields that it is for are options")]
+fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
+    Some(serde_json::value::RawValue::from_string(text.to_owned()).expect("valid JSON"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subnets(v4: &str, v6: &str) -> Subnets {
+        Subnets { v4: v4.parse().ok(), v6: v6.parse().ok() }
+    }
+
+    #[test]
+    fn key_names_are_upstreams() {
+        for (name, subnets) in [
+            ("10.5.57.0-24", subnets("10.5.57.0/24", "")),
+            ("10.5.60.0-24&fc00:5:0:8::-64", subnets("10.5.60.0/24", "fc00:5:0:8::/64")),
+            ("0.0.0.0-0&fc00:5:0:8::-64", subnets("", "fc00:5:0:8::/64")),
+            ("10.5.57.3-24", subnets("10.5.57.3/24", "")),
+        ] {
+            assert_eq!(key_name(&subnets), name);
+            assert_eq!(parse_key_name(name), Ok(subnets), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_leases_are_refused() {
+        for name in [
+            "",
+            "-",
+            "&",
+            "config",
+            "10.5.57.0",
+            "10.5.57.0-",
+            "10.5.57.0-32",
+            "10.5.57.0-0",
+            "0.0.0.0-0",
+            "0.0.0.0-0&::-0",
+            "10.5.57.0-+24",
+            "10.5.057.0-24",
+            "10.5.57.0-24/",
+            "x/10.5.57.0-24",
+            "fc00:5::-64",
+            "10.5.60.0-24&FC00:5::-64",
+            "10.5.60.0-24&fc00:5::-128",
+            "10.5.60.0-24&::ffff:1.2.3.4-96",
+            "10.5.60.0-24&fc00:5::-64&",
+            "10.5.57.0-99999999999999999999",
+            "\u{2028}\u{0}",
+        ] {
+            assert!(parse_key_name(name).is_err(), "{name}");
+        }
+    }
+
+    fn attributes(v6: Option<&str>, backend: &str, data: Option<&str>, v6_data: Option<&str>) -> Attributes {
+        Attributes {
+            public_ip: Some([192, 168, 77, 11].into()),
+            public_ipv6: v6.map(|v6| v6.parse().expect("address")),
+            backend_type: backend.to_owned(),
+            backend_data: data.and_then(raw),
+            backend_v6_data: v6_data.and_then(raw),
+        }
+    }
+
+    #[test]
+    fn values_are_upstreams_byte_for_byte() {
+        let v6 = Some("fd77::11");
+        let v6_only = Attributes {
+            public_ip: None,
+            ..attributes(v6, "vxlan", None, Some("{\"VNI\":1,\"VtepMAC\":\"82:ea:3f:8d:cf:0b\"}"))
+        };
+        for (attributes, value) in [
+            (
+                attributes(None, "vxlan", Some("{\"VNI\":1,\"VtepMAC\":\"a6:63:db:5a:bb:09\"}"), None),
+                r#"{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"a6:63:db:5a:bb:09"}}"#,
+            ),
+            (
+                attributes(
+                    v6,
+                    "vxlan",
+                    Some("{\"VNI\":1,\"VtepMAC\":\"d2:d4:60:d4:f0:d6\"}"),
+                    Some("{\"VNI\":1,\"VtepMAC\":\"82:ea:3f:8d:cf:0b\"}"),
+                ),
+                r#"{"PublicIP":"192.168.77.11","PublicIPv6":"fd77::11","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"d2:d4:60:d4:f0:d6"},"BackendV6Data":{"VNI":1,"VtepMAC":"82:ea:3f:8d:cf:0b"}}"#,
+            ),
+            (
+                attributes(None, "host-gw", None, None),
+                r#"{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"host-gw"}"#,
+            ),
+            (
+                attributes(v6, "host-gw", None, None),
+                r#"{"PublicIP":"192.168.77.11","PublicIPv6":"fd77::11","BackendType":"host-gw"}"#,
+            ),
+            (attributes(None, "", None, None), r#"{"PublicIP":"192.168.77.11","PublicIPv6":null}"#),
+            (
+                attributes(None, "extension", Some("\"hello\""), None),
+                r#"{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"extension","BackendData":"hello"}"#,
+            ),
+            (
+                v6_only,
+                r#"{"PublicIP":"0.0.0.0","PublicIPv6":"fd77::11","BackendType":"vxlan","BackendV6Data":{"VNI":1,"VtepMAC":"82:ea:3f:8d:cf:0b"}}"#,
+            ),
+        ] {
+            assert_eq!(encode(&attributes), value);
+            assert_eq!(decode(value.as_bytes()), Ok(attributes), "{value}");
+        }
+    }
+
+    #[test]
+    fn data_of_backends_is_compacted_and_escaped_as_go_does() {
+        let attributes =
+            attributes(None, "x<y", Some("{ \"a b\\\" \" : [ 1 ,\n 2 ], \"t\": \"<&> \u{2028}\" }"), None);
+        assert_eq!(
+            encode(&attributes),
+            r#"{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"x\u003cy","BackendData":{"a b\" ":[1,2],"t":"\u003c\u0026\u003e \u2028"}}"#
+        );
+    }
+
+    #[test]
+    fn reading_is_tolerant() {
+        let value =
+            r#" {"publicip":"10.0.0.1","New":{"PublicIP":7},"BACKENDTYPE":"udp","BackendData":null} "#;
+        let read = decode(value.as_bytes()).expect("an older or newer version's lease");
+        assert_eq!(read.public_ip, Some([10, 0, 0, 1].into()));
+        assert_eq!(
+            (read.public_ipv6, read.backend_type.as_str(), read.backend_data.is_none()),
+            (None, "udp", true)
+        );
+        assert_eq!(decode(b"{}"), Ok(Attributes::default()));
+    }
+
+    #[test]
+    fn hostile_values_are_refused_without_panic() {
+        let deep = "[".repeat(100_000);
+        let long = format!("{{\"PublicIP\":\"{}\"}}", "é".repeat(10_000));
+        for value in [
+            "",
+            "null",
+            "7",
+            "[]",
+            "\"x\"",
+            "{",
+            "{\"PublicIP\"}",
+            "{\"PublicIP\":7}",
+            "{\"PublicIP\":\"::1\"}",
+            "{\"PublicIP\":\"10.0.0.1\"}x",
+            "{\"PublicIPv6\":\"10.0.0.1\"}",
+            "{\"BackendType\":[]}",
+            &deep,
+            &long,
+            &format!("\"{}\"", "\u{7f}".repeat(1000)),
+            "{\"PublicIP\":{\n\"a\":1}}",
+        ] {
+            let error = decode(value.as_bytes()).expect_err(&excerpt(value));
+            assert!(!error.to_string().contains('\n') && error.to_string().len() < 400, "{error}");
+        }
+        assert!(decode(b"{\"PublicIP\":\"\xff\xfe\"}").is_err());
+    }
+}

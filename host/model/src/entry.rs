@@ -1,0 +1,306 @@
+//! What can exist in the kernel on behalf of a peer, and the devices that it hangs on. Plain data: desired by the
+//! ledger, read back by the reconciler.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::offloads::Offloads;
+use crate::wireguard::{Keys, PublicKey, WireguardPeer};
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Mac(pub [u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+
+    /// Reads six hexadecimal octets with colons between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no Ethernet address; one looks like 9e:01:c5:3f:00:0b");
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(wrong)?;
+            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        }
+        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// A device that entries refer to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Device {
+    /// The external interface, whichever it is at the moment.
+    External,
+    /// A device of ours, by its name.
+    Own(Arc<str>),
+}
+
+/// The kernel's default VXLAN port (`udp_port` of the vxlan module), which is not the assigned one, 4789.
+pub const DEFAULT_VXLAN_PORT: u16 = 8472;
+
+/// A device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceSpec {
+    /// A VXLAN device.
+    Vxlan(Vxlan),
+    /// An IPIP device.
+    Ipip(Ipip),
+    /// A WireGuard device.
+    Wireguard(Wireguard),
+    /// A TUN device, whose packets this process carries.
+    Tunnel(TunnelDevice),
+}
+
+impl DeviceSpec {
+    /// The device's name.
+    pub fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Vxlan(Vxlan { name, .. })
+            | Self::Ipip(Ipip { name, .. })
+            | Self::Wireguard(Wireguard { name, .. })
+            | Self::Tunnel(TunnelDevice { name, .. }) => name,
+        }
+    }
+
+    /// Bytes of the largest IP packet.
+    pub fn mtu(&self) -> u32 {
+        match self {
+            Self::Vxlan(Vxlan { mtu, .. })
+            | Self::Ipip(Ipip { mtu, .. })
+            | Self::Wireguard(Wireguard { mtu, .. })
+            | Self::Tunnel(TunnelDevice { mtu, .. }) => *mtu,
+        }
+    }
+
+    /// The Ethernet address, for devices that have one.
+    pub fn mac(&self) -> Option<Mac> {
+        match self {
+            Self::Vxlan(vxlan) => Some(vxlan.mac),
+            Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) => None,
+        }
+    }
+}
+
+/// A VXLAN device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// UDP port of the tunnel.
+    pub port: u16,
+    /// Source of the tunnel's packets: an address of the external interface.
+    pub local: IpAddr,
+    /// Whether the kernel learns FDB entries from packets.
+    pub learning: bool,
+    /// Whether the group based policy extension is on.
+    pub gbp: bool,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// The device's own Ethernet address.
+    pub mac: Mac,
+}
+
+/// An IPIP device of ours (RFC 2003): IPv4 packets in IPv4 packets to any node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ipip {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// Source of the tunnel's packets: an address of the external interface.
+    pub local: Ipv4Addr,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+}
+
+/// A WireGuard device of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wireguard {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// UDP port that it listens on.
+    pub port: u16,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Whom it is.
+    pub keys: Keys,
+}
+
+/// A TUN device of ours, and the UDP sockets on the other side of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelDevice {
+    /// The device's name, 1 to 15 bytes.
+    pub name: Arc<str>,
+    /// UDP port, ours and the peers'.
+    pub port: u16,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Where IPv4 datagrams come from: the external interface's address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Where IPv6 datagrams come from.
+    pub ipv6: Option<Ipv6Addr>,
+    /// What may be used to make it fast.
+    pub offloads: Offloads,
+}
+
+/// What identifies an entry in the kernel: there is at most one for each key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A route of the main table.
+    Route(IpNet),
+    /// A neighbour entry.
+    Neighbour(Device, IpAddr),
+    /// A forwarding database entry.
+    Fdb(Device, Mac),
+    /// A peer of a WireGuard device.
+    WireguardPeer(Device, Arc<PublicKey>),
+    /// A subnet behind a tunnel of this process.
+    TunnelPeer(Device, IpNet),
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A route.
+    Route,
+    /// A neighbour entry.
+    Neighbour,
+    /// A forwarding database entry.
+    Fdb,
+    /// A peer of a WireGuard device.
+    WireguardPeer,
+    /// A subnet behind a tunnel of this process.
+    TunnelPeer,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] =
+        [Self::Route, Self::Neighbour, Self::Fdb, Self::WireguardPeer, Self::TunnelPeer];
+}
+
+impl Key {
+    /// What the entry is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Route(_) => Kind::Route,
+            Self::Neighbour(..) => Kind::Neighbour,
+            Self::Fdb(..) => Kind::Fdb,
+            Self::WireguardPeer(..) => Kind::WireguardPeer,
+            Self::TunnelPeer(..) => Kind::TunnelPeer,
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::External => f.write_str("the external interface"),
+            Self::Own(name) => f.write_str(name),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(destination) => write!(f, "route {destination}"),
+            Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
+            Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
+            Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
+            Self::TunnelPeer(device, subnet) => write!(f, "{subnet} behind {device}"),
+        }
+    }
+}
+
+/// One entry in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// Packets for `destination` go to the next hop `via` on `device`.
+    Route {
+        /// The peer's subnet, or part of it; the cluster's network where the device knows all peers.
+        destination: IpNet,
+        /// The next hop, of the same family; none: the device itself knows where it is.
+        via: Option<IpAddr>,
+        /// The next hop is on the device's link even though no address of this node says so.
+        onlink: bool,
+        /// Where packets leave.
+        device: Device,
+    },
+    /// `address` is found at `mac` on `device`.
+    Neighbour {
+        /// The neighbour's address.
+        address: IpAddr,
+        /// The neighbour's Ethernet address.
+        mac: Mac,
+        /// A device of ours.
+        device: Device,
+    },
+    /// Frames for `mac` go through the tunnel `device` to `destination`.
+    Fdb {
+        /// The peer's VTEP.
+        mac: Mac,
+        /// The peer's public address.
+        destination: IpAddr,
+        /// A VXLAN device of ours.
+        device: Device,
+    },
+    /// A WireGuard device knows a peer.
+    WireguardPeer {
+        /// The peer.
+        peer: Arc<WireguardPeer>,
+        /// A WireGuard device of ours.
+        device: Device,
+    },
+    /// A tunnel of this process sends packets for a subnet to a node, and takes such from there.
+    TunnelPeer {
+        /// The peer's subnet.
+        destination: IpNet,
+        /// The peer's public address.
+        endpoint: IpAddr,
+        /// A tunnel's device.
+        device: Device,
+    },
+}
+
+impl Entry {
+    /// What identifies this entry in the kernel.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Route { destination, .. } => Key::Route(*destination),
+            Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
+            Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
+            Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
+            Self::TunnelPeer { destination, device, .. } => Key::TunnelPeer(device.clone(), *destination),
+        }
+    }
+
+    /// The device that it needs.
+    pub fn device(&self) -> &Device {
+        match self {
+            Self::Route { device, .. }
+            | Self::Neighbour { device, .. }
+            | Self::Fdb { device, .. }
+            | Self::WireguardPeer { device, .. }
+            | Self::TunnelPeer { device, .. } => device,
+        }
+    }
+}

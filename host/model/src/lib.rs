@@ -1,0 +1,18 @@
+//! What the daemon's crates tell each other, as plain data: nothing in here reads or writes anything.
+//!
+//! | Module | What it says |
+//! |---|---|
+//! | [`lease`] | who has which subnets |
+//! | [`network_config`] | what the operator wants of the cluster |
+//! | [`codec`] | how leases are written in a store |
+//! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
+//! | [`ledger`] | what should exist, and the transactions that change it |
+//! | [`wireguard`], [`offloads`] | keys and peers of WireGuard devices; what makes tunnels fast |
+
+pub mod codec;
+pub mod entry;
+pub mod lease;
+pub mod ledger;
+pub mod network_config;
+pub mod offloads;
+pub mod wireguard;

@@ -1,0 +1,132 @@
+//! Time and memory.
+
+use std::time::Instant;
+
+use flannel_plugin_host::WASI;
+use flannel_plugin_host::{Limits, PeerChange};
+
+use super::super::session::in_words;
+use super::subject::{self, Subject};
+use super::{Outcome, Stop};
+
+/// Leases of the snapshot that is measured: the most that come in one call.
+const SNAPSHOT: u16 = 4096;
+/// Leases of a round in which memory is measured, and rounds: first until the plugin's own heap has settled, and then those that count.
+const ROUND: u16 = 256;
+const SETTLING: u64 = 20;
+const ROUNDS: u64 = 100;
+/// Rounds for those that have grown until then, and how often they are given so many.
+const LONG: u64 = 200;
+const PATIENCE: u64 = 3;
+/// Bytes by which memory may grow over all rounds: less than 41 for each lease that was handed over.
+const GROWTH: usize = 1 << 20;
+
+/// A tick, three times.
+pub fn tick(subject: &Subject) -> Outcome {
+    let mut session = subject.start()?;
+    subject::expect(&mut session, &subject.puts(1..=10))?;
+    let mut next = None;
+    for _ in 0..3 {
+        next = match session.policy.tick() {
+            Ok((_, next)) => next,
+            // There is no cloud here: to say so is right.
+            Err(error) if in_words(&error) && subject.asks_clouds() => {
+                return Ok("without a cloud it says what is wrong".to_owned());
+            }
+            Err(error) => return Err(error.to_string().into()),
+        };
+        if next.is_none() {
+            break;
+        }
+    }
+    Ok(next.map_or_else(|| "no more".to_owned(), |after| format!("again after {} ms", after.as_millis())))
+}
+
+/// The largest snapshot takes less than half of the time that it may take: other machines are slower.
+pub fn time(subject: &Subject) -> Outcome {
+    let limits = Limits::default();
+    let allowed = limits.call_time + limits.change_time * u32::from(SNAPSHOT);
+    let mut session = subject.start()?;
+    let changes = subject.puts(1..=SNAPSHOT);
+    let mut best = allowed;
+    for _ in 0..3 {
+        let begin = Instant::now();
+        subject::expect(&mut session, &changes)?;
+        best = best.min(begin.elapsed());
+    }
+    let (took, most) = (best / u32::from(SNAPSHOT), allowed / u32::from(SNAPSHOT));
+    let seen = format!("{} µs a lease; {} are allowed", took.as_micros(), most.as_micros());
+    if best * 2 > allowed { Err(Stop::Failed(seen)) } else { Ok(seen) }
+}
+
+/// The same leases over and over leave nothing behind.
+pub fn memory_of_the_same(subject: &Subject) -> Outcome {
+    memory(subject, |_| subject.puts(1..=ROUND))
+}
+
+/// Peers that are gone leave nothing behind, though no number comes twice.
+pub fn memory_of_others(subject: &Subject) -> Outcome {
+    let leases = subject.puts(1..=ROUND);
+    let renumbered = |round: u64| {
+        let first = round * u64::from(ROUND);
+        let renumber = |change: &PeerChange| match change {
+            PeerChange::Put(id, lease) => subject::put(first + id.0, (**lease).clone()),
+            PeerChange::Removed(id) => subject::removed(first + id.0),
+        };
+        leases.iter().map(renumber).collect::<Vec<_>>()
+    };
+    memory(subject, |round| {
+        let gone = round.checked_sub(1).map(&renumbered).unwrap_or_default();
+        let gone = gone.iter().map(|change| PeerChange::Removed(change.id()));
+        gone.chain(renumbered(round)).collect()
+    })
+}
+
+fn memory(subject: &Subject, changes: impl Fn(u64) -> Vec<PeerChange>) -> Outcome {
+    let mut session = subject.start()?;
+    let mut round = 0;
+    // Memory never shrinks: less of it is that of a fresh instance, which has taken the place of one that wanted too much.
+    let mut largest = 0;
+    let mut after = |rounds: u64| -> Result<usize, Stop> {
+        for _ in 0..rounds {
+            subject::expect(&mut session, &changes(round))?;
+            round += 1;
+            let memory = session.policy.memory();
+            if memory < largest {
+                let kilobytes = largest >> 10;
+                return Err(Stop::Failed(format!(
+                    "it was started afresh after {round} rounds of {ROUND} leases, when it wanted more than {kilobytes} KiB"
+                )));
+            }
+            largest = memory;
+        }
+        Ok(largest)
+    };
+    let before = after(SETTLING)?;
+    let mut now = after(ROUNDS)?;
+    if now <= before + GROWTH {
+        let more = (now - before) >> 10;
+        return Ok(format!("{} KiB, {more} more after {ROUNDS} rounds", now >> 10));
+    }
+    // Who brings a language's runtime along collects garbage late, if at all: it is enough that no instance is needed in place of this one
+    // before tens of thousands of changes.
+    if subject.artifact.imports().iter().any(|import| import == WASI) {
+        let then = after(LONG)?;
+        let (leases, rounds) = ((ROUNDS + LONG) * u64::from(ROUND), SETTLING + ROUNDS + LONG);
+        let each = (then - before) as u64 / leases;
+        return Ok(format!("{} KiB after {rounds} rounds, {each} bytes more for each lease", then >> 10));
+    }
+    for _ in 0..PATIENCE {
+        let then = after(LONG)?;
+        if then <= now + GROWTH {
+            return Ok(format!("{} KiB, no more after a further {LONG} rounds", then >> 10));
+        }
+        now = then;
+    }
+    let rounds = SETTLING + ROUNDS + PATIENCE * LONG;
+    Err(Stop::Failed(format!(
+        "{} KiB at first, {} KiB after {rounds} rounds of {ROUND} leases, and still growing",
+        before >> 10,
+        now >> 10
+    )))
+}

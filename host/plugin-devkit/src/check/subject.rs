@@ -1,0 +1,191 @@
+//! The plugin that is checked, and the leases that it is checked with.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use flannel_model::entry::Entry;
+use flannel_model::lease::{Attributes, Lease};
+use flannel_model::ledger::PeerId;
+use flannel_plugin_host::{Applied, Artifact, Described, DirState, Limits, PeerChange, Policy};
+
+use super::super::desired::Desired;
+use super::super::node::{Families, SampleNode};
+use super::super::session::{Session, StartError};
+use super::super::{peers, run};
+
+/// So many nodes publish something of their own; what others publish repeats it.
+const PUBLISHERS: u16 = 16;
+/// Leases of the example that is shown.
+const EXAMPLE: u16 = 3;
+
+/// A plugin that starts.
+pub struct Subject<'a> {
+    /// The plugin.
+    pub artifact: &'a Artifact,
+    /// The network config's `Backend` object.
+    pub backend: String,
+    /// What the plugin says of itself.
+    pub described: Described,
+    /// The families for which it is checked most.
+    pub families: Families,
+    /// What nodes of its own kind publish.
+    published: Vec<Attributes>,
+}
+
+impl<'a> Subject<'a> {
+    /// Starts a plugin for the first time. The error is why that cannot be done.
+    pub fn new(artifact: &'a Artifact, backend: Option<&str>) -> Result<Self, String> {
+        let described = describe(artifact)?;
+        let backend = match backend {
+            Some(backend) => backend.to_owned(),
+            None => run::plain_backend(artifact)?,
+        };
+        let mut refused = None;
+        for families in [Families::Ipv4, Families::Ipv6, Families::Dual] {
+            match Session::start(artifact, &SampleNode::own(families), &backend) {
+                Ok(_) => {
+                    let published = published(artifact, &backend, families)?;
+                    return Ok(Self { artifact, backend, described, families, published });
+                }
+                Err(error) if error.in_words() => refused = refused.or(Some(error)),
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Err(refused.map_or_else(String::new, |error| error.to_string()))
+    }
+
+    /// Whether it asks clouds, of which there is none for it here.
+    pub fn asks_clouds(&self) -> bool {
+        self.artifact.imports().iter().any(|interface| interface == "cloud")
+    }
+
+    /// Starts a fresh instance.
+    pub fn start(&self) -> Result<Session, String> {
+        self.start_on(&SampleNode::own(self.families), &self.backend).map_err(|error| error.to_string())
+    }
+
+    /// Starts a fresh instance somewhere else.
+    pub fn start_on(&self, node: &SampleNode, backend: &str) -> Result<Session, StartError> {
+        Session::start(self.artifact, node, backend)
+    }
+
+    /// The lease of node `number`.
+    pub fn lease(&self, number: u16) -> Lease {
+        let (v4, v6) = peers::addresses(number);
+        let mut attributes = self.published[usize::from(number) % self.published.len()].clone();
+        attributes.public_ip = self.families.v4().then(|| v4.into());
+        attributes.public_ipv6 = self.families.v6().then(|| v6.into());
+        Lease { subnets: peers::subnets(number, self.families), attributes, expires: None }
+    }
+
+    /// The leases of some nodes, all new.
+    pub fn puts(&self, numbers: RangeInclusive<u16>) -> Vec<PeerChange> {
+        numbers.map(|number| put(number.into(), self.lease(number))).collect()
+    }
+
+    /// The same plugin in another cluster; the error is why that cannot be checked.
+    pub fn with(&self, families: Families) -> Result<Self, StartError> {
+        self.start_on(&SampleNode::own(families), &self.backend)?;
+        let published = published(self.artifact, &self.backend, families).map_err(StartError::Setup)?;
+        let (described, backend) = (self.described.clone(), self.backend.clone());
+        Ok(Self { artifact: self.artifact, backend, described, families, published })
+    }
+
+    /// What the plugin wants to have for a few leases, of both families if it takes them.
+    pub fn example(&self) -> Result<Desired, String> {
+        let both = self.with(Families::Dual);
+        let subject = both.as_ref().unwrap_or(self);
+        let node = SampleNode::own(subject.families);
+        let leases: Vec<Lease> = (1..=EXAMPLE).map(|number| subject.lease(number)).collect();
+        Ok(run::desired(&mut subject.start()?, &node, &leases))
+    }
+}
+
+impl fmt::Display for Subject<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, with {}", self.described.name, self.described.version, self.backend)
+    }
+}
+
+/// Asks a fresh instance who it is.
+pub fn describe(artifact: &Artifact) -> Result<Described, String> {
+    let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
+    let state = Arc::new(DirState::open(directory.path()));
+    let environment = super::super::environment("{}", false)?;
+    let described = Policy::describe(artifact, environment, Limits::default(), state);
+    described.map(|(described, _)| described).map_err(|error| error.to_string())
+}
+
+/// What a node publishes is for the plugin to say: it is asked on behalf of a few peers.
+fn published(artifact: &Artifact, backend: &str, families: Families) -> Result<Vec<Attributes>, String> {
+    let of = |number: u16| {
+        let node = SampleNode::peer(number, families);
+        let session = Session::register(artifact, &node, backend);
+        session.map(|session| node.lease(&session.registered).attributes).map_err(|error| error.to_string())
+    };
+    (0..PUBLISHERS).map(|number| of(if number == 0 { PUBLISHERS } else { number })).collect()
+}
+
+/// A peer has a lease.
+pub fn put(id: u64, lease: Lease) -> PeerChange {
+    PeerChange::Put(PeerId(id), Arc::new(lease))
+}
+
+/// A peer is gone.
+pub fn removed(id: u64) -> PeerChange {
+    PeerChange::Removed(PeerId(id))
+}
+
+/// Hands over changes that nothing is wrong with.
+pub fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), String> {
+    let Applied { failures, rejected, .. } = session.apply(changes);
+    if let Some(error) = failures.first() {
+        return Err(error.to_string());
+    }
+    match rejected.first() {
+        Some((id, reason)) => {
+            let lease = changes.iter().rev().find_map(|change| match change {
+                PeerChange::Put(peer, lease) if peer == id => Some(lease.subnets.to_string()),
+                _ => None,
+            });
+            Err(format!("it rejects {}: {reason}", lease.unwrap_or_else(|| id.to_string())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is declared for each peer, in the order in which entries are compared.
+pub fn entries(session: &Session) -> BTreeMap<PeerId, Vec<Entry>> {
+    let sorted = |entries: &Option<Vec<Entry>>| {
+        let mut entries = entries.clone().unwrap_or_default();
+        entries.sort_by_key(Entry::key);
+        entries
+    };
+    session.declared.peers.iter().map(|(id, entries)| (*id, sorted(entries))).collect()
+}
+
+/// Says the first difference in what is declared for peers; the words say which is which.
+pub fn same(
+    (here, one): (&str, &BTreeMap<PeerId, Vec<Entry>>),
+    (there, other): (&str, &BTreeMap<PeerId, Vec<Entry>>),
+) -> Result<(), String> {
+    let shown = |entries: Option<&Vec<Entry>>| match entries.map(Vec::as_slice).unwrap_or_default() {
+        [] => "nothing".to_owned(),
+        entries => entries.iter().map(|entry| entry.key().to_string()).collect::<Vec<_>>().join(", "),
+    };
+    for id in one.keys().chain(other.keys()) {
+        let (one, other) = (one.get(id), other.get(id));
+        let (keys, others) = (shown(one), shown(other));
+        if keys != others {
+            return Err(format!("for peer {id} it declares {keys} {here}, and {others} {there}"));
+        }
+        let differs = |pair: &(&Entry, &Entry)| pair.0 != pair.1;
+        let pairs = one.into_iter().flatten().zip(other.into_iter().flatten());
+        if let Some((one, other)) = pairs.into_iter().find(differs) {
+            return Err(format!("for peer {id} it declares {one:?} {here}, and {other:?} {there}"));
+        }
+    }
+    Ok(())
+}

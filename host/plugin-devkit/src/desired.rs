@@ -1,0 +1,355 @@
+//! What a plugin wants to have: for people as tables, for programs as JSON. In the same order each time, whatever the order was in
+//! which it was declared.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+use flannel_model::entry::{Device, DeviceSpec, Entry};
+use flannel_model::lease::{Lease, Subnets};
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_plugin_host::Registered;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::table;
+
+/// The desired state.
+#[derive(Debug, Serialize)]
+pub struct Desired {
+    /// The plugin's name.
+    pub plugin: String,
+    /// What the node publishes, and what its pods are told.
+    pub publishes: Published,
+    /// Devices, by name.
+    pub devices: Vec<ShownDevice>,
+    /// Peers, by subnet.
+    pub peers: Vec<ShownPeer>,
+}
+
+/// What the node publishes.
+#[derive(Debug, Serialize)]
+pub struct Published {
+    /// `BackendType`.
+    pub backend_type: String,
+    /// `BackendData`.
+    pub backend_data: Option<Box<RawValue>>,
+    /// `BackendV6Data`.
+    pub backend_v6_data: Option<Box<RawValue>>,
+    /// Bytes of the largest IP packet of a pod.
+    pub mtu: u32,
+}
+
+/// A device.
+#[derive(Debug, Serialize)]
+pub struct ShownDevice {
+    /// Its name.
+    pub name: String,
+    /// What it is, such as `vxlan`.
+    pub kind: &'static str,
+    /// How it is set up.
+    pub options: BTreeMap<&'static str, String>,
+    /// Bytes of the largest IP packet.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// The networks that are reached over it without a next hop.
+    pub networks: Vec<String>,
+}
+
+/// A peer.
+#[derive(Debug, Serialize)]
+pub struct ShownPeer {
+    /// Its subnets.
+    pub subnets: String,
+    /// Where it is.
+    pub public: Vec<String>,
+    /// What is declared for it.
+    pub entries: Vec<ShownEntry>,
+    /// Why the policy does not serve it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
+    /// How the call about it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+/// An entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "entry", rename_all = "kebab-case")]
+pub enum ShownEntry {
+    /// A route.
+    Route {
+        /// Where to.
+        destination: String,
+        /// The next hop.
+        via: Option<String>,
+        /// The next hop is on the link whatever addresses say.
+        onlink: bool,
+        /// Over which device.
+        device: String,
+    },
+    /// A neighbour entry.
+    Neighbour {
+        /// The neighbour.
+        address: String,
+        /// Its Ethernet address.
+        mac: String,
+        /// On which device.
+        device: String,
+    },
+    /// An entry of a forwarding database.
+    Fdb {
+        /// The Ethernet address.
+        mac: String,
+        /// The node that it is at.
+        destination: String,
+        /// Of which device.
+        device: String,
+    },
+    /// A peer of a WireGuard device.
+    WireguardPeer {
+        /// Its public key.
+        public_key: String,
+        /// Where it is.
+        endpoint: Option<String>,
+        /// The networks behind it.
+        allowed: Vec<String>,
+        /// Seconds between packets that keep a NAT open; 0: none.
+        keepalive: u16,
+        /// Whether the preshared key is used.
+        preshared: bool,
+        /// Of which device.
+        device: String,
+    },
+    /// A subnet behind a tunnel of the host.
+    TunnelPeer {
+        /// The subnet.
+        destination: String,
+        /// The node that it is at.
+        endpoint: String,
+        /// Of which tunnel.
+        device: String,
+    },
+}
+
+/// What became of one peer's lease.
+#[derive(Clone, Debug, Default)]
+pub struct Fate {
+    /// Why the policy does not serve it.
+    pub rejected: Option<String>,
+    /// How the call about it failed.
+    pub failed: Option<String>,
+}
+
+impl Desired {
+    /// Puts together what was declared, for these peers. `interface` is the external interface's name.
+    pub fn new<'a>(
+        registered: &Registered,
+        declared: &Transaction,
+        interface: &str,
+        peers: impl IntoIterator<Item = (PeerId, &'a Lease, Fate)>,
+    ) -> Self {
+        let mut peers: Vec<(Subnets, ShownPeer)> = peers
+            .into_iter()
+            .map(|(id, lease, fate)| {
+                let entries = declared.peers.get(&id).and_then(Option::as_deref).unwrap_or_default();
+                (lease.subnets, peer(lease, entries, interface, fate))
+            })
+            .collect();
+        peers.sort_by_key(|(subnets, _)| *subnets);
+        let device = |device| ShownDevice::new(device, declared);
+        Self {
+            plugin: registered.name.clone(),
+            publishes: Published {
+                backend_type: registered.backend_type.clone(),
+                backend_data: registered.backend_data.clone(),
+                backend_v6_data: registered.backend_v6_data.clone(),
+                mtu: registered.mtu,
+            },
+            devices: declared.devices.values().map(device).collect(),
+            peers: peers.into_iter().map(|(_, peer)| peer).collect(),
+        }
+    }
+}
+
+impl Desired {
+    /// For how many peers calls failed.
+    pub fn failures(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.failed.is_some()).count()
+    }
+}
+
+fn peer(lease: &Lease, entries: &[Entry], interface: &str, fate: Fate) -> ShownPeer {
+    let mut entries: Vec<&Entry> = entries.iter().collect();
+    entries.sort_by_key(|entry| entry.key());
+    ShownPeer {
+        subnets: lease.subnets.to_string(),
+        public: texts(lease.attributes.public_addresses()),
+        entries: entries.into_iter().map(|entry| ShownEntry::new(entry, interface)).collect(),
+        rejected: fate.rejected,
+        failed: fate.failed,
+    }
+}
+
+impl ShownDevice {
+    fn new(device: &DeviceSpec, declared: &Transaction) -> Self {
+        let (kind, options) = match device {
+            DeviceSpec::Vxlan(vxlan) => (
+                "vxlan",
+                vec![
+                    ("vni", vxlan.vni.to_string()),
+                    ("port", vxlan.port.to_string()),
+                    ("local", vxlan.local.to_string()),
+                    ("mac", vxlan.mac.to_string()),
+                    ("learning", vxlan.learning.to_string()),
+                    ("gbp", vxlan.gbp.to_string()),
+                ],
+            ),
+            DeviceSpec::Ipip(ipip) => ("ipip", vec![("local", ipip.local.to_string())]),
+            DeviceSpec::Wireguard(wireguard) => (
+                "wireguard",
+                vec![("port", wireguard.port.to_string()), ("public-key", wireguard.keys.public.to_string())],
+            ),
+            DeviceSpec::Tunnel(tunnel) => {
+                let sources = [tunnel.ipv4.map(|v4| v4.to_string()), tunnel.ipv6.map(|v6| v6.to_string())];
+                let sources: Vec<String> = sources.into_iter().flatten().collect();
+                ("tunnel", vec![("port", tunnel.port.to_string()), ("local", sources.join(","))])
+            }
+        };
+        let name = device.name();
+        Self {
+            name: name.to_string(),
+            kind,
+            options: options.into_iter().collect(),
+            mtu: device.mtu(),
+            addresses: texts(declared.addresses.get(name).into_iter().flatten()),
+            networks: texts(declared.networks.get(name).into_iter().flatten()),
+        }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let options = self.options.iter().map(|(name, value)| format!("{name} {value}"));
+        let options: Vec<String> = std::iter::once(self.kind.to_owned()).chain(options).collect();
+        vec![
+            self.name.clone(),
+            self.mtu.to_string(),
+            list(&self.addresses),
+            list(&self.networks),
+            options.join(" "),
+        ]
+    }
+}
+
+impl ShownEntry {
+    fn new(entry: &Entry, interface: &str) -> Self {
+        let device = match entry.device() {
+            Device::External => interface.to_owned(),
+            Device::Own(name) => name.to_string(),
+        };
+        match entry {
+            Entry::Route { destination, via, onlink, .. } => Self::Route {
+                destination: destination.to_string(),
+                via: via.map(|via| via.to_string()),
+                onlink: *onlink,
+                device,
+            },
+            Entry::Neighbour { address, mac, .. } => {
+                Self::Neighbour { address: address.to_string(), mac: mac.to_string(), device }
+            }
+            Entry::Fdb { mac, destination, .. } => {
+                Self::Fdb { mac: mac.to_string(), destination: destination.to_string(), device }
+            }
+            Entry::WireguardPeer { peer, .. } => Self::WireguardPeer {
+                public_key: peer.key.to_string(),
+                endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
+                allowed: texts(&peer.allowed),
+                keepalive: peer.keepalive,
+                preshared: peer.preshared.is_some(),
+                device,
+            },
+            Entry::TunnelPeer { destination, endpoint, .. } => Self::TunnelPeer {
+                destination: destination.to_string(),
+                endpoint: endpoint.to_string(),
+                device,
+            },
+        }
+    }
+
+    /// Kind, device, what it is about, and what is said of that.
+    fn cells(&self) -> [String; 4] {
+        let (kind, device, what, said) = match self {
+            Self::Route { destination, via, onlink, device } => {
+                let via = via.as_ref().map(|via| format!("via {via}")).unwrap_or_default();
+                ("route", device, destination, format!("{via}{}", if *onlink { " onlink" } else { "" }))
+            }
+            Self::Neighbour { address, mac, device } => {
+                ("neighbour", device, address, format!("is at {mac}"))
+            }
+            Self::Fdb { mac, destination, device } => ("fdb", device, mac, format!("is at {destination}")),
+            Self::WireguardPeer { public_key, endpoint, allowed, keepalive, preshared, device } => {
+                let mut said =
+                    endpoint.as_ref().map_or(String::new(), |endpoint| format!("is at {endpoint}, "));
+                let _ = write!(said, "has {}", list(allowed));
+                if *keepalive > 0 {
+                    let _ = write!(said, ", keepalive {keepalive} s");
+                }
+                if *preshared {
+                    said.push_str(", preshared key");
+                }
+                ("wireguard", device, public_key, said)
+            }
+            Self::TunnelPeer { destination, endpoint, device } => {
+                ("tunnel", device, destination, format!("is at {endpoint}"))
+            }
+        };
+        [kind.to_owned(), device.clone(), what.clone(), said]
+    }
+}
+
+impl ShownPeer {
+    fn rows(&self) -> Vec<Vec<String>> {
+        let (subnets, public) = (self.subnets.clone(), list(&self.public));
+        let instead = match (&self.failed, &self.rejected) {
+            (Some(reason), _) => Some(format!("FAILED: {reason}")),
+            (None, Some(reason)) => Some(format!("rejected: {reason}")),
+            (None, None) => self.entries.is_empty().then(|| "nothing".to_owned()),
+        };
+        let mut heads = [subnets, public];
+        let mut row = |cells: Vec<String>| -> Vec<String> {
+            heads.iter_mut().map(std::mem::take).chain(cells).collect()
+        };
+        let said = instead.map(|text| row(vec![text]));
+        let entries = self.entries.iter().map(|entry| row(entry.cells().to_vec()));
+        said.into_iter().chain(entries.collect::<Vec<_>>()).collect()
+    }
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Published { backend_type, backend_data, backend_v6_data, mtu } = &self.publishes;
+        let mut published = vec![if backend_type.is_empty() { "no type" } else { backend_type.as_str() }];
+        published.extend([backend_data, backend_v6_data].into_iter().flatten().map(|data| data.get()));
+        writeln!(f, "{} publishes {}; pods have an MTU of {mtu}\n", self.plugin, published.join(" "))?;
+        if self.devices.is_empty() {
+            writeln!(f, "no devices\n")?;
+        } else {
+            let head = ["device", "MTU", "addresses", "networks", "kind"].map(str::to_owned).to_vec();
+            let rows: Vec<Vec<String>> =
+                std::iter::once(head).chain(self.devices.iter().map(ShownDevice::row)).collect();
+            table::write(f, &rows)?;
+            writeln!(f)?;
+        }
+        let head = ["peer", "is at", "entry", "device", "for", ""].map(str::to_owned).to_vec();
+        let rows: Vec<Vec<String>> =
+            std::iter::once(head).chain(self.peers.iter().flat_map(ShownPeer::rows)).collect();
+        table::write(f, &rows)
+    }
+}
+
+fn texts<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> Vec<String> {
+    items.into_iter().map(|item| item.to_string()).collect()
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "-".to_owned() } else { items.join(",") }
+}

@@ -1,0 +1,52 @@
+//! A project to begin with: `flanneld plugin new`.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use flannel_plugin_host::is_name;
+
+/// What there is for authors in one language.
+#[derive(Clone, Copy, Debug)]
+pub struct Language {
+    /// As it is called on the command line.
+    pub name: &'static str,
+    /// What the backend is called in the files; also with `_` for `-`.
+    pub placeholder: &'static str,
+    /// The files: where each goes, and what is in it.
+    pub files: &'static [(&'static str, &'static [u8])],
+}
+
+/// Writes a project into a directory that is not there yet. The error is for an operator.
+pub fn write(language: &Language, name: &str, directory: &Path) -> Result<(), String> {
+    if !is_name(name) {
+        return Err(format!("{name:?} is no name for a backend: 1 to 64 of a-z, 0-9, `-` are possible"));
+    }
+    let shown = directory.display();
+    std::fs::create_dir(directory).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{shown} is there already; name another place with --dir"),
+        _ => format!("cannot make {shown}: {error}"),
+    })?;
+    for (file, content) in language.files {
+        let path = directory.join(file);
+        put(&path, &named(language, name, content))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Files that are text have the name put in.
+fn named(language: &Language, name: &str, content: &[u8]) -> Vec<u8> {
+    let Ok(text) = std::str::from_utf8(content) else { return content.to_vec() };
+    let underscored = |text: &str| text.replace('-', "_");
+    let text = text.replace(language.placeholder, name);
+    text.replace(&underscored(language.placeholder), &underscored(name)).into_bytes()
+}
+
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mode = if content.starts_with(b"#!") { 0o777 } else { 0o666 };
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(content)
+}

@@ -1,0 +1,89 @@
+//! A plugin that runs on a made-up node, and what it has declared so far.
+
+use std::sync::Arc;
+
+use flannel_model::lease::Lease;
+use flannel_model::ledger::Transaction;
+use flannel_plugin_host::{
+    Applied, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registered,
+};
+use tempfile::TempDir;
+
+use super::node::SampleNode;
+
+/// Why a plugin does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The plugin failed.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// What surrounds it is not there.
+    #[error("{0}")]
+    Setup(String),
+}
+
+impl StartError {
+    /// Whether the plugin, or the host on its behalf, said in words why not; that is how a config is refused.
+    pub fn in_words(&self) -> bool {
+        match self {
+            Self::Plugin(error) => in_words(error),
+            Self::Setup(_) => true,
+        }
+    }
+}
+
+/// Whether a call ended orderly, with an error or with a refusal by the host.
+pub fn in_words(error: &PluginError) -> bool {
+    matches!(error.cause, Cause::Answered(_) | Cause::Refused(_))
+}
+
+/// A running plugin.
+pub struct Session {
+    /// The policy.
+    pub policy: Policy,
+    /// What it said at its start.
+    pub registered: Registered,
+    /// All that it has declared.
+    pub declared: Transaction,
+    _state: TempDir,
+}
+
+impl Session {
+    /// Registers a plugin on a node, and hands the node's lease over.
+    pub fn start(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
+        let mut session = Self::register(artifact, node, backend)?;
+        session.lease_acquired(&node.lease(&session.registered))?;
+        Ok(session)
+    }
+
+    /// Registers a plugin on a node.
+    pub fn register(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
+        let environment = node.environment(backend).map_err(StartError::Setup)?;
+        let directory = tempfile::tempdir()
+            .map_err(|error| StartError::Setup(format!("no directory for the state: {error}")))?;
+        let state = Arc::new(DirState::open(directory.path()));
+        let (policy, registered) = Policy::start(artifact, environment, Limits::default(), state)?;
+        let declared = registered.transaction.clone();
+        Ok(Self { policy, registered, declared, _state: directory })
+    }
+
+    /// Hands the node's own lease over.
+    pub fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
+        let transaction = self.policy.lease_acquired(own)?;
+        self.declared.merge(transaction);
+        Ok(())
+    }
+
+    /// Hands changes over, and keeps what is declared for them.
+    pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+        let mut applied = self.policy.apply(changes);
+        self.policy.take_records();
+        self.declared.merge(std::mem::take(&mut applied.transaction));
+        for change in changes {
+            if let PeerChange::Removed(peer) = change {
+                self.declared.peers.remove(peer);
+            }
+        }
+        applied
+    }
+}

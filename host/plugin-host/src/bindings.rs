@@ -1,0 +1,15 @@
+//! What wasmtime makes of the contract in `wit/`.
+
+#![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    world: "backend",
+    imports: { default: trappable },
+    with: { "flannel:backend/links.link": super::capability::LinkHandle },
+});
+
+/// What a plugin that asks clouds exports besides its policy.
+pub mod cloud_permissions {
+    wasmtime::component::bindgen!({ path: "../../wit", world: "cloud-backend" });
+}

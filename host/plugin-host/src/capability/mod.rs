@@ -1,0 +1,233 @@
+//! What a plugin can ask of the host: one file for each interface of the contract. Every argument is checked here (a plugin
+//! is trusted with nothing), and every refusal dooms the call.
+
+mod clock;
+mod cloud;
+mod entries;
+mod links;
+mod log;
+mod state;
+mod tunnel;
+mod wireguard;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flannel_model::entry::{Device, DeviceSpec};
+use flannel_model::lease::Subnets;
+use flannel_model::ledger::PeerId;
+use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use super::bindings::Backend;
+use super::bindings::flannel::backend::types as wit;
+use super::budget::Budget;
+use super::call::{Call, Function};
+use super::facts::Environment;
+use super::limits::Limits;
+use super::needs::Pattern;
+use super::state::DirState;
+use super::wasi::Console;
+use super::watchdog::Pauser;
+
+pub use cloud::CloudRecord;
+
+/// A link as a plugin holds it.
+pub struct LinkHandle {
+    device: Device,
+}
+
+/// What belongs to one instance, on the host's side.
+pub struct HostState {
+    /// The plugin's name: for the log, and for its place in the durable store.
+    pub plugin: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whom to ask.
+    pub environment: Environment,
+    /// The call that is going on, or the last one.
+    pub call: Call,
+    /// The node's own subnets, once it has a lease.
+    pub own: Option<Subnets>,
+    /// Devices declared by calls that succeeded, and by the one that is going on.
+    pub devices: BTreeMap<Arc<str>, DeviceSpec>,
+    /// How many entries each peer has by calls that succeeded.
+    pub entries: EntryCount,
+    /// The durable store.
+    pub state: Arc<DirState>,
+    /// Bytes of memory that it wanted when it was over the limit.
+    pub wanted_memory: Option<usize>,
+    /// What it writes to standard output and standard error, if it imports WASI.
+    pub console: Console,
+    /// When the call that is going on has to have ended.
+    pub deadline: Instant,
+    /// The time of that call.
+    pub budget: Budget,
+    /// Stops the clock of the call while others are waited for.
+    pub pauser: Pauser,
+    /// The operations of clouds that the plugin is granted.
+    pub operations: Arc<[Pattern]>,
+    /// Requests to clouds that have ended.
+    pub cloud_records: Vec<CloudRecord>,
+    /// The rest of WASI; made when it is used first.
+    pub wasi: Option<WasiCtx>,
+    /// What its handles stand for.
+    pub table: ResourceTable,
+    memory: usize,
+}
+
+/// Entries in all, counted by peer.
+#[derive(Default)]
+pub struct EntryCount {
+    peers: HashMap<PeerId, u32, BuildHasherDefault<Spread>>,
+    total: usize,
+}
+
+/// Spreads numbers that the host itself gives out one after the other: there is nobody to guard against, and this is looked up for
+/// every lease.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The table takes its place from the upper and the lower bits; the factor is 2^64 by the golden ratio.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+}
+
+impl EntryCount {
+    /// Sets how many a peer has.
+    pub fn set(&mut self, peer: PeerId, count: usize) {
+        // A call's entries are limited to less.
+        let new = u32::try_from(count).unwrap_or(u32::MAX);
+        let before = if count == 0 { self.peers.remove(&peer) } else { self.peers.insert(peer, new) };
+        self.total = self.total + new as usize - before.unwrap_or(0) as usize;
+    }
+
+    /// How many there are in all.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+}
+
+impl HostState {
+    /// For a new instance.
+    pub fn new(
+        plugin: String,
+        limits: Limits,
+        environment: Environment,
+        state: Arc<DirState>,
+        pauser: Pauser,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            console: Console::new(&limits),
+            deadline: Instant::now(),
+            budget: Budget::new(Duration::ZERO),
+            pauser,
+            operations: Arc::default(),
+            cloud_records: Vec::new(),
+            wasi: None,
+            plugin,
+            limits,
+            environment,
+            call: Call::new(Function::Describe),
+            own: None,
+            devices: BTreeMap::new(),
+            entries: EntryCount::default(),
+            state,
+            wanted_memory: None,
+            memory: 0,
+            table,
+        }
+    }
+
+    /// Bytes of linear memory that the instance has.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// The call that is in [`HostState::call`] begins, and has so much time. Answers when that is over on the clock.
+    pub fn begin(&mut self, time: Duration) -> Instant {
+        self.deadline = Instant::now() + time;
+        self.budget = Budget::new(time);
+        self.console.begin(&self.plugin, self.call.function);
+        self.deadline
+    }
+
+    /// The time of the call is over on the clock. If it may go on, the clock runs again; otherwise the call ends.
+    pub fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
+        let left = self.budget.left(self.deadline).ok_or(Trap::Interrupt)?;
+        self.pauser.resume(Instant::now() + left);
+        Ok(UpdateDeadline::Continue(1))
+    }
+
+    /// Capability calls in `describe` and `cloud-permissions.required` trap: they say what the plugin is, and nothing else.
+    fn enter(&self, capability: &str) -> wasmtime::Result<()> {
+        if let Function::Describe | Function::Required = self.call.function {
+            let function = self.call.function.name();
+            wasmtime::bail!("{capability} was called in {function}, where no capability may be called");
+        }
+        Ok(())
+    }
+
+    /// Takes the outcome of a capability call: a refusal is kept, since it dooms the plugin's call.
+    fn outcome<T>(&mut self, capability: &str, outcome: Result<T, wit::Error>) -> Result<T, wit::Error> {
+        if let Err(error) = &outcome
+            && self.call.refused.is_none()
+        {
+            self.call.refused = Some(format!("{capability}: {}", text(error)));
+        }
+        outcome
+    }
+
+    fn device(&self, handle: &Resource<LinkHandle>) -> wasmtime::Result<Device> {
+        Ok(self.table.get(handle)?.device.clone())
+    }
+}
+
+fn text(error: &wit::Error) -> &str {
+    match error {
+        wit::Error::InvalidArgument(text)
+        | wit::Error::Denied(text)
+        | wit::Error::LimitExceeded(text)
+        | wit::Error::Unavailable(text) => text,
+    }
+}
+
+/// All capabilities, for the linker; a component gets those that it imports.
+pub fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    Backend::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+impl wit::Host for HostState {}
+
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let total = self.memory - current.min(self.memory) + desired;
+        if total > self.limits.memory {
+            self.wanted_memory = Some(total);
+            wasmtime::bail!("out of memory");
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.limits.table_elements)
+    }
+}

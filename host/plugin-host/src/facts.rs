@@ -1,0 +1,103 @@
+//! What the policy is told about the node, and whom the capabilities ask.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use flannel_cloud::{Answer, Failure, Instance, Provider, Request};
+use flannel_model::entry::Mac;
+use flannel_model::offloads::Offloads;
+use flannel_model::wireguard::Keys;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::grants::Grants;
+use super::secrets::Secrets;
+
+/// The family of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// This node and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The external interface's name.
+    pub interface: String,
+    /// Bytes of the largest IP packet that it carries.
+    pub mtu: u32,
+    /// Its IPv4 address; none if the cluster has no IPv4.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address; none if the cluster has no IPv6.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The published IPv4 address.
+    pub public_ipv4: Option<Ipv4Addr>,
+    /// The published IPv6 address.
+    pub public_ipv6: Option<Ipv6Addr>,
+    /// The cluster's IPv4 network; none if the cluster has no IPv4.
+    pub ipv4_network: Option<Ipv4Net>,
+    /// The cluster's IPv6 network; none if the cluster has no IPv6.
+    pub ipv6_network: Option<Ipv6Net>,
+}
+
+/// Answers about links that a policy needs while it is being called.
+pub trait LinkFacts: Send + Sync {
+    /// The Ethernet address that a device has or will have: the same each time.
+    fn mac(&self, device: &str, vni: u32, family: Family) -> Mac;
+
+    /// Whether an address is reached over the external interface without a gateway. The error is a reason why that is not
+    /// known.
+    fn is_on_link(&self, address: IpAddr) -> Result<bool, String>;
+
+    /// The kernel's own VXLAN port.
+    fn default_vxlan_port(&self) -> u16;
+
+    /// This node's WireGuard keys, made if there are none yet. The error says what is wrong with which file.
+    fn wireguard_keys(&self) -> Result<Keys, String>;
+}
+
+/// Requests to clouds. Each call waits for its answer, until the deadline at the latest.
+pub trait Clouds: Send + Sync {
+    /// Sends a request.
+    fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure>;
+
+    /// What this machine is.
+    fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure>;
+}
+
+/// Where there is no cloud.
+pub struct NoClouds;
+
+impl Clouds for NoClouds {
+    fn send(&self, _: &Request, _: Instant) -> Result<Answer, Failure> {
+        Err(Failure::Unreachable("there is no cloud here".to_owned()))
+    }
+
+    fn instance(&self, _: Provider, _: Instant) -> Result<Instance, Failure> {
+        Err(Failure::Unreachable("there is no cloud here".to_owned()))
+    }
+}
+
+/// Everything around a policy.
+#[derive(Clone)]
+pub struct Environment {
+    /// This node.
+    pub node: NodeFacts,
+    /// `Backend.Type` of the network config, in lower case.
+    pub backend_type: String,
+    /// The network config's `Backend` object, as JSON text, without its secrets.
+    pub config: String,
+    /// Those.
+    pub secrets: Secrets,
+    /// What tunnels may use to be fast.
+    pub offloads: Offloads,
+    /// What plugins may do here.
+    pub grants: Arc<Grants>,
+    /// Whom to ask about links.
+    pub links: Arc<dyn LinkFacts>,
+    /// Whom to ask about clouds.
+    pub clouds: Arc<dyn Clouds>,
+}

@@ -1,0 +1,310 @@
+//! One living instance of a component: calls go in with a deadline, and come out as what was declared or as the reason why not.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use wasmtime::{Engine, Store, Trap};
+
+use super::artifact::Artifact;
+use super::bindings::cloud_permissions::CloudBackendPre;
+use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions::RequiredOperation;
+use super::bindings::exports::flannel::backend::policy::Guest;
+use super::bindings::{Backend, BackendPre};
+use super::call::{Call, Function};
+use super::capability::{self, HostState};
+use super::convert::shown;
+use super::error::{Cause, describe_trap};
+use super::imports;
+use super::lines::Lines;
+use super::wasi;
+use super::watchdog::{Pauser, Watchdog};
+
+/// A component that is linked and checked, from which instances are made.
+pub struct Template {
+    engine: Engine,
+    pre: BackendPre<HostState>,
+    /// The same component, as far as it says what it needs of clouds; none: it does not.
+    needs: Option<CloudBackendPre<HostState>>,
+    watchdog: Watchdog,
+    lines: Arc<Lines>,
+    records: Mutex<Vec<CallRecord>>,
+}
+
+/// A call that has ended, for those who count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    /// The function of the `policy` interface.
+    pub function: &'static str,
+    /// How long it took, with the checks of its answer.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// With an answer.
+    Ok,
+    /// The host had refused a capability call.
+    Refused,
+    /// With an error of the plugin's own.
+    Error,
+    /// It trapped.
+    Trap,
+    /// It ran too long.
+    TimedOut,
+    /// It wanted too much memory.
+    OutOfMemory,
+}
+
+impl From<&Cause> for Outcome {
+    fn from(cause: &Cause) -> Self {
+        match cause {
+            Cause::Answered(_) | Cause::BadAnswer(_) | Cause::Down(_) => Self::Error,
+            Cause::Refused(_) | Cause::NotGranted(_) => Self::Refused,
+            Cause::TimedOut(_) => Self::TimedOut,
+            Cause::OutOfMemory { .. } => Self::OutOfMemory,
+            Cause::Trapped(_) => Self::Trap,
+        }
+    }
+}
+
+impl Template {
+    /// Links a component. The error is for an operator.
+    pub fn new(artifact: &Artifact) -> Result<Self, String> {
+        let Artifact { engine, component, .. } = artifact;
+        let text = |error: wasmtime::Error| error.root_cause().to_string();
+        let mut linker = wasmtime::component::Linker::new(engine);
+        capability::link_all(&mut linker).map_err(text)?;
+        if imports::has_wasi(engine, component) {
+            wasi::link(&mut linker).map_err(text)?;
+        }
+        let pre = linker.instantiate_pre(component).map_err(text)?;
+        let has_needs = imports::has_needs(engine, component);
+        let needs = has_needs.then(|| CloudBackendPre::new(pre.clone())).transpose().map_err(text)?;
+        let pre = BackendPre::new(pre).map_err(text)?;
+        let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
+        let lines = Arc::clone(&artifact.lines);
+        Ok(Self { engine: engine.clone(), pre, needs, watchdog, lines, records: Mutex::default() })
+    }
+
+    /// The calls that have ended since this was asked last.
+    pub fn take_records(&self) -> Vec<CallRecord> {
+        std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn record<T>(&self, function: Function, begin: Instant, outcome: &Result<T, Cause>) {
+        let outcome = outcome.as_ref().err().map_or(Outcome::Ok, Outcome::from);
+        let record = CallRecord { function: function.name(), took: begin.elapsed(), outcome };
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+    }
+
+    /// Makes an instance. Code may run here, within the time of a call.
+    pub fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
+        let budget = state.limits.call_time;
+        let mut store = self.store(state);
+        let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
+        match made {
+            Ok(backend) => Ok(Instance { store, backend, usable: true }),
+            Err(error) => Err(self.cause(&error, store.data(), budget)),
+        }
+    }
+
+    /// Stops the clock of a call.
+    pub fn pauser(&self) -> Pauser {
+        self.watchdog.pauser()
+    }
+
+    /// Asks the component what it needs of clouds, in an instance that is there for nothing else.
+    pub fn needs(&self, mut state: HostState) -> Result<Vec<RequiredOperation>, Cause> {
+        let Some(pre) = &self.needs else { return Ok(Vec::new()) };
+        let budget = state.limits.call_time;
+        state.call = Call::new(Function::Required);
+        let mut store = self.store(state);
+        let declared = self.timed(&mut store, budget, |store| {
+            pre.instantiate(&mut *store)?.flannel_backend_cloud_permissions().call_required(store)
+        });
+        declared.map_err(|error| self.cause(&error, store.data(), budget))
+    }
+
+    fn store(&self, state: HostState) -> Store<HostState> {
+        limited_store(&self.engine, state)
+    }
+
+    fn timed<T>(
+        &self,
+        store: &mut Store<HostState>,
+        budget: Duration,
+        run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> wasmtime::Result<T> {
+        timed(&self.watchdog, store, budget, run)
+    }
+
+    /// Why a call came back with an error of wasmtime's.
+    fn cause(&self, error: &wasmtime::Error, state: &HostState, budget: Duration) -> Cause {
+        if let Some(wanted) = state.wanted_memory {
+            return Cause::OutOfMemory { wanted, limit: state.limits.memory };
+        }
+        if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
+            return Cause::TimedOut(budget);
+        }
+        let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
+        Cause::Trapped(shown(&describe_trap(error, last_words.as_deref(), &self.lines), state.limits.text))
+    }
+}
+
+/// A store whose instances have the limits of memory and time that its state says.
+fn limited_store(engine: &Engine, state: HostState) -> Store<HostState> {
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| state);
+    store.epoch_deadline_callback(|store| store.data().time_is_over());
+    store
+}
+
+/// Runs something in a store, for so long and no longer.
+fn timed<T>(
+    watchdog: &Watchdog,
+    store: &mut Store<HostState>,
+    budget: Duration,
+    run: impl FnOnce(&mut Store<HostState>) -> wasmtime::Result<T>,
+) -> wasmtime::Result<T> {
+    store.set_epoch_deadline(1);
+    let deadline = store.data_mut().begin(budget);
+    watchdog.arm(deadline);
+    let outcome = run(store);
+    watchdog.disarm();
+    store.data().console.end();
+    outcome
+}
+
+/// An instance.
+pub struct Instance {
+    store: Store<HostState>,
+    backend: Backend,
+    usable: bool,
+}
+
+impl Instance {
+    /// Whether it can be called: not after a trap.
+    pub fn usable(&self) -> bool {
+        self.usable
+    }
+
+    /// What the host keeps for it.
+    pub fn state(&mut self) -> &mut HostState {
+        self.store.data_mut()
+    }
+
+    /// Calls a function that cannot answer an error.
+    pub fn call<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Call), Cause> {
+        let (function, begin) = (call.function, Instant::now());
+        let outcome = self.run(template, call, budget, run);
+        template.record(function, begin, &outcome);
+        outcome
+    }
+
+    fn run<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
+    ) -> Result<(T, Call), Cause> {
+        self.store.data_mut().call = call;
+        let guest = self.backend.flannel_backend_policy();
+        let outcome = template.timed(&mut self.store, budget, |store| run(guest, store));
+        match outcome {
+            Ok(answer) => {
+                let ended = std::mem::replace(&mut self.store.data_mut().call, Call::new(Function::Describe));
+                Ok((answer, ended))
+            }
+            Err(error) => {
+                self.usable = false;
+                Err(template.cause(&error, self.store.data(), budget))
+            }
+        }
+    }
+
+    /// Calls a function that can answer an error, and makes what it wrote durable if it did not.
+    pub fn transact<T>(
+        &mut self,
+        template: &Template,
+        call: Call,
+        budget: Duration,
+        run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<(T, Call), Cause> {
+        let (function, begin) = (call.function, Instant::now());
+        let outcome =
+            self.run(template, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
+        template.record(function, begin, &outcome);
+        outcome
+    }
+
+    fn conclude<T>(&self, answer: Result<T, String>, call: Call) -> Result<(T, Call), Cause> {
+        if let Some(reason) = call.refused {
+            return Err(Cause::Refused(reason));
+        }
+        let state = self.store.data();
+        let answer = answer.map_err(|text| Cause::Answered(shown(&text, state.limits.text)))?;
+        state
+            .state
+            .apply(&state.plugin, &call.state)
+            .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
+        Ok((answer, call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
+    use crate::tests::environment;
+    use crate::{DirState, Limits, engine};
+
+    const TIME: Duration = Duration::from_millis(100);
+
+    /// Runs a component that takes no processor time for three times the time that it has, and does something afterwards.
+    fn nap_and(then: &str) -> wasmtime::Result<()> {
+        let engine = engine::native()?;
+        let text = format!(
+            r#"(component
+                (import "nap" (func $nap))
+                (core func $nap (canon lower (func $nap)))
+                (core module $napper (import "" "nap" (func $nap)) (func $start call $nap {then}) (start $start))
+                (core instance (instantiate $napper (with "" (instance (export "nap" (func $nap)))))))"#
+        );
+        let component = Component::new(&engine, wat::parse_str(text).expect("a component"))?;
+        let mut linker = Linker::new(&engine);
+        linker.root().func_wrap("nap", |_, (): ()| {
+            std::thread::sleep(TIME * 3);
+            Ok(())
+        })?;
+        let watchdog = Watchdog::start(engine.clone())?;
+        let directory = tempfile::tempdir()?;
+        let state = Arc::new(DirState::open(directory.path()));
+        let environment = environment(r#"{"Type":"napper"}"#);
+        let state =
+            HostState::new("napper".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let mut store = limited_store(&engine, state);
+        timed(&watchdog, &mut store, TIME, |store| linker.instantiate(store, &component).map(drop))
+    }
+
+    #[test]
+    fn who_could_not_work_because_the_machine_did_other_things_goes_on() {
+        nap_and("(loop (br_if 0 (i32.const 0)))").expect("it did next to nothing");
+    }
+
+    #[test]
+    fn who_works_for_longer_than_its_time_is_stopped_however_late_it_begins() {
+        let error = nap_and("(loop (br 0))").expect_err("is stopped");
+        assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt), "{error:?}");
+    }
+}

@@ -1,0 +1,544 @@
+//! A policy in operation: started, called, and after a trap started afresh. Knows nothing of the store and of the kernel.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use flannel_model::lease::Lease;
+use flannel_model::ledger::{PeerId, Transaction};
+use serde_json::value::RawValue;
+use tracing::{debug, warn};
+
+use super::artifact::Artifact;
+use super::bindings::exports::flannel::backend::policy as wit;
+use super::call::{Call, Function};
+use super::capability::{CloudRecord, EntryCount, HostState};
+use super::convert::{self, shown};
+use super::error::{Cause, PluginError};
+use super::facts::Environment;
+use super::grants::Asker;
+use super::instance::{CallRecord, Instance, Template};
+use super::limits::Limits;
+use super::needs::{self, Need};
+use super::state::DirState;
+
+/// A batch of changes that fails is halved until the peer that it fails for is found; so often at the most.
+const SPLITS: u32 = 64;
+/// Milliseconds that a policy has to leave between two ticks.
+const SHORTEST_TICK: u64 = 100;
+/// Characters of names and types.
+const LONGEST_NAME: usize = 64;
+
+/// A change of a peer's lease, as the policy is told of it.
+#[derive(Clone, Debug)]
+pub enum PeerChange {
+    /// The peer has this lease now.
+    Put(PeerId, Arc<Lease>),
+    /// The peer is gone.
+    Removed(PeerId),
+}
+
+impl PeerChange {
+    /// Which peer.
+    pub fn id(&self) -> PeerId {
+        match self {
+            Self::Put(id, _) | Self::Removed(id) => *id,
+        }
+    }
+}
+
+/// What the plugin says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Values of `Backend.Type` that it is for.
+    pub backend_types: Vec<String>,
+}
+
+impl Described {
+    fn shown(description: &wit::Description, longest: usize) -> Self {
+        let wit::Description { name, version, backend_types } = description;
+        let shown = |text: &String| shown(text, longest);
+        Self {
+            name: shown(name),
+            version: shown(version),
+            backend_types: backend_types.iter().map(shown).collect(),
+        }
+    }
+}
+
+/// What the plugin said in `register`.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// The plugin's name.
+    pub name: String,
+    /// The plugin's version.
+    pub version: String,
+    /// `BackendType` for the lease; empty: left out.
+    pub backend_type: String,
+    /// `BackendData` for the lease.
+    pub backend_data: Option<Box<RawValue>>,
+    /// `BackendV6Data` for the lease.
+    pub backend_v6_data: Option<Box<RawValue>>,
+    /// Bytes of the largest IP packet of a pod.
+    pub mtu: u32,
+    /// The devices.
+    pub transaction: Transaction,
+}
+
+impl Registered {
+    /// Whether another start of the same plugin came to the same.
+    pub fn agrees(&self, other: &Self) -> bool {
+        let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|data| data.get().to_owned());
+        self.name == other.name
+            && self.backend_type == other.backend_type
+            && text(&self.backend_data) == text(&other.backend_data)
+            && text(&self.backend_v6_data) == text(&other.backend_v6_data)
+            && self.mtu == other.mtu
+            && self.transaction == other.transaction
+    }
+}
+
+/// What became of lease changes.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What was declared; peers that the policy was not asked about successfully are not in it.
+    pub transaction: Transaction,
+    /// Calls that failed.
+    pub failures: Vec<PluginError>,
+    /// Peers that the policy cannot serve, and why.
+    pub rejected: Vec<(PeerId, String)>,
+    /// Changes that calls failed for: what these peers had stays, and they have to be asked about again.
+    pub deferred: Vec<PeerChange>,
+    /// A fresh instance was made, which has not been told of the other peers.
+    pub restarted: bool,
+}
+
+/// A running policy.
+pub struct Policy {
+    name: String,
+    /// SHA-256 of the component, and the interfaces that it imports.
+    digest: String,
+    imports: Vec<String>,
+    template: Template,
+    environment: Environment,
+    limits: Limits,
+    state: Arc<DirState>,
+    instance: Option<Instance>,
+    registered: Option<Registered>,
+    own: Option<Arc<Lease>>,
+    /// Kept here while there is no instance.
+    entries: EntryCount,
+}
+
+impl Policy {
+    /// Starts a plugin: makes an instance and registers it.
+    pub fn start(
+        artifact: &Artifact,
+        environment: Environment,
+        limits: Limits,
+        state: Arc<DirState>,
+    ) -> Result<(Self, Registered), PluginError> {
+        let mut policy = Self::link(artifact, environment, limits, state)?;
+        let (instance, registered) = policy.register()?;
+        policy.name.clone_from(&registered.name);
+        policy.instance = Some(instance);
+        policy.registered = Some(registered.clone());
+        Ok((policy, registered))
+    }
+
+    /// Asks a plugin who it is and what it needs of clouds, and nothing else.
+    pub fn describe(
+        artifact: &Artifact,
+        environment: Environment,
+        limits: Limits,
+        state: Arc<DirState>,
+    ) -> Result<(Described, Vec<Need>), PluginError> {
+        let longest = limits.text;
+        let policy = Self::link(artifact, environment, limits, state)?;
+        let (_, description) = policy.ask_description()?;
+        Ok((Described::shown(&description, longest), policy.ask_needs()?))
+    }
+
+    /// Asks the running plugin who it is; none: there is no instance to ask.
+    pub fn describe_again(&mut self) -> Result<Option<Described>, PluginError> {
+        let Some(instance) = self.instance.as_mut().filter(|instance| instance.usable()) else {
+            return Ok(None);
+        };
+        let answer = instance.call(
+            &self.template,
+            Call::new(Function::Describe),
+            self.limits.call_time,
+            |guest, store| guest.call_describe(store),
+        );
+        let (description, _) = answer.map_err(|cause| self.failed(Function::Describe, cause))?;
+        Ok(Some(Described::shown(&description, self.limits.text)))
+    }
+
+    /// A policy without an instance.
+    fn link(
+        artifact: &Artifact,
+        environment: Environment,
+        limits: Limits,
+        state: Arc<DirState>,
+    ) -> Result<Self, PluginError> {
+        let name = artifact.source().to_string();
+        let template = Template::new(artifact).map_err(|reason| PluginError {
+            plugin: name.clone(),
+            function: "linking",
+            cause: Cause::BadAnswer(reason),
+        })?;
+        Ok(Self {
+            name,
+            digest: artifact.digest().to_owned(),
+            imports: artifact.imports(),
+            template,
+            environment,
+            limits,
+            state,
+            instance: None,
+            registered: None,
+            own: None,
+            entries: EntryCount::default(),
+        })
+    }
+
+    /// The plugin's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The calls that have ended since this was asked last.
+    pub fn take_records(&self) -> Vec<CallRecord> {
+        self.template.take_records()
+    }
+
+    /// The requests to clouds that have ended since this was asked last.
+    pub fn take_cloud_records(&mut self) -> Vec<CloudRecord> {
+        let taken = |instance: &mut Instance| std::mem::take(&mut instance.state().cloud_records);
+        self.instance.as_mut().map(taken).unwrap_or_default()
+    }
+
+    /// Bytes of linear memory that the plugin has.
+    pub fn memory(&mut self) -> usize {
+        self.instance.as_mut().map_or(0, |instance| instance.state().memory())
+    }
+
+    fn is_usable(&self) -> bool {
+        self.instance.as_ref().is_some_and(Instance::usable)
+    }
+
+    /// Tells the policy of the node's own lease.
+    pub fn lease_acquired(&mut self, own: &Lease) -> Result<Transaction, PluginError> {
+        self.own = Some(Arc::new(own.clone()));
+        if let Some(transaction) = self.revive()? {
+            // A fresh instance has been told already.
+            return Ok(transaction);
+        }
+        let Some(instance) = self.instance.as_mut() else { return Ok(Transaction::default()) };
+        call_lease_acquired(&self.template, instance, own)
+            .map_err(|cause| self.failed(Function::LeaseAcquired, cause))
+    }
+
+    /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
+    pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<Applied, PluginError> {
+        let mut applied = Applied { transaction: self.lease_acquired(own)?, ..Applied::default() };
+        for batch in last_of_each(changes).chunks(self.limits.batch) {
+            self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
+        }
+        Ok(applied)
+    }
+
+    /// What surrounds the policy.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Its limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Its durable store.
+    pub fn state(&self) -> &Arc<DirState> {
+        &self.state
+    }
+
+    /// Tells the policy of lease changes.
+    pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+        self.apply_within(changes, None)
+    }
+
+    /// The same with another number of fresh instances that it may cost than the limits say.
+    pub fn apply_within(&mut self, changes: &[PeerChange], restarts: Option<u32>) -> Applied {
+        let mut applied = Applied::default();
+        let allowed = restarts.unwrap_or(self.limits.restarts);
+        let (mut splits, mut restarts) = (SPLITS, allowed);
+        let changes = last_of_each(changes);
+        let mut work: Vec<Vec<PeerChange>> =
+            changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
+        while let Some(mut batch) = work.pop() {
+            if restarts == 0 && !self.is_usable() {
+                let reason = format!("it has failed too often for these changes: {allowed} fresh instances");
+                applied.failures.push(self.failed(Function::Apply, Cause::Down(reason)));
+                work.push(batch);
+                break;
+            }
+            match self.revive() {
+                Ok(None) => {}
+                Ok(Some(transaction)) => {
+                    restarts -= 1;
+                    applied.restarted = true;
+                    applied.transaction.merge(transaction);
+                }
+                Err(error) => {
+                    applied.failures.push(error);
+                    work.push(batch);
+                    break;
+                }
+            }
+            let Err(cause) = self.apply_batch(&batch, &mut applied) else { continue };
+            let error = self.failed(Function::Apply, cause);
+            if batch.len() > 1 && splits > 0 {
+                debug!(%error, changes = batch.len(), "looking for the peer that it fails for");
+                splits -= 1;
+                let second = batch.split_off(batch.len() / 2);
+                work.extend([second, batch]);
+            } else {
+                applied.failures.push(error);
+                applied.deferred.extend(batch);
+            }
+        }
+        applied.deferred.extend(work.into_iter().rev().flatten());
+        applied.deferred.retain(|change| matches!(change, PeerChange::Put(..)));
+        applied
+    }
+
+    /// Gives the policy a chance to look after state outside of the kernel; answers after what time it wants the next.
+    pub fn tick(&mut self) -> Result<(Transaction, Option<Duration>), PluginError> {
+        let mut transaction = self.revive()?.unwrap_or_default();
+        let Some(instance) = self.instance.as_mut() else { return Ok((transaction, None)) };
+        let outcome = instance.transact(
+            &self.template,
+            Call::new(Function::Tick),
+            self.limits.call_time,
+            |guest, store| guest.call_tick(store),
+        );
+        let (next, call) = outcome.map_err(|cause| self.failed(Function::Tick, cause))?;
+        if let Some(next) = next
+            && next < SHORTEST_TICK
+        {
+            let reason = format!("another tick after {next} ms; at least {SHORTEST_TICK}");
+            return Err(self.failed(Function::Tick, Cause::BadAnswer(reason)));
+        }
+        transaction.merge(call.into_transaction());
+        Ok((transaction, next.map(Duration::from_millis)))
+    }
+
+    fn apply_batch(&mut self, batch: &[PeerChange], applied: &mut Applied) -> Result<(), Cause> {
+        let instance =
+            self.instance.as_mut().ok_or_else(|| Cause::Down("there is no instance".to_owned()))?;
+        let mut call = Call::new(Function::Apply);
+        let mut changes = Vec::with_capacity(batch.len());
+        for change in batch {
+            match change {
+                PeerChange::Put(id, lease) => {
+                    call.peers.push(*id, Arc::clone(lease));
+                    changes.push(wit::Change::Put((id.0, convert::lease(lease))));
+                }
+                PeerChange::Removed(id) => changes.push(wit::Change::Removed(id.0)),
+            }
+        }
+        let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        let budget = self.limits.call_time + self.limits.change_time * count;
+        let (rejections, mut call) = instance
+            .transact(&self.template, call, budget, |guest, store| guest.call_apply(store, &changes))?;
+        for wit::Rejection { peer, reason } in rejections {
+            let id = PeerId(peer);
+            let Some(known) = call.peers.get_mut(id) else {
+                return Err(Cause::BadAnswer(format!("a rejection of peer {id}, which is not in the batch")));
+            };
+            known.entries.clear();
+            applied.rejected.push((id, shown(&reason, self.limits.text)));
+        }
+        let counted = &mut instance.state().entries;
+        for change in batch {
+            counted.set(change.id(), call.peers.get_mut(change.id()).map_or(0, |peer| peer.entries.len()));
+        }
+        applied.transaction.merge(call.into_transaction());
+        Ok(())
+    }
+
+    /// Makes a fresh instance if there is none that can be called; answers what it declared.
+    fn revive(&mut self) -> Result<Option<Transaction>, PluginError> {
+        if self.is_usable() {
+            return Ok(None);
+        }
+        if let Some(mut dead) = self.instance.take() {
+            self.entries = std::mem::take(&mut dead.state().entries);
+        }
+        let (mut instance, registered) = self.register()?;
+        if self.registered.as_ref().is_some_and(|before| !before.agrees(&registered)) {
+            let reason = "it registers otherwise than at first".to_owned();
+            return Err(self.failed(Function::Register, Cause::Down(reason)));
+        }
+        let mut transaction = registered.transaction;
+        if let Some(own) = &self.own {
+            let leased = call_lease_acquired(&self.template, &mut instance, own);
+            transaction.merge(leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?);
+        }
+        instance.state().entries = std::mem::take(&mut self.entries);
+        warn!(plugin = self.name, "plugin started afresh");
+        self.instance = Some(instance);
+        Ok(Some(transaction))
+    }
+
+    /// What a new instance has on the host's side.
+    fn host_state(&self) -> HostState {
+        let (limits, environment) = (self.limits.clone(), self.environment.clone());
+        let state = Arc::clone(&self.state);
+        HostState::new(self.name.clone(), limits, environment, state, self.template.pauser())
+    }
+
+    /// What the plugin asks for of clouds.
+    fn ask_needs(&self) -> Result<Vec<Need>, PluginError> {
+        let declared = self.template.needs(self.host_state());
+        let checked = declared.and_then(|needs| needs::check(needs).map_err(Cause::BadAnswer));
+        checked.map_err(|cause| self.failed(Function::Required, cause))
+    }
+
+    /// Makes an instance, and asks it who it is.
+    fn ask_description(&self) -> Result<(Instance, wit::Description), PluginError> {
+        let time = self.limits.call_time;
+        let state = self.host_state();
+        let describing = |cause| self.failed(Function::Describe, cause);
+        let mut instance = self.template.instantiate(state).map_err(describing)?;
+        let (description, _) = instance
+            .call(&self.template, Call::new(Function::Describe), time, |guest, store| {
+                guest.call_describe(store)
+            })
+            .map_err(describing)?;
+        Ok((instance, description))
+    }
+
+    /// Makes an instance, asks it who it is, and registers it.
+    fn register(&self) -> Result<(Instance, Registered), PluginError> {
+        let time = self.limits.call_time;
+        let (mut instance, description) = self.ask_description()?;
+        let describing = |cause| self.failed(Function::Describe, cause);
+        self.check_description(&description).map_err(describing)?;
+        // Until here no capability could be called.
+        let needs = self.ask_needs()?;
+        let asker =
+            Asker { digest: &self.digest, name: &description.name, imports: &self.imports, needs: &needs };
+        let operations = self.environment.grants.check(&asker).map_err(|error| PluginError {
+            plugin: description.name.clone(),
+            function: "loading",
+            cause: Cause::NotGranted(Box::new(error)),
+        })?;
+        instance.state().operations = operations.into();
+        instance.state().plugin.clone_from(&description.name);
+        let registering = |cause| PluginError {
+            plugin: description.name.clone(),
+            function: Function::Register.name(),
+            cause,
+        };
+        let node = convert::node(&self.environment.node);
+        let (registration, call) = instance
+            .transact(&self.template, Call::new(Function::Register), time, |guest, store| {
+                guest.call_register(store, &node, &self.environment.config)
+            })
+            .map_err(registering)?;
+        let data = |field: &str, text: Option<String>| self.published(field, text).map_err(registering);
+        let wit::Registration { backend_type, backend_data, backend_v6_data, mtu } = registration;
+        if !is_name(&backend_type) && !backend_type.is_empty() {
+            return Err(registering(bad_name("backend-type", &backend_type)));
+        }
+        if !(68..=65535).contains(&mtu) {
+            return Err(registering(Cause::BadAnswer(format!("an MTU of {mtu}; 68 to 65535 are possible"))));
+        }
+        let registered = Registered {
+            backend_type,
+            backend_data: data("backend-data", backend_data)?,
+            backend_v6_data: data("backend-v6-data", backend_v6_data)?,
+            mtu,
+            transaction: call.into_transaction(),
+            version: shown(&description.version, LONGEST_NAME),
+            name: description.name.clone(),
+        };
+        Ok((instance, registered))
+    }
+
+    fn check_description(&self, description: &wit::Description) -> Result<(), Cause> {
+        if !is_name(&description.name) {
+            return Err(bad_name("name", &description.name));
+        }
+        let wanted = &self.environment.backend_type;
+        if description.backend_types.iter().any(|offered| offered == wanted) {
+            return Ok(());
+        }
+        let offered = shown(&description.backend_types.join(", "), self.limits.text);
+        Err(Cause::Answered(format!(
+            "the network config's Backend.Type is {wanted:?}, and this plugin is for: {offered}"
+        )))
+    }
+
+    fn published(&self, field: &str, text: Option<String>) -> Result<Option<Box<RawValue>>, Cause> {
+        let Some(text) = text else { return Ok(None) };
+        if text.len() > self.limits.backend_data {
+            let limit = self.limits.backend_data;
+            return Err(Cause::BadAnswer(format!("{field} of {} bytes; at most {limit}", text.len())));
+        }
+        let not_json = |error| Cause::BadAnswer(format!("{field} is not JSON: {error}"));
+        RawValue::from_string(text).map(Some).map_err(not_json)
+    }
+
+    fn failed(&self, function: Function, cause: Cause) -> PluginError {
+        PluginError { plugin: self.name.clone(), function: function.name(), cause }
+    }
+}
+
+/// Of several changes of one peer the last counts; what was declared for an earlier one would be forgotten with it anyway.
+fn last_of_each(changes: &[PeerChange]) -> Cow<'_, [PeerChange]> {
+    // So they come in a snapshot.
+    if changes.is_sorted_by(|one, next| one.id() < next.id()) {
+        return Cow::Borrowed(changes);
+    }
+    let mut seen = HashSet::with_capacity(changes.len());
+    let mut kept: Vec<PeerChange> =
+        changes.iter().rev().filter(|change| seen.insert(change.id())).cloned().collect();
+    kept.reverse();
+    Cow::Owned(kept)
+}
+
+fn call_lease_acquired(
+    template: &Template,
+    instance: &mut Instance,
+    own: &Lease,
+) -> Result<Transaction, Cause> {
+    let time = instance.state().limits.call_time;
+    instance.state().own = Some(own.subnets);
+    let lease = convert::lease(own);
+    let ((), call) =
+        instance.transact(template, Call::new(Function::LeaseAcquired), time, |guest, store| {
+            guest.call_lease_acquired(store, &lease)
+        })?;
+    Ok(call.into_transaction())
+}
+
+/// Whether a text is a name as the contract has them.
+pub fn is_name(text: &str) -> bool {
+    let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(proper)
+}
+
+fn bad_name(field: &str, text: &str) -> Cause {
+    Cause::BadAnswer(format!(
+        "the {field} {:?}; 1 to {LONGEST_NAME} of a-z, 0-9, `-` are possible",
+        shown(text, 80)
+    ))
+}

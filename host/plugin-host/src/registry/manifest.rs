@@ -1,0 +1,107 @@
+//! The manifest of a component: an OCI image manifest with one layer, which is the component itself.
+//!
+//! Facts: the CNCF TAG Runtime's "Wasm OCI Artifact Layout", and the OCI image specification 1.1.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::RegistryError;
+use crate::artifact::LARGEST;
+use crate::digest::Digest;
+
+/// The media type of manifests.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.wasm.config.v0+json";
+const LAYER: &str = "application/wasm";
+/// Before there was the layout.
+const OLDER_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
+
+/// Where the component is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    schema_version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: usize,
+}
+
+/// Finds the component in a manifest. What is in the config is of no interest here: the component says itself what it is.
+pub fn layer(manifest: &[u8]) -> Result<Layer, RegistryError> {
+    let refused = |what: String| Err(RegistryError::Manifest(what));
+    let manifest: Manifest = match serde_json::from_slice(manifest) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            return refused(format!("not understood at line {}, column {}", error.line(), error.column()));
+        }
+    };
+    if manifest.schema_version != 2 {
+        return refused(format!("its schema version is {}, not 2", manifest.schema_version));
+    }
+    if let Some(other) = manifest.media_type.filter(|media_type| media_type != MANIFEST) {
+        return refused(format!("its media type is {}, not {MANIFEST}", shown(&other)));
+    }
+    let [layer] = &manifest.layers[..] else {
+        return refused(format!("it has {} layers, not one", manifest.layers.len()));
+    };
+    if ![LAYER, OLDER_LAYER].contains(&layer.media_type.as_str()) {
+        return refused(format!("its layer's media type is {}, not {LAYER}", shown(&layer.media_type)));
+    }
+    let Ok(digest) = layer.digest.parse() else {
+        return refused(format!(
+            "its layer's digest is {}, not sha256: with 64 digits",
+            shown(&layer.digest)
+        ));
+    };
+    if layer.size > LARGEST {
+        return refused(format!("its component has {} bytes, which is more than 256 MiB", layer.size));
+    }
+    Ok(Layer { digest, size: layer.size })
+}
+
+/// The config that goes with a component.
+pub fn config(component: &[u8]) -> Vec<u8> {
+    let layers = [Digest::of(component).to_string()];
+    serde_json::json!({ "architecture": "wasm", "os": "wasip2", "layerDigests": layers })
+        .to_string()
+        .into_bytes()
+}
+
+/// The manifest of a component with a config.
+pub fn compose(config: &[u8], component: Digest, size: usize) -> Vec<u8> {
+    let descriptor = |media_type: &str, digest: Digest, size| Descriptor {
+        media_type: media_type.to_owned(),
+        digest: digest.to_string(),
+        size,
+    };
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MANIFEST.to_owned()),
+        config: Some(descriptor(CONFIG, Digest::of(config), config.len())),
+        layers: vec![descriptor(LAYER, component, size)],
+    };
+    // Strings and numbers: there is nothing that could not be written.
+    serde_json::to_vec(&manifest).unwrap_or_default()
+}
+
+/// What a stranger wrote, short and in one line.
+fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(80).collect::<String>())
+}

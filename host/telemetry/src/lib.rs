@@ -1,0 +1,24 @@
+//! How the daemon tells about itself: to probes and Prometheus ([`health`], [`metrics`]), to the operator ([`status`], over
+//! the [`control`] socket) and to systemd ([`systemd`]).
+//!
+//! Nothing in here knows the other rooms, and nothing in here can hold them up: every answer has a time limit, and clients
+//! that are slow or many are cut off.
+
+mod connections;
+pub mod control;
+mod display;
+mod error;
+mod fdstore;
+pub mod health;
+pub mod metrics;
+mod process;
+pub mod status;
+pub mod systemd;
+mod tunnel;
+
+pub use error::ObserveError;
+pub use fdstore::FdStore;
+pub use health::{HealthServer, Readiness, Step};
+pub use metrics::{CallOutcome, CloudOutcome, EntryKind, Metrics};
+pub use status::Status;
+pub use systemd::Systemd;

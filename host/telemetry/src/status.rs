@@ -1,0 +1,361 @@
+//! How things stand, as `flanneld status` tells it: to people by `Display`, to programs as JSON.
+//!
+//! The daemon and the one who asks may be of different versions: what is missing takes its default, and what is unknown is
+//! left out.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use flannel_base::Timestamp;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// How things stand. What the daemon does not know yet is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Since when it runs.
+    pub started: Option<Timestamp>,
+    /// When this was true.
+    pub time: Timestamp,
+    /// Whether the node is ready.
+    pub ready: Ready,
+    /// This node.
+    pub node: Option<Node>,
+    /// The cluster's networks.
+    pub network: Option<Network>,
+    /// This node's lease.
+    pub lease: Option<Lease>,
+    /// Where the leases are.
+    pub store: Store,
+    /// The policy.
+    pub plugin: Option<Plugin>,
+    /// The kernel's side.
+    pub datapath: Option<Datapath>,
+    /// The firewall rules, if they are wanted.
+    pub firewall: Option<Firewall>,
+    /// The other nodes.
+    pub peers: Vec<Peer>,
+}
+
+/// Whether the node is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ready {
+    /// Whether it is, as `/readyz` has it.
+    pub ready: bool,
+    /// What is missing, in words.
+    pub missing: Vec<String>,
+}
+
+/// This node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// The external interface.
+    pub interface: String,
+    /// Its MTU.
+    pub mtu: u32,
+    /// The addresses on it that are used.
+    pub addresses: Vec<IpAddr>,
+    /// The addresses that other nodes are told to send to.
+    pub public_addresses: Vec<IpAddr>,
+}
+
+/// The cluster's networks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// For IPv4.
+    pub ipv4: Option<IpNet>,
+    /// For IPv6.
+    pub ipv6: Option<IpNet>,
+}
+
+/// This node's lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    /// One for each family.
+    pub subnets: Vec<IpNet>,
+    /// When it ends, unless it is renewed; none for a reservation.
+    pub expires: Option<Timestamp>,
+    /// It does not end.
+    pub reserved: bool,
+    /// For the pods' interfaces.
+    pub mtu: u32,
+}
+
+/// The lease store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Store {
+    /// `etcd`, `file`.
+    pub kind: String,
+    /// Endpoints or directory, without secrets.
+    pub place: String,
+    /// The last operation went well.
+    pub ok: bool,
+    /// What was wrong the last time that something was.
+    pub last_error: Option<String>,
+}
+
+/// The policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plugin {
+    /// As it calls itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// A file, or that it is built in.
+    pub source: String,
+    /// SHA-256 of the component.
+    pub digest: String,
+    /// Bytes of the component.
+    pub size: u64,
+    /// Calls since the start, by function.
+    pub calls: BTreeMap<String, u64>,
+    /// Calls that failed.
+    pub failures: u64,
+    /// Fresh instances made after one had failed.
+    pub restarts: u64,
+    /// How the last call that failed did.
+    pub last_error: Option<String>,
+    /// It has failed so often that it is asked only when something has changed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub suspended: bool,
+    /// What keeps it from its work outside of the kernel: a cloud, say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+    /// Swaps since the start.
+    #[serde(skip_serializing_if = "Swaps::is_none")]
+    pub swaps: Swaps,
+}
+
+/// What goes wrong, and is tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trouble {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was wrong the last time, in the plugin's words.
+    pub reason: String,
+}
+
+/// Swaps of the plugin.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Swaps {
+    /// Another plugin has taken over.
+    pub done: u64,
+    /// The one before had to go on.
+    pub refused: u64,
+    /// When the last one was.
+    pub last: Option<Timestamp>,
+    /// Why the last one was refused; none if it was done.
+    pub refusal: Option<String>,
+}
+
+impl Swaps {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The kernel's side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Datapath {
+    /// Our devices.
+    pub devices: Vec<Device>,
+    /// What is wrong with them.
+    pub device_error: Option<String>,
+    /// Entries.
+    pub entries: Entries,
+    /// Looks at everything.
+    pub resyncs: u64,
+    /// Messages that changed something.
+    pub messages: u64,
+    /// IPv4 routes go through nexthop objects.
+    pub nexthops: bool,
+    /// Tunnels of the daemon itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<Tunnel>,
+}
+
+/// Routes, neighbours and FDB entries together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Entries {
+    /// Those that should be there.
+    pub desired: usize,
+    /// Those of them that wait for their device.
+    pub waiting: usize,
+    /// Those of them that the kernel refused.
+    pub failed: usize,
+}
+
+/// A device of ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub index: u32,
+    /// Its MAC address, if it has one.
+    pub mac: Option<String>,
+    /// Its MTU.
+    pub mtu: u32,
+    /// It is up.
+    pub up: bool,
+}
+
+/// The firewall rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Firewall {
+    /// `nftables`, `iptables`.
+    pub mode: String,
+    /// They are in place.
+    pub ok: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// How often they had to be put back.
+    pub repairs: u64,
+}
+
+/// Another node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Peer {
+    /// Under which number host and plugin speak of it.
+    pub id: u64,
+    /// One for each family.
+    pub subnets: Vec<IpNet>,
+    /// Where it is reached.
+    pub public: Vec<IpAddr>,
+    /// Of its lease.
+    pub backend_type: String,
+    /// How many routes are declared for it.
+    pub routes: usize,
+    /// How many neighbours.
+    pub neighbours: usize,
+    /// How many FDB entries.
+    pub fdb: usize,
+    /// How many tunnels of a device that knows its peers itself: WireGuard's, or the host's own.
+    pub tunnels: usize,
+    /// What the daemon has carried to and from it, where the daemon is the one that carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+    /// Bytes of the largest packet on the way to it, where that is known to be less than the interface's MTU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<u32>,
+    /// What is wrong, in words.
+    pub problems: Vec<String>,
+}
+
+/// A tunnel of the daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Tunnel {
+    /// Its TUN device.
+    pub device: String,
+    /// Its UDP port.
+    pub port: u16,
+    /// The offloads that are in use.
+    pub offloads: Vec<String>,
+    /// What has passed through it.
+    pub traffic: Traffic,
+    /// Packets dropped, by reason; only reasons that there were.
+    pub drops: BTreeMap<String, u64>,
+    /// ICMP errors given to senders.
+    pub icmp_errors: u64,
+}
+
+/// What a tunnel has carried, in packets and bytes of inner packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Traffic {
+    /// Packets from peers.
+    pub rx_packets: u64,
+    /// Bytes from peers.
+    pub rx_bytes: u64,
+    /// Packets to peers.
+    pub tx_packets: u64,
+    /// Bytes to peers.
+    pub tx_bytes: u64,
+    /// Errors that the network or the kernel reported, for instance that nobody listens on the port.
+    pub errors: u64,
+}
+
+/// Something that somebody should look at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What has it: a part of the daemon, or a peer's subnet.
+    pub at: String,
+    /// What it is.
+    pub text: String,
+}
+
+impl Status {
+    /// All that is wrong now; what only has been wrong once is not among it.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let mut add = |at: &str, text: String| found.push(Problem { at: at.to_owned(), text });
+        if !self.ready.ready {
+            self.ready.missing.iter().for_each(|missing| add("not ready", missing.clone()));
+        }
+        if !self.store.ok {
+            let text = self.store.last_error.clone();
+            add("store", text.unwrap_or_else(|| "it has not answered yet".to_owned()));
+        }
+        if let Some(expires) = self.lease.as_ref().and_then(|lease| lease.expires)
+            && expires <= self.time
+        {
+            add("lease", format!("it ended at {expires} and could not be renewed"));
+        }
+        if let Some(datapath) = &self.datapath {
+            datapath.problems(&mut add);
+        }
+        if let Some(firewall) = self.firewall.as_ref().filter(|firewall| !firewall.ok) {
+            let text = firewall.error.clone();
+            add("firewall", text.unwrap_or_else(|| "the rules are not in place".to_owned()));
+        }
+        for peer in &self.peers {
+            let name = peer.name();
+            peer.problems.iter().for_each(|problem| add(&name, problem.clone()));
+        }
+        found
+    }
+}
+
+impl Datapath {
+    fn problems(&self, add: &mut impl FnMut(&str, String)) {
+        if let Some(error) = &self.device_error {
+            add("devices", error.clone());
+        }
+        for device in self.devices.iter().filter(|device| !device.up) {
+            add("devices", format!("{} is down", device.name));
+        }
+        let Entries { waiting, failed, .. } = self.entries;
+        if failed > 0 {
+            add("entries", format!("the kernel refused {failed}"));
+        }
+        if waiting > 0 {
+            add("entries", format!("{waiting} cannot be made before their device is there"));
+        }
+    }
+}
+
+impl Peer {
+    /// What people know it by: its first subnet.
+    fn name(&self) -> String {
+        self.subnets.first().map_or_else(|| format!("peer {}", self.id), ToString::to_string)
+    }
+}

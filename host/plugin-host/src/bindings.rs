@@ -1,6 +1,6 @@
 //! What wasmtime makes of the contract in `wit/`.
 
-#![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
@@ -10,6 +10,6 @@ wasmtime::component::bindgen!({
 });
 
 /// What a plugin that asks clouds exports besides its policy.
-pub mod needs {
+pub(crate) mod needs {
     wasmtime::component::bindgen!({ path: "../../wit", world: "cloud-needs" });
 }

@@ -8,7 +8,7 @@ use super::bindings::needs::exports::flannel::backend::needs as wit;
 use super::bindings::needs::flannel::backend::cloud as types;
 
 /// What grants of operations begin with; the interface's own name.
-pub const CLOUD: &str = "cloud";
+pub(crate) const CLOUD: &str = "cloud";
 /// Needs of one plugin.
 const MOST: usize = 64;
 /// Characters of an operation.
@@ -117,7 +117,7 @@ fn covers(pattern: &str, operation: &str) -> bool {
 }
 
 /// What a plugin has declared. The error says what is wrong with it.
-pub fn check(declared: Vec<wit::Need>) -> Result<Vec<Need>, String> {
+pub(crate) fn check(declared: Vec<wit::Need>) -> Result<Vec<Need>, String> {
     if declared.len() > MOST {
         return Err(format!("{} needs; at most {MOST}", declared.len()));
     }

@@ -3,7 +3,7 @@
 #![no_main]
 
 use flannel_fuzz::is_one_line;
-use flannel_fuzz::lease::codec::{key_name, parse_key_name, read_entry};
+use flannel_model::codec::{key_name, parse_key_name, read_entry};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|name: &str| {

@@ -3,7 +3,7 @@
 #![no_main]
 
 use flannel_fuzz::is_one_line;
-use flannel_fuzz::lease::codec::{decode, encode};
+use flannel_model::codec::{decode, encode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|value: &[u8]| match decode(value) {

@@ -5,9 +5,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flannel_fuzz::is_one_line;
-use flannel_fuzz::lease::codec::{key_name, parse_key_name};
-use flannel_fuzz::lease::config::NetworkConfig;
-use flannel_fuzz::lease::model::Subnets;
+use flannel_model::codec::{key_name, parse_key_name};
+use flannel_model::lease::Subnets;
+use flannel_model::network_config::NetworkConfig;
 use ipnet::{Ipv4Net, Ipv6Net};
 use libfuzzer_sys::fuzz_target;
 

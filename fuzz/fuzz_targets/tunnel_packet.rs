@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use flannel_fuzz::tunnel::fuzz;
+use flannel_udp_tunnel::fuzz;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| fuzz(bytes));

@@ -1,5 +1,7 @@
 //! What the daemon's other crates share and that knows nothing of leases, packets or plugins.
 
+#![warn(unreachable_pub)]
+
 pub mod ca_bundle;
 pub mod text;
 mod timestamp;

@@ -23,7 +23,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 /// How long what the metadata service says is good for.
 const KEPT: Duration = Duration::from_mins(1);
 /// Bytes of the largest answer.
-pub const LARGEST: usize = 4 << 20;
+pub(crate) const LARGEST: usize = 4 << 20;
 /// How long a cloud may take.
 const TIMES: Times = Times {
     connect: Duration::from_secs(5),

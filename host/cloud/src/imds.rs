@@ -73,12 +73,12 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 impl Imds {
-    pub fn new(dialect: Dialect, base: Result<Url, String>, plain: bool) -> Self {
+    pub(crate) fn new(dialect: Dialect, base: Result<Url, String>, plain: bool) -> Self {
         Self { dialect, base, plain }
     }
 
     /// Begins to ask.
-    pub async fn session<'a>(&'a self, http: &'a Http) -> Result<Session<'a>, Failure> {
+    pub(crate) async fn session<'a>(&'a self, http: &'a Http) -> Result<Session<'a>, Failure> {
         let base = self.base.as_ref().map_err(|reason| Failure::Unreachable(reason.clone()))?;
         let token = self.token(http, base).await?;
         if token.is_none() && !self.plain {
@@ -116,7 +116,7 @@ impl Imds {
 
 impl Session<'_> {
     /// What it says below `latest/`; none: it does not know.
-    pub async fn text(&self, path: &str) -> Result<Option<Secret>, Failure> {
+    pub(crate) async fn text(&self, path: &str) -> Result<Option<Secret>, Failure> {
         let mut request = Request::new(Full::new(Bytes::new()));
         request.headers_mut().extend(self.token.clone());
         let url = below(self.base, path);
@@ -134,38 +134,38 @@ impl Session<'_> {
     }
 
     /// The lines below `meta-data/`, without blanks around them; none where it does not know.
-    pub async fn lines(&self, path: &str) -> Result<Vec<String>, Failure> {
+    pub(crate) async fn lines(&self, path: &str) -> Result<Vec<String>, Failure> {
         let text = self.text(&format!("meta-data/{path}")).await?;
         let lines = text.iter().flat_map(|text| text.reveal().lines());
         Ok(lines.map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
     }
 
     /// An identifier below `meta-data/`; empty: there is none.
-    pub async fn name(&self, path: &str) -> Result<String, Failure> {
+    pub(crate) async fn name(&self, path: &str) -> Result<String, Failure> {
         let text = self.text(&format!("meta-data/{path}")).await?;
         let text = text.as_ref().map_or("", |text| text.reveal().trim());
         if text.is_empty() || is_name(text) { Ok(text.to_owned()) } else { Err(wrong(path)) }
     }
 
     /// An identifier that has to be there.
-    pub async fn required(&self, path: &str) -> Result<String, Failure> {
+    pub(crate) async fn required(&self, path: &str) -> Result<String, Failure> {
         let name = self.name(path).await?;
         if name.is_empty() { Err(odd(&format!("{path} is missing"))) } else { Ok(name) }
     }
 
     /// This machine's region.
-    pub async fn region(&self, path: &str) -> Result<String, Failure> {
+    pub(crate) async fn region(&self, path: &str) -> Result<String, Failure> {
         let region = self.required(path).await?;
         if is_label(&region) { Ok(region) } else { Err(wrong(path)) }
     }
 
     /// The Ethernet address of the primary interface, if it says it.
-    pub async fn mac(&self) -> Result<Option<Mac>, Failure> {
+    pub(crate) async fn mac(&self) -> Result<Option<Mac>, Failure> {
         Ok(self.lines("mac").await?.first().and_then(|text| text.parse().ok()))
     }
 
     /// The Ethernet addresses of all interfaces that it lists, the primary one first.
-    pub async fn macs(&self) -> Result<Vec<Mac>, Failure> {
+    pub(crate) async fn macs(&self) -> Result<Vec<Mac>, Failure> {
         let primary = self.mac().await?;
         let listed = self.lines("network/interfaces/macs/").await?;
         let macs = listed.iter().filter_map(|line| line.trim_end_matches('/').parse::<Mac>().ok());

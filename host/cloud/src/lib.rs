@@ -3,6 +3,8 @@
 //!
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
+#![warn(unreachable_pub)]
+
 mod alibaba;
 mod aws;
 mod client;

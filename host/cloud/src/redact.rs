@@ -12,7 +12,7 @@ const PLACEHOLDER: &str = "(hidden)";
 const SHORTEST: usize = 8;
 
 /// A text without the secrets, as they are and as they are written in URLs, in JSON and in XML.
-pub fn redact<'t>(text: &'t str, secrets: &[Secret]) -> Cow<'t, str> {
+pub(crate) fn redact<'t>(text: &'t str, secrets: &[Secret]) -> Cow<'t, str> {
     let mut clean = Cow::Borrowed(text);
     for secret in secrets.iter().filter(|secret| secret.reveal().len() >= SHORTEST) {
         for form in forms(secret.reveal()) {

@@ -16,13 +16,13 @@ use super::kernel::{Fact, Fdb, Hop, Neighbour, Route, metric};
 use super::netlink::{NexthopMessage, Payload};
 
 /// The protocol number that marks our nexthop objects: unassigned in the kernel and in iproute2's `rt_protos`.
-pub const NEXTHOP_PROTOCOL: u8 = 119;
+pub(crate) const NEXTHOP_PROTOCOL: u8 = 119;
 /// `RTPROT_BOOT`, which upstream's routes have, and so ours.
-pub const ROUTE_PROTOCOL: u8 = 3;
+pub(crate) const ROUTE_PROTOCOL: u8 = 3;
 
 /// How a route leaves.
 #[derive(Clone, Copy, Debug)]
-pub enum Leave {
+pub(crate) enum Leave {
     /// By a nexthop object.
     Nexthop(u32),
     /// By itself.
@@ -36,7 +36,7 @@ fn family(address: &IpAddr) -> AddressFamily {
 }
 
 /// A route of ours.
-pub fn route(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
+pub(crate) fn route(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(&destination.addr());
     message.header.destination_prefix_length = destination.prefix_len();
@@ -66,7 +66,7 @@ pub fn route(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
 }
 
 /// The removal of a route.
-pub fn unroute(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
+pub(crate) fn unroute(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
     let mut message = route(destination, leave);
     // Of any scope: routes over a device alone come with either.
     message.header.scope = RouteScope::NoWhere;
@@ -74,7 +74,7 @@ pub fn unroute(destination: &IpNet, leave: Option<Leave>) -> RouteMessage {
 }
 
 /// A request for all routes of the main table.
-pub fn all_routes(ipv4: bool) -> Payload {
+pub(crate) fn all_routes(ipv4: bool) -> Payload {
     let mut message = RouteMessage::default();
     message.header.address_family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -83,7 +83,7 @@ pub fn all_routes(ipv4: bool) -> Payload {
 }
 
 /// A neighbour entry of ours; without a MAC, as a deletion needs it.
-pub fn neighbour(index: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
+pub(crate) fn neighbour(index: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(&address);
     message.header.ifindex = index;
@@ -94,7 +94,7 @@ pub fn neighbour(index: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMess
 }
 
 /// A forwarding database entry of ours; without a destination, as a deletion may have it.
-pub fn fdb(index: u32, mac: Mac, destination: Option<IpAddr>) -> NeighbourMessage {
+pub(crate) fn fdb(index: u32, mac: Mac, destination: Option<IpAddr>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
@@ -106,14 +106,14 @@ pub fn fdb(index: u32, mac: Mac, destination: Option<IpAddr>) -> NeighbourMessag
 }
 
 /// A request for the neighbour entries of a device, both families.
-pub fn all_neighbours(index: u32) -> Payload {
+pub(crate) fn all_neighbours(index: u32) -> Payload {
     let mut message = NeighbourMessage::default();
     message.attributes.push(NeighbourAttribute::IfIndex(index));
     Payload::Route(RouteNetlinkMessage::GetNeighbour(message))
 }
 
 /// A request for the forwarding database of a device.
-pub fn all_fdb(index: u32) -> Payload {
+pub(crate) fn all_fdb(index: u32) -> Payload {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
@@ -121,7 +121,7 @@ pub fn all_fdb(index: u32) -> Payload {
 }
 
 /// A nexthop object of ours.
-pub fn nexthop(id: u32, hop: &Hop) -> NexthopMessage {
+pub(crate) fn nexthop(id: u32, hop: &Hop) -> NexthopMessage {
     NexthopMessage {
         family: if hop.via.is_ipv4() { 2 } else { 10 },
         protocol: NEXTHOP_PROTOCOL,
@@ -133,14 +133,14 @@ pub fn nexthop(id: u32, hop: &Hop) -> NexthopMessage {
 }
 
 /// What a nexthop object leads to, if it is one of ours.
-pub fn own_nexthop(message: &NexthopMessage) -> Option<Hop> {
+pub(crate) fn own_nexthop(message: &NexthopMessage) -> Option<Hop> {
     (message.protocol == NEXTHOP_PROTOCOL).then_some(())?;
     Some(Hop { via: message.gateway?, oif: message.oif, onlink: message.onlink })
 }
 
 /// What a route message is about: its destination and the route; none if the route is not in the main table or has
 /// another metric, source or type of service than ours.
-pub fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
+pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
     let header = &message.header;
     let unspecified: IpAddr = match header.address_family {
         AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
@@ -193,7 +193,7 @@ fn address_of(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 /// What a neighbour message says: about a neighbour, or about a forwarding database entry of a device itself.
-pub fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Fact> {
+pub(crate) fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Fact> {
     let header = &message.header;
     let (mut address, mut mac) = (None, None);
     for attribute in &message.attributes {

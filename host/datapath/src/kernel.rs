@@ -27,7 +27,7 @@ pub struct Link {
 
 /// A route in the main table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(crate) struct Route {
     /// The next hop.
     pub via: Option<IpAddr>,
     /// The device's index.
@@ -44,7 +44,7 @@ pub struct Route {
 
 /// A neighbour entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Neighbour {
+pub(crate) struct Neighbour {
     /// Where the neighbour is found; none: unknown.
     pub mac: Option<Mac>,
     /// It does not age.
@@ -53,7 +53,7 @@ pub struct Neighbour {
 
 /// An entry of a VXLAN device's forwarding database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fdb {
+pub(crate) struct Fdb {
     /// Where frames go.
     pub destination: Option<IpAddr>,
     /// It does not age.
@@ -62,7 +62,7 @@ pub struct Fdb {
 
 /// What a nexthop object leads to: one object serves all routes with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Hop {
+pub(crate) struct Hop {
     /// The gateway.
     pub via: IpAddr,
     /// The device's index.
@@ -73,7 +73,7 @@ pub struct Hop {
 
 /// One change of the mirror.
 #[derive(Clone, Debug)]
-pub enum Fact {
+pub(crate) enum Fact {
     /// A route is there, or none is.
     Route(IpNet, Option<Route>),
     /// A neighbour entry is there, or none is.
@@ -90,7 +90,7 @@ pub enum Fact {
 
 /// The mirror.
 #[derive(Debug, Default)]
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// The external interface; none while it is away.
     pub external: Option<Link>,
     /// Our devices by name, as far as they are there.
@@ -114,7 +114,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Forgets all but the links.
-    pub fn forget_entries(&mut self) {
+    pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
         self.neighbours.clear();
         self.fdb.clear();
@@ -127,7 +127,7 @@ impl Kernel {
     }
 
     /// Takes note of a change.
-    pub fn learn(&mut self, fact: Fact) {
+    pub(crate) fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Route(destination, route) => self.learn_route(destination, route),
             Fact::Neighbour(index, address, Some(entry)) => {
@@ -188,40 +188,40 @@ impl Kernel {
     }
 
     /// The number of our nexthop object that leads there, if there is one.
-    pub fn nexthop_to(&self, hop: &Hop) -> Option<u32> {
+    pub(crate) fn nexthop_to(&self, hop: &Hop) -> Option<u32> {
         self.by_hop.get(hop).copied()
     }
 
     /// Where a nexthop object of ours leads.
-    pub fn nexthop(&self, id: u32) -> Option<&Hop> {
+    pub(crate) fn nexthop(&self, id: u32) -> Option<&Hop> {
         self.nexthops.get(&id)
     }
 
     /// Our nexthop objects that no route uses.
-    pub fn idle_nexthops(&self) -> Vec<u32> {
+    pub(crate) fn idle_nexthops(&self) -> Vec<u32> {
         self.nexthops.keys().copied().filter(|id| !self.users.contains_key(id)).collect()
     }
 
     /// How many routes use a nexthop object.
-    pub fn users(&self, id: u32) -> u32 {
+    pub(crate) fn users(&self, id: u32) -> u32 {
         self.users.get(&id).copied().unwrap_or(0)
     }
 
     /// The numbers after `after` that no nexthop object has, in order.
-    pub fn free_nexthops(&self, after: u32) -> impl Iterator<Item = u32> {
+    pub(crate) fn free_nexthops(&self, after: u32) -> impl Iterator<Item = u32> {
         (after..u32::MAX)
             .skip(1)
             .filter(|id| !self.nexthops.contains_key(id) && !self.foreign_nexthops.contains(id))
     }
 
     /// The device of ours with this index.
-    pub fn own_device(&self, index: u32) -> Option<&Arc<str>> {
+    pub(crate) fn own_device(&self, index: u32) -> Option<&Arc<str>> {
         self.links.iter().find(|(_, link)| link.index == index).map(|(name, _)| name)
     }
 }
 
 /// The metric of our routes as the kernel shows it: none is asked for, which means 0 for IPv4 and 1024 for IPv6.
-pub fn metric(destination: &IpNet) -> u32 {
+pub(crate) fn metric(destination: &IpNet) -> u32 {
     match destination {
         IpNet::V4(_) => 0,
         IpNet::V6(_) => IPV6_METRIC,

@@ -39,7 +39,7 @@ enum Stage {
 
 /// A request to the kernel.
 #[derive(Debug)]
-pub enum Request {
+pub(crate) enum Request {
     /// To the routing family.
     Routing(Message),
     /// To a WireGuard device, by its index.
@@ -50,7 +50,7 @@ pub enum Request {
 
 /// One request, what it is for, and what is true once the kernel has done it.
 #[derive(Debug)]
-pub struct Step {
+pub(crate) struct Step {
     stage: Stage,
     /// The entry that it is for; none for nexthop objects.
     pub key: Option<Key>,
@@ -62,14 +62,14 @@ pub struct Step {
 
 impl Step {
     /// Whether the request removes something: then it is as good as done if nothing was there.
-    pub fn is_removal(&self) -> bool {
+    pub(crate) fn is_removal(&self) -> bool {
         self.stage >= Stage::DeleteRoute
     }
 }
 
 /// The requests, and what cannot be asked for now.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// In the order of sending.
     pub steps: Vec<Step>,
     /// Entries whose device is away or down: they come when it does.
@@ -77,7 +77,7 @@ pub struct Plan {
 }
 
 /// What to plan with.
-pub struct Planner<'a> {
+pub(crate) struct Planner<'a> {
     /// What should be.
     pub ledger: &'a Ledger,
     /// What is.
@@ -90,7 +90,7 @@ pub struct Planner<'a> {
 
 impl Planner<'_> {
     /// Plans for some keys: those that the ledger changed, or that the kernel told of.
-    pub fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Plan {
+    pub(crate) fn keys<'k>(&self, keys: impl IntoIterator<Item = &'k Key>) -> Plan {
         let mut draft = Draft::new(self);
         for key in keys {
             match self.ledger.entry(key) {
@@ -103,7 +103,7 @@ impl Planner<'_> {
 
     /// Plans for everything. With `prune`, what is ours and no longer wanted goes: permanent neighbours and FDB entries
     /// on our devices, routes over our devices or through our nexthop objects, and idle nexthop objects.
-    pub fn everything(&self, prune: bool) -> Plan {
+    pub(crate) fn everything(&self, prune: bool) -> Plan {
         let mut draft = Draft::new(self);
         for (_, entry) in self.ledger.entries() {
             draft.put(entry);
@@ -457,6 +457,6 @@ fn leads_to(route: &Route, hop: &Hop, kernel: &Kernel) -> bool {
 }
 
 /// Whether a nexthop notification is about an object of ours.
-pub fn is_own(message: &NexthopMessage) -> bool {
+pub(crate) fn is_own(message: &NexthopMessage) -> bool {
     message.protocol == NEXTHOP_PROTOCOL
 }

@@ -85,7 +85,7 @@ impl Batch {
 }
 
 /// The reconciler's state; owned by its thread.
-pub struct Reconciler {
+pub(crate) struct Reconciler {
     ledger: Ledger,
     kernel: Kernel,
     requests: RequestSocket,
@@ -113,7 +113,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Opens the sockets in the network namespace of the calling thread. `external` is the name of the external
     /// interface, `networks` are the cluster networks, `tunnels` is what tunnels have to do with others.
-    pub fn open(
+    pub(crate) fn open(
         external: &str,
         networks: Vec<IpNet>,
         tunnels: TunnelContext,
@@ -152,19 +152,19 @@ impl Reconciler {
     }
 
     /// The descriptor of the notification socket, to wait on.
-    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
         self.notifications.descriptor()
     }
 
     /// When there is something to do even if nothing is heard.
-    pub fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self) -> Instant {
         let retry = self.failures.values().map(|failure| failure.again).min();
         let device = self.device_failure.as_ref().map(|(_, _, again)| *again);
         [retry, device].into_iter().flatten().fold(self.next_resync, Instant::min)
     }
 
     /// Makes a transaction part of what should be, and the kernel follow.
-    pub fn commit(&mut self, transaction: Transaction) -> Report {
+    pub(crate) fn commit(&mut self, transaction: Transaction) -> Report {
         let changed = self.ledger.commit(transaction);
         self.figures.commits += 1;
         self.absorb_notifications();
@@ -174,7 +174,7 @@ impl Reconciler {
 
     /// Puts a whole desired state in the place of what there is, and sends the difference. What the kernel refuses of it, and had not
     /// refused before, undoes it: then the error says why, and all is as it was.
-    pub fn replace(&mut self, transaction: Transaction) -> Result<Report, String> {
+    pub(crate) fn replace(&mut self, transaction: Transaction) -> Result<Report, String> {
         let mut ledger = Ledger::default();
         ledger.commit(transaction);
         let changed = self.ledger.difference(&ledger);
@@ -226,27 +226,27 @@ impl Reconciler {
     }
 
     /// From now on the ledger holds all peers that can be had at the moment: tunnels let packets pass.
-    pub fn settle(&mut self) -> Report {
+    pub(crate) fn settle(&mut self) -> Report {
         self.settled = true;
         self.tunnels.settle();
         self.report()
     }
 
     /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
-    pub fn adopt(&mut self) -> Report {
+    pub(crate) fn adopt(&mut self) -> Report {
         (self.prune, self.settled) = (true, true);
         self.resync_or_complain();
         self.report()
     }
 
     /// The external interface has another name now.
-    pub fn set_external(&mut self, name: &str) {
+    pub(crate) fn set_external(&mut self, name: &str) {
         self.external = name.into();
         self.dirty.everything = true;
     }
 
     /// Deals with what was heard and what is due.
-    pub fn turn(&mut self) {
+    pub(crate) fn turn(&mut self) {
         self.absorb_notifications();
         let now = Instant::now();
         let devices_due = self.device_failure.as_ref().is_some_and(|(_, _, again)| *again <= now);
@@ -269,7 +269,7 @@ impl Reconciler {
     }
 
     /// What is, peer by peer.
-    pub fn peers(&self) -> HashMap<PeerId, PeerReport> {
+    pub(crate) fn peers(&self) -> HashMap<PeerId, PeerReport> {
         let (mut peers, traffic) = (HashMap::new(), self.tunnels.traffic());
         for (peer, keys) in self.ledger.peers() {
             let mut report = PeerReport::default();
@@ -306,7 +306,7 @@ impl Reconciler {
     }
 
     /// What is, in short.
-    pub fn report(&self) -> Report {
+    pub(crate) fn report(&self) -> Report {
         Report {
             kinds: self.kinds(),
             nexthops: self.nexthops,

@@ -13,7 +13,7 @@ use super::kernel::Link;
 
 /// An entry that the kernel refused.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// In the kernel's words.
     pub reason: String,
     /// How often it was tried.

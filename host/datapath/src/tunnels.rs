@@ -18,7 +18,7 @@ use super::report::TunnelReport;
 
 /// What is to become of a peer's subnet.
 #[derive(Clone, Debug)]
-pub enum TunnelChange {
+pub(crate) enum TunnelChange {
     /// Packets to it go there from now on.
     Put(IpNet, IpAddr),
     /// Nobody has it.
@@ -70,19 +70,19 @@ pub struct TunnelContext {
 
 /// All of them, by the names of their devices.
 #[derive(Default)]
-pub struct Tunnels {
+pub(crate) struct Tunnels {
     open: BTreeMap<Arc<str>, Open>,
     context: TunnelContext,
 }
 
 impl Tunnels {
     /// None yet.
-    pub fn new(context: TunnelContext) -> Self {
+    pub(crate) fn new(context: TunnelContext) -> Self {
         Self { open: BTreeMap::new(), context }
     }
 
     /// Opens a tunnel, if it is not at work as it should be. `index`: that of the device of this name, if there is one.
-    pub fn ensure(&mut self, device: &TunnelDevice, index: Option<u32>) -> Result<(), TunnelError> {
+    pub(crate) fn ensure(&mut self, device: &TunnelDevice, index: Option<u32>) -> Result<(), TunnelError> {
         if let Some(open) = self.open.get_mut(&device.name) {
             let same = TunnelDevice { mtu: device.mtu, ..open.device.clone() } == *device;
             if same && !open.tunnel.is_lost() && index == Some(open.tunnel.index()) {
@@ -146,7 +146,7 @@ impl Tunnels {
     }
 
     /// Closes the tunnels of all other devices.
-    pub fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+    pub(crate) fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
         let unwanted: Vec<Arc<str>> = self.open.keys().filter(|name| !is_wanted(name)).cloned().collect();
         for name in unwanted {
             self.open.remove(&name);
@@ -155,7 +155,7 @@ impl Tunnels {
     }
 
     /// Sets the addresses that a tunnel answers from: those of its device.
-    pub fn set_addresses(&self, device: &str, addresses: impl Iterator<Item = IpAddr>) {
+    pub(crate) fn set_addresses(&self, device: &str, addresses: impl Iterator<Item = IpAddr>) {
         let Some(open) = self.open.get(device) else { return };
         let mut own = Addresses::default();
         for address in addresses {
@@ -168,7 +168,7 @@ impl Tunnels {
     }
 
     /// Changes a tunnel's peers. A tunnel that is not there has none.
-    pub fn change(&mut self, device: &str, changes: &[TunnelChange]) {
+    pub(crate) fn change(&mut self, device: &str, changes: &[TunnelChange]) {
         let Some(open) = self.open.get_mut(device) else { return };
         let changes: Vec<PeerChange> = changes
             .iter()
@@ -191,19 +191,19 @@ impl Tunnels {
     }
 
     /// All peers are known: who sends to nobody is told so from now on.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         self.open.values().for_each(|open| open.tunnel.settle());
     }
 
     /// The subnets that a tunnel knows, and where they are.
-    pub fn peers(&self, device: &str) -> impl Iterator<Item = (IpNet, IpAddr)> {
+    pub(crate) fn peers(&self, device: &str) -> impl Iterator<Item = (IpNet, IpAddr)> {
         let open = self.open.get(device);
         open.into_iter()
             .flat_map(|open| open.subnets.iter().map(|(subnet, (_, endpoint))| (*subnet, *endpoint)))
     }
 
     /// Each tunnel, with what has passed through it so far.
-    pub fn reports(&self) -> Vec<TunnelReport> {
+    pub(crate) fn reports(&self) -> Vec<TunnelReport> {
         let report = |(name, open): (&Arc<str>, &Open)| TunnelReport {
             device: Arc::clone(name),
             port: open.device.port,
@@ -214,7 +214,7 @@ impl Tunnels {
     }
 
     /// What has passed to and from each subnet so far, by device and subnet.
-    pub fn traffic(&self) -> HashMap<(Arc<str>, IpNet), PeerCounters> {
+    pub(crate) fn traffic(&self) -> HashMap<(Arc<str>, IpNet), PeerCounters> {
         let mut all = HashMap::new();
         for (name, open) in &self.open {
             let counters = open.tunnel.counters().peers;

@@ -129,7 +129,7 @@ pub(super) enum Cleaning {
 
 impl Cleaning {
     /// Everything that a mode can have.
-    pub fn all_of(mode: Mode) -> Vec<Self> {
+    pub(crate) fn all_of(mode: Mode) -> Vec<Self> {
         let cleaning = |family| match mode {
             Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec()),
             Mode::Nftables => Self::Table(family),
@@ -138,7 +138,7 @@ impl Cleaning {
     }
 
     /// Returns what was removed.
-    pub async fn run(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
+    pub(crate) async fn run(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         match self {
             Self::Chains(family, purposes) => iptables::remove(tools, *family, purposes).await,
             Self::Table(family) => nftables::remove(tools, *family).await,
@@ -203,7 +203,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub fn new(tools: Tools, mode: Mode, resync: Duration, status: Arc<Mutex<FirewallStatus>>) -> Self {
+    pub(crate) fn new(
+        tools: Tools,
+        mode: Mode,
+        resync: Duration,
+        status: Arc<Mutex<FirewallStatus>>,
+    ) -> Self {
         let watch = Watch::open()
             .inspect_err(
                 |error| debug!(%error, "nf_tables cannot be watched: rules are looked at from time to time"),
@@ -214,13 +219,13 @@ impl Keeper {
     }
 
     /// Puts other rules in place. Fails if there is no masquerading although it is wanted.
-    pub async fn set(&mut self, rules: &Rules) -> Result<(), FirewallError> {
+    pub(crate) async fn set(&mut self, rules: &Rules) -> Result<(), FirewallError> {
         (self.kept, self.cleanings) = plan(self.mode, rules);
         self.work(Occasion::Request).await.map(drop)
     }
 
     /// Keeps the rules until nobody wants them kept any more.
-    pub async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut truce = Instant::now();
         let mut due = Instant::now() + self.resync;
         loop {

@@ -17,6 +17,8 @@
 //!   the built-in chains.
 //! - A program that is not installed has no rules that could be cleaned up.
 
+#![warn(unreachable_pub)]
+
 mod bridge;
 mod error;
 mod iptables;

@@ -65,9 +65,9 @@ pub(super) enum Family {
 }
 
 impl Family {
-    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    pub fn of(network: &IpNet) -> Self {
+    pub(crate) fn of(network: &IpNet) -> Self {
         match network {
             IpNet::V4(_) => Self::V4,
             IpNet::V6(_) => Self::V6,
@@ -75,7 +75,7 @@ impl Family {
     }
 
     /// What is never masqueraded: it has no one receiver that could answer.
-    pub fn multicast(self) -> &'static str {
+    pub(crate) fn multicast(self) -> &'static str {
         match self {
             Self::V4 => "224.0.0.0/4",
             Self::V6 => "ff00::/8",
@@ -100,7 +100,7 @@ pub(super) enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 2] = [Self::Masquerade, Self::Forward];
+    pub(crate) const ALL: [Self; 2] = [Self::Masquerade, Self::Forward];
 }
 
 impl fmt::Display for Purpose {

@@ -26,7 +26,7 @@ pub(super) struct Tools {
 
 impl Tools {
     /// The name of one of the iptables programs; `part` is empty, `-save` or `-restore`.
-    pub fn iptables(&self, family: Family, part: &str) -> String {
+    pub(crate) fn iptables(&self, family: Family, part: &str) -> String {
         let start = match family {
             Family::V4 => "iptables",
             Family::V6 => "ip6tables",
@@ -35,7 +35,12 @@ impl Tools {
     }
 
     /// Runs a program to its end, and returns what it printed.
-    pub async fn run(&self, program: &str, arguments: &[&str], input: &str) -> Result<String, FirewallError> {
+    pub(crate) async fn run(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<String, FirewallError> {
         let start = |error: std::io::Error| FirewallError::Start {
             program: program.to_owned(),
             reason: error.to_string(),

@@ -21,7 +21,7 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Opens it in the network namespace of the calling thread.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
         socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
         socket.socket_mut().add_membership(GROUP)?;
@@ -29,7 +29,7 @@ impl Watch {
     }
 
     /// Waits until something of ours may have changed. Nothing is lost when the wait is given up.
-    pub async fn changed(&mut self) -> io::Result<()> {
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
         loop {
             self.buffer.clear();
             match self.socket.recv(&mut self.buffer).await {
@@ -44,7 +44,7 @@ impl Watch {
     }
 
     /// Takes what is there, so that what comes after this is news.
-    pub fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         loop {
             self.buffer.clear();
             match self.socket.socket_ref().recv(&mut self.buffer, libc::MSG_DONTWAIT) {

@@ -10,6 +10,8 @@
 //!
 //! A library beside the binary, so that a build with other built-in plugins compiles nothing but the binary.
 
+#![warn(unreachable_pub)]
+
 pub mod cli;
 pub mod daemon;
 pub mod node;

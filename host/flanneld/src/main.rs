@@ -1,5 +1,7 @@
 //! The `flanneld` binary.
 
+#![warn(unreachable_pub)]
+
 use std::path::Path;
 use std::process::ExitCode;
 

@@ -1,6 +1,8 @@
 //! Where everybody's leases are: what a store does ([`LeaseStore`]), and the stores that there are: [`etcd`], with upstream's keys, and
 //! [`file`], a directory. One suite of tests (`conformance`) runs against both.
 
+#![warn(unreachable_pub)]
+
 mod allocate;
 #[cfg(test)]
 mod conformance;

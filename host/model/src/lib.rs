@@ -5,9 +5,12 @@
 //! | [`lease`] | who has which subnets |
 //! | [`network_config`] | what the operator wants of the cluster |
 //! | [`codec`] | how leases are written in a store |
+//! | [`subnet_file`] | what container runtimes are told of the node's subnets |
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
 //! | [`ledger`] | what should exist, and the transactions that change it |
 //! | [`wireguard`], [`offloads`] | keys and peers of WireGuard devices; what makes tunnels fast |
+
+#![warn(unreachable_pub)]
 
 pub mod codec;
 pub mod entry;
@@ -15,4 +18,5 @@ pub mod lease;
 pub mod ledger;
 pub mod network_config;
 pub mod offloads;
+pub mod subnet_file;
 pub mod wireguard;

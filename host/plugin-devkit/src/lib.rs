@@ -1,5 +1,7 @@
 //! Plugins without a node: a made-up node and made-up leases, for authors. Nothing is changed anywhere.
 
+#![warn(unreachable_pub)]
+
 pub mod bench;
 pub mod check;
 mod desired;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::node::Families;
 
 /// The subnets of node `number`: 10.`high`.`low`.0/24 and fc00:0:0:`number`::/64.
-pub fn subnets(number: u16, families: Families) -> Subnets {
+pub(crate) fn subnets(number: u16, families: Families) -> Subnets {
     let [high, low] = number.to_be_bytes();
     let v4 = ipnet::Ipv4Net::new_assert([10, high, low, 0].into(), 24);
     let v6 = ipnet::Ipv6Net::new_assert([0xfc00, 0, 0, number, 0, 0, 0, 0].into(), 64);
@@ -16,7 +16,7 @@ pub fn subnets(number: u16, families: Families) -> Subnets {
 }
 
 /// Where node `number` is: 172.20.`high`.`low` and fd77::1:`number`.
-pub fn addresses(number: u16) -> ([u8; 4], [u16; 8]) {
+pub(crate) fn addresses(number: u16) -> ([u8; 4], [u16; 8]) {
     let [high, low] = number.to_be_bytes();
     ([172, 20, high, low], [0xfd77, 0, 0, 0, 0, 0, 1, number])
 }

@@ -4,7 +4,7 @@ use flannel_cloud::Provider;
 use flannel_plugin_host::Need;
 
 /// The policy that an operator attaches to the machines, in the cloud's own form; nothing where nothing is needed.
-pub fn cloud_policy(needs: &[Need], provider: Provider) -> Option<String> {
+pub(crate) fn cloud_policy(needs: &[Need], provider: Provider) -> Option<String> {
     let mut permissions: Vec<&str> = needs
         .iter()
         .filter(|need| need.pattern.provider() == provider)

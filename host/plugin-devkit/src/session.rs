@@ -13,7 +13,7 @@ use super::node::SampleNode;
 
 /// Why a plugin does not run.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
@@ -24,7 +24,7 @@ pub enum StartError {
 
 impl StartError {
     /// Whether the plugin, or the host on its behalf, said in words why not; that is how a config is refused.
-    pub fn in_words(&self) -> bool {
+    pub(crate) fn in_words(&self) -> bool {
         match self {
             Self::Plugin(error) => in_words(error),
             Self::Setup(_) => true,
@@ -33,12 +33,12 @@ impl StartError {
 }
 
 /// Whether a call ended orderly, with an error or with a refusal by the host.
-pub fn in_words(error: &PluginError) -> bool {
+pub(crate) fn in_words(error: &PluginError) -> bool {
     matches!(error.cause, Cause::Answered(_) | Cause::Refused(_))
 }
 
 /// A running plugin.
-pub struct Session {
+pub(crate) struct Session {
     /// The policy.
     pub policy: Policy,
     /// What it said at its start.
@@ -50,14 +50,18 @@ pub struct Session {
 
 impl Session {
     /// Registers a plugin on a node, and hands the node's lease over.
-    pub fn start(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
+    pub(crate) fn start(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
         let mut session = Self::register(artifact, node, backend)?;
         session.lease_acquired(&node.lease(&session.registered))?;
         Ok(session)
     }
 
     /// Registers a plugin on a node.
-    pub fn register(artifact: &Artifact, node: &SampleNode, backend: &str) -> Result<Self, StartError> {
+    pub(crate) fn register(
+        artifact: &Artifact,
+        node: &SampleNode,
+        backend: &str,
+    ) -> Result<Self, StartError> {
         let environment = node.environment(backend).map_err(StartError::Setup)?;
         let directory = tempfile::tempdir()
             .map_err(|error| StartError::Setup(format!("no directory for the state: {error}")))?;
@@ -68,14 +72,14 @@ impl Session {
     }
 
     /// Hands the node's own lease over.
-    pub fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
+    pub(crate) fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
         let transaction = self.policy.lease_acquired(own)?;
         self.declared.merge(transaction);
         Ok(())
     }
 
     /// Hands changes over, and keeps what is declared for them.
-    pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+    pub(crate) fn apply(&mut self, changes: &[PeerChange]) -> Applied {
         let mut applied = self.policy.apply(changes);
         self.policy.take_records();
         self.declared.merge(std::mem::take(&mut applied.transaction));

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Writes rows below each other; a cell has two blanks behind it, but for the last of a row. A row may be shorter than the others:
 /// its last cell then stands for the rest, and makes no column wider.
-pub fn write(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
+pub(crate) fn write(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let is_cell = |row: &&Vec<String>| row.len() == columns || column + 1 < row.len();

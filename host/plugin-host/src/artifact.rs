@@ -17,7 +17,7 @@ use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
 
 /// Bytes of the largest plugin; components with an interpreter inside have some 40 MB.
-pub const LARGEST: usize = 256 << 20;
+pub(crate) const LARGEST: usize = 256 << 20;
 
 /// A plugin that is part of the binary.
 #[derive(Clone, Copy, Debug)]

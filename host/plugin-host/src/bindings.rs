@@ -1,6 +1,6 @@
 //! What wasmtime makes of the contract in `wit/`.
 
-#![allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, unused_qualifications)]
 
 wasmtime::component::bindgen!({
     path: "../../wit",
@@ -10,6 +10,6 @@ wasmtime::component::bindgen!({
 });
 
 /// What a plugin that asks clouds exports besides its policy.
-pub mod cloud_permissions {
+pub(crate) mod cloud_permissions {
     wasmtime::component::bindgen!({ path: "../../wit", world: "cloud-backend" });
 }

@@ -14,7 +14,7 @@ const STARVED: u32 = 10;
 
 /// The time of the call that is going on.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     time: Duration,
     /// This thread's processor time when it is used up.
     processor_end: Duration,
@@ -22,12 +22,12 @@ pub struct Budget {
 
 impl Budget {
     /// The time for a call that this thread begins now.
-    pub fn new(time: Duration) -> Self {
+    pub(crate) fn new(time: Duration) -> Self {
         Self { time, processor_end: processor_time() + time }
     }
 
     /// How much longer the call may go on, after the end that it had on the clock; none: not at all. Asked by the thread that makes it.
-    pub fn left(&self, deadline: Instant) -> Option<Duration> {
+    pub(crate) fn left(&self, deadline: Instant) -> Option<Duration> {
         let processor = self.processor_end.checked_sub(processor_time()).filter(|left| !left.is_zero())?;
         let clock = (deadline + self.time * (STARVED - 1)).checked_duration_since(Instant::now())?;
         Some(processor.min(clock)).filter(|left| !left.is_zero())

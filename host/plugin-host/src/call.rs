@@ -10,7 +10,7 @@ use flannel_model::ledger::{PeerId, Transaction};
 
 /// Which function of the plugin is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Function {
+pub(crate) enum Function {
     /// `describe`.
     Describe,
     /// `register`.
@@ -27,7 +27,7 @@ pub enum Function {
 
 impl Function {
     /// As the contract calls it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Describe => "describe",
             Self::Register => "register",
@@ -40,7 +40,7 @@ impl Function {
 }
 
 /// A peer of the call, and what was declared for it so far.
-pub struct Peer {
+pub(crate) struct Peer {
     /// Its lease.
     pub lease: Arc<Lease>,
     /// Its entries.
@@ -49,7 +49,7 @@ pub struct Peer {
 
 /// The peers of a call, each once. A policy nearly always speaks of them in the order in which it was told of them.
 #[derive(Default)]
-pub struct Peers {
+pub(crate) struct Peers {
     all: Vec<(PeerId, Peer)>,
     /// The one that was found last.
     at: usize,
@@ -59,12 +59,12 @@ pub struct Peers {
 
 impl Peers {
     /// Adds one that is not there yet.
-    pub fn push(&mut self, id: PeerId, lease: Arc<Lease>) {
+    pub(crate) fn push(&mut self, id: PeerId, lease: Arc<Lease>) {
         self.all.push((id, Peer { lease, entries: Vec::new() }));
     }
 
     /// Finds one.
-    pub fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
         let is = |at: &usize| self.all.get(*at).is_some_and(|(known, _)| *known == id);
         let near = [self.at, self.at + 1].into_iter().find(is);
         self.at = near.or_else(|| {
@@ -76,7 +76,7 @@ impl Peers {
 }
 
 /// A call that is going on.
-pub struct Call {
+pub(crate) struct Call {
     /// Which function.
     pub function: Function,
     /// Devices and addresses declared so far.
@@ -101,7 +101,7 @@ pub struct Call {
 
 impl Call {
     /// A call that has declared nothing yet.
-    pub fn new(function: Function) -> Self {
+    pub(crate) fn new(function: Function) -> Self {
         Self {
             function,
             transaction: Transaction::default(),
@@ -117,7 +117,7 @@ impl Call {
     }
 
     /// The whole transaction: peers for which nothing was declared have no entries.
-    pub fn into_transaction(self) -> Transaction {
+    pub(crate) fn into_transaction(self) -> Transaction {
         let mut transaction = self.transaction;
         transaction.peers = self.peers.all.into_iter().map(|(id, peer)| (id, Some(peer.entries))).collect();
         transaction

@@ -27,7 +27,7 @@ fn unpack<'a>(packed: &'a [u8], component: &Digest) -> Option<&'a [u8]> {
 }
 
 /// Loads a packed form. `None`: it is of another component, damaged, or of another wasmtime.
-pub fn load(engine: &Engine, packed: &[u8], component: &Digest) -> Option<Component> {
+pub(crate) fn load(engine: &Engine, packed: &[u8], component: &Digest) -> Option<Component> {
     let code = unpack(packed, component)?;
     // SAFETY: the code is what wasmtime made: its digest, which is kept beside it, fits, and it comes from this binary or
     // from a directory that only this user can write to. wasmtime itself checks its version and settings.
@@ -41,7 +41,12 @@ pub fn load(engine: &Engine, packed: &[u8], component: &Digest) -> Option<Compon
 }
 
 /// Compiles a component, unless the cache has it.
-pub fn cached(engine: &Engine, component: &[u8], key: &Digest, cache: &Path) -> wasmtime::Result<Component> {
+pub(crate) fn cached(
+    engine: &Engine,
+    component: &[u8],
+    key: &Digest,
+    cache: &Path,
+) -> wasmtime::Result<Component> {
     let name = key.hex() + ".cwasm";
     if let Some(packed) = private::read(cache, &name)
         && let Some(loaded) = load(engine, &packed, key)

@@ -31,7 +31,7 @@ fn net6_out(net: Ipv6Net) -> wit::Ipv6Prefix {
 }
 
 /// An address for the plugin.
-pub fn address_out(address: IpAddr) -> wit::IpAddress {
+pub(crate) fn address_out(address: IpAddr) -> wit::IpAddress {
     match address {
         IpAddr::V4(address) => wit::IpAddress::Ipv4(v4_out(address)),
         IpAddr::V6(address) => wit::IpAddress::Ipv6(v6_out(address)),
@@ -39,18 +39,18 @@ pub fn address_out(address: IpAddr) -> wit::IpAddress {
 }
 
 /// A MAC address for the plugin.
-pub fn mac_out(mac: Mac) -> wit::MacAddress {
+pub(crate) fn mac_out(mac: Mac) -> wit::MacAddress {
     let [a, b, c, d, e, f] = mac.0;
     (a, b, c, d, e, f)
 }
 
 /// Bytes of the largest IP packet over a device: no IPv4 packet is larger than 65535 (RFC 791), though devices such as `lo` may say so.
-pub fn carried(mtu: u32) -> u32 {
+pub(crate) fn carried(mtu: u32) -> u32 {
     mtu.min(65_535)
 }
 
 /// This node for the plugin.
-pub fn node(facts: &NodeFacts) -> wit::Node {
+pub(crate) fn node(facts: &NodeFacts) -> wit::Node {
     wit::Node {
         external: wit::ExternalInterface {
             name: facts.interface.clone(),
@@ -66,7 +66,7 @@ pub fn node(facts: &NodeFacts) -> wit::Node {
 }
 
 /// A lease for the plugin.
-pub fn lease(lease: &Lease) -> wit::Lease {
+pub(crate) fn lease(lease: &Lease) -> wit::Lease {
     let attributes = &lease.attributes;
     let text = |data: &Option<Box<serde_json::value::RawValue>>| {
         data.as_ref().map(|data| data.get()).filter(|text| text.len() <= LONGEST_DATA).map(str::to_owned)
@@ -83,7 +83,7 @@ pub fn lease(lease: &Lease) -> wit::Lease {
 }
 
 /// An address from the plugin.
-pub fn address(address: wit::IpAddress) -> IpAddr {
+pub(crate) fn address(address: wit::IpAddress) -> IpAddr {
     match address {
         wit::IpAddress::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).into(),
         wit::IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => Ipv6Addr::new(a, b, c, d, e, f, g, h).into(),
@@ -91,7 +91,7 @@ pub fn address(address: wit::IpAddress) -> IpAddr {
 }
 
 /// An address with a prefix length from the plugin; bits beyond the length may be set.
-pub fn interface_address(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
+pub(crate) fn interface_address(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
     let (address, length) = match prefix {
         wit::IpPrefix::Ipv4(p) => (address(wit::IpAddress::Ipv4(p.address)), p.length),
         wit::IpPrefix::Ipv6(p) => (address(wit::IpAddress::Ipv6(p.address)), p.length),
@@ -103,7 +103,7 @@ pub fn interface_address(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
 }
 
 /// A network from the plugin.
-pub fn network(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
+pub(crate) fn network(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
     let net = interface_address(prefix)?;
     if net.addr() == net.network() {
         Ok(net)
@@ -116,7 +116,7 @@ pub fn network(prefix: &wit::IpPrefix) -> Result<IpNet, wit::Error> {
 }
 
 /// The Ethernet address of one device, from the plugin.
-pub fn mac(mac: wit::MacAddress) -> Result<Mac, wit::Error> {
+pub(crate) fn mac(mac: wit::MacAddress) -> Result<Mac, wit::Error> {
     let (a, b, c, d, e, f) = mac;
     let mac = Mac([a, b, c, d, e, f]);
     if a & 1 != 0 || mac.0 == [0; 6] {
@@ -128,7 +128,7 @@ pub fn mac(mac: wit::MacAddress) -> Result<Mac, wit::Error> {
 }
 
 /// Text from the plugin, for an operator: no control characters, and no longer than the limit.
-pub fn shown(text: &str, limit: usize) -> String {
+pub(crate) fn shown(text: &str, limit: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(limit));
     for character in text.trim_end().chars() {
         if shown.len() + character.len_utf8() > limit {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a digest.
-pub const DIGEST: usize = 32;
+pub(crate) const DIGEST: usize = 32;
 
 /// The SHA-256 of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,12 +12,12 @@ fn config() -> Config {
 }
 
 /// An engine for this machine. Each plugin has its own, so that its time-outs touch nothing else.
-pub fn native() -> wasmtime::Result<Engine> {
+pub(crate) fn native() -> wasmtime::Result<Engine> {
     Engine::new(&config())
 }
 
 /// An engine whose code runs on every machine of this architecture, not only on those with this one's extensions.
-pub fn portable() -> wasmtime::Result<Engine> {
+pub(crate) fn portable() -> wasmtime::Result<Engine> {
     let mut config = config();
     config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH))?;
     Engine::new(&config)

@@ -63,12 +63,12 @@ pub enum MisfitError {
 }
 
 /// Whether a component says what it needs of clouds.
-pub fn has_needs(engine: &Engine, component: &Component) -> bool {
+pub(crate) fn has_needs(engine: &Engine, component: &Component) -> bool {
     component.component_type().exports(engine).any(|(name, _)| name == CLOUD_PERMISSIONS)
 }
 
 /// Checks imports and exports by their names; their types are checked when an instance is made.
-pub fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> {
+pub(crate) fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> {
     let kind = component.component_type();
     for (name, _) in kind.imports(engine) {
         if let Some(rest) = name.strip_prefix(wasi::NAMESPACE) {
@@ -94,12 +94,12 @@ fn check_wasi(import: &str, rest: &str) -> Result<(), MisfitError> {
 }
 
 /// Whether a component imports anything of WASI.
-pub fn has_wasi(engine: &Engine, component: &Component) -> bool {
+pub(crate) fn has_wasi(engine: &Engine, component: &Component) -> bool {
     component.component_type().imports(engine).any(|(name, _)| name.starts_with(wasi::NAMESPACE))
 }
 
 /// The interfaces that a component imports, without package and version; all of WASI's together are [`WASI`].
-pub fn names(engine: &Engine, component: &Component) -> Vec<String> {
+pub(crate) fn names(engine: &Engine, component: &Component) -> Vec<String> {
     let kind = component.component_type();
     let short = |name: &str| name.strip_prefix(PACKAGE).unwrap_or(name).split('@').next().map(str::to_owned);
     let is_wasi = |name: &str| name.starts_with(wasi::NAMESPACE);

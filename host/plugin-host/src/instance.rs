@@ -20,7 +20,7 @@ use super::wasi;
 use super::watchdog::{Pauser, Watchdog};
 
 /// A component that is linked and checked, from which instances are made.
-pub struct Template {
+pub(crate) struct Template {
     engine: Engine,
     pre: BackendPre<HostState>,
     /// The same component, as far as it says what it needs of clouds; none: it does not.
@@ -72,7 +72,7 @@ impl From<&Cause> for Outcome {
 
 impl Template {
     /// Links a component. The error is for an operator.
-    pub fn new(artifact: &Artifact) -> Result<Self, String> {
+    pub(crate) fn new(artifact: &Artifact) -> Result<Self, String> {
         let Artifact { engine, component, .. } = artifact;
         let text = |error: wasmtime::Error| error.root_cause().to_string();
         let mut linker = wasmtime::component::Linker::new(engine);
@@ -90,7 +90,7 @@ impl Template {
     }
 
     /// The calls that have ended since this was asked last.
-    pub fn take_records(&self) -> Vec<CallRecord> {
+    pub(crate) fn take_records(&self) -> Vec<CallRecord> {
         std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -101,7 +101,7 @@ impl Template {
     }
 
     /// Makes an instance. Code may run here, within the time of a call.
-    pub fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
+    pub(crate) fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
         let budget = state.limits.call_time;
         let mut store = self.store(state);
         let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
@@ -112,12 +112,12 @@ impl Template {
     }
 
     /// Stops the clock of a call.
-    pub fn pauser(&self) -> Pauser {
+    pub(crate) fn pauser(&self) -> Pauser {
         self.watchdog.pauser()
     }
 
     /// Asks the component what it needs of clouds, in an instance that is there for nothing else.
-    pub fn needs(&self, mut state: HostState) -> Result<Vec<RequiredOperation>, Cause> {
+    pub(crate) fn needs(&self, mut state: HostState) -> Result<Vec<RequiredOperation>, Cause> {
         let Some(pre) = &self.needs else { return Ok(Vec::new()) };
         let budget = state.limits.call_time;
         state.call = Call::new(Function::Required);
@@ -179,7 +179,7 @@ fn timed<T>(
 }
 
 /// An instance.
-pub struct Instance {
+pub(crate) struct Instance {
     store: Store<HostState>,
     backend: Backend,
     usable: bool,
@@ -187,17 +187,17 @@ pub struct Instance {
 
 impl Instance {
     /// Whether it can be called: not after a trap.
-    pub fn usable(&self) -> bool {
+    pub(crate) fn usable(&self) -> bool {
         self.usable
     }
 
     /// What the host keeps for it.
-    pub fn state(&mut self) -> &mut HostState {
+    pub(crate) fn state(&mut self) -> &mut HostState {
         self.store.data_mut()
     }
 
     /// Calls a function that cannot answer an error.
-    pub fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         template: &Template,
         call: Call,
@@ -233,7 +233,7 @@ impl Instance {
     }
 
     /// Calls a function that can answer an error, and makes what it wrote durable if it did not.
-    pub fn transact<T>(
+    pub(crate) fn transact<T>(
         &mut self,
         template: &Template,
         call: Call,

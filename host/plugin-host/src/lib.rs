@@ -1,6 +1,8 @@
 //! The sandboxed policy: loads a component, gives it the capabilities that it imports, calls it within limits, and checks all
 //! that it says. What it declares comes out as a [`flannel_model::ledger::Transaction`]; nothing in here touches the kernel.
 
+#![warn(unreachable_pub)]
+
 mod artifact;
 mod bindings;
 mod budget;

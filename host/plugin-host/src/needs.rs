@@ -7,7 +7,7 @@ use flannel_cloud::{Provider, Request, is_label};
 use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions as wit;
 
 /// What grants of operations begin with; the interface's own name.
-pub const CLOUD: &str = "cloud";
+pub(crate) const CLOUD: &str = "cloud";
 /// Needs of one plugin.
 const MOST: usize = 64;
 /// Characters of an operation.
@@ -116,7 +116,7 @@ fn covers(pattern: &str, operation: &str) -> bool {
 }
 
 /// What a plugin has declared. The error says what is wrong with it.
-pub fn check(declared: Vec<wit::RequiredOperation>) -> Result<Vec<Need>, String> {
+pub(crate) fn check(declared: Vec<wit::RequiredOperation>) -> Result<Vec<Need>, String> {
     if declared.len() > MOST {
         return Err(format!("{} needs; at most {MOST}", declared.len()));
     }

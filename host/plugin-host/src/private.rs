@@ -6,12 +6,12 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// Reads a file, if nobody but us could have put it there.
-pub fn read(directory: &Path, name: &str) -> Option<Vec<u8>> {
+pub(crate) fn read(directory: &Path, name: &str) -> Option<Vec<u8>> {
     if is_private(directory) { std::fs::read(directory.join(name)).ok() } else { None }
 }
 
 /// Writes a file in one step, and makes the directory if it is not there.
-pub fn keep(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn keep(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     if !is_private(directory) {
         return Err(io::Error::other("the directory belongs to or can be written by others"));

@@ -10,9 +10,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 
 /// Keys of one plugin.
-pub const KEYS: usize = 64;
+pub(crate) const KEYS: usize = 64;
 /// Bytes of a value.
-pub const VALUE: usize = 16 << 10;
+pub(crate) const VALUE: usize = 16 << 10;
 const LONGEST_KEY: usize = 64;
 /// What a file is called while it is being written; no key has this character.
 const TEMPORARY: &str = "~new";
@@ -134,7 +134,7 @@ impl DirState {
 }
 
 /// Whether a key may be used; the error says what a key is.
-pub fn check_key(key: &str) -> Result<(), String> {
+pub(crate) fn check_key(key: &str) -> Result<(), String> {
     let proper = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.');
     // Names of one or two dots are directories.
     if (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(proper) && key.bytes().any(|b| b != b'.') {

@@ -25,13 +25,13 @@ impl Shared {
 }
 
 /// Watches the calls into one engine's instances, one at a time.
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     shared: Arc<Shared>,
 }
 
 impl Watchdog {
     /// Starts the thread.
-    pub fn start(engine: Engine) -> std::io::Result<Self> {
+    pub(crate) fn start(engine: Engine) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { watch: Mutex::default(), changed: Condvar::new() });
         let watched = Arc::clone(&shared);
         std::thread::Builder::new().name("watchdog".into()).spawn(move || run(&watched, &engine))?;
@@ -39,33 +39,33 @@ impl Watchdog {
     }
 
     /// A call begins that has to end by then. The store's epoch deadline has to be one tick.
-    pub fn arm(&self, deadline: Instant) {
+    pub(crate) fn arm(&self, deadline: Instant) {
         self.shared.lock().deadline = Some(deadline);
         self.shared.changed.notify_one();
     }
 
     /// The call has ended. No tick comes after this.
-    pub fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         self.shared.lock().deadline = None;
     }
 
     /// Whoever stops the clock while the host itself is waited for.
-    pub fn pauser(&self) -> Pauser {
+    pub(crate) fn pauser(&self) -> Pauser {
         Pauser(Arc::clone(&self.shared))
     }
 }
 
 /// Stops the clock of the call that is running.
-pub struct Pauser(Arc<Shared>);
+pub(crate) struct Pauser(Arc<Shared>);
 
 impl Pauser {
     /// Stops it; answers how much time is left. None: there is none left, and the call ends as soon as it goes on.
-    pub fn pause(&self) -> Option<Duration> {
+    pub(crate) fn pause(&self) -> Option<Duration> {
         self.0.lock().deadline.take().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
     /// Lets it go on; the call has to end by then.
-    pub fn resume(&self, deadline: Instant) {
+    pub(crate) fn resume(&self, deadline: Instant) {
         self.0.lock().deadline = Some(deadline);
         self.0.changed.notify_one();
     }

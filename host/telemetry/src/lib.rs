@@ -4,6 +4,8 @@
 //! Nothing in here knows the other rooms, and nothing in here can hold them up: every answer has a time limit, and clients
 //! that are slow or many are cut off.
 
+#![warn(unreachable_pub)]
+
 mod connections;
 pub mod control;
 mod display;

@@ -24,7 +24,7 @@ pub struct TunnelFigures {
 }
 
 /// Where the figures come from; none while there is no tunnel.
-pub type Source = Box<dyn Fn() -> Option<TunnelFigures> + Send + Sync>;
+pub(crate) type Source = Box<dyn Fn() -> Option<TunnelFigures> + Send + Sync>;
 
 /// Asks the source, once there is one.
 #[derive(Clone, Default)]

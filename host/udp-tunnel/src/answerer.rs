@@ -8,14 +8,14 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, se
 /// Raw sockets. Written to the TUN device as upstream does, an answer from the tunnel's own address is dropped by the
 /// kernel as a "martian", for it comes from outside with a source of this host (`accept_local` in ip-sysctl.rst). Sent
 /// from here it is the host's own packet.
-pub struct Answerer {
+pub(crate) struct Answerer {
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
 }
 
 impl Answerer {
     /// One in the calling thread's network namespace. Without CAP_NET_RAW it sends nothing.
-    pub fn open() -> Self {
+    pub(crate) fn open() -> Self {
         // Packets are given with their IP header: that is what IPPROTO_RAW says (raw(7)).
         let open = |family| {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -27,7 +27,7 @@ impl Answerer {
     }
 
     /// Sends a whole packet to `to`; whether that was possible.
-    pub fn send(&self, packet: &[u8], to: IpAddr) -> bool {
+    pub(crate) fn send(&self, packet: &[u8], to: IpAddr) -> bool {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         // The port of a raw IPv6 socket's address is a protocol, and zero is any (raw(7)).
         let sent = |socket| sendto(socket, packet, SendFlags::empty(), &SocketAddr::new(to, 0)).is_ok();

@@ -3,12 +3,12 @@
 /// A sum of 16-bit words in ones' complement. It is kept in the byte order of this machine: the sum of swapped words is
 /// the swapped sum (RFC 1071, section 2), so nothing is swapped on the way.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Sum(u64);
+pub(crate) struct Sum(u64);
 
 impl Sum {
     /// Adds bytes. What was added before must have had an even length; an odd length here is padded with a zero.
     #[must_use]
-    pub fn bytes(self, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         #[cfg(target_arch = "x86_64")]
         if bytes.len() >= WIDE && std::arch::is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2.
@@ -19,7 +19,7 @@ impl Sum {
 
     /// Adds one field, given as the number that it means.
     #[must_use]
-    pub fn word(self, value: u16) -> Self {
+    pub(crate) fn word(self, value: u16) -> Self {
         self.plus(u64::from(value.to_be()))
     }
 
@@ -37,17 +37,17 @@ impl Sum {
     }
 
     /// Whether the summed bytes, their checksum field among them, are intact.
-    pub fn is_intact(self) -> bool {
+    pub(crate) fn is_intact(self) -> bool {
         self.fold() == 0xffff
     }
 
     /// The bytes of the checksum field.
-    pub fn complement(self) -> [u8; 2] {
+    pub(crate) fn complement(self) -> [u8; 2] {
         (!self.fold()).to_ne_bytes()
     }
 
     /// The bytes of a UDP checksum field, in which zero would mean "none" (RFC 768).
-    pub fn complement_udp(self) -> [u8; 2] {
+    pub(crate) fn complement_udp(self) -> [u8; 2] {
         match self.complement() {
             [0, 0] => [0xff, 0xff],
             checksum => checksum,
@@ -55,7 +55,7 @@ impl Sum {
     }
 
     /// The bytes of a checksum field that somebody later completes by adding what follows (`CHECKSUM_PARTIAL`).
-    pub fn partial(self) -> [u8; 2] {
+    pub(crate) fn partial(self) -> [u8; 2] {
         self.fold().to_ne_bytes()
     }
 }
@@ -95,7 +95,7 @@ fn sum(bytes: &[u8]) -> u64 {
 }
 
 /// The checksum after one of the summed words has changed (RFC 1624, equation 3).
-pub fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
+pub(crate) fn adjust(checksum: u16, old: u16, new: u16) -> u16 {
     let mut sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);

@@ -34,7 +34,7 @@ struct Piece {
 }
 
 /// A batch.
-pub struct Coalescer {
+pub(crate) struct Coalescer {
     tcp: bool,
     udp: bool,
     entries: Vec<Entry>,
@@ -43,12 +43,12 @@ pub struct Coalescer {
 
 impl Coalescer {
     /// An empty one, which merges what the device takes.
-    pub fn new(tcp: bool, udp: bool) -> Self {
+    pub(crate) fn new(tcp: bool, udp: bool) -> Self {
         Self { tcp, udp, entries: Vec::new(), pieces: Vec::new() }
     }
 
     /// Adds the packet that starts at `start` in `memory` and has been parsed as `inner`.
-    pub fn push(&mut self, memory: &[u8], start: usize, inner: &Inner) {
+    pub(crate) fn push(&mut self, memory: &[u8], start: usize, inner: &Inner) {
         let packet = &memory[start..start + inner.total];
         let head = if self.tcp { Head::of(packet, inner) } else { None };
         let head = head.filter(|head| self.udp || !head.is_udp());
@@ -81,7 +81,7 @@ impl Coalescer {
     }
 
     /// Gives every packet to `deliver`, virtio header and pieces, in the order of the entries' first packets.
-    pub fn drain(&mut self, memory: &mut [u8], mut deliver: impl FnMut(&[IoSlice<'_>], usize)) {
+    pub(crate) fn drain(&mut self, memory: &mut [u8], mut deliver: impl FnMut(&[IoSlice<'_>], usize)) {
         for entry in &self.entries {
             let (start, first_end) = (entry.start, entry.start + entry.inner.total);
             let Some(head) = entry.head.filter(|head| head.count > 1) else {
@@ -107,7 +107,7 @@ impl Coalescer {
     }
 
     /// Gives every packet to the device.
-    pub fn deliver(&mut self, memory: &mut [u8], path: Path<'_>) {
+    pub(crate) fn deliver(&mut self, memory: &mut [u8], path: Path<'_>) {
         self.drain(memory, |slices, count| {
             if path.queue.write_pieces(slices).is_err() {
                 path.tallies.drop(Reason::Device, count);

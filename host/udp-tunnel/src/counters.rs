@@ -152,14 +152,14 @@ impl TunnelCounters {
 /// One direction's counters, on a cache line of their own: sender and receiver threads do not disturb each other.
 #[derive(Default)]
 #[repr(align(64))]
-pub struct Direction {
+pub(crate) struct Direction {
     packets: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl Direction {
     /// Adds packets.
-    pub fn add(&self, packets: u64, bytes: u64) {
+    pub(crate) fn add(&self, packets: u64, bytes: u64) {
         self.packets.fetch_add(packets, Relaxed);
         self.bytes.fetch_add(bytes, Relaxed);
     }
@@ -167,7 +167,7 @@ impl Direction {
 
 /// Both directions' live counters.
 #[derive(Default)]
-pub struct LiveTraffic {
+pub(crate) struct LiveTraffic {
     /// From peers.
     pub rx: Direction,
     /// To peers.
@@ -176,7 +176,7 @@ pub struct LiveTraffic {
 
 impl LiveTraffic {
     /// Adds what they say to `traffic`.
-    pub fn add_to(&self, traffic: &mut Traffic) {
+    pub(crate) fn add_to(&self, traffic: &mut Traffic) {
         traffic.rx_packets += self.rx.packets.load(Relaxed);
         traffic.rx_bytes += self.rx.bytes.load(Relaxed);
         traffic.tx_packets += self.tx.packets.load(Relaxed);
@@ -186,7 +186,7 @@ impl LiveTraffic {
 
 /// One thread's counters.
 #[derive(Default)]
-pub struct Tallies {
+pub(crate) struct Tallies {
     /// All its traffic.
     pub traffic: LiveTraffic,
     /// ICMP errors given.
@@ -198,12 +198,12 @@ pub struct Tallies {
 
 impl Tallies {
     /// Counts dropped packets.
-    pub fn drop(&self, reason: Reason, packets: usize) {
+    pub(crate) fn drop(&self, reason: Reason, packets: usize) {
         self.drops[reason as usize].fetch_add(packets as u64, Relaxed);
     }
 
     /// The sum over all threads, without peers.
-    pub fn sum<'a>(threads: impl Iterator<Item = &'a Self> + Clone) -> TunnelCounters {
+    pub(crate) fn sum<'a>(threads: impl Iterator<Item = &'a Self> + Clone) -> TunnelCounters {
         let mut total = Traffic::default();
         threads.clone().for_each(|t| t.traffic.add_to(&mut total));
         let drops = Reason::ALL

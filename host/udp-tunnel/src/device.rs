@@ -10,10 +10,10 @@ use super::error::TunnelError;
 use super::vnet::{self, Vnet};
 
 /// One queue of the device.
-pub struct Queue(File);
+pub(crate) struct Queue(File);
 
 /// The device with all its queues.
-pub struct Device {
+pub(crate) struct Device {
     /// Its name, where the pattern has been filled in.
     pub name: String,
     /// Its index.
@@ -28,7 +28,7 @@ pub struct Device {
 
 impl Device {
     /// Attaches queues to the device of that name, which is made if there is none, until there are as many as `queues`.
-    pub fn open(
+    pub(crate) fn open(
         name: &str,
         queues: usize,
         inherited: Vec<Queue>,
@@ -70,7 +70,7 @@ const FLAGS: c_int = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | libc
 
 impl Queue {
     /// A queue that is attached already; none if it is not one of the device, or not of our sort.
-    pub fn inherit(descriptor: OwnedFd, name: &str) -> Option<Self> {
+    pub(crate) fn inherit(descriptor: OwnedFd, name: &str) -> Option<Self> {
         let queue = Self(descriptor.into());
         // SAFETY: all zeroes is a valid ifreq.
         let mut found: libc::ifreq = unsafe { std::mem::zeroed() };
@@ -139,7 +139,7 @@ impl Queue {
     }
 
     /// Reads a virtio header and a packet; none if there is no packet now.
-    pub fn read(&self, buffer: &mut [u8]) -> rustix::io::Result<Option<usize>> {
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> rustix::io::Result<Option<usize>> {
         match rustix::io::read(&self.0, buffer) {
             Ok(length) => Ok(Some(length)),
             Err(rustix::io::Errno::AGAIN) => Ok(None),
@@ -148,13 +148,13 @@ impl Queue {
     }
 
     /// Writes an ordinary packet, about whose checksum nothing is claimed.
-    pub fn write(&self, packet: &[u8]) -> rustix::io::Result<()> {
+    pub(crate) fn write(&self, packet: &[u8]) -> rustix::io::Result<()> {
         let header = Vnet::default().bytes();
         self.write_pieces(&[io::IoSlice::new(&header), io::IoSlice::new(packet)])
     }
 
     /// Writes a virtio header and a packet, in pieces.
-    pub fn write_pieces(&self, pieces: &[io::IoSlice<'_>]) -> rustix::io::Result<()> {
+    pub(crate) fn write_pieces(&self, pieces: &[io::IoSlice<'_>]) -> rustix::io::Result<()> {
         rustix::io::writev(&self.0, pieces).map(drop)
     }
 }

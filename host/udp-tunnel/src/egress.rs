@@ -19,10 +19,10 @@ const PACKETS: usize = 5 * 65_536;
 const HEADERS: usize = 64 << 10;
 
 /// The device is gone: its queue gives no more packets.
-pub struct DeviceGone;
+pub(crate) struct DeviceGone;
 
 /// One thread's way out.
-pub struct Egress {
+pub(crate) struct Egress {
     outbox: Outbox,
     sender: Sender,
     limiter: Limiter,
@@ -30,12 +30,12 @@ pub struct Egress {
 
 impl Egress {
     /// One with empty buffers.
-    pub fn new(gso: bool) -> Self {
+    pub(crate) fn new(gso: bool) -> Self {
         Self { outbox: Outbox::new(PACKETS, HEADERS, gso), sender: Sender::new(), limiter: Limiter::new() }
     }
 
     /// Sends what the device has, up to one batch; the number of datagrams.
-    pub fn run(&mut self, path: Path<'_>) -> Result<usize, DeviceGone> {
+    pub(crate) fn run(&mut self, path: Path<'_>) -> Result<usize, DeviceGone> {
         let outcome = loop {
             let Some((start, room)) = self.outbox.room() else { break Ok(self.outbox.datagrams()) };
             match path.queue.read(room) {

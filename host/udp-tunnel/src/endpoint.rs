@@ -12,13 +12,13 @@ const LEAST_V6: u32 = 1280;
 
 /// A socket address in the kernel's form.
 #[repr(C)]
-pub union SocketName {
+pub(crate) union SocketName {
     v4: libc::sockaddr_in,
     v6: libc::sockaddr_in6,
 }
 
 /// An outer address.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// The address.
     pub address: IpAddr,
     /// Address and port for the kernel.
@@ -36,7 +36,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// The endpoint at an address and port.
-    pub fn new(address: IpAddr, port: u16) -> Self {
+    pub(crate) fn new(address: IpAddr, port: u16) -> Self {
         let (name, length) = match address {
             IpAddr::V4(a) => (
                 SocketName {
@@ -74,12 +74,12 @@ impl Endpoint {
     }
 
     /// Bytes of the outer headers: IP and UDP.
-    pub fn overhead(&self) -> usize {
+    pub(crate) fn overhead(&self) -> usize {
         if self.address.is_ipv4() { 28 } else { 48 }
     }
 
     /// Bytes of the largest inner packet that the way is known to take, or `most`. Costs one relaxed load.
-    pub fn inner_limit(&self, most: usize) -> usize {
+    pub(crate) fn inner_limit(&self, most: usize) -> usize {
         match self.path_mtu.load(Relaxed) {
             0 => most,
             mtu => most.min((mtu as usize).saturating_sub(self.overhead())),
@@ -87,19 +87,19 @@ impl Endpoint {
     }
 
     /// Bytes of the largest outer packet, if the way is known to be narrower than the link.
-    pub fn path_mtu(&self) -> Option<u32> {
+    pub(crate) fn path_mtu(&self) -> Option<u32> {
         Some(self.path_mtu.load(Relaxed)).filter(|&mtu| mtu != 0)
     }
 
     /// Forgets a path MTU that is too old to refuse packets for.
-    pub fn forget_if_old(&self) {
+    pub(crate) fn forget_if_old(&self) {
         if self.path_mtu().is_some() && self.born.elapsed().as_secs() >= self.until.load(Relaxed) {
             self.path_mtu.store(0, Relaxed);
         }
     }
 
     /// Remembers a path MTU that the network or the kernel has told. Zero says nothing (routers before RFC 1191).
-    pub fn learn(&self, mtu: u32) {
+    pub(crate) fn learn(&self, mtu: u32) {
         if mtu == 0 {
             return;
         }
@@ -114,7 +114,7 @@ fn family(number: libc::c_int) -> libc::sa_family_t {
 }
 
 /// Reads the address that the kernel filled in; none if it is of another family.
-pub fn address_of(name: &libc::sockaddr_storage) -> Option<IpAddr> {
+pub(crate) fn address_of(name: &libc::sockaddr_storage) -> Option<IpAddr> {
     let pointer = std::ptr::from_ref(name);
     match i32::from(name.ss_family) {
         libc::AF_INET => {

@@ -11,7 +11,7 @@ const COPIED: u8 = 0x80;
 
 /// How one packet is to be cut.
 #[derive(Clone, Copy, Debug)]
-pub struct Cut {
+pub(crate) struct Cut {
     total: usize,
     /// Bytes of the IP header.
     pub header: usize,
@@ -23,7 +23,7 @@ pub struct Cut {
 
 impl Cut {
     /// Cuts an IPv4 packet into fragments of at most `limit` bytes; none if that is too little for any payload.
-    pub fn new(inner: &Inner, limit: usize) -> Option<Self> {
+    pub(crate) fn new(inner: &Inner, limit: usize) -> Option<Self> {
         let size = limit.checked_sub(inner.transport)? & !7;
         if !inner.v4 || size == 0 {
             return None;
@@ -33,7 +33,7 @@ impl Cut {
     }
 
     /// Writes fragment `index`'s header to `out` (of [`Self::header`] bytes), and says where its payload lies.
-    pub fn write(&self, packet: &[u8], index: usize, out: &mut [u8]) -> Range<usize> {
+    pub(crate) fn write(&self, packet: &[u8], index: usize, out: &mut [u8]) -> Range<usize> {
         let start = self.header + index * self.size;
         let payload = start..(start + self.size).min(self.total);
         out.copy_from_slice(&packet[..self.header]);

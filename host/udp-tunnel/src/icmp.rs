@@ -7,7 +7,7 @@ use super::checksum::Sum;
 use super::packet::{ICMP, ICMPV6, Inner, seal_v4};
 
 /// The largest answer in bytes: ICMPv6 quotes as much as fits the least MTU of IPv6 (RFC 4443, section 2.4).
-pub const LARGEST: usize = 1280;
+pub(crate) const LARGEST: usize = 1280;
 
 /// The TTL of "unreachable", as upstream sends it.
 const UPSTREAM_TTL: u8 = 8;
@@ -16,7 +16,7 @@ const TTL: u8 = 64;
 
 /// What is wrong with the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Problem {
+pub(crate) enum Problem {
     /// No peer has its destination.
     NoRoute,
     /// It has no hop left.
@@ -36,7 +36,7 @@ pub struct Addresses {
 
 /// Writes the answer about `packet` to `out` (of at least [`LARGEST`] bytes) and returns its length. None where no
 /// answer may be given: see [`may_answer`].
-pub fn answer(
+pub(crate) fn answer(
     packet: &[u8],
     inner: &Inner,
     problem: Problem,

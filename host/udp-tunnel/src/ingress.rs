@@ -24,7 +24,7 @@ const ANSWERS: usize = 2 * 65_600;
 const ANSWER_HEADERS: usize = 128;
 
 /// One thread's way in.
-pub struct Ingress {
+pub(crate) struct Ingress {
     receiver: Receiver,
     buffers: usize,
     checks: Checks,
@@ -42,7 +42,7 @@ struct Checks {
 
 impl Ingress {
     /// One with empty buffers. `gro`: buffers hold many datagrams; `tso`, `uso`: the device takes super-packets.
-    pub fn new(gro: bool, tso: bool, uso: bool) -> Self {
+    pub(crate) fn new(gro: bool, tso: bool, uso: bool) -> Self {
         let buffers = if gro { BUFFERS_GRO } else { BUFFERS };
         Self {
             receiver: Receiver::new(buffers),
@@ -58,7 +58,7 @@ impl Ingress {
     }
 
     /// Delivers what the socket has, up to one batch; the number of datagrams, and whether there may be more.
-    pub fn run(&mut self, socket: BorrowedFd<'_>, path: Path<'_>) -> (usize, bool) {
+    pub(crate) fn run(&mut self, socket: BorrowedFd<'_>, path: Path<'_>) -> (usize, bool) {
         // An error is about a datagram sent before; the error queue says which, and is read when poll reports it.
         let Ok(filled) = self.receiver.receive(socket) else { return (0, false) };
         let mut datagrams = 0;

@@ -11,6 +11,8 @@
 //!            Coalescer: merge            Ingress: check, look up      Receiver
 //! ```
 
+#![warn(unreachable_pub)]
+
 mod answerer;
 mod bytes;
 mod checksum;
@@ -21,6 +23,7 @@ mod egress;
 mod endpoint;
 mod error;
 mod fragment;
+#[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod icmp;
 mod ingress;
@@ -55,6 +58,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 pub use counters::{PeerCounters, Reason, Traffic, TunnelCounters};
 pub use error::TunnelError;
+#[cfg(any(test, feature = "fuzz"))]
 pub use fuzz::fuzz;
 pub use icmp::Addresses;
 pub use inherited::Inherited;

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 const RATE: u32 = 1000;
 
 /// The bucket.
-pub struct Limiter {
+pub(crate) struct Limiter {
     tokens: u32,
     filled: Instant,
 }
 
 impl Limiter {
     /// A full one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { tokens: RATE, filled: Instant::now() }
     }
 
     /// Takes a token, if there is one.
-    pub fn take(&mut self) -> bool {
+    pub(crate) fn take(&mut self) -> bool {
         let elapsed = self.filled.elapsed();
         let fresh = u32::try_from(elapsed.as_micros() * u128::from(RATE) / 1_000_000).unwrap_or(RATE);
         if fresh > 0 {

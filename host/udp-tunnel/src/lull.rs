@@ -20,7 +20,7 @@ const CROWDED: i32 = 200;
 
 /// One thread's waiting.
 #[derive(Default)]
-pub struct Lull {
+pub(crate) struct Lull {
     /// How many rounds in a row were part of a conversation; below zero where the core is crowded.
     calm: i32,
 }
@@ -30,7 +30,7 @@ impl Lull {
     /// soon after each other, the thread watches instead of sleeping, and leaves the core to whoever wants it. Where
     /// packets come seldom this costs nothing; where they come in plenty it is not done, for it would only take the
     /// batches apart.
-    pub fn wait(&mut self, waits: &mut [PollFd<'_>], packets: usize) -> rustix::io::Result<()> {
+    pub(crate) fn wait(&mut self, waits: &mut [PollFd<'_>], packets: usize) -> rustix::io::Result<()> {
         let start = Instant::now();
         if self.calm >= CONVERSATION && packets <= SPARSE {
             while start.elapsed() < WATCH {

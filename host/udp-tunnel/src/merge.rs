@@ -12,11 +12,11 @@ const ACK: u8 = 0x10;
 /// Bytes of the largest super-packet: what IPv4's length field can say.
 const LARGEST: usize = 65_535;
 /// Packets in one; bounds the pieces that a write consists of.
-pub const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
 /// A packet whose checksums are right and that is of a kind which can be merged.
 #[derive(Clone, Copy, Debug)]
-pub struct Head {
+pub(crate) struct Head {
     pub inner: Inner,
     segments: Segments,
     /// Bytes of IP and transport headers.
@@ -34,7 +34,7 @@ pub struct Head {
 impl Head {
     /// Looks whether a packet can be merged at all. Its checksums are verified, since the kernel will be told that they
     /// need not be: a damaged packet must not be blessed.
-    pub fn of(packet: &[u8], inner: &Inner) -> Option<Self> {
+    pub(crate) fn of(packet: &[u8], inner: &Inner) -> Option<Self> {
         let header = inner.transport;
         if inner.fragment
             || inner.total > packet.len()
@@ -75,17 +75,17 @@ impl Head {
     }
 
     /// Whether it is UDP.
-    pub fn is_udp(&self) -> bool {
+    pub(crate) fn is_udp(&self) -> bool {
         self.segments == Segments::Udp
     }
 
     /// Whether nothing may follow.
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.push || self.count == MOST || self.payload < self.size * self.count
     }
 
     /// Takes `next` in, if it continues what is there. `first` is the first packet's bytes, `packet` the next one's.
-    pub fn take(&mut self, first: &[u8], next: &Self, packet: &[u8]) -> bool {
+    pub(crate) fn take(&mut self, first: &[u8], next: &Self, packet: &[u8]) -> bool {
         if self.is_full()
             || next.segments != self.segments
             || next.header != self.header
@@ -123,7 +123,7 @@ impl Head {
     }
 
     /// Makes the first packet's header the super-packet's, and gives the virtio header for it.
-    pub fn seal(&self, first: &mut [u8]) -> Vnet {
+    pub(crate) fn seal(&self, first: &mut [u8]) -> Vnet {
         let total = self.header + self.payload;
         let transport = self.inner.transport;
         if self.inner.v4 {
@@ -149,7 +149,7 @@ impl Head {
 }
 
 /// Whether two packets are of one flow: protocol, addresses and ports. Fragments are of none.
-pub fn same_flow(a: (&Inner, &[u8]), b: (&Inner, &[u8])) -> bool {
+pub(crate) fn same_flow(a: (&Inner, &[u8]), b: (&Inner, &[u8])) -> bool {
     let ((ai, a), (bi, b)) = (a, b);
     let addresses = if ai.v4 { 12..20 } else { 8..40 };
     ai.v4 == bi.v4

@@ -17,7 +17,7 @@ const PIECES: usize = 1024;
 
 /// A part of a datagram.
 #[derive(Clone, Copy)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Where it lies.
     pub start: u32,
     /// Its bytes.
@@ -28,7 +28,7 @@ pub struct Piece {
 
 /// One or more datagrams for a peer.
 #[derive(Clone, Copy)]
-pub struct Message {
+pub(crate) struct Message {
     /// Whom it is for.
     pub peer: u32,
     /// Whether the peer's endpoint is an IPv4 address.
@@ -47,7 +47,7 @@ pub struct Message {
 }
 
 /// The packets, and how they are to be sent.
-pub struct Outbox {
+pub(crate) struct Outbox {
     /// Packets, then headers of segments.
     memory: Box<[u8]>,
     /// Where the headers start.
@@ -64,7 +64,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// One for so many bytes of packets and of segments' headers.
-    pub fn new(packets: usize, headers: usize, gso: bool) -> Self {
+    pub(crate) fn new(packets: usize, headers: usize, gso: bool) -> Self {
         Self {
             memory: vec![0; packets + headers].into(),
             boundary: packets,
@@ -77,7 +77,7 @@ impl Outbox {
     }
 
     /// Room for one packet of any size with its virtio header, and where it is; none: send first.
-    pub fn room(&mut self) -> Option<(usize, &mut [u8])> {
+    pub(crate) fn room(&mut self) -> Option<(usize, &mut [u8])> {
         if self.boundary - self.tail < LARGEST_READ {
             return None;
         }
@@ -85,23 +85,23 @@ impl Outbox {
     }
 
     /// Keeps the first bytes of the room.
-    pub fn keep(&mut self, length: usize) {
+    pub(crate) fn keep(&mut self, length: usize) {
         self.tail += length;
     }
 
     /// A kept packet.
-    pub fn packet(&mut self, start: usize, length: usize) -> &mut [u8] {
+    pub(crate) fn packet(&mut self, start: usize, length: usize) -> &mut [u8] {
         &mut self.memory[start..start + length]
     }
 
     /// A kept packet, and room for a header of up to [`LARGEST_HEADER`] bytes, and where that is.
-    pub fn packet_and_header(&mut self, start: usize, length: usize) -> (&[u8], usize, &mut [u8]) {
+    pub(crate) fn packet_and_header(&mut self, start: usize, length: usize) -> (&[u8], usize, &mut [u8]) {
         let (packets, headers) = self.memory.split_at_mut(self.boundary);
         (&packets[start..start + length], self.header_tail, &mut headers[self.header_tail - self.boundary..])
     }
 
     /// Whether another datagram with a header of its own can be added.
-    pub fn has_space(&self) -> bool {
+    pub(crate) fn has_space(&self) -> bool {
         self.messages.len() < MESSAGES
             && self.pieces.len() + 2 <= PIECES
             && self.header_tail + LARGEST_HEADER <= self.memory.len()
@@ -109,7 +109,7 @@ impl Outbox {
 
     /// Adds a datagram that is a header made in the room of [`Self::packet_and_header`] and a payload, or only one of
     /// both.
-    pub fn push(&mut self, peer: u32, v4: bool, header: usize, payload: (usize, usize)) {
+    pub(crate) fn push(&mut self, peer: u32, v4: bool, header: usize, payload: (usize, usize)) {
         let bytes = header + payload.1;
         let first = self.pieces.len();
         let pieces = usize::from(header > 0) + usize::from(payload.1 > 0);
@@ -137,29 +137,29 @@ impl Outbox {
     }
 
     /// How many datagrams wait.
-    pub fn datagrams(&self) -> usize {
+    pub(crate) fn datagrams(&self) -> usize {
         self.messages.iter().map(|message| message.segments).sum()
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
     /// The bytes of a piece.
-    pub fn bytes(&self, piece: Piece) -> &[u8] {
+    pub(crate) fn bytes(&self, piece: Piece) -> &[u8] {
         &self.memory[piece.start as usize..][..piece.length as usize]
     }
 
     /// Forgets what was to be sent; packets stay where they are.
-    pub fn clear_messages(&mut self) {
+    pub(crate) fn clear_messages(&mut self) {
         self.messages.clear();
         self.pieces.clear();
         self.header_tail = self.boundary;
     }
 
     /// Forgets the packets too.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.clear_messages();
         self.tail = 0;
     }

@@ -7,27 +7,27 @@ use super::checksum::{Sum, adjust};
 use super::counters::Reason;
 
 /// Protocol numbers (IANA).
-pub const ICMP: u8 = 1;
-pub const TCP: u8 = 6;
-pub const UDP: u8 = 17;
-pub const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
 
 /// The "don't fragment" bit, in the field that it shares with the fragment offset.
-pub const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 /// The "more fragments" bit.
-pub const MORE_FRAGMENTS: u16 = 0x2000;
+pub(crate) const MORE_FRAGMENTS: u16 = 0x2000;
 /// The bits of that field that hold the offset, in units of 8 bytes.
-pub const FRAGMENT_OFFSET: u16 = 0x1fff;
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 /// IPv6 extension headers that are walked over; longer chains are treated as an unknown protocol.
 const EXTENSIONS: usize = 8;
 
 /// The largest header of a TCP packet: IPv4 or IPv6 without extensions and TCP, all options.
-pub const LARGEST_HEADER: usize = 120;
+pub(crate) const LARGEST_HEADER: usize = 120;
 
 /// What a packet's headers say. All lengths have been checked against the bytes that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inner {
+pub(crate) struct Inner {
     /// IPv4; else IPv6.
     pub v4: bool,
     /// Bytes of the packet; the datagram may have been longer.
@@ -44,12 +44,12 @@ pub struct Inner {
 
 impl Inner {
     /// Reads the headers. Any bytes may be given.
-    pub fn parse(bytes: &[u8]) -> Result<Self, Reason> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Reason> {
         Self::parse_beginning(bytes, bytes.len())
     }
 
     /// Reads the headers of a packet of which only the beginning is at hand; `length` bytes of it exist.
-    pub fn parse_beginning(bytes: &[u8], length: usize) -> Result<Self, Reason> {
+    pub(crate) fn parse_beginning(bytes: &[u8], length: usize) -> Result<Self, Reason> {
         // Upstream drops what is shorter than an IPv4 header.
         if bytes.len() < 20 {
             return Err(Reason::Short);
@@ -125,22 +125,22 @@ impl Inner {
     }
 
     /// Who sent it. `packet` is what was parsed.
-    pub fn source(&self, packet: &[u8]) -> IpAddr {
+    pub(crate) fn source(&self, packet: &[u8]) -> IpAddr {
         if self.v4 { v4_at(packet, 12) } else { v6_at(packet, 8) }
     }
 
     /// Whom it is for. `packet` is what was parsed.
-    pub fn destination(&self, packet: &[u8]) -> IpAddr {
+    pub(crate) fn destination(&self, packet: &[u8]) -> IpAddr {
         if self.v4 { v4_at(packet, 16) } else { v6_at(packet, 24) }
     }
 
     /// Whether no router may fragment it.
-    pub fn dont_fragment(&self, packet: &[u8]) -> bool {
+    pub(crate) fn dont_fragment(&self, packet: &[u8]) -> bool {
         !self.v4 || u16_at(packet, 6) & DONT_FRAGMENT != 0
     }
 
     /// Takes one hop off; false, and nothing changed, where none would be left.
-    pub fn take_hop(&self, packet: &mut [u8]) -> bool {
+    pub(crate) fn take_hop(&self, packet: &mut [u8]) -> bool {
         let at = if self.v4 { 8 } else { 7 };
         if packet[at] <= 1 {
             return false;
@@ -157,7 +157,7 @@ impl Inner {
     }
 
     /// The sum of the pseudo header, for a transport of `length` bytes, header included (RFC 793, RFC 8200 section 8.1).
-    pub fn pseudo_header(&self, packet: &[u8], length: usize) -> Sum {
+    pub(crate) fn pseudo_header(&self, packet: &[u8], length: usize) -> Sum {
         let addresses = if self.v4 { &packet[12..20] } else { &packet[8..40] };
         Sum::default().bytes(addresses).word(u16::from(self.protocol)).word(super::bytes::low16(length))
     }
@@ -174,7 +174,7 @@ fn v6_at(packet: &[u8], at: usize) -> IpAddr {
 }
 
 /// Writes an IPv4 header's checksum. `header` is the header, options included.
-pub fn seal_v4(header: &mut [u8]) {
+pub(crate) fn seal_v4(header: &mut [u8]) {
     header[10..12].fill(0);
     let checksum = Sum::default().bytes(header).complement();
     header[10..12].copy_from_slice(&checksum);

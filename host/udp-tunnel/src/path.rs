@@ -13,7 +13,7 @@ use super::socket::Sockets;
 
 /// A thread's queue, sockets and counters, and the peers as they are for this batch.
 #[derive(Clone, Copy)]
-pub struct Path<'a> {
+pub(crate) struct Path<'a> {
     /// The peers.
     pub roster: &'a Roster,
     /// To the peers.
@@ -28,12 +28,12 @@ pub struct Path<'a> {
 
 impl Path<'_> {
     /// Counts a dropped packet.
-    pub fn drop(&self, reason: Reason) {
+    pub(crate) fn drop(&self, reason: Reason) {
         self.tallies.drop(reason, 1);
     }
 
     /// Answers about a packet that came from the kernel.
-    pub fn answer(&self, packet: &[u8], inner: &Inner, problem: Problem, limiter: &mut Limiter) {
+    pub(crate) fn answer(&self, packet: &[u8], inner: &Inner, problem: Problem, limiter: &mut Limiter) {
         let mut out = [0; icmp::LARGEST];
         let answer = icmp::answer(packet, inner, problem, &self.roster.addresses, &mut out);
         let Some(length) = answer.filter(|_| limiter.take()) else { return };

@@ -7,14 +7,14 @@ use super::bytes::low32;
 use super::endpoint::address_of;
 
 /// Bytes of a buffer: the largest that UDP can carry, single or coalesced.
-pub const BUFFER: usize = 65_536;
+pub(crate) const BUFFER: usize = 65_536;
 
 /// A control buffer: larger than `CMSG_SPACE(int)` and aligned for a header.
 type Control = [u64; 8];
 
 /// What one buffer holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Received {
+pub(crate) struct Received {
     /// Who sent it.
     pub sender: IpAddr,
     /// Bytes in the buffer.
@@ -26,7 +26,7 @@ pub struct Received {
 }
 
 /// The kernel's structures and the buffers, allocated once.
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// The buffers, one after another.
     pub memory: Box<[u8]>,
     names: Box<[libc::sockaddr_storage]>,
@@ -37,7 +37,7 @@ pub struct Receiver {
 
 impl Receiver {
     /// One with so many buffers.
-    pub fn new(buffers: usize) -> Self {
+    pub(crate) fn new(buffers: usize) -> Self {
         // SAFETY: all zeroes is a valid value of these structures of the kernel.
         let (name, header): (libc::sockaddr_storage, libc::mmsghdr) = unsafe { std::mem::zeroed() };
         let piece = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
@@ -52,7 +52,7 @@ impl Receiver {
     }
 
     /// Receives what there is, without waiting; the number of buffers filled.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, std::io::Error> {
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>) -> Result<usize, std::io::Error> {
         // Set anew each time: the kernel writes lengths, and pointers into our boxes must be fresh after other uses.
         let buffers = self.memory.chunks_exact_mut(BUFFER);
         for (piece, buffer) in self.pieces.iter_mut().zip(buffers) {
@@ -78,7 +78,7 @@ impl Receiver {
     }
 
     /// What buffer `index` holds, after [`Self::receive`] has filled it. None if its sender is of no known family.
-    pub fn received(&self, index: usize) -> Option<Received> {
+    pub(crate) fn received(&self, index: usize) -> Option<Received> {
         let header = &self.headers[index];
         let length = header.msg_len as usize;
         Some(Received {

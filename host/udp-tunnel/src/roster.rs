@@ -14,7 +14,7 @@ use super::spec::{PeerChange, TunnelPeer};
 use super::table::Table;
 
 /// A peer.
-pub struct Peer {
+pub(crate) struct Peer {
     id: u64,
     subnets: Vec<IpNet>,
     /// Where it is.
@@ -32,7 +32,7 @@ struct Shares {
 
 /// All that the threads need to know. Numbers of peers are valid within one snapshot.
 #[derive(Clone)]
-pub struct Roster {
+pub(crate) struct Roster {
     /// The ports that peers are sent to, by family.
     ports: (u16, u16),
     /// The source of ICMP errors.
@@ -49,7 +49,7 @@ pub struct Roster {
 
 impl Roster {
     /// One without peers. `ports` are the ones of IPv4 and IPv6.
-    pub fn new(ports: (u16, u16), addresses: Addresses, mtu: usize) -> Self {
+    pub(crate) fn new(ports: (u16, u16), addresses: Addresses, mtu: usize) -> Self {
         Self {
             ports,
             addresses,
@@ -64,7 +64,7 @@ impl Roster {
     }
 
     /// The peer that an inner address belongs to.
-    pub fn find(&self, address: IpAddr) -> Option<u32> {
+    pub(crate) fn find(&self, address: IpAddr) -> Option<u32> {
         match address {
             IpAddr::V4(a) => self.v4.find(a.to_bits()),
             IpAddr::V6(a) => self.v6.find(a.to_bits()),
@@ -72,22 +72,22 @@ impl Roster {
     }
 
     /// The peer of that number.
-    pub fn peer(&self, number: u32) -> Option<&Peer> {
+    pub(crate) fn peer(&self, number: u32) -> Option<&Peer> {
         self.peers.get(number as usize)?.as_deref()
     }
 
     /// The endpoint at an outer address, if any peer is there.
-    pub fn endpoint(&self, address: IpAddr) -> Option<&Endpoint> {
+    pub(crate) fn endpoint(&self, address: IpAddr) -> Option<&Endpoint> {
         Some(&*self.endpoints.get(&address)?.endpoint)
     }
 
     /// The counters of all peers.
-    pub fn counters(&self) -> Vec<PeerCounters> {
+    pub(crate) fn counters(&self) -> Vec<PeerCounters> {
         self.peers.iter().flatten().map(|peer| peer.counters()).collect()
     }
 
     /// Applies a change.
-    pub fn apply(&mut self, change: &PeerChange) {
+    pub(crate) fn apply(&mut self, change: &PeerChange) {
         match change {
             PeerChange::Set(peer) => self.set(peer),
             PeerChange::Remove(id) => drop(self.remove(*id)),
@@ -95,7 +95,7 @@ impl Roster {
     }
 
     /// Makes `peers` the only ones.
-    pub fn replace(&mut self, peers: &[TunnelPeer]) {
+    pub(crate) fn replace(&mut self, peers: &[TunnelPeer]) {
         let keep = peers.iter().map(|peer| peer.id).collect::<std::collections::HashSet<_>>();
         let gone = self.numbers.keys().copied().filter(|id| !keep.contains(id)).collect::<Vec<_>>();
         for id in gone {
@@ -179,7 +179,7 @@ impl Roster {
 impl Peer {
     /// Its number, chosen by the caller.
     #[cfg(test)]
-    pub fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 
@@ -196,24 +196,24 @@ impl Peer {
 }
 
 /// The newest snapshot. Threads look at a counter for each batch and take the lock only after a change.
-pub struct Shared {
+pub(crate) struct Shared {
     generation: AtomicU64,
     newest: Mutex<Arc<Roster>>,
 }
 
 impl Shared {
     /// Starts with `roster`.
-    pub fn new(roster: Roster) -> Self {
+    pub(crate) fn new(roster: Roster) -> Self {
         Self { generation: AtomicU64::new(0), newest: Mutex::new(Arc::new(roster)) }
     }
 
     /// The newest snapshot.
-    pub fn newest(&self) -> Arc<Roster> {
+    pub(crate) fn newest(&self) -> Arc<Roster> {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes a copy and makes it the newest.
-    pub fn change(&self, change: impl FnOnce(&mut Roster)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Roster)) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         let mut copy = Roster::clone(&newest);
         change(&mut copy);
@@ -226,7 +226,7 @@ impl Shared {
 }
 
 /// One thread's view of the newest snapshot.
-pub struct View {
+pub(crate) struct View {
     shared: Arc<Shared>,
     generation: u64,
     roster: Arc<Roster>,
@@ -234,14 +234,14 @@ pub struct View {
 
 impl View {
     /// A view that is up to date.
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let generation = shared.generation.load(Ordering::Acquire);
         let roster = shared.newest();
         Self { shared, generation, roster }
     }
 
     /// The newest snapshot.
-    pub fn refresh(&mut self) -> &Roster {
+    pub(crate) fn refresh(&mut self) -> &Roster {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.generation = generation;

@@ -14,7 +14,7 @@ const CWR: u8 = 0x80;
 
 /// How one super-packet is to be split.
 #[derive(Clone, Copy, Debug)]
-pub struct Split {
+pub(crate) struct Split {
     inner: Inner,
     segments: Segments,
     /// Bytes of the IP and transport headers.
@@ -27,7 +27,7 @@ pub struct Split {
 
 impl Split {
     /// Checks that the packet is what the virtio header says: the kernel's word on lengths is not enough to index by.
-    pub fn new(packet: &[u8], inner: &Inner, segments: Segments, size: usize) -> Result<Self, Reason> {
+    pub(crate) fn new(packet: &[u8], inner: &Inner, segments: Segments, size: usize) -> Result<Self, Reason> {
         let (protocol, least) = match segments {
             Segments::Tcp => (TCP, 20),
             Segments::Udp => (UDP, 8),
@@ -49,7 +49,7 @@ impl Split {
 
     /// The same with packets of at most `limit` bytes; none for datagrams, which have to stay as they are, and where
     /// there is no room for payload.
-    pub fn narrowed(mut self, limit: usize) -> Option<Self> {
+    pub(crate) fn narrowed(mut self, limit: usize) -> Option<Self> {
         self.size = limit.checked_sub(self.header).filter(|&size| size > 0)?;
         self.count = (self.inner.total - self.header).div_ceil(self.size).max(1);
         (self.segments == Segments::Tcp).then_some(self)
@@ -57,7 +57,7 @@ impl Split {
 
     /// Writes segment `index`'s headers, checksums and all, to `out` (of [`Self::header`] bytes), and says where in
     /// `packet` its payload lies.
-    pub fn write(&self, packet: &[u8], index: usize, out: &mut [u8]) -> Range<usize> {
+    pub(crate) fn write(&self, packet: &[u8], index: usize, out: &mut [u8]) -> Range<usize> {
         let start = self.header + index * self.size;
         let payload = start..(start + self.size).min(self.inner.total);
         let length = self.header + payload.len();

@@ -24,7 +24,7 @@ struct SegmentSize {
 }
 
 /// The kernel's structures, kept from flush to flush so that none are allocated.
-pub struct Sender {
+pub(crate) struct Sender {
     pieces: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     controls: Vec<SegmentSize>,
@@ -32,13 +32,13 @@ pub struct Sender {
 
 impl Sender {
     /// One with nothing to do.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { pieces: Vec::new(), headers: Vec::new(), controls: Vec::new() }
     }
 
     /// Sends everything and clears the messages. `refused` is called with the pieces of each datagram that was too large
     /// for the way, once the path MTU has been learnt.
-    pub fn flush(
+    pub(crate) fn flush(
         &mut self,
         outbox: &mut Outbox,
         path: Path<'_>,

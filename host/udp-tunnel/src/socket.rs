@@ -27,7 +27,7 @@ const GRACE: std::time::Duration = std::time::Duration::from_millis(20);
 const REPORTS: usize = 64;
 
 /// A socket of each family that the tunnel uses.
-pub struct Sockets {
+pub(crate) struct Sockets {
     /// IPv4.
     pub v4: Option<OwnedFd>,
     /// IPv6.
@@ -36,14 +36,14 @@ pub struct Sockets {
 
 impl Sockets {
     /// The socket of a family.
-    pub fn of(&self, v4: bool) -> Option<BorrowedFd<'_>> {
+    pub(crate) fn of(&self, v4: bool) -> Option<BorrowedFd<'_>> {
         if v4 { self.v4.as_ref().map(AsFd::as_fd) } else { self.v6.as_ref().map(AsFd::as_fd) }
     }
 }
 
 /// Opens `count` sockets that share one address and port. The kernel spreads senders over them, so that one peer's
 /// datagrams stay in order. What the kernel lacks is cleared in `offloads`. Sockets in `inherited` are bound already.
-pub fn open(
+pub(crate) fn open(
     address: SocketAddr,
     count: usize,
     inherited: Vec<OwnedFd>,
@@ -127,7 +127,7 @@ fn set_up(socket: &OwnedFd, v4: bool, offloads: &mut Offloads) -> io::Result<()>
 
 /// Turns `UDP_GRO` off in a socket that an earlier process may have turned it on in, unless datagrams wait that the kernel may have
 /// merged already: without the option it would not say how long each of them is. True: it is off.
-pub fn stop_coalescing(socket: BorrowedFd<'_>) -> bool {
+pub(crate) fn stop_coalescing(socket: BorrowedFd<'_>) -> bool {
     // A kernel that does not know the option has merged nothing.
     if set(socket, libc::SOL_UDP, libc::UDP_GRO, 0).is_err() {
         return true;
@@ -147,7 +147,7 @@ fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Resu
 }
 
 /// Reads the error queue: path MTUs are remembered, other errors counted.
-pub fn read_errors(socket: BorrowedFd<'_>, roster: &Roster, tallies: &Tallies) {
+pub(crate) fn read_errors(socket: BorrowedFd<'_>, roster: &Roster, tallies: &Tallies) {
     for _ in 0..REPORTS {
         // SAFETY: all zeroes is a valid value of these structures of the kernel.
         let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };

@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::BitAnd;
 
 /// An address as a number.
-pub trait Bits: Copy + Eq + Hash + BitAnd<Output = Self> {
+pub(crate) trait Bits: Copy + Eq + Hash + BitAnd<Output = Self> {
     /// The mask of a prefix of so many bits; more than there are count as all.
     fn mask(length: u8) -> Self;
 }
@@ -26,7 +26,7 @@ impl Bits for u128 {
 /// A multiplicative hash. The keys come from the cluster's configuration and not from packets, so that the strength
 /// (and the cost) of the standard hasher is not needed.
 #[derive(Default)]
-pub struct PrefixHasher(u64);
+pub(crate) struct PrefixHasher(u64);
 
 impl PrefixHasher {
     fn mix(&mut self, value: u64) {
@@ -63,7 +63,7 @@ struct Level<K> {
 
 /// Prefixes and the number that each leads to.
 #[derive(Clone)]
-pub struct Table<K> {
+pub(crate) struct Table<K> {
     /// The longest first; none is empty.
     levels: Vec<Level<K>>,
 }
@@ -76,18 +76,18 @@ impl<K> Default for Table<K> {
 
 impl<K: Bits> Table<K> {
     /// What the longest prefix that contains `address` leads to.
-    pub fn find(&self, address: K) -> Option<u32> {
+    pub(crate) fn find(&self, address: K) -> Option<u32> {
         self.levels.iter().find_map(|level| level.entries.get(&(address & level.mask)).copied())
     }
 
     /// What exactly this prefix leads to.
-    pub fn get(&self, prefix: K, length: u8) -> Option<u32> {
+    pub(crate) fn get(&self, prefix: K, length: u8) -> Option<u32> {
         let level = self.levels.iter().find(|level| level.length == length)?;
         level.entries.get(&(prefix & level.mask)).copied()
     }
 
     /// Adds a prefix, or changes what it leads to.
-    pub fn insert(&mut self, prefix: K, length: u8, value: u32) {
+    pub(crate) fn insert(&mut self, prefix: K, length: u8, value: u32) {
         let at = self.levels.partition_point(|level| level.length > length);
         if self.levels.get(at).is_none_or(|level| level.length != length) {
             self.levels.insert(at, Level { length, mask: K::mask(length), entries: HashMap::default() });
@@ -97,7 +97,7 @@ impl<K: Bits> Table<K> {
     }
 
     /// Removes a prefix.
-    pub fn remove(&mut self, prefix: K, length: u8) {
+    pub(crate) fn remove(&mut self, prefix: K, length: u8) {
         if let Some(level) = self.levels.iter_mut().find(|level| level.length == length) {
             level.entries.remove(&(prefix & level.mask));
         }

@@ -5,7 +5,7 @@ use super::counters::Reason;
 use super::packet::Inner;
 
 /// Bytes of the header (the kernel's default; see TUNSETVNETHDRSZ).
-pub const LENGTH: usize = 10;
+pub(crate) const LENGTH: usize = 10;
 
 /// The checksum is to be completed from `checksum_start` on.
 const NEEDS_CHECKSUM: u8 = 1;
@@ -17,7 +17,7 @@ const GSO_ECN: u8 = 0x80;
 
 /// What the segments of a super-packet are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Segments {
+pub(crate) enum Segments {
     /// TCP segments (TSO).
     Tcp,
     /// UDP datagrams (USO).
@@ -26,7 +26,7 @@ pub enum Segments {
 
 /// The header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Vnet {
+pub(crate) struct Vnet {
     flags: u8,
     kind: u8,
     header_length: u16,
@@ -38,7 +38,7 @@ pub struct Vnet {
 impl Vnet {
     /// A header for the super-packet `packet` of segments with `size` bytes of payload each. `header` counts the bytes
     /// of the IP and transport headers.
-    pub fn super_packet(inner: &Inner, segments: Segments, header: u16, size: u16) -> Self {
+    pub(crate) fn super_packet(inner: &Inner, segments: Segments, header: u16, size: u16) -> Self {
         Self {
             flags: NEEDS_CHECKSUM,
             kind: match segments {
@@ -57,7 +57,7 @@ impl Vnet {
     }
 
     /// Reads it; fewer than [`LENGTH`] bytes are an error.
-    pub fn read(bytes: &[u8]) -> Result<Self, Reason> {
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, Reason> {
         let Some(&[flags, kind, h0, h1, s0, s1, c0, c1, o0, o1]) = bytes.first_chunk::<LENGTH>() else {
             return Err(Reason::Offload);
         };
@@ -72,14 +72,14 @@ impl Vnet {
     }
 
     /// The bytes of it.
-    pub fn bytes(&self) -> [u8; LENGTH] {
+    pub(crate) fn bytes(&self) -> [u8; LENGTH] {
         let [h, s, c, o] = [self.header_length, self.segment_size, self.checksum_start, self.checksum_offset]
             .map(u16::to_ne_bytes);
         [self.flags, self.kind, h[0], h[1], s[0], s[1], c[0], c[1], o[0], o[1]]
     }
 
     /// What the packet is to be split into, and the payload's bytes in each; none: it is an ordinary packet.
-    pub fn segments(&self) -> Result<Option<(Segments, usize)>, Reason> {
+    pub(crate) fn segments(&self) -> Result<Option<(Segments, usize)>, Reason> {
         let segments = match self.kind & !GSO_ECN {
             0 => return Ok(None),
             GSO_TCPV4 | GSO_TCPV6 => Segments::Tcp,
@@ -93,7 +93,7 @@ impl Vnet {
     }
 
     /// Completes the checksum of an ordinary packet, where the kernel left that to us.
-    pub fn complete_checksum(&self, packet: &mut [u8], inner: &Inner) -> Result<(), Reason> {
+    pub(crate) fn complete_checksum(&self, packet: &mut [u8], inner: &Inner) -> Result<(), Reason> {
         if self.flags & NEEDS_CHECKSUM == 0 {
             return Ok(());
         }

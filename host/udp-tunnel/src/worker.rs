@@ -21,7 +21,7 @@ use super::socket::{Sockets, read_errors, stop_coalescing};
 const TURNS: usize = 4;
 
 /// What a thread works on.
-pub struct Lane {
+pub(crate) struct Lane {
     /// Its queue of the device.
     pub queue: Queue,
     /// Its sockets.
@@ -34,7 +34,7 @@ pub struct Lane {
 
 impl Lane {
     /// The queue and the sockets.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let Sockets { v4, v6 } = &self.sockets;
         std::iter::once(self.queue.as_fd()).chain(v4.iter().chain(v6).map(AsFd::as_fd))
     }
@@ -42,7 +42,7 @@ impl Lane {
 
 /// What may be used, as found.
 #[derive(Clone, Copy)]
-pub struct Means {
+pub(crate) struct Means {
     /// See there.
     pub offloads: Offloads,
     /// The device takes super-packets of UDP too.
@@ -51,7 +51,7 @@ pub struct Means {
 
 /// Waits until `settled` becomes readable, then runs until `stop` does. `lost` is set when the device is gone, or the thread can
 /// do no more.
-pub fn run(
+pub(crate) fn run(
     lane: &Lane,
     means: Means,
     shared: Arc<Shared>,

@@ -41,14 +41,14 @@ pub(super) struct Credentials {
 }
 
 impl Credentials {
-    pub fn new(options: &CloudOptions) -> Self {
+    pub(super) fn new(options: &CloudOptions) -> Self {
         let configured = options.access_key.clone();
         let configured = configured.map(|(id, secret)| Keys { id, secret, token: None, expires: None });
         Self { configured, variables: options.variables.clone(), of_role: Mutex::new(None) }
     }
 
     /// Keys that are good now.
-    pub async fn keys(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
+    pub(super) async fn keys(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
         if let Some(keys) = &self.configured {
             return Ok(keys.clone());
         }
@@ -77,7 +77,7 @@ impl Credentials {
     }
 
     /// The role's keys are fetched anew next time.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.of_role() = None;
     }
 

@@ -25,7 +25,7 @@ const CREDENTIALS: [&str; 3] = ["InvalidSecurityToken", "InvalidAccessKeyId", "M
 const RETRY_AFTER: &str = "x-acs-retry-after";
 
 /// Alibaba Cloud.
-pub struct Alibaba {
+pub(crate) struct Alibaba {
     options: CloudOptions,
     metadata: Imds,
     credentials: Credentials,
@@ -35,7 +35,7 @@ pub struct Alibaba {
 
 impl Alibaba {
     /// With what the operator has said. Asks nobody.
-    pub fn new(options: CloudOptions) -> Self {
+    pub(crate) fn new(options: CloudOptions) -> Self {
         let metadata = metadata::service(&options.variables);
         let credentials = Credentials::new(&options);
         Self { options, metadata, credentials, region: OnceLock::new() }

@@ -36,7 +36,7 @@ pub(super) struct Moment {
 }
 
 impl Moment {
-    pub fn now() -> Result<Self, Failure> {
+    pub(super) fn now() -> Result<Self, Failure> {
         let mut bytes = [0; 16];
         let no_luck = |error| Failure::Unreachable(format!("no random number for a signature: {error}"));
         getrandom::fill(&mut bytes).map_err(no_luck)?;

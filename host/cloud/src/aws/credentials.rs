@@ -23,7 +23,7 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Keys that are good now.
-    pub async fn keys(&self, http: &Http, places: &Places) -> Result<Keys, Failure> {
+    pub(super) async fn keys(&self, http: &Http, places: &Places) -> Result<Keys, Failure> {
         let variables = &places.options.variables;
         if let Some(keys) = of_environment(variables)? {
             return Ok(keys);
@@ -52,7 +52,7 @@ impl Credentials {
     }
 
     /// A session's keys are fetched anew next time.
-    pub fn forget(&self) {
+    pub(super) fn forget(&self) {
         *self.session() = None;
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Those whose parts can be what they should be.
-    pub fn checked(self) -> Option<Self> {
+    pub(super) fn checked(self) -> Option<Self> {
         let is_id = (1..=128).contains(&self.id.len()) && self.id.bytes().all(|b| b.is_ascii_alphanumeric());
         let is_visible = |secret: &Secret| {
             let text = secret.reveal();

@@ -29,7 +29,7 @@ use credentials::Credentials;
 const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Amazon Web Services.
-pub struct Aws {
+pub(crate) struct Aws {
     places: Places,
     credentials: Credentials,
 }
@@ -70,7 +70,7 @@ impl Places {
 
 impl Aws {
     /// With what the operator has said. Asks nobody.
-    pub fn new(options: CloudOptions) -> Self {
+    pub(crate) fn new(options: CloudOptions) -> Self {
         let metadata = metadata::service(&options.variables);
         Self {
             places: Places { options, metadata, region: OnceLock::new() },

@@ -21,14 +21,14 @@ use credentials::Credentials;
 use metadata::Metadata;
 
 /// Google Cloud.
-pub struct Google {
+pub(crate) struct Google {
     options: CloudOptions,
     credentials: Credentials,
 }
 
 impl Google {
     /// With what the operator has said. Nothing is read before there is a request.
-    pub fn new(options: CloudOptions) -> Self {
+    pub(crate) fn new(options: CloudOptions) -> Self {
         Self { credentials: Credentials::new(options.variables.clone()), options }
     }
 

@@ -26,7 +26,7 @@ type Differences = Vec<String>;
 
 /// A link as the kernel describes it.
 #[derive(Debug, Default)]
-pub struct Observed {
+pub(crate) struct Observed {
     /// The part that matters for every link.
     pub link: Option<Link>,
     /// Its name.
@@ -38,7 +38,7 @@ pub struct Observed {
 }
 
 /// Reads a link message.
-pub fn read_link(message: &LinkMessage) -> Observed {
+pub(crate) fn read_link(message: &LinkMessage) -> Observed {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
@@ -83,7 +83,7 @@ impl Corrections {
 }
 
 /// Looks a link up by its name.
-pub fn find(socket: &mut RequestSocket, name: &str) -> Result<Observed, NetlinkError> {
+pub(crate) fn find(socket: &mut RequestSocket, name: &str) -> Result<Observed, NetlinkError> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     match socket.get(Payload::Route(RouteNetlinkMessage::GetLink(message)))? {
@@ -104,7 +104,7 @@ fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, Net
 /// Makes a device what it should be, and answers with it, and with what could not be put right although the device serves: an MTU
 /// that the interface below does not carry, say. Sends nothing if nothing differs. `known`: the index that it had, in case that
 /// somebody has given it another name.
-pub fn ensure(
+pub(crate) fn ensure(
     socket: &mut RequestSocket,
     wanted: &DeviceSpec,
     known: Option<u32>,
@@ -160,7 +160,7 @@ pub fn ensure(
 }
 
 /// Removes a device that was ours. None that is of another kind by now, and none that is gone already.
-pub fn remove(socket: &mut RequestSocket, device: &DeviceSpec) -> Result<(), NetlinkError> {
+pub(crate) fn remove(socket: &mut RequestSocket, device: &DeviceSpec) -> Result<(), NetlinkError> {
     let found = find(socket, device.name())?;
     let Some(link) = found.link.filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
         return Ok(());
@@ -280,7 +280,11 @@ fn refuse_router_advertisements(device: &str) {
 }
 
 /// Whether an address is reached over a link without a gateway: a route lookup, as upstream does it.
-pub fn is_on_link(socket: &mut RequestSocket, destination: IpAddr, link: u32) -> Result<bool, NetlinkError> {
+pub(crate) fn is_on_link(
+    socket: &mut RequestSocket,
+    destination: IpAddr,
+    link: u32,
+) -> Result<bool, NetlinkError> {
     let prefix = IpNet::from(destination);
     let mut message = super::codec::route(&prefix, None);
     message.header = RouteHeader {

@@ -10,7 +10,7 @@ use super::nexthop::{NexthopMessage, RTM_DELNEXTHOP, RTM_GETNEXTHOP, RTM_NEWNEXT
 
 /// The body of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// Links, addresses, neighbours, FDB entries, routes.
     Route(RouteNetlinkMessage),
     /// `RTM_NEWNEXTHOP`.
@@ -27,7 +27,7 @@ pub enum Payload {
 
 /// A request that is yet to be sent.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub(crate) struct Message {
     /// The body.
     pub payload: Payload,
     /// `NLM_F_*` flags besides `NLM_F_REQUEST` and `NLM_F_ACK`, which the socket sets.
@@ -35,13 +35,13 @@ pub struct Message {
 }
 
 /// Create it, or replace what is there under the same key.
-pub fn create_or_replace(payload: Payload) -> Message {
+pub(crate) fn create_or_replace(payload: Payload) -> Message {
     Message { payload, flags: NLM_F_CREATE | NLM_F_REPLACE }
 }
 
 impl Message {
     /// A request without further flags.
-    pub fn plain(payload: Payload) -> Self {
+    pub(crate) fn plain(payload: Payload) -> Self {
         Self { payload, flags: 0 }
     }
 

@@ -10,10 +10,10 @@ mod nexthop;
 mod notify;
 mod socket;
 
-pub use message::{Message, Payload, create_or_replace};
-pub use nexthop::NexthopMessage;
-pub use notify::{Drained, NotificationSocket};
-pub use socket::RequestSocket;
+pub(crate) use message::{Message, Payload, create_or_replace};
+pub(crate) use nexthop::NexthopMessage;
+pub(crate) use notify::{Drained, NotificationSocket};
+pub(crate) use socket::RequestSocket;
 
 use std::io;
 

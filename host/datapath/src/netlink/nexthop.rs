@@ -17,7 +17,7 @@ const ONLINK: u32 = 4;
 
 /// A nexthop object with one gateway. Groups, blackholes and the like decode to one without a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NexthopMessage {
+pub(crate) struct NexthopMessage {
     /// `AF_INET`, `AF_INET6`, or `AF_UNSPEC` (0) in requests that name it by number only.
     pub family: u8,
     /// Who made it: `RTPROT_*` of `linux/rtnetlink.h`.
@@ -34,7 +34,7 @@ pub struct NexthopMessage {
 
 impl NexthopMessage {
     /// In wire format.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(48);
         bytes.extend([self.family, 0, self.protocol, 0]);
         bytes.extend((if self.onlink { ONLINK } else { 0 }).to_ne_bytes());
@@ -59,7 +59,7 @@ impl NexthopMessage {
     }
 
     /// From wire format; attributes that we do not use are passed over.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let short = || DecodeError::from("nexthop message is cut short");
         let header: &[u8; HEADER] = bytes.first_chunk().ok_or_else(short)?;
         let flags = u32::from_ne_bytes([header[4], header[5], header[6], header[7]]);

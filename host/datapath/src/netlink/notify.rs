@@ -24,7 +24,7 @@ const GROUPS: [MulticastGroup; 7] = [
 
 /// What a look at the socket brought.
 #[derive(Debug, Default)]
-pub struct Drained {
+pub(crate) struct Drained {
     /// What others changed, in order.
     pub messages: Vec<Payload>,
     /// The kernel had to drop notifications: only a look at everything tells what is there.
@@ -32,13 +32,13 @@ pub struct Drained {
 }
 
 /// A socket that never blocks and hears of all changes that the reconciler cares about.
-pub struct NotificationSocket {
+pub(crate) struct NotificationSocket {
     socket: Socket,
 }
 
 impl NotificationSocket {
     /// Opens the socket in the network namespace of the calling thread.
-    pub fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind(&SocketAddr::new(0, 0))?;
         for group in GROUPS {
@@ -54,13 +54,13 @@ impl NotificationSocket {
     }
 
     /// The descriptor, to wait on.
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket is open for as long as `self` is borrowed.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }
     }
 
     /// Takes everything that is there, except for what the socket with the port `own` caused.
-    pub fn drain(&self, own: u32, into: &mut Drained) -> Result<(), NetlinkError> {
+    pub(crate) fn drain(&self, own: u32, into: &mut Drained) -> Result<(), NetlinkError> {
         let mut buffer = Vec::with_capacity(64 * 1024);
         loop {
             buffer.clear();

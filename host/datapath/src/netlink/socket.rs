@@ -30,7 +30,7 @@ const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 
 /// A blocking socket for requests. Not shared between threads.
-pub struct RequestSocket {
+pub(crate) struct RequestSocket {
     socket: Socket,
     generic: bool,
     port: u32,
@@ -41,12 +41,12 @@ pub struct RequestSocket {
 
 impl RequestSocket {
     /// Opens a socket for the routing family, in the network namespace of the calling thread.
-    pub fn open() -> Result<Self, NetlinkError> {
+    pub(crate) fn open() -> Result<Self, NetlinkError> {
         Self::open_for(NETLINK_ROUTE)
     }
 
     /// Opens a socket for generic netlink, where all messages are [`Payload::Generic`].
-    pub fn open_generic() -> Result<Self, NetlinkError> {
+    pub(crate) fn open_generic() -> Result<Self, NetlinkError> {
         Self::open_for(NETLINK_GENERIC)
     }
 
@@ -73,17 +73,17 @@ impl RequestSocket {
     }
 
     /// The socket's netlink port: the sender in the notifications of what it changed.
-    pub fn port(&self) -> u32 {
+    pub(crate) fn port(&self) -> u32 {
         self.port
     }
 
     /// How many modifying messages were sent so far.
-    pub fn sent(&self) -> u64 {
+    pub(crate) fn sent(&self) -> u64 {
         self.sent
     }
 
     /// Asks for everything that matches.
-    pub fn dump(&mut self, payload: &Payload) -> Result<Vec<Payload>, NetlinkError> {
+    pub(crate) fn dump(&mut self, payload: &Payload) -> Result<Vec<Payload>, NetlinkError> {
         let mut last = Vec::new();
         for _ in 0..DUMP_TRIES {
             let mut found = Vec::new();
@@ -97,7 +97,7 @@ impl RequestSocket {
     }
 
     /// The same, one by one: of many, not all are in memory at once. What changes meanwhile may come twice.
-    pub fn dump_each(
+    pub(crate) fn dump_each(
         &mut self,
         payload: &Payload,
         mut take: impl FnMut(Payload),
@@ -142,7 +142,7 @@ impl RequestSocket {
     }
 
     /// Asks for one object. `None`: there is none.
-    pub fn get(&mut self, payload: Payload) -> Result<Option<Payload>, NetlinkError> {
+    pub(crate) fn get(&mut self, payload: Payload) -> Result<Option<Payload>, NetlinkError> {
         let sequence = self.next_sequence();
         self.buffer.clear();
         Message::plain(payload).append(sequence, NLM_F_REQUEST, &mut self.buffer);
@@ -168,13 +168,13 @@ impl RequestSocket {
     }
 
     /// Sends one modifying request and waits for the acknowledgement.
-    pub fn execute(&mut self, message: Message) -> Result<(), NetlinkError> {
+    pub(crate) fn execute(&mut self, message: Message) -> Result<(), NetlinkError> {
         self.batch(vec![message]).pop().unwrap_or(Ok(()))
     }
 
     /// Sends modifying requests in order, many in a system call, and answers with one result for each, in order. A
     /// failure does not keep the later ones from being tried.
-    pub fn batch(&mut self, messages: Vec<Message>) -> Vec<Result<(), NetlinkError>> {
+    pub(crate) fn batch(&mut self, messages: Vec<Message>) -> Vec<Result<(), NetlinkError>> {
         let mut results = Vec::with_capacity(messages.len());
         let mut messages = messages.into_iter().peekable();
         while messages.peek().is_some() {

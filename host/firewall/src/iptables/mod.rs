@@ -26,18 +26,18 @@ pub(super) struct ChainRules {
 }
 
 impl ChainRules {
-    pub fn new(family: Family, purpose: Purpose, networks: FamilyRules, random_fully: bool) -> Self {
+    pub(crate) fn new(family: Family, purpose: Purpose, networks: FamilyRules, random_fully: bool) -> Self {
         Self { family, purpose, networks, random_fully, version: OnceCell::new() }
     }
 
     /// What should be there, in the words of `iptables -S`.
-    pub async fn expected(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
+    pub(crate) async fn expected(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         let version = self.version(tools).await?;
         Ok(rules::listing(self.purpose, &self.networks, self.random_fully && version.knows_random_fully()))
     }
 
     /// What is there.
-    pub async fn look(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
+    pub(crate) async fn look(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         let chain = Chain::of(self.purpose);
         // One program for a table; upstream runs two for each rule.
         let saved = tools.run(&tools.iptables(self.family, "-save"), &["-t", chain.table], "").await?;
@@ -45,7 +45,7 @@ impl ChainRules {
     }
 
     /// Makes what is there into what should be.
-    pub async fn install(&self, tools: &Tools, there: &[String]) -> Result<(), FirewallError> {
+    pub(crate) async fn install(&self, tools: &Tools, there: &[String]) -> Result<(), FirewallError> {
         let wanted = self.expected(tools).await?;
         let payload = payload::refill(Chain::of(self.purpose), &wanted, there);
         restore(tools, self.family, *self.version(tools).await?, &payload).await

@@ -14,7 +14,7 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub fn of(purpose: Purpose) -> &'static Self {
+    pub(crate) fn of(purpose: Purpose) -> &'static Self {
         match purpose {
             Purpose::Masquerade => {
                 &Self { table: "nat", name: "FLANNEL-POSTRTG", hook: "POSTROUTING", comment: "flanneld masq" }
@@ -26,12 +26,12 @@ impl Chain {
     }
 
     /// What makes the chain.
-    pub fn declaration(&self) -> String {
+    pub(crate) fn declaration(&self) -> String {
         format!("-N {}", self.name)
     }
 
     /// What leads to the chain.
-    pub fn jump(&self) -> String {
+    pub(crate) fn jump(&self) -> String {
         format!("-A {} -m comment --comment \"{}\" -j {}", self.hook, self.comment, self.name)
     }
 }

@@ -19,7 +19,7 @@ impl Version {
     }
 
     /// Reads `iptables v1.8.9 (nf_tables)`.
-    pub fn parse(said: &str) -> Option<Self> {
+    pub(crate) fn parse(said: &str) -> Option<Self> {
         let version = said.split_whitespace().find_map(|word| word.strip_prefix('v'))?;
         let mut parts = [0; 3];
         let mut words = version.split('.');
@@ -29,12 +29,12 @@ impl Version {
         Some(Self(parts))
     }
 
-    pub fn knows_random_fully(self) -> bool {
+    pub(crate) fn knows_random_fully(self) -> bool {
         self >= Self([1, 6, 2])
     }
 
     /// Whether `iptables-restore` can wait for the xtables lock.
-    pub fn restore_waits(self) -> bool {
+    pub(crate) fn restore_waits(self) -> bool {
         self >= Self([1, 6, 2])
     }
 }

@@ -62,7 +62,7 @@ enum Verdict {
 
 impl Table {
     /// The table for the purposes that are wanted. The order of the rules and what they mean is that of iptables.
-    pub fn new(networks: &FamilyRules, purposes: &[Purpose], random_fully: bool) -> Self {
+    pub(crate) fn new(networks: &FamilyRules, purposes: &[Purpose], random_fully: bool) -> Self {
         let family = Family::of(&networks.cluster);
         let chains = purposes
             .iter()
@@ -89,7 +89,7 @@ impl Table {
     }
 
     /// One transaction that replaces whatever the table is now.
-    pub fn script(&self, comments: bool) -> String {
+    pub(crate) fn script(&self, comments: bool) -> String {
         let (protocol, name) = (protocol(self.family), table_name(self.family));
         let comment = |indent: &str, text: &str| comments.then(|| format!("{indent}comment \"{text}\""));
         // It has to be there to be deleted.
@@ -110,7 +110,7 @@ impl Table {
     }
 
     /// What `nft -j list table` should say: each chain with how it is hooked in, and each chain with each of its rules.
-    pub fn expected(&self) -> Vec<Value> {
+    pub(crate) fn expected(&self) -> Vec<Value> {
         let protocol = protocol(self.family);
         let mut expected = Vec::new();
         for chain in &self.chains {

@@ -10,7 +10,7 @@ use crate::{Firewall, Mode, Rules};
 
 /// Runs a test on a thread in a new network namespace. Programs and tasks are started on this one thread, and so in the
 /// namespace.
-pub fn in_namespace<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'static) -> T {
+pub(super) fn in_namespace<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let outcome = std::thread::spawn(move || {
         unshare();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
@@ -21,7 +21,7 @@ pub fn in_namespace<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 's
 }
 
 /// Puts the calling thread in a network namespace of its own.
-pub fn unshare() {
+pub(super) fn unshare() {
     // SAFETY: only the network namespace changes, and only this thread's; no memory or descriptor table is unshared.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.expect(
         "a network namespace: run the tests as root, or under `unshare --user --map-root-user --net`",
@@ -30,12 +30,12 @@ pub fn unshare() {
 }
 
 /// Runs a program that has to succeed.
-pub fn run(program: &str, arguments: &str) -> String {
+pub(super) fn run(program: &str, arguments: &str) -> String {
     run_with(program, arguments, "").unwrap_or_else(|said| panic!("{program} {arguments}: {said}"))
 }
 
 /// Runs a program; what it said on standard error if it fails.
-pub fn run_with(program: &str, arguments: &str, input: &str) -> Result<String, String> {
+pub(super) fn run_with(program: &str, arguments: &str, input: &str) -> Result<String, String> {
     let mut arguments = arguments.split_whitespace().collect::<Vec<_>>();
     // The one text with a space that is needed.
     let (spaced, plain) = ("flanneld masq", "flanneld-masq");
@@ -58,7 +58,7 @@ pub fn run_with(program: &str, arguments: &str, input: &str) -> Result<String, S
 
 /// A way of making rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(super) enum Way {
     Nftables,
     IptablesNft,
     IptablesLegacy,
@@ -75,14 +75,14 @@ impl fmt::Display for Way {
 }
 
 impl Way {
-    pub fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self::Nftables => Mode::Nftables,
             Self::IptablesNft | Self::IptablesLegacy => Mode::Iptables,
         }
     }
 
-    pub fn tools(self) -> Tools {
+    pub(super) fn tools(self) -> Tools {
         let variant = match self {
             Self::Nftables | Self::IptablesNft => "-nft",
             Self::IptablesLegacy => "-legacy",
@@ -91,11 +91,11 @@ impl Way {
     }
 
     /// Without notifications it takes time to notice changes.
-    pub fn resync(self) -> Duration {
+    pub(super) fn resync(self) -> Duration {
         if self == Self::IptablesLegacy { Duration::from_millis(50) } else { super::NEVER }
     }
 
-    pub async fn start(self, rules: Rules) -> Firewall {
+    pub(super) async fn start(self, rules: Rules) -> Firewall {
         let started = Firewall::start_with(self.tools(), self.mode(), rules, self.resync()).await;
         let firewall = started.unwrap_or_else(|error| panic!("{self}: {error}"));
         let status = firewall.status();
@@ -105,7 +105,7 @@ impl Way {
 
     /// All rules that there are of this way's kind, ours and others', with what changes when a rule is made anew: handles,
     /// or counters.
-    pub fn everything(self) -> String {
+    pub(super) fn everything(self) -> String {
         if self != Self::IptablesLegacy {
             return run("nft", "-a list ruleset");
         }
@@ -114,7 +114,7 @@ impl Way {
     }
 
     /// What a person is shown.
-    pub fn shown(self) -> String {
+    pub(super) fn shown(self) -> String {
         if self == Self::Nftables {
             // One by one: in a list of all, the table that was made last comes last.
             let table = |name| run_with("nft", &format!("list table {name}"), "").unwrap_or_default() + "\n";
@@ -171,7 +171,7 @@ COMMIT
 "#;
 
 /// Those that this machine has. Others are skipped, with a line that says why.
-pub fn ways() -> Vec<Way> {
+pub(super) fn ways() -> Vec<Way> {
     let all = [Way::Nftables, Way::IptablesNft, Way::IptablesLegacy];
     all.into_iter()
         .filter(|way| match way.obstacle() {
@@ -185,14 +185,14 @@ pub fn ways() -> Vec<Way> {
 }
 
 /// Runs a test for each way, in namespaces of their own.
-pub fn each_way(test: impl AsyncFnOnce(Way) + Copy + Send + 'static) {
+pub(super) fn each_way(test: impl AsyncFnOnce(Way) + Copy + Send + 'static) {
     for way in ways() {
         in_namespace(async move || test(way).await);
     }
 }
 
 /// Waits for something to become true.
-pub async fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is: impl FnMut() -> bool) {
     for _ in 0..3000 {
         if is() {
             return;

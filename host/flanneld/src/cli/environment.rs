@@ -16,7 +16,7 @@ fn variable(argument: &Arg) -> Option<String> {
 }
 
 /// Adds its variable to each flag of the daemon.
-pub fn with_variables(definition: Command) -> Command {
+pub(super) fn with_variables(definition: Command) -> Command {
     definition.mut_args(|argument| match variable(&argument) {
         // Leaked once for each flag, at the start: clap wants names that live for ever.
         Some(name) => argument.env(&*name.leak()).hide_env_values(true),
@@ -25,7 +25,7 @@ pub fn with_variables(definition: Command) -> Command {
 }
 
 /// An empty variable counts as absent, as upstream has it.
-pub fn forget_empty_variables(definition: &Command) {
+pub(super) fn forget_empty_variables(definition: &Command) {
     for name in definition.get_arguments().filter_map(variable) {
         if std::env::var_os(&name).is_some_and(|value| value.is_empty()) {
             // SAFETY: called at the start, before there is a second thread.
@@ -35,7 +35,7 @@ pub fn forget_empty_variables(definition: &Command) {
 }
 
 /// The flags that were given, on the command line or in the environment, as they would be written.
-pub fn given(definition: &Command, matches: &ArgMatches) -> Vec<String> {
+pub(super) fn given(definition: &Command, matches: &ArgMatches) -> Vec<String> {
     let mut all = Vec::new();
     for argument in definition.get_arguments() {
         let id = argument.get_id().as_str();
@@ -55,7 +55,7 @@ pub fn given(definition: &Command, matches: &ArgMatches) -> Vec<String> {
 }
 
 /// Tells that a wrong value came from the environment, where it did: clap names the flag only.
-pub fn name_the_variable(
+pub(super) fn name_the_variable(
     mut error: clap::Error,
     definition: &Command,
     arguments: &[OsString],

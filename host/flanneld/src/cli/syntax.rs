@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 /// `1 t T TRUE true True 0 f F FALSE false False`.
-pub fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
@@ -13,7 +13,7 @@ pub fn boolean(text: &str) -> Result<bool, String> {
 
 /// Whole numbers within bounds, in any of Go's bases: `0x` hexadecimal, `0o` or a leading `0` octal, `0b` binary, with `_`
 /// between digits.
-pub fn integer(range: RangeInclusive<i64>) -> impl Fn(&str) -> Result<i64, String> + Clone {
+pub(super) fn integer(range: RangeInclusive<i64>) -> impl Fn(&str) -> Result<i64, String> + Clone {
     move |text| {
         let wrong = || format!("a whole number from {} to {} is needed", range.start(), range.end());
         read_integer(text).filter(|number| range.contains(number)).ok_or_else(wrong)

@@ -10,7 +10,7 @@ use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
 /// What a plugin is to declare for the example leases.
-pub struct Golden {
+pub(super) struct Golden {
     /// The file that has it.
     pub file: PathBuf,
     /// It is written instead of compared.
@@ -39,7 +39,7 @@ struct Compared {
 }
 
 /// Checks plugins. Those that fail are named in the error, after all that was to be shown.
-pub fn run(
+pub(super) fn run(
     artifacts: &[Artifact],
     backend: Option<&str>,
     golden: Option<&Golden>,

@@ -16,7 +16,7 @@ use super::wait_for;
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
-pub fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
     let cache = options.cache_dir.as_path();
     if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
     | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. } = &command

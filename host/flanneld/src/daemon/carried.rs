@@ -7,13 +7,13 @@ use flannel_telemetry::status;
 use flannel_udp_tunnel::{Reason, Traffic, TunnelCounters};
 
 /// For the status.
-pub fn traffic(traffic: Traffic, errors: u64) -> status::Traffic {
+pub(super) fn traffic(traffic: Traffic, errors: u64) -> status::Traffic {
     let Traffic { rx_packets, rx_bytes, tx_packets, tx_bytes } = traffic;
     status::Traffic { rx_packets, rx_bytes, tx_packets, tx_bytes, errors }
 }
 
 /// A tunnel, for the status.
-pub fn tunnel(report: &TunnelReport) -> status::Tunnel {
+pub(super) fn tunnel(report: &TunnelReport) -> status::Tunnel {
     let TunnelReport { device, port, offloads, counters } = report;
     let drops = counters.drops.iter().filter(|(_, count)| *count > 0);
     status::Tunnel {
@@ -27,7 +27,7 @@ pub fn tunnel(report: &TunnelReport) -> status::Tunnel {
 }
 
 /// All tunnels together, for Prometheus; none while there is no tunnel.
-pub fn figures(meters: &Meters) -> Option<TunnelFigures> {
+pub(super) fn figures(meters: &Meters) -> Option<TunnelFigures> {
     let totals = meters.totals();
     let sum = |of: fn(&TunnelCounters) -> u64| totals.iter().map(of).sum();
     let dropped = |reason| totals.iter().map(|counters| counters.dropped(reason)).sum();

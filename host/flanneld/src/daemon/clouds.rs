@@ -11,16 +11,16 @@ use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing::warn;
 
 /// Where requests go. When it is dropped, whoever waits for an answer gets a failure, and the thread is free.
-pub struct CloudDesk(Arc<Client>);
+pub(super) struct CloudDesk(Arc<Client>);
 
 impl CloudDesk {
     /// With what the operator has said. Must be called in a runtime.
-    pub fn open(options: CloudOptions) -> Self {
+    pub(super) fn open(options: CloudOptions) -> Self {
         Self(Arc::new(Client::new(options)))
     }
 
     /// Whom the policy asks.
-    pub fn clerk(&self) -> Arc<dyn Clouds> {
+    pub(super) fn clerk(&self) -> Arc<dyn Clouds> {
         Arc::new(Clerk { client: Arc::clone(&self.0), runtime: Handle::current() })
     }
 }

@@ -13,7 +13,7 @@ use crate::cli::Options;
 use super::DaemonError;
 
 /// Puts the rules for these subnets in place, in the firewall that there is already or in a new one.
-pub async fn ensure(
+pub(super) async fn ensure(
     firewall: Option<Firewall>,
     options: &Options,
     config: &NetworkConfig,
@@ -48,7 +48,7 @@ fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets) -> Rules 
 }
 
 /// How the rules stand, for the operator.
-pub fn status(firewall: &Firewall) -> status::Firewall {
+pub(super) fn status(firewall: &Firewall) -> status::Firewall {
     let status = firewall.status();
     status::Firewall {
         mode: status.mode.to_string(),

@@ -18,7 +18,7 @@ use crate::node::macs::{Hints, MacBook};
 const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
 
 /// Answers from the kernel, from the record of MAC addresses, and from the file of the WireGuard key.
-pub struct Links {
+pub(super) struct Links {
     probe: Probe,
     macs: MacBook,
     external: String,
@@ -30,7 +30,7 @@ pub struct Links {
 impl Links {
     /// Whether the state directory says enough, so that what this node once published need not be known: it has MAC addresses,
     /// no device has others, and there is no WireGuard key elsewhere.
-    pub fn state_is_enough(state_dir: &Path) -> Result<bool, NetlinkError> {
+    pub(super) fn state_is_enough(state_dir: &Path) -> Result<bool, NetlinkError> {
         Ok(Self::macs_are_known(state_dir)? && !KeyFiles::of(state_dir).is_undecided())
     }
 
@@ -43,7 +43,11 @@ impl Links {
     }
 
     /// `before`: what this node's lease says, if it has one from before.
-    pub fn new(state_dir: &Path, external: &str, before: Option<&Attributes>) -> Result<Self, NetlinkError> {
+    pub(super) fn new(
+        state_dir: &Path,
+        external: &str,
+        before: Option<&Attributes>,
+    ) -> Result<Self, NetlinkError> {
         let data = [
             before.and_then(|lease| lease.backend_data.as_ref()),
             before.and_then(|lease| lease.backend_v6_data.as_ref()),

@@ -10,19 +10,19 @@ use flannel_telemetry::Metrics;
 use tokio::sync::mpsc::Receiver;
 
 /// How a store does.
-pub struct StoreHealth {
+pub(super) struct StoreHealth {
     metrics: Metrics,
     state: Mutex<(bool, Option<String>)>,
 }
 
 impl StoreHealth {
     /// Of a store that has not been asked yet.
-    pub fn new(metrics: Metrics) -> Self {
+    pub(super) fn new(metrics: Metrics) -> Self {
         Self { metrics, state: Mutex::default() }
     }
 
     /// Whether the last operation went well, and what was wrong the last time that something was.
-    pub fn state(&self) -> (bool, Option<String>) {
+    pub(super) fn state(&self) -> (bool, Option<String>) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -45,14 +45,14 @@ impl StoreHealth {
 }
 
 /// The store.
-pub struct ObservedStore {
+pub(super) struct ObservedStore {
     inner: Arc<dyn LeaseStore>,
     health: Arc<StoreHealth>,
 }
 
 impl ObservedStore {
     /// Observes a store.
-    pub fn new(inner: Arc<dyn LeaseStore>, health: Arc<StoreHealth>) -> Self {
+    pub(super) fn new(inner: Arc<dyn LeaseStore>, health: Arc<StoreHealth>) -> Self {
         Self { inner, health }
     }
 }

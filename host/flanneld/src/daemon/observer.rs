@@ -34,7 +34,7 @@ const REQUESTS: usize = 16;
 const NEVER: Duration = Duration::from_hours(8760);
 
 /// The observer.
-pub struct Observer {
+pub(super) struct Observer {
     /// For Prometheus.
     pub metrics: Metrics,
     /// What `flanneld status` wants to know.
@@ -54,7 +54,7 @@ pub struct Observer {
 
 impl Observer {
     /// Takes the control socket, which only one daemon of a node can have, and serves the health endpoints, if they are wanted.
-    pub fn start(options: &Options) -> Result<Self, ObserveError> {
+    pub(super) fn start(options: &Options) -> Result<Self, ObserveError> {
         let socket = ControlSocket::bind(&options.control_socket)?;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         let port = u16::try_from(options.healthz_port).ok().filter(|&port| port > 0);
@@ -99,7 +99,7 @@ impl Observer {
     }
 
     /// Waits for something at the start, and answers meanwhile.
-    pub async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> T {
+    pub(super) async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = std::pin::pin!(awaited);
         let mut watchdog = self.next_watchdog();
         loop {
@@ -118,28 +118,28 @@ impl Observer {
     }
 
     /// When the service manager has to hear that we are alive.
-    pub fn next_watchdog(&self) -> Instant {
+    pub(super) fn next_watchdog(&self) -> Instant {
         Instant::now() + self.systemd.watchdog_interval().unwrap_or(NEVER)
     }
 
     /// Says that we are alive; answers when to say so again.
-    pub fn alive(&self) -> Instant {
+    pub(super) fn alive(&self) -> Instant {
         self.systemd.watchdog();
         self.next_watchdog()
     }
 
     /// The configuration is looked at again.
-    pub fn reloading(&self) {
+    pub(super) fn reloading(&self) {
         self.systemd.reloading();
     }
 
     /// The configuration has been looked at again.
-    pub fn reloaded(&self) {
+    pub(super) fn reloaded(&self) {
         self.systemd.ready();
     }
 
     /// Ends in order: says so, and lets answers that are under way finish.
-    pub async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self) {
         self.systemd.stopping();
         if let Some(health) = self.health.take() {
             health.stop().await;
@@ -147,7 +147,7 @@ impl Observer {
     }
 
     /// A step towards readiness is done.
-    pub fn done(&mut self, step: Step) {
+    pub(super) fn done(&mut self, step: Step) {
         if self.readiness.done(step) {
             self.metrics.ready(true);
             self.systemd.ready();
@@ -155,7 +155,7 @@ impl Observer {
     }
 
     /// The node and its cluster.
-    pub fn node(&mut self, external: &External, config: &NetworkConfig) {
+    pub(super) fn node(&mut self, external: &External, config: &NetworkConfig) {
         let addresses = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
             v4.map(Into::into).into_iter().chain(v6.map(Into::into)).collect()
         };
@@ -172,7 +172,7 @@ impl Observer {
     }
 
     /// The plugin, as far as its file says.
-    pub fn artifact(&mut self, artifact: &Artifact) {
+    pub(super) fn artifact(&mut self, artifact: &Artifact) {
         let plugin = self.base.plugin.get_or_insert_default();
         plugin.source = artifact.source().to_string();
         artifact.digest().clone_into(&mut plugin.digest);
@@ -180,7 +180,7 @@ impl Observer {
     }
 
     /// The plugin has said who it is.
-    pub fn registered(&mut self, registered: &Registered) {
+    pub(super) fn registered(&mut self, registered: &Registered) {
         let plugin = self.base.plugin.get_or_insert_default();
         plugin.name.clone_from(&registered.name);
         plugin.version.clone_from(&registered.version);
@@ -188,7 +188,7 @@ impl Observer {
     }
 
     /// Calls of the plugin have ended; it has so much memory now.
-    pub fn calls(&mut self, records: &Records) {
+    pub(super) fn calls(&mut self, records: &Records) {
         let plugin = self.base.plugin.get_or_insert_default();
         for record in &records.calls {
             *plugin.calls.entry(record.function.to_owned()).or_default() += 1;
@@ -207,7 +207,7 @@ impl Observer {
     }
 
     /// How the policy's last look at state outside of the kernel ended.
-    pub fn ticked(&mut self, failure: Option<&PluginError>) {
+    pub(super) fn ticked(&mut self, failure: Option<&PluginError>) {
         self.metrics.plugin_tick_failing(failure.is_some());
         let plugin = self.base.plugin.get_or_insert_default();
         plugin.trouble = failure.map(|failure| status::Trouble {
@@ -217,18 +217,18 @@ impl Observer {
     }
 
     /// A call of the plugin has failed.
-    pub fn failed(&mut self, failure: &PluginError) {
+    pub(super) fn failed(&mut self, failure: &PluginError) {
         self.base.plugin.get_or_insert_default().last_error = Some(failure.to_string());
     }
 
     /// The plugin was started afresh.
-    pub fn restarted(&mut self) {
+    pub(super) fn restarted(&mut self) {
         self.base.plugin.get_or_insert_default().restarts += 1;
         self.metrics.plugin_restarted();
     }
 
     /// A swap of the plugin has ended.
-    pub fn swapped(&mut self, outcome: &Result<Swapped, String>) {
+    pub(super) fn swapped(&mut self, outcome: &Result<Swapped, String>) {
         self.metrics.plugin_swap(outcome.is_ok());
         let swaps = &mut self.base.plugin.get_or_insert_default().swaps;
         match outcome {
@@ -243,20 +243,20 @@ impl Observer {
     }
 
     /// Whether the plugin is asked only when something has changed.
-    pub fn suspended(&mut self, suspended: bool) {
+    pub(super) fn suspended(&mut self, suspended: bool) {
         self.metrics.plugin_suspended(suspended);
         self.base.plugin.get_or_insert_default().suspended = suspended;
     }
 
     /// How many peers there are, how many of them the policy cannot serve, and how many wait for the plugin.
-    pub fn peers(&self, all: usize, rejected: usize, deferred: usize) {
+    pub(super) fn peers(&self, all: usize, rejected: usize, deferred: usize) {
         self.metrics.peers(all);
         self.metrics.peers_rejected(rejected);
         self.metrics.peers_deferred(deferred);
     }
 
     /// The node's lease, and its pods' MTU.
-    pub fn lease(&mut self, lease: &Lease, mtu: u32) {
+    pub(super) fn lease(&mut self, lease: &Lease, mtu: u32) {
         self.metrics.lease_expires(lease.expires);
         self.base.lease = Some(status::Lease {
             subnets: lease.subnets.iter().collect(),
@@ -267,7 +267,7 @@ impl Observer {
     }
 
     /// How the kernel's side stands.
-    pub fn datapath(&mut self, report: &Report) {
+    pub(super) fn datapath(&mut self, report: &Report) {
         let (now, before) = (report.figures, self.figures);
         for (kind, figures) in &report.kinds {
             let kind = match kind {
@@ -313,12 +313,12 @@ impl Observer {
     }
 
     /// A datapath begins to count anew.
-    pub fn new_datapath(&mut self) {
+    pub(super) fn new_datapath(&mut self) {
         self.figures = Figures::default();
     }
 
     /// How the firewall stands.
-    pub fn firewall(&mut self, firewall: Option<status::Firewall>) {
+    pub(super) fn firewall(&mut self, firewall: Option<status::Firewall>) {
         if let Some(firewall) = &firewall {
             self.metrics.firewall(firewall.ok, firewall.repairs);
         }
@@ -326,7 +326,7 @@ impl Observer {
     }
 
     /// How things stand, without peers.
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let missing = self.readiness.missing().into_iter().map(|step| step.missing().to_owned()).collect();
         let (ok, last_error) = self.store.state();
         Status {

@@ -14,10 +14,10 @@ use super::DaemonError;
 use super::start::Patience;
 
 /// How long after a renewal that failed the next is tried; as upstream.
-pub const RENEWAL_RETRY: Duration = Duration::from_mins(1);
+pub(super) const RENEWAL_RETRY: Duration = Duration::from_mins(1);
 
 /// What the node wants a lease for, and where it says so.
-pub struct Wanted {
+pub(super) struct Wanted {
     /// The network config.
     pub config: NetworkConfig,
     /// What is published.
@@ -32,7 +32,7 @@ pub struct Wanted {
 
 impl Wanted {
     /// The request, with the subnets of the subnet file as the preferred ones.
-    pub fn request(&self) -> Acquire {
+    pub(super) fn request(&self) -> Acquire {
         Acquire {
             config: self.config.clone(),
             attributes: self.attributes.clone(),
@@ -42,7 +42,7 @@ impl Wanted {
 
     /// Writes the subnet file; a failure leaves the node without pods, but not without forwarding. Answers whether it is
     /// written.
-    pub fn write_subnet_file(&self, lease: &Lease) -> bool {
+    pub(super) fn write_subnet_file(&self, lease: &Lease) -> bool {
         let file = SubnetFile::new(&self.config, &lease.subnets, self.mtu, self.ip_masq);
         let written = file.write(&self.subnet_file);
         match &written {
@@ -59,7 +59,7 @@ impl Wanted {
 
 /// Takes a lease, waiting for a store that is away. Errors are those that waiting does not heal: no subnet is free. `before`: a
 /// lease that the node holds under other attributes, maybe another public address; its subnets are kept if it still has them.
-pub async fn acquire(
+pub(super) async fn acquire(
     store: &dyn LeaseStore,
     wanted: &Wanted,
     before: Option<Lease>,
@@ -102,12 +102,12 @@ fn passes(error: &StoreError) -> bool {
 }
 
 /// How long until the lease has to be renewed; none: never.
-pub fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration> {
+pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration> {
     let due = lease.expires?.checked_sub(margin)?;
     Some(due.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Says what a lost lease means.
-pub fn mourn(lease: &Lease) {
+pub(super) fn mourn(lease: &Lease) {
     warn!(subnet = %lease.subnets, "our lease is gone from the store: acquiring it again");
 }

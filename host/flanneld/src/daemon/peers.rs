@@ -22,7 +22,7 @@ struct Peer {
 
 /// All leases but our own.
 #[derive(Default)]
-pub struct Peers {
+pub(super) struct Peers {
     known: HashMap<Subnets, Peer>,
     by_id: HashMap<PeerId, Subnets>,
     /// Peers whose leases the store has lost: they are held until their nodes write again, or could not have them any longer.
@@ -32,17 +32,21 @@ pub struct Peers {
 
 impl Peers {
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
     /// The subnets of a peer, for messages.
-    pub fn subnets(&self, id: PeerId) -> Option<Subnets> {
+    pub(super) fn subnets(&self, id: PeerId) -> Option<Subnets> {
         self.by_id.get(&id).copied()
     }
 
     /// How things stand with each of them, in the order of their subnets.
-    pub fn statuses(&self, reports: &HashMap<PeerId, PeerReport>, trouble: &Trouble) -> Vec<status::Peer> {
+    pub(super) fn statuses(
+        &self,
+        reports: &HashMap<PeerId, PeerReport>,
+        trouble: &Trouble,
+    ) -> Vec<status::Peer> {
         let mut known: Vec<&Peer> = self.known.values().collect();
         known.sort_by_key(|peer| peer.lease.subnets);
         let status = |peer: &Peer| {
@@ -73,7 +77,7 @@ impl Peers {
     }
 
     /// Takes a whole snapshot: what is new or changed, and what is gone.
-    pub fn replace(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
+    pub(super) fn replace(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
         let gone = self.missing_in(&leases);
         let mut changes: Vec<PeerChange> = gone.iter().filter_map(|subnets| self.remove(subnets)).collect();
         for lease in leases {
@@ -84,7 +88,7 @@ impl Peers {
 
     /// Takes a snapshot of a store that has lost its data. Leases that it does not have are held for as long as they may last:
     /// upstream's nodes write again when their renewal is due, which may be a day later.
-    pub fn hold(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
+    pub(super) fn hold(&mut self, leases: Vec<Arc<Lease>>, own: &Subnets) -> Vec<PeerChange> {
         let end = Instant::now() + LEASE_TTL;
         let missing = self.missing_in(&leases);
         self.held.extend(missing.into_iter().map(|subnets| (subnets, end)));
@@ -96,14 +100,14 @@ impl Peers {
     }
 
     /// Those that were held for too long are gone.
-    pub fn expire(&mut self, now: Instant) -> Vec<PeerChange> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<PeerChange> {
         let over = self.held.iter().filter(|(_, end)| **end <= now);
         let gone: Vec<Subnets> = over.map(|(subnets, _)| *subnets).collect();
         gone.iter().filter_map(|subnets| self.remove(subnets)).collect()
     }
 
     /// Takes changes in their order.
-    pub fn update(&mut self, news: Vec<Change>, own: &Subnets) -> Vec<PeerChange> {
+    pub(super) fn update(&mut self, news: Vec<Change>, own: &Subnets) -> Vec<PeerChange> {
         let mut changes = Vec::new();
         for change in news {
             match change {
@@ -122,7 +126,7 @@ impl Peers {
     }
 
     /// All of them again, for a policy that is new or whose surroundings have changed; in the order in which they came.
-    pub fn again(&self) -> Vec<PeerChange> {
+    pub(super) fn again(&self) -> Vec<PeerChange> {
         let mut all: Vec<PeerChange> =
             self.known.values().map(|peer| PeerChange::Put(peer.id, Arc::clone(&peer.lease))).collect();
         all.sort_unstable_by_key(PeerChange::id);
@@ -130,7 +134,7 @@ impl Peers {
     }
 
     /// One of them again; none if it is gone by now.
-    pub fn one_again(&self, id: PeerId) -> Option<PeerChange> {
+    pub(super) fn one_again(&self, id: PeerId) -> Option<PeerChange> {
         let peer = self.by_id.get(&id).and_then(|subnets| self.known.get(subnets))?;
         Some(PeerChange::Put(id, Arc::clone(&peer.lease)))
     }

@@ -12,14 +12,14 @@ use tokio::time::sleep;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// A file that is watched, or none.
-pub struct PluginWatch(Option<Receiver<()>>);
+pub(super) struct PluginWatch(Option<Receiver<()>>);
 
 /// What a file that is another one, or has been written to, does not share with the one before.
 type Fingerprint = Option<(u64, u64, u64, i64, i64)>;
 
 impl PluginWatch {
     /// Begins to watch. Ends when it is dropped.
-    pub fn start(file: Option<&PathBuf>) -> Self {
+    pub(super) fn start(file: Option<&PathBuf>) -> Self {
         Self(file.cloned().map(|file| {
             let (sender, receiver) = channel(1);
             tokio::spawn(async move {
@@ -46,7 +46,7 @@ impl PluginWatch {
     }
 
     /// Waits for a change; without a file for ever.
-    pub async fn changed(&mut self) -> Option<()> {
+    pub(super) async fn changed(&mut self) -> Option<()> {
         match &mut self.0 {
             Some(receiver) => receiver.recv().await,
             None => std::future::pending().await,

@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::DaemonError;
 
 /// How a tick ends: with what was declared, and when the next is wanted.
-pub type Ticked = Result<(Transaction, Option<Duration>), PluginError>;
+pub(super) type Ticked = Result<(Transaction, Option<Duration>), PluginError>;
 
 /// Where the policy is.
 enum Place {
@@ -23,7 +23,7 @@ enum Place {
 
 /// Calls that have ended.
 #[derive(Default)]
-pub struct Records {
+pub(super) struct Records {
     /// Of the plugin.
     pub calls: Vec<CallRecord>,
     /// Of the plugin, to clouds.
@@ -33,7 +33,7 @@ pub struct Records {
 }
 
 /// Holds the policy between calls.
-pub struct PolicyRunner {
+pub(super) struct PolicyRunner {
     place: Place,
     /// A tick that ended while somebody waited for the policy.
     ticked: Option<Ticked>,
@@ -41,12 +41,12 @@ pub struct PolicyRunner {
 
 impl PolicyRunner {
     /// Takes a started policy.
-    pub fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self { place: Place::Here(Box::new(policy)), ticked: None }
     }
 
     /// The policy; none while it ticks, and after a panic in the host's own code.
-    pub fn get(&self) -> Option<&Policy> {
+    pub(super) fn get(&self) -> Option<&Policy> {
         match &self.place {
             Place::Here(policy) => Some(policy),
             Place::Ticking(_) | Place::Gone => None,
@@ -54,18 +54,18 @@ impl PolicyRunner {
     }
 
     /// Whether a tick is under way, or its outcome waits to be taken.
-    pub fn is_ticking(&self) -> bool {
+    pub(super) fn is_ticking(&self) -> bool {
         self.ticked.is_some() || matches!(self.place, Place::Ticking(_))
     }
 
     /// The calls that have ended since this was asked last.
-    pub fn take_records(&mut self) -> Records {
+    pub(super) fn take_records(&mut self) -> Records {
         let Place::Here(policy) = &mut self.place else { return Records::default() };
         Records { calls: policy.take_records(), clouds: policy.take_cloud_records(), memory: policy.memory() }
     }
 
     /// Begins a tick, unless one is under way.
-    pub fn tick(&mut self) -> Result<(), DaemonError> {
+    pub(super) fn tick(&mut self) -> Result<(), DaemonError> {
         if self.is_ticking() {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl PolicyRunner {
     }
 
     /// Waits for the end of the tick that is under way; without one for ever.
-    pub async fn ticked(&mut self) -> Result<Ticked, DaemonError> {
+    pub(super) async fn ticked(&mut self) -> Result<Ticked, DaemonError> {
         self.come_back().await?;
         match self.ticked.take() {
             Some(ticked) => Ok(ticked),
@@ -100,7 +100,7 @@ impl PolicyRunner {
     }
 
     /// Runs calls on a blocking thread. After a panic in the host's own code in there, there is no policy any more.
-    pub async fn call<T: Send + 'static>(
+    pub(super) async fn call<T: Send + 'static>(
         &mut self,
         calls: impl FnOnce(&mut Policy) -> T + Send + 'static,
     ) -> Result<T, DaemonError> {

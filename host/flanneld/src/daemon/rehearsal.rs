@@ -17,7 +17,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 const PANIC: &str = "flanneld itself has panicked meanwhile";
 
 /// Who asked for it.
-pub enum Reason {
+pub(super) enum Reason {
     /// An operator, who waits for the answer.
     Asked(Answerer<Swapped>),
     /// The plugin's file has changed.
@@ -25,7 +25,7 @@ pub enum Reason {
 }
 
 /// What is rehearsed with.
-pub struct Stage {
+pub(super) struct Stage {
     /// What surrounds the policy that serves.
     pub environment: Environment,
     /// What a plugin may use.
@@ -41,7 +41,7 @@ pub struct Stage {
 }
 
 /// A plugin that has passed.
-pub struct Candidate {
+pub(super) struct Candidate {
     /// What it is.
     pub artifact: Artifact,
     /// In operation.
@@ -57,10 +57,10 @@ pub struct Candidate {
 }
 
 /// How a rehearsal ends; none: the file is what serves already. The error is for the operator.
-pub type Outcome = Result<Option<Box<Candidate>>, String>;
+pub(super) type Outcome = Result<Option<Box<Candidate>>, String>;
 
 /// A rehearsal that is going on. Dropping it lets nobody wait: what it has made goes when it ends.
-pub struct Rehearsal {
+pub(super) struct Rehearsal {
     task: JoinHandle<Outcome>,
     /// Who asked.
     pub reason: Reason,
@@ -74,7 +74,7 @@ pub struct Rehearsal {
 
 impl Rehearsal {
     /// Begins one. `cache` is where compiled plugins are kept.
-    pub fn start(plugin: PluginReference, reason: Reason, stage: Stage, cache: PathBuf) -> Self {
+    pub(super) fn start(plugin: PluginReference, reason: Reason, stage: Stage, cache: PathBuf) -> Self {
         let reference = plugin.clone();
         let task = tokio::spawn(async move {
             let loaded =
@@ -86,7 +86,7 @@ impl Rehearsal {
     }
 
     /// Waits for its end; without a rehearsal for ever.
-    pub async fn end(rehearsal: &mut Option<Self>) -> Outcome {
+    pub(super) async fn end(rehearsal: &mut Option<Self>) -> Outcome {
         match rehearsal {
             Some(rehearsal) => {
                 let ended = (&mut rehearsal.task).await;
@@ -113,7 +113,7 @@ fn rehearse(artifact: Artifact, stage: Stage) -> Outcome {
 
 impl Candidate {
     /// Tells it of the node's lease and of lease changes. The first call that fails is the end of it.
-    pub fn hear(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<(), String> {
+    pub(super) fn hear(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<(), String> {
         self.own = own.clone();
         let heard = self.policy.rehearse(own, changes).map_err(|error| error.to_string())?;
         self.whole.merge(heard.transaction);

@@ -45,7 +45,7 @@ const NEVER: Duration = Duration::from_hours(8760);
 
 /// What a broken plugin has left undone, and how often it was tried.
 #[derive(Default)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// Peers that the policy could not be asked about.
     pub(super) deferred: BTreeSet<PeerId>,
     /// Peers that the policy cannot serve, and why.
@@ -97,7 +97,7 @@ fn growing(attempts: u32) -> Duration {
 }
 
 /// Why and with what to start over.
-pub struct Moved {
+pub(super) struct Moved {
     /// The command line, with the plugin that serves.
     pub options: Arc<Options>,
     /// The external interface as it is now.
@@ -109,7 +109,7 @@ pub struct Moved {
 }
 
 /// A node in operation.
-pub struct Daemon<'o> {
+pub(super) struct Daemon<'o> {
     pub(super) observer: &'o mut Observer,
     pub(super) firewall: Option<Firewall>,
     pub(super) options: Arc<Options>,
@@ -215,7 +215,7 @@ impl Daemon<'_> {
     }
 
     /// Serves until the external interface has changed, or until something without which there is no going on has failed.
-    pub async fn serve(mut self) -> Result<Moved, DaemonError> {
+    pub(super) async fn serve(mut self) -> Result<Moved, DaemonError> {
         let mut watch = Arc::clone(&self.store).watch();
         let mut timers = Timers {
             renewal: self.renewal(),

@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const REMIND: Duration = Duration::from_mins(1);
 
 /// What is known before the plugin starts.
-pub struct Node {
+pub(super) struct Node {
     /// The command line.
     pub options: Arc<Options>,
     /// The network config.
@@ -50,7 +50,7 @@ pub struct Node {
 }
 
 /// Refuses what cannot be done, and says what is of no effect.
-pub fn check(options: &Options) -> Result<(), DaemonError> {
+pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     if options.kube_subnet_mgr {
         return Err(DaemonError::NoKubernetes);
     }
@@ -68,7 +68,7 @@ pub fn check(options: &Options) -> Result<(), DaemonError> {
 }
 
 /// Opens the lease store; an etcd that is away is no error yet.
-pub fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
+pub(super) fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
     Ok(match &options.store {
         Store::File(directory) => Arc::new(FileStore::open(directory)?),
         Store::Etcd => {
@@ -90,7 +90,7 @@ pub fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
 
 /// Reads the network config, and waits for it as long as it is not there or the store is away: nodes may boot before
 /// their store. A config that is there and wrong ends the start.
-pub async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, DaemonError> {
+pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, DaemonError> {
     let mut patience = Patience::default();
     loop {
         match store.network_config().await {
@@ -104,7 +104,7 @@ pub async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, Dae
 }
 
 /// Chooses the external interface.
-pub async fn external(options: &Options, config: &NetworkConfig) -> Result<External, DaemonError> {
+pub(super) async fn external(options: &Options, config: &NetworkConfig) -> Result<External, DaemonError> {
     let wishes = Wishes {
         iface: options.iface.clone(),
         iface_regex: options.iface_regex.clone(),
@@ -118,7 +118,7 @@ pub async fn external(options: &Options, config: &NetworkConfig) -> Result<Exter
 }
 
 /// Says which interface it is.
-pub fn announce(external: &External) {
+pub(super) fn announce(external: &External) {
     info!(
         interface = external.name,
         mtu = external.mtu,
@@ -131,7 +131,7 @@ pub fn announce(external: &External) {
 }
 
 /// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
-pub async fn artifact(
+pub(super) async fn artifact(
     options: &Options,
     config: &NetworkConfig,
     built_in: &'static [BuiltIn],
@@ -152,7 +152,7 @@ pub async fn artifact(
 
 /// What the node has from before its external interface changed; nothing at the start.
 #[derive(Default)]
-pub struct Kept {
+pub(super) struct Kept {
     /// The lease.
     pub own: Option<Lease>,
     /// The firewall's rules.
@@ -160,7 +160,7 @@ pub struct Kept {
 }
 
 /// Starts the policy and the datapath, takes the lease, and writes the subnet file.
-pub async fn daemon(
+pub(super) async fn daemon(
     node: Node,
     artifact: Artifact,
     kept: Kept,
@@ -268,7 +268,7 @@ fn networks(config: &NetworkConfig) -> Vec<ipnet::IpNet> {
 }
 
 /// What the node publishes in its lease.
-pub fn attributes(external: &External, registered: &Registered) -> Attributes {
+pub(super) fn attributes(external: &External, registered: &Registered) -> Attributes {
     Attributes {
         public_ip: external.public_ipv4,
         public_ipv6: external.public_ipv6,
@@ -280,13 +280,13 @@ pub fn attributes(external: &External, registered: &Registered) -> Attributes {
 
 /// Waits between attempts, and says so at first and then once a minute.
 #[derive(Default)]
-pub struct Patience {
+pub(super) struct Patience {
     said: Option<(Instant, String)>,
 }
 
 impl Patience {
     /// Waits for the next attempt.
-    pub async fn wait(&mut self, what: &str, error: &StoreError) {
+    pub(super) async fn wait(&mut self, what: &str, error: &StoreError) {
         let text = error.to_string();
         if self.said.as_ref().is_none_or(|(when, before)| *before != text || when.elapsed() >= REMIND) {
             warn!("{what}: {text}; trying again every second");

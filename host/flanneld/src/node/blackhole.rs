@@ -13,7 +13,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 const METRIC: u32 = u32::MAX - 1;
 
 /// Sees to it that the routes are there. Those that are there already stay as they are.
-pub async fn ensure(subnets: &Subnets) -> Result<(), rtnetlink::Error> {
+pub(crate) async fn ensure(subnets: &Subnets) -> Result<(), rtnetlink::Error> {
     each(subnets, |handle, message| async move {
         match handle.route().add(message).execute().await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::EEXIST => Ok(()),
@@ -24,7 +24,7 @@ pub async fn ensure(subnets: &Subnets) -> Result<(), rtnetlink::Error> {
 }
 
 /// Removes the routes of subnets that the node no longer has.
-pub async fn remove(subnets: &Subnets) -> Result<(), rtnetlink::Error> {
+pub(crate) async fn remove(subnets: &Subnets) -> Result<(), rtnetlink::Error> {
     each(subnets, |handle, message| async move {
         match handle.route().del(message).execute().await {
             Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ESRCH => Ok(()),

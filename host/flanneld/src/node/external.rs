@@ -9,7 +9,7 @@ use super::inventory::{Address, Interface, Inventory};
 
 /// Which families the cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stack {
+pub(crate) struct Stack {
     /// IPv4 is on.
     pub ipv4: bool,
     /// IPv6 is on.
@@ -19,7 +19,7 @@ pub struct Stack {
 /// What the operator asked for. The first that fits is taken: `iface` in order, `iface_regex` in order, `can_reach`; with
 /// none of them the public address, and without that the default route.
 #[derive(Clone, Debug, Default)]
-pub struct Wishes {
+pub(crate) struct Wishes {
     /// Names or addresses of interfaces.
     pub iface: Vec<String>,
     /// Regular expressions for addresses, then names.
@@ -34,7 +34,7 @@ pub struct Wishes {
 
 /// The external interface and the addresses that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct External {
+pub(crate) struct External {
     /// The interface's name.
     pub name: String,
     /// Bytes of the largest IP packet.
@@ -118,7 +118,11 @@ pub enum ExternalError {
 }
 
 /// Chooses.
-pub fn choose(wishes: &Wishes, stack: Stack, inventory: &Inventory) -> Result<External, ExternalError> {
+pub(crate) fn choose(
+    wishes: &Wishes,
+    stack: Stack,
+    inventory: &Inventory,
+) -> Result<External, ExternalError> {
     let (interface, address) = find(wishes, stack, inventory)?;
     let none = |family| ExternalError::NoAddress { interface: interface.name.clone(), family };
     let given_v4 = match address {
@@ -252,7 +256,12 @@ mod tests {
     const V4: Stack = Stack { ipv4: true, ipv6: false };
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
-        let address = |text: &&str| Address { ip: text.parse().expect("address"), ..Address::permanent() };
+        let address = |text: &&str| Address {
+            ip: text.parse().expect("address"),
+            deprecated: false,
+            permanent: true,
+            temporary: false,
+        };
         Interface {
             index,
             name: name.to_owned(),

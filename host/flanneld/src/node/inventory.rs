@@ -12,7 +12,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// The address.
     pub ip: IpAddr,
     /// It should not be used for anything new.
@@ -24,20 +24,15 @@ pub struct Address {
 }
 
 impl Address {
-    /// The unspecified address, set by hand: to be filled in.
-    pub fn permanent() -> Self {
-        Self { ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), deprecated: false, permanent: true, temporary: false }
-    }
-
     /// Lower is better: global before link-local, permanent before dynamic, lasting before temporary, as upstream.
-    pub fn rank(&self) -> (bool, bool, bool) {
+    pub(crate) fn rank(&self) -> (bool, bool, bool) {
         (is_link_local(self.ip), !self.permanent, self.temporary)
     }
 }
 
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub(crate) struct Interface {
     /// The kernel's number of it.
     pub index: u32,
     /// Its name.
@@ -50,12 +45,12 @@ pub struct Interface {
 
 impl Interface {
     /// Whether it has an address, usable or not.
-    pub fn has(&self, ip: IpAddr) -> bool {
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
         self.addresses.iter().any(|address| address.ip == ip)
     }
 
     /// The addresses that peers could reach: global or link-local, not deprecated.
-    pub fn usable(&self) -> impl Iterator<Item = &Address> {
+    pub(crate) fn usable(&self) -> impl Iterator<Item = &Address> {
         self.addresses.iter().filter(|a| {
             !a.deprecated && !a.ip.is_loopback() && !a.ip.is_multicast() && !a.ip.is_unspecified()
         })
@@ -64,7 +59,7 @@ impl Interface {
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     /// All interfaces, in the order of their numbers.
     pub interfaces: Vec<Interface>,
     /// The interface of the IPv4 default route with the lowest metric.
@@ -77,12 +72,12 @@ pub struct Inventory {
 
 impl Inventory {
     /// The interface with a number.
-    pub fn by_index(&self, index: u32) -> Option<&Interface> {
+    pub(crate) fn by_index(&self, index: u32) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.index == index)
     }
 
     /// Asks the kernel. `target`: an address for `reach`.
-    pub async fn take(target: Option<IpAddr>) -> Result<Self, rtnetlink::Error> {
+    pub(crate) async fn take(target: Option<IpAddr>) -> Result<Self, rtnetlink::Error> {
         let (connection, handle, _) = rtnetlink::new_connection()
             .map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
         let task = tokio::spawn(connection);

@@ -12,7 +12,7 @@ const FILE: &str = "macs.json";
 
 /// What is known of a device's address besides our own record.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Hints {
+pub(crate) struct Hints {
     /// What this node published in its lease.
     pub published: Option<Mac>,
     /// What the device of that name has in the kernel.
@@ -20,14 +20,14 @@ pub struct Hints {
 }
 
 /// The record: a JSON object in the state directory, from device name to address.
-pub struct MacBook {
+pub(crate) struct MacBook {
     path: PathBuf,
     known: Mutex<BTreeMap<String, String>>,
 }
 
 impl MacBook {
     /// Reads the record. One that cannot be read is as good as none, with a warning.
-    pub fn open(state_dir: &Path) -> Self {
+    pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
         let known = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -44,14 +44,14 @@ impl MacBook {
     }
 
     /// All that is recorded.
-    pub fn all(&self) -> Vec<(String, Mac)> {
+    pub(crate) fn all(&self) -> Vec<(String, Mac)> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.iter().filter_map(|(device, text)| Some((device.clone(), text.parse().ok()?))).collect()
     }
 
     /// The address for a device. What the peers use now comes first: a device that has the published address keeps it,
     /// whatever the record says. Then the record, the lease, the device, and at last chance.
-    pub fn choose(&self, device: &str, hints: Hints) -> Mac {
+    pub(crate) fn choose(&self, device: &str, hints: Hints) -> Mac {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = known.get(device).and_then(|text| text.parse().ok());
         let in_use = hints.published.filter(|mac| hints.present == Some(*mac));

@@ -1,8 +1,8 @@
 //! This node: its external interface, its devices' MAC addresses, and the subnet file.
 
-pub mod blackhole;
+pub(crate) mod blackhole;
 pub mod docker_opts;
-pub mod external;
-pub mod inventory;
-pub mod macs;
+pub(crate) mod external;
+pub(crate) mod inventory;
+pub(crate) mod macs;
 pub mod subnet_file;

@@ -1,18 +1,14 @@
-//! The subnet file: what container runtimes read to know this node's subnet, as lines of `KEY=value`.
-//!
-//! Its lines, their order and its atomic replacement are upstream's. It is also where the node looks up, after a restart,
-//! which subnets it had.
+//! The subnet file, written as a whole as upstream does it, and read again after a restart. What is in it is in
+//! [`flannel_model::subnet_file`].
 
-use std::fmt::Write as _;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
-use ipnet::{Ipv4Net, Ipv6Net};
+use flannel_model::subnet_file;
 use tracing::warn;
 
 /// A file longer than this is no subnet file.
@@ -30,21 +26,7 @@ impl SubnetFile {
     /// The file for a node with these subnets. `mtu`: bytes of the largest IP packet of a pod. `ipmasq`: whether flanneld
     /// masquerades, so that the runtime need not.
     pub fn new(config: &NetworkConfig, subnets: &Subnets, mtu: u32, ipmasq: bool) -> Self {
-        let mut text = String::new();
-        // The address is an interface's, the first of the subnet that is not the network's own.
-        if let (true, Some(network), Some(subnet)) = (config.enable_ipv4, config.network, subnets.v4) {
-            let first = Ipv4Addr::from_bits(subnet.addr().to_bits().wrapping_add(1));
-            let _ = writeln!(text, "FLANNEL_NETWORK={network}");
-            let _ = writeln!(text, "FLANNEL_SUBNET={first}/{}", subnet.prefix_len());
-        }
-        if let (true, Some(network), Some(subnet)) = (config.enable_ipv6, config.ipv6_network, subnets.v6) {
-            let first = Ipv6Addr::from_bits(subnet.addr().to_bits().wrapping_add(1));
-            let _ = writeln!(text, "FLANNEL_IPV6_NETWORK={network}");
-            let _ = writeln!(text, "FLANNEL_IPV6_SUBNET={first}/{}", subnet.prefix_len());
-        }
-        let _ = writeln!(text, "FLANNEL_MTU={mtu}");
-        let _ = writeln!(text, "FLANNEL_IPMASQ={ipmasq}");
-        Self { text }
+        Self { text: subnet_file::text(config, subnets, mtu, ipmasq) }
     }
 
     /// Writes the file, see [`replace`].
@@ -63,7 +45,9 @@ impl SubnetFile {
                 return None;
             }
         };
-        let subnets = previous(&String::from_utf8_lossy(&bytes));
+        let subnets = subnet_file::previous(&String::from_utf8_lossy(&bytes), |key, value| {
+            warn!(key, value, "the subnet file has a value that is no subnet: left out");
+        });
         if subnets.is_none() {
             warn!(file = %path.display(), "the subnet file names no subnet: the node may get another one");
         }
@@ -106,51 +90,13 @@ pub struct SubnetFileError {
 pub fn variables(path: &Path) -> Result<Vec<(String, String)>, SubnetFileError> {
     let bytes = read(path).map_err(|error| SubnetFileError { file: path.display().to_string(), error })?;
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text.lines().filter_map(assignment).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
+    Ok(subnet_file::variables(&text).map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn previous(text: &str) -> Option<Subnets> {
-    let (mut v4, mut v6) = (None, None);
-    for (key, value) in text.lines().filter_map(assignment) {
-        match key {
-            "FLANNEL_SUBNET" => v4 = single(key, value).map(|net: Ipv4Net| net.trunc()),
-            "FLANNEL_IPV6_SUBNET" => v6 = single(key, value).map(|net: Ipv6Net| net.trunc()),
-            _ => {}
-        }
-    }
-    (v4.is_some() || v6.is_some()).then_some(Subnets { v4, v6 })
-}
-
-/// One line as shells and dotenv files write it: `export`, quotes and a comment at the end may be there.
-fn assignment(line: &str) -> Option<(&str, &str)> {
-    let line = line.trim();
-    let line =
-        line.strip_prefix("export").filter(|rest| rest.starts_with(char::is_whitespace)).unwrap_or(line);
-    let (key, value) = line.split_once('=')?;
-    let value = value.trim();
-    let value = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => value[1..].split(quote).next()?,
-        _ => value.split(char::is_whitespace).next()?,
-    };
-    Some((key.trim(), value))
-}
-
-/// The one subnet of a list; older versions wrote several, of which none is the previous one.
-fn single<T: std::str::FromStr>(key: &str, value: &str) -> Option<T> {
-    let mut valid = value.split(',').filter_map(|part| {
-        let parsed = part.trim().parse().ok();
-        if parsed.is_none() {
-            warn!(key, value = part, "the subnet file has a value that is no subnet: left out");
-        }
-        parsed
-    });
-    valid.next().filter(|_| valid.next().is_none())
 }
 
 #[cfg(test)]
@@ -168,19 +114,6 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_upstreams() {
-        assert_eq!(
-            file(DUAL, &subnets("10.5.60.0/24", "fc00:5:0:8::/64")).text,
-            "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.60.1/24\nFLANNEL_IPV6_NETWORK=fc00:5::/48\n\
-             FLANNEL_IPV6_SUBNET=fc00:5:0:8::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
-        );
-        assert_eq!(
-            file(r#"{"Network":"10.5.0.0/16"}"#, &subnets("10.5.60.0/24", "")).text,
-            "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.60.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
-        );
-    }
-
-    #[test]
     fn what_was_written_is_read_again() {
         let directory = tempfile::tempdir().expect("directory");
         let path = directory.path().join("run/flannel/subnet.env");
@@ -195,22 +128,5 @@ mod tests {
         assert_eq!(mode(), 0o600, "a mode that somebody chose is kept");
         let parent = path.parent().expect("parent");
         assert_eq!(parent.read_dir().expect("listing").count(), 1, "no temporary file is left");
-    }
-
-    #[test]
-    fn a_wrong_line_costs_that_line() {
-        for (text, expected) in [
-            ("", None),
-            ("rubbish\n\u{0}\n=\nFLANNEL_SUBNET=10.5.60.1/24\n", Some(subnets("10.5.60.0/24", ""))),
-            ("# x\nexport FLANNEL_SUBNET=\"10.5.60.1/24\" # ours\r\n", Some(subnets("10.5.60.0/24", ""))),
-            (" FLANNEL_SUBNET = '10.5.60.1/24'", Some(subnets("10.5.60.0/24", ""))),
-            ("FLANNEL_SUBNET=10.5.60.1/24,10.5.61.1/24\n", None),
-            ("FLANNEL_SUBNET=10.5.60.1/24,nonsense\n", Some(subnets("10.5.60.0/24", ""))),
-            ("FLANNEL_SUBNET=\nFLANNEL_IPV6_SUBNET=fc00:5:0:8::1/64", Some(subnets("", "fc00:5:0:8::/64"))),
-            ("FLANNEL_SUBNET=\"\nFLANNEL_MTU=1450", None),
-            ("XFLANNEL_SUBNET=10.5.60.1/24\nexportFLANNEL_SUBNET=10.5.60.1/24", None),
-        ] {
-            assert_eq!(previous(text), expected, "{text:?}");
-        }
     }
 }

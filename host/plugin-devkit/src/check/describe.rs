@@ -6,7 +6,7 @@ use super::subject::{self, Subject};
 use super::{Outcome, Stop};
 
 /// The name and the types are such as the contract has them.
-pub fn proper(subject: &Subject) -> Outcome {
+pub(super) fn proper(subject: &Subject) -> Outcome {
     let described = &subject.described;
     let (name, types) = (&described.name, &described.backend_types);
     if !is_name(name) {
@@ -27,7 +27,7 @@ pub fn proper(subject: &Subject) -> Outcome {
 }
 
 /// Other instances say the same, and so does this one when it has been registered and has seen leases.
-pub fn constant(subject: &Subject) -> Outcome {
+pub(super) fn constant(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=3))?;
     let again = session.policy.describe_again().map_err(|error| error.to_string())?;

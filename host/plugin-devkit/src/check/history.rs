@@ -9,7 +9,7 @@ use super::subject::{self, Subject};
 const PEERS: u16 = 100;
 
 /// Another instance comes to the same.
-pub fn two_instances(subject: &Subject) -> Outcome {
+pub(super) fn two_instances(subject: &Subject) -> Outcome {
     let mut sessions = [subject.start()?, subject.start()?];
     for session in &mut sessions {
         subject::expect(session, &subject.puts(1..=PEERS))?;
@@ -20,7 +20,7 @@ pub fn two_instances(subject: &Subject) -> Outcome {
 }
 
 /// A renewed snapshot comes to the same.
-pub fn same_again(subject: &Subject) -> Outcome {
+pub(super) fn same_again(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=PEERS))?;
     let first = subject::entries(&session);
@@ -32,7 +32,7 @@ pub fn same_again(subject: &Subject) -> Outcome {
 }
 
 /// A peer that publishes something else is served as if it had never published anything but that.
-pub fn changed(subject: &Subject) -> Outcome {
+pub(super) fn changed(subject: &Subject) -> Outcome {
     let moved = moved(subject, 1..=PEERS);
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=PEERS))?;
@@ -57,7 +57,7 @@ fn moved(subject: &Subject, numbers: std::ops::RangeInclusive<u16>) -> Vec<PeerC
 }
 
 /// A subnet that is leased again is a new peer, and is served like the old one.
-pub fn removed(subject: &Subject) -> Outcome {
+pub(super) fn removed(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=PEERS))?;
     let first = subject::entries(&session);
@@ -71,7 +71,7 @@ pub fn removed(subject: &Subject) -> Outcome {
 }
 
 /// A removal that says nothing new.
-pub fn unknown_removed(subject: &Subject) -> Outcome {
+pub(super) fn unknown_removed(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &[subject::removed(7)])?;
     subject::expect(&mut session, &subject.puts(1..=3))?;
@@ -83,7 +83,7 @@ pub fn unknown_removed(subject: &Subject) -> Outcome {
 }
 
 /// In order, backwards, mixed up, and one at a time.
-pub fn order(subject: &Subject) -> Outcome {
+pub(super) fn order(subject: &Subject) -> Outcome {
     let changes = subject.puts(1..=PEERS);
     let mut session = subject.start()?;
     subject::expect(&mut session, &changes)?;
@@ -105,7 +105,7 @@ pub fn order(subject: &Subject) -> Outcome {
 }
 
 /// A cluster with a past is served as one without.
-pub fn past(subject: &Subject) -> Outcome {
+pub(super) fn past(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=PEERS))?;
     let mut changes = moved(subject, 20..=50);

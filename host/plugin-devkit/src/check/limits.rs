@@ -22,7 +22,7 @@ const PATIENCE: u64 = 3;
 const GROWTH: usize = 1 << 20;
 
 /// A tick, three times.
-pub fn tick(subject: &Subject) -> Outcome {
+pub(super) fn tick(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &subject.puts(1..=10))?;
     let mut next = None;
@@ -43,7 +43,7 @@ pub fn tick(subject: &Subject) -> Outcome {
 }
 
 /// The largest snapshot takes less than half of the time that it may take: other machines are slower.
-pub fn time(subject: &Subject) -> Outcome {
+pub(super) fn time(subject: &Subject) -> Outcome {
     let limits = Limits::default();
     let allowed = limits.call_time + limits.change_time * u32::from(SNAPSHOT);
     let mut session = subject.start()?;
@@ -60,12 +60,12 @@ pub fn time(subject: &Subject) -> Outcome {
 }
 
 /// The same leases over and over leave nothing behind.
-pub fn memory_of_the_same(subject: &Subject) -> Outcome {
+pub(super) fn memory_of_the_same(subject: &Subject) -> Outcome {
     memory(subject, |_| subject.puts(1..=ROUND))
 }
 
 /// Peers that are gone leave nothing behind, though no number comes twice.
-pub fn memory_of_others(subject: &Subject) -> Outcome {
+pub(super) fn memory_of_others(subject: &Subject) -> Outcome {
     let leases = subject.puts(1..=ROUND);
     let renumbered = |round: u64| {
         let first = round * u64::from(ROUND);

@@ -16,7 +16,7 @@ const GOOD: u16 = 9;
 const ODD: u16 = 1000;
 
 /// Peers of which the backend's type says that they are not the plugin's.
-pub fn foreign(subject: &Subject) -> Outcome {
+pub(super) fn foreign(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     let own = session.registered.backend_type.clone();
     let types = ["no-such-backend", "", "x y", "\u{1f980}"].into_iter().filter(|name| *name != own);
@@ -40,7 +40,7 @@ pub fn foreign(subject: &Subject) -> Outcome {
 }
 
 /// Data that is missing, of another shape, or huge.
-pub fn data(subject: &Subject) -> Outcome {
+pub(super) fn data(subject: &Subject) -> Outcome {
     let mut trial = Trial::new(subject)?;
     let good = subject.lease(ODD).attributes;
     let published = [&good.backend_data, &good.backend_v6_data];
@@ -99,7 +99,7 @@ fn distorted(good: &str) -> Vec<String> {
 }
 
 /// Addresses that are missing, not a node's, or not of the cluster's families.
-pub fn addresses(subject: &Subject) -> Outcome {
+pub(super) fn addresses(subject: &Subject) -> Outcome {
     let mut trial = Trial::new(subject)?;
     trial.hand_over("no public addresses", |lease| {
         (lease.attributes.public_ip, lease.attributes.public_ipv6) = (None, None);
@@ -140,7 +140,7 @@ fn lease_number(lease: &Lease) -> u16 {
 }
 
 /// Subnets as large as the cluster's network, and as small as they can be.
-pub fn sizes(subject: &Subject) -> Outcome {
+pub(super) fn sizes(subject: &Subject) -> Outcome {
     let mut lengths = Vec::new();
     for length in [8, 12, 16, 20, 24, 25, 28, 29, 30] {
         // A session for each: the larger ones contain the smaller ones.

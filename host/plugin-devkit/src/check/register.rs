@@ -11,7 +11,7 @@ use super::subject::Subject;
 use super::{Outcome, Stop};
 
 /// Two instances on the same node come to the same.
-pub fn twice(subject: &Subject) -> Outcome {
+pub(super) fn twice(subject: &Subject) -> Outcome {
     let (one, other) = (subject.start()?, subject.start()?);
     if !one.registered.agrees(&other.registered) {
         let (one, other) = (&one.registered, &other.registered);
@@ -45,7 +45,7 @@ const OPTIONS: [&str; 10] = [
 ];
 
 /// Each option with each kind of value that may be wrong.
-pub fn wrong_options(subject: &Subject) -> Outcome {
+pub(super) fn wrong_options(subject: &Subject) -> Outcome {
     let given: Map<String, Value> = serde_json::from_str(&subject.backend).unwrap_or_default();
     // What the type is, is for the host to look at; and so are secrets.
     let hosts = |name: &str| ["type", "psk"].contains(&name.to_ascii_lowercase().as_str());
@@ -73,7 +73,7 @@ fn wrong_values() -> impl Iterator<Item = Value> {
 }
 
 /// Nodes that the plugin may not be able to work on.
-pub fn odd_nodes(subject: &Subject) -> Outcome {
+pub(super) fn odd_nodes(subject: &Subject) -> Outcome {
     let (mut refused, mut accepted) = (0, 0);
     let mut node = |said: &str, change: fn(&mut SampleNode)| {
         let mut node = SampleNode::own(subject.families);
@@ -118,7 +118,7 @@ fn shortened(text: &str) -> String {
 }
 
 /// A node with another lease has the addresses that it would have had with this lease from the beginning.
-pub fn leased_again(subject: &Subject) -> Outcome {
+pub(super) fn leased_again(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     let mut node = SampleNode::own(subject.families);
     node.subnets = Subnets {

@@ -7,34 +7,34 @@ use super::subject::{self, Subject};
 use super::{Outcome, Stop};
 
 /// Nothing is declared for nobody.
-pub fn none(subject: &Subject) -> Outcome {
+pub(super) fn none(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
     subject::expect(&mut session, &[])?;
     Ok(String::new())
 }
 
 /// A single peer.
-pub fn one(subject: &Subject) -> Outcome {
+pub(super) fn one(subject: &Subject) -> Outcome {
     served(subject, 1)
 }
 
 /// A small cluster.
-pub fn hundred(subject: &Subject) -> Outcome {
+pub(super) fn hundred(subject: &Subject) -> Outcome {
     served(subject, 100)
 }
 
 /// The largest batch.
-pub fn most(subject: &Subject) -> Outcome {
+pub(super) fn most(subject: &Subject) -> Outcome {
     served(subject, 4096)
 }
 
 /// A cluster with IPv6 alone.
-pub fn ipv6(subject: &Subject) -> Outcome {
+pub(super) fn ipv6(subject: &Subject) -> Outcome {
     elsewhere(subject, Families::Ipv6)
 }
 
 /// A cluster with both families.
-pub fn dual(subject: &Subject) -> Outcome {
+pub(super) fn dual(subject: &Subject) -> Outcome {
     elsewhere(subject, Families::Dual)
 }
 

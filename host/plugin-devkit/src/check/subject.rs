@@ -21,7 +21,7 @@ const PUBLISHERS: u16 = 16;
 const EXAMPLE: u16 = 3;
 
 /// A plugin that starts.
-pub struct Subject<'a> {
+pub(super) struct Subject<'a> {
     /// The plugin.
     pub artifact: &'a Artifact,
     /// The network config's `Backend` object.
@@ -36,7 +36,7 @@ pub struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// Starts a plugin for the first time. The error is why that cannot be done.
-    pub fn new(artifact: &'a Artifact, backend: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(artifact: &'a Artifact, backend: Option<&str>) -> Result<Self, String> {
         let described = describe(artifact)?;
         let backend = match backend {
             Some(backend) => backend.to_owned(),
@@ -57,22 +57,22 @@ impl<'a> Subject<'a> {
     }
 
     /// Whether it asks clouds, of which there is none for it here.
-    pub fn asks_clouds(&self) -> bool {
+    pub(super) fn asks_clouds(&self) -> bool {
         self.artifact.imports().iter().any(|interface| interface == "cloud")
     }
 
     /// Starts a fresh instance.
-    pub fn start(&self) -> Result<Session, String> {
+    pub(super) fn start(&self) -> Result<Session, String> {
         self.start_on(&SampleNode::own(self.families), &self.backend).map_err(|error| error.to_string())
     }
 
     /// Starts a fresh instance somewhere else.
-    pub fn start_on(&self, node: &SampleNode, backend: &str) -> Result<Session, StartError> {
+    pub(super) fn start_on(&self, node: &SampleNode, backend: &str) -> Result<Session, StartError> {
         Session::start(self.artifact, node, backend)
     }
 
     /// The lease of node `number`.
-    pub fn lease(&self, number: u16) -> Lease {
+    pub(super) fn lease(&self, number: u16) -> Lease {
         let (v4, v6) = peers::addresses(number);
         let mut attributes = self.published[usize::from(number) % self.published.len()].clone();
         attributes.public_ip = self.families.v4().then(|| v4.into());
@@ -81,12 +81,12 @@ impl<'a> Subject<'a> {
     }
 
     /// The leases of some nodes, all new.
-    pub fn puts(&self, numbers: RangeInclusive<u16>) -> Vec<PeerChange> {
+    pub(super) fn puts(&self, numbers: RangeInclusive<u16>) -> Vec<PeerChange> {
         numbers.map(|number| put(number.into(), self.lease(number))).collect()
     }
 
     /// The same plugin in another cluster; the error is why that cannot be checked.
-    pub fn with(&self, families: Families) -> Result<Self, StartError> {
+    pub(super) fn with(&self, families: Families) -> Result<Self, StartError> {
         self.start_on(&SampleNode::own(families), &self.backend)?;
         let published = published(self.artifact, &self.backend, families).map_err(StartError::Setup)?;
         let (described, backend) = (self.described.clone(), self.backend.clone());
@@ -94,7 +94,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What the plugin wants to have for a few leases, of both families if it takes them.
-    pub fn example(&self) -> Result<Desired, String> {
+    pub(super) fn example(&self) -> Result<Desired, String> {
         let both = self.with(Families::Dual);
         let subject = both.as_ref().unwrap_or(self);
         let node = SampleNode::own(subject.families);
@@ -110,7 +110,7 @@ impl fmt::Display for Subject<'_> {
 }
 
 /// Asks a fresh instance who it is.
-pub fn describe(artifact: &Artifact) -> Result<Described, String> {
+pub(super) fn describe(artifact: &Artifact) -> Result<Described, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
     let environment = super::super::environment("{}", false)?;
@@ -129,17 +129,17 @@ fn published(artifact: &Artifact, backend: &str, families: Families) -> Result<V
 }
 
 /// A peer has a lease.
-pub fn put(id: u64, lease: Lease) -> PeerChange {
+pub(super) fn put(id: u64, lease: Lease) -> PeerChange {
     PeerChange::Put(PeerId(id), Arc::new(lease))
 }
 
 /// A peer is gone.
-pub fn removed(id: u64) -> PeerChange {
+pub(super) fn removed(id: u64) -> PeerChange {
     PeerChange::Removed(PeerId(id))
 }
 
 /// Hands over changes that nothing is wrong with.
-pub fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), String> {
+pub(super) fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), String> {
     let Applied { failures, rejected, .. } = session.apply(changes);
     if let Some(error) = failures.first() {
         return Err(error.to_string());
@@ -157,7 +157,7 @@ pub fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), Strin
 }
 
 /// What is declared for each peer, in the order in which entries are compared.
-pub fn entries(session: &Session) -> BTreeMap<PeerId, Vec<Entry>> {
+pub(super) fn entries(session: &Session) -> BTreeMap<PeerId, Vec<Entry>> {
     let sorted = |entries: &Option<Vec<Entry>>| {
         let mut entries = entries.clone().unwrap_or_default();
         entries.sort_by_key(Entry::key);
@@ -167,7 +167,7 @@ pub fn entries(session: &Session) -> BTreeMap<PeerId, Vec<Entry>> {
 }
 
 /// Says the first difference in what is declared for peers; the words say which is which.
-pub fn same(
+pub(super) fn same(
     (here, one): (&str, &BTreeMap<PeerId, Vec<Entry>>),
     (there, other): (&str, &BTreeMap<PeerId, Vec<Entry>>),
 ) -> Result<(), String> {

@@ -36,12 +36,13 @@ use super::watchdog::Pauser;
 pub use cloud::CloudRecord;
 
 /// A link as a plugin holds it.
+#[expect(unreachable_pub, reason = "what wasmtime makes of the contract exports it")]
 pub struct LinkHandle {
     device: Device,
 }
 
 /// What belongs to one instance, on the host's side.
-pub struct HostState {
+pub(crate) struct HostState {
     /// The plugin's name: for the log, and for its place in the durable store.
     pub plugin: String,
     /// What it may use.
@@ -81,7 +82,7 @@ pub struct HostState {
 
 /// Entries in all, counted by peer.
 #[derive(Default)]
-pub struct EntryCount {
+pub(crate) struct EntryCount {
     peers: HashMap<PeerId, u32, BuildHasherDefault<Spread>>,
     total: usize,
 }
@@ -110,7 +111,7 @@ impl Hasher for Spread {
 
 impl EntryCount {
     /// Sets how many a peer has.
-    pub fn set(&mut self, peer: PeerId, count: usize) {
+    pub(crate) fn set(&mut self, peer: PeerId, count: usize) {
         // A call's entries are limited to less.
         let new = u32::try_from(count).unwrap_or(u32::MAX);
         let before = if count == 0 { self.peers.remove(&peer) } else { self.peers.insert(peer, new) };
@@ -118,14 +119,14 @@ impl EntryCount {
     }
 
     /// How many there are in all.
-    pub fn total(&self) -> usize {
+    pub(crate) fn total(&self) -> usize {
         self.total
     }
 }
 
 impl HostState {
     /// For a new instance.
-    pub fn new(
+    pub(crate) fn new(
         plugin: String,
         limits: Limits,
         environment: Environment,
@@ -157,12 +158,12 @@ impl HostState {
     }
 
     /// Bytes of linear memory that the instance has.
-    pub fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.memory
     }
 
     /// The call that is in [`HostState::call`] begins, and has so much time. Answers when that is over on the clock.
-    pub fn begin(&mut self, time: Duration) -> Instant {
+    pub(crate) fn begin(&mut self, time: Duration) -> Instant {
         self.deadline = Instant::now() + time;
         self.budget = Budget::new(time);
         self.console.begin(&self.plugin, self.call.function);
@@ -170,7 +171,7 @@ impl HostState {
     }
 
     /// The time of the call is over on the clock. If it may go on, the clock runs again; otherwise the call ends.
-    pub fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
+    pub(crate) fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
         let left = self.budget.left(self.deadline).ok_or(Trap::Interrupt)?;
         self.pauser.resume(Instant::now() + left);
         Ok(UpdateDeadline::Continue(1))
@@ -210,7 +211,7 @@ fn text(error: &wit::Error) -> &str {
 }
 
 /// All capabilities, for the linker; a component gets those that it imports.
-pub fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+pub(crate) fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     Backend::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 

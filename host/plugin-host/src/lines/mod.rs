@@ -23,7 +23,7 @@ const PARTS: usize = 3;
 
 /// A function that is at work at a place in the code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Spot {
+pub(crate) struct Spot {
     /// The function, as the linker knows it, if it is said.
     pub function: Option<String>,
     /// Where in it, if that is known.
@@ -32,7 +32,7 @@ pub struct Spot {
 
 /// A place in a source file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The end of the file's path: enough to find it, and nothing of the machine that it was compiled on.
     pub file: String,
     /// The line; none: no line of the source is behind it.
@@ -67,7 +67,7 @@ impl fmt::Display for Place {
 
 /// The tables of a component's modules.
 #[derive(Default)]
-pub struct Lines {
+pub(crate) struct Lines {
     modules: Vec<Module>,
 }
 
@@ -79,7 +79,7 @@ struct Module {
 
 impl Lines {
     /// Takes the tables out of a component. One without any costs a walk over its sections.
-    pub fn of(component: &[u8]) -> Self {
+    pub(crate) fn of(component: &[u8]) -> Self {
         // Whoever compiles it says what is wrong with it.
         let modules = modules(component).unwrap_or_default();
         let all = modules.iter().flat_map(|module| &module.tables);
@@ -91,7 +91,7 @@ impl Lines {
 
     /// What is at a place in the component: the innermost function first, then those that it is inlined into. Empty if that is not
     /// known.
-    pub fn at(&self, offset: usize) -> Vec<Spot> {
+    pub(crate) fn at(&self, offset: usize) -> Vec<Spot> {
         let Some(module) = self.modules.iter().find(|module| module.code.contains(&offset)) else {
             return Vec::new();
         };

@@ -25,7 +25,7 @@ const HOPS: u32 = 8;
 const TEXT: usize = 1024;
 
 /// A search. Its functions answer `None` when the tables are malformed or take too long.
-pub struct Search<'a> {
+pub(super) struct Search<'a> {
     tables: &'a Dwarf<Slice<'a>>,
     address: u64,
     until: Instant,
@@ -40,12 +40,12 @@ struct Scope {
 
 impl<'a> Search<'a> {
     /// Begins to search an address.
-    pub fn new(tables: &'a Dwarf<Slice<'a>>, address: u64) -> Self {
+    pub(super) fn new(tables: &'a Dwarf<Slice<'a>>, address: u64) -> Self {
         Self { tables, address, until: Instant::now() + PATIENCE, steps: Cell::new(0) }
     }
 
     /// What is there, innermost first.
-    pub fn spots(&self) -> Option<Vec<Spot>> {
+    pub(super) fn spots(&self) -> Option<Vec<Spot>> {
         let mut headers = self.tables.units();
         while let Some(header) = headers.next().ok()? {
             self.in_time()?;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// What an answer with status 401 demands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Challenge {
+pub(super) enum Challenge {
     /// Name and password with each request.
     Basic,
     /// A token with each request, which is got at the realm.
@@ -21,7 +21,7 @@ pub enum Challenge {
 
 impl Challenge {
     /// Reads a `WWW-Authenticate` header.
-    pub fn parse(header: &str) -> Option<Self> {
+    pub(super) fn parse(header: &str) -> Option<Self> {
         let (scheme, parameters) = header.trim().split_once(' ').unwrap_or((header.trim(), ""));
         if scheme.eq_ignore_ascii_case("basic") {
             return Some(Self::Basic);
@@ -70,7 +70,7 @@ struct Reply {
 }
 
 /// The header that presents the token in a realm's reply.
-pub fn token(reply: &[u8]) -> Option<HeaderValue> {
+pub(super) fn token(reply: &[u8]) -> Option<HeaderValue> {
     let reply: Reply = serde_json::from_slice(reply).ok()?;
     let token = reply.token.or(reply.access_token).filter(|token| !token.is_empty())?;
     let mut header = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
@@ -79,7 +79,7 @@ pub fn token(reply: &[u8]) -> Option<HeaderValue> {
 }
 
 /// A value as it is written in a URL's query.
-pub fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         other => format!("%{other:02X}"),

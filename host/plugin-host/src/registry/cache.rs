@@ -11,41 +11,41 @@ use crate::reference::RegistryReference;
 
 /// The cache. Whatever is read from it is checked as if it came from a registry.
 #[derive(Clone)]
-pub struct Cache {
+pub(super) struct Cache {
     directory: PathBuf,
 }
 
 impl Cache {
     /// The cache in this directory, which need not be there yet.
-    pub fn new(directory: &Path) -> Self {
+    pub(super) fn new(directory: &Path) -> Self {
         Self { directory: directory.to_owned() }
     }
 
     /// The component whose manifest has this digest.
-    pub fn component(&self, manifest: Digest) -> Option<Vec<u8>> {
+    pub(super) fn component(&self, manifest: Digest) -> Option<Vec<u8>> {
         let bytes = self.checked(&manifest_file(manifest), manifest)?;
         self.blob(manifest::layer(&bytes).ok()?.digest)
     }
 
     /// The component with this digest.
-    pub fn blob(&self, digest: Digest) -> Option<Vec<u8>> {
+    pub(super) fn blob(&self, digest: Digest) -> Option<Vec<u8>> {
         self.checked(&component_file(digest), digest)
     }
 
     /// What a tag meant when its registry was asked last.
-    pub fn last_known(&self, reference: &RegistryReference) -> Option<Digest> {
+    pub(super) fn last_known(&self, reference: &RegistryReference) -> Option<Digest> {
         let text = private::read(&self.directory, &tag_file(reference))?;
         std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
     /// Keeps a component with its manifest.
-    pub fn keep(&self, manifest: Digest, bytes: &[u8], component: Digest, component_bytes: &[u8]) {
+    pub(super) fn keep(&self, manifest: Digest, bytes: &[u8], component: Digest, component_bytes: &[u8]) {
         self.write(&component_file(component), component_bytes);
         self.write(&manifest_file(manifest), bytes);
     }
 
     /// Keeps what a tag means now.
-    pub fn remember(&self, reference: &RegistryReference, manifest: Digest) {
+    pub(super) fn remember(&self, reference: &RegistryReference, manifest: Digest) {
         self.write(&tag_file(reference), manifest.to_string().as_bytes());
     }
 

@@ -29,7 +29,7 @@ const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream")
 const JSON: HeaderValue = HeaderValue::from_static(MANIFEST);
 
 /// One repository of a registry.
-pub struct Client<'a> {
+pub(super) struct Client<'a> {
     http: &'a Http,
     reference: &'a RegistryReference,
     credentials: Option<Credentials>,
@@ -52,7 +52,7 @@ struct Question {
 
 impl<'a> Client<'a> {
     /// Nothing is asked yet.
-    pub fn new(
+    pub(super) fn new(
         http: &'a Http,
         reference: &'a RegistryReference,
         docker_config: Option<&'a Path>,
@@ -66,7 +66,7 @@ impl<'a> Client<'a> {
     }
 
     /// A manifest with its digest, which is the one that was asked for.
-    pub async fn manifest(&mut self, version: &Version) -> Result<(Digest, Vec<u8>), RegistryError> {
+    pub(super) async fn manifest(&mut self, version: &Version) -> Result<(Digest, Vec<u8>), RegistryError> {
         let name = match version {
             Version::Tag(tag) => tag.clone(),
             Version::Digest { digest, .. } => digest.to_string(),
@@ -85,7 +85,7 @@ impl<'a> Client<'a> {
     }
 
     /// A component, which is the one that the manifest names.
-    pub async fn blob(&mut self, layer: &Layer) -> Result<Vec<u8>, RegistryError> {
+    pub(super) async fn blob(&mut self, layer: &Layer) -> Result<Vec<u8>, RegistryError> {
         let answer = self.get(&format!("blobs/{}", layer.digest), ANYTHING).await?;
         let bytes = answer.body("component", layer.size).await?;
         if bytes.len() < layer.size {
@@ -101,7 +101,7 @@ impl<'a> Client<'a> {
     }
 
     /// Uploads a blob in one piece.
-    pub async fn put_blob(&mut self, bytes: Vec<u8>) -> Result<(), RegistryError> {
+    pub(super) async fn put_blob(&mut self, bytes: Vec<u8>) -> Result<(), RegistryError> {
         let digest = Digest::of(&bytes);
         let start = self.question(Method::POST, "blobs/uploads/", (CONTENT_TYPE, BINARY), Bytes::new());
         let answer = self.ask(start, StatusCode::ACCEPTED).await?;
@@ -118,7 +118,7 @@ impl<'a> Client<'a> {
     }
 
     /// Uploads a manifest under a tag.
-    pub async fn put_manifest(&mut self, tag: &str, bytes: Vec<u8>) -> Result<(), RegistryError> {
+    pub(super) async fn put_manifest(&mut self, tag: &str, bytes: Vec<u8>) -> Result<(), RegistryError> {
         let path = format!("manifests/{tag}");
         let upload = self.question(Method::PUT, &path, (CONTENT_TYPE, JSON), bytes.into());
         self.ask(upload, StatusCode::CREATED).await.map(drop)

@@ -17,7 +17,7 @@ const DOCKER_HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 
 /// A user's name and password, which are shown nowhere.
 #[derive(Clone)]
-pub struct Credentials {
+pub(super) struct Credentials {
     header: HeaderValue,
     /// Where they are from.
     pub file: PathBuf,
@@ -25,7 +25,7 @@ pub struct Credentials {
 
 impl Credentials {
     /// The header that presents them.
-    pub fn header(&self) -> HeaderValue {
+    pub(super) fn header(&self) -> HeaderValue {
         self.header.clone()
     }
 }
@@ -50,7 +50,7 @@ struct Auth {
 }
 
 /// `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`.
-pub fn usual_file() -> Option<PathBuf> {
+pub(super) fn usual_file() -> Option<PathBuf> {
     let directory = match std::env::var_os("DOCKER_CONFIG").filter(|directory| !directory.is_empty()) {
         Some(directory) => PathBuf::from(directory),
         None => std::env::home_dir()?.join(".docker"),
@@ -59,7 +59,7 @@ pub fn usual_file() -> Option<PathBuf> {
 }
 
 /// The credentials for a registry (`HOST` or `HOST:PORT`); none if the file or the entry is not there.
-pub fn read(file: &Path, registry: &str) -> Result<Option<Credentials>, RegistryError> {
+pub(super) fn read(file: &Path, registry: &str) -> Result<Option<Credentials>, RegistryError> {
     let wrong = |reason: String| RegistryError::CredentialsFile { file: file.to_owned(), reason };
     let text = match std::fs::read(file) {
         Ok(text) => text,

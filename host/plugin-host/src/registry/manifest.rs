@@ -9,7 +9,7 @@ use crate::artifact::LARGEST;
 use crate::digest::Digest;
 
 /// The media type of manifests.
-pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const LAYER: &str = "application/wasm";
 /// Before there was the layout.
@@ -17,7 +17,7 @@ const OLDER_LAYER: &str = "application/vnd.wasm.content.layer.v1+wasm";
 
 /// Where the component is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layer {
+pub(super) struct Layer {
     /// Its digest.
     pub digest: Digest,
     /// Its bytes.
@@ -44,7 +44,7 @@ struct Descriptor {
 }
 
 /// Finds the component in a manifest. What is in the config is of no interest here: the component says itself what it is.
-pub fn layer(manifest: &[u8]) -> Result<Layer, RegistryError> {
+pub(super) fn layer(manifest: &[u8]) -> Result<Layer, RegistryError> {
     let refused = |what: String| Err(RegistryError::Manifest(what));
     let manifest: Manifest = match serde_json::from_slice(manifest) {
         Ok(manifest) => manifest,
@@ -77,7 +77,7 @@ pub fn layer(manifest: &[u8]) -> Result<Layer, RegistryError> {
 }
 
 /// The config that goes with a component.
-pub fn config(component: &[u8]) -> Vec<u8> {
+pub(super) fn config(component: &[u8]) -> Vec<u8> {
     let layers = [Digest::of(component).to_string()];
     serde_json::json!({ "architecture": "wasm", "os": "wasip2", "layerDigests": layers })
         .to_string()
@@ -85,7 +85,7 @@ pub fn config(component: &[u8]) -> Vec<u8> {
 }
 
 /// The manifest of a component with a config.
-pub fn compose(config: &[u8], component: Digest, size: usize) -> Vec<u8> {
+pub(super) fn compose(config: &[u8], component: Digest, size: usize) -> Vec<u8> {
     let descriptor = |media_type: &str, digest: Digest, size| Descriptor {
         media_type: media_type.to_owned(),
         digest: digest.to_string(),

@@ -28,7 +28,7 @@ enum Channel {
 
 /// What a component has written in the call that is going on.
 #[derive(Clone)]
-pub struct Console(Arc<Mutex<Written>>);
+pub(crate) struct Console(Arc<Mutex<Written>>);
 
 struct Written {
     plugin: String,
@@ -43,7 +43,7 @@ struct Written {
 
 impl Console {
     /// Nothing is written yet.
-    pub fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Mutex::new(Written {
             plugin: String::new(),
             function: Function::Describe,
@@ -56,7 +56,7 @@ impl Console {
     }
 
     /// A call begins.
-    pub fn begin(&self, plugin: &str, function: Function) {
+    pub(crate) fn begin(&self, plugin: &str, function: Function) {
         let mut written = self.lock();
         if written.plugin != plugin {
             plugin.clone_into(&mut written.plugin);
@@ -67,7 +67,7 @@ impl Console {
     }
 
     /// The call has ended: a line that was not completed is one all the same.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut written = self.lock();
         for channel in [Channel::Stdout, Channel::Stderr] {
             if !written.begun[channel as usize].is_empty() {
@@ -77,17 +77,17 @@ impl Console {
     }
 
     /// The last line on standard error that says something: what a runtime that gave up left behind.
-    pub fn last_words(&self) -> Option<String> {
+    pub(crate) fn last_words(&self) -> Option<String> {
         self.lock().last_words.clone()
     }
 
     /// Standard output.
-    pub fn stdout(&self) -> impl StdoutStream + use<> {
+    pub(crate) fn stdout(&self) -> impl StdoutStream + use<> {
         Stream { console: self.clone(), channel: Channel::Stdout }
     }
 
     /// Standard error.
-    pub fn stderr(&self) -> impl StdoutStream + use<> {
+    pub(crate) fn stderr(&self) -> impl StdoutStream + use<> {
         Stream { console: self.clone(), channel: Channel::Stderr }
     }
 

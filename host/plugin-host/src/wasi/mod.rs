@@ -5,7 +5,7 @@
 mod console;
 mod wait;
 
-pub use console::Console;
+pub(crate) use console::Console;
 
 use wasmtime::component::Linker;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -13,12 +13,12 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::capability::HostState;
 
 /// What the names of WASI's interfaces begin with.
-pub const NAMESPACE: &str = "wasi:";
+pub(crate) const NAMESPACE: &str = "wasi:";
 /// What the versions that are served begin with.
-pub const VERSION: &str = "0.2.";
+pub(crate) const VERSION: &str = "0.2.";
 
 /// The interfaces that are linked, with their packages.
-pub const INTERFACES: [&str; 27] = [
+pub(crate) const INTERFACES: [&str; 27] = [
     "cli/environment",
     "cli/exit",
     "cli/stderr",
@@ -52,7 +52,7 @@ pub const INTERFACES: [&str; 27] = [
 const MOST_RANDOM: u64 = 1 << 20;
 
 /// Adds the interfaces to the linker.
-pub fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_sync(linker)?;
     wait::link(linker)
 }

@@ -26,7 +26,7 @@ impl HasData for InState {
 }
 
 /// Takes the place of the interface that waits for as long as the component likes.
-pub fn link(linker: &mut Linker<HostState>) -> Result<()> {
+pub(super) fn link(linker: &mut Linker<HostState>) -> Result<()> {
     linker.allow_shadowing(true);
     poll::add_to_linker::<_, InState>(linker, HostState::waiting)?;
     linker.allow_shadowing(false);

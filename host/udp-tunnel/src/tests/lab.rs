@@ -13,19 +13,19 @@ use rustix::net::{AddressFamily, SocketType, ipproto};
 use super::super::{Addresses, Tunnel, TunnelPeer, TunnelSpec};
 
 /// Inner MTU.
-pub const MTU: u32 = 1400;
+pub(super) const MTU: u32 = 1400;
 
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A namespace and the thread in it.
-pub struct Node {
+pub(super) struct Node {
     pub number: u8,
     jobs: Sender<Job>,
     thread: i32,
 }
 
 /// Whether namespaces and TUN devices can be made here; says so if not.
-pub fn is_available() -> bool {
+pub(super) fn is_available() -> bool {
     let missing = if !std::path::Path::new("/dev/net/tun").exists() {
         "there is no /dev/net/tun"
     } else if !rustix::process::geteuid().is_root() {
@@ -54,7 +54,7 @@ impl Node {
     }
 
     /// Does something in the namespace. A panic there is a panic here.
-    pub fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(super) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (tell, told) = channel();
         let job = std::panic::AssertUnwindSafe(job);
         self.jobs
@@ -71,12 +71,12 @@ impl Node {
         }
     }
 
-    pub fn ip(&self, arguments: &str) {
+    pub(super) fn ip(&self, arguments: &str) {
         assert!(self.try_ip(arguments).is_ok(), "ip {arguments}");
     }
 
     /// The output of `ip`.
-    pub fn try_ip(&self, arguments: &str) -> Result<String, String> {
+    pub(super) fn try_ip(&self, arguments: &str) -> Result<String, String> {
         let words = arguments.split(' ').map(str::to_owned).collect::<Vec<_>>();
         self.run(move || {
             let output = Command::new("ip").args(words).output().expect("the program ip");
@@ -90,7 +90,7 @@ impl Node {
     }
 
     /// Its outer addresses.
-    pub fn outer(&self) -> (Ipv4Addr, Ipv6Addr) {
+    pub(super) fn outer(&self) -> (Ipv4Addr, Ipv6Addr) {
         (
             Ipv4Addr::new(192, 168, 99, self.number),
             Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, self.number.into()),
@@ -98,11 +98,11 @@ impl Node {
     }
 
     /// Its inner addresses.
-    pub fn inner(&self) -> (Ipv4Addr, Ipv6Addr) {
+    pub(super) fn inner(&self) -> (Ipv4Addr, Ipv6Addr) {
         (Ipv4Addr::new(10, 5, self.number, 1), Ipv6Addr::new(0xfd05, self.number.into(), 0, 0, 0, 0, 0, 1))
     }
 
-    pub fn spec(&self, offloads: Offloads) -> TunnelSpec {
+    pub(super) fn spec(&self, offloads: Offloads) -> TunnelSpec {
         let ((v4, v6), (inner_v4, inner_v6)) = (self.outer(), self.inner());
         TunnelSpec {
             name: "flannel0".into(),
@@ -117,7 +117,7 @@ impl Node {
     }
 
     /// As a peer of the other node: IPv4 in IPv4, IPv6 in IPv6.
-    pub fn peers(&self) -> Vec<TunnelPeer> {
+    pub(super) fn peers(&self) -> Vec<TunnelPeer> {
         let n = self.number;
         let (v4, v6) = self.outer();
         let peer = |id, net: String, endpoint| TunnelPeer {
@@ -132,19 +132,19 @@ impl Node {
     }
 
     /// Waits until a device is gone. Programs that other tests are just starting hold copies of all descriptors until they run.
-    pub fn until_gone(&self, device: &str) {
+    pub(super) fn until_gone(&self, device: &str) {
         eventually("the device is gone", || self.try_ip(&format!("link show {device}")).is_err());
     }
 
     /// Opens a tunnel of its own here, and leads the cluster network into it.
-    pub fn open(&self, spec: TunnelSpec) -> Tunnel {
+    pub(super) fn open(&self, spec: TunnelSpec) -> Tunnel {
         self.until_gone(&spec.name);
         let tunnel = self.run(move || Tunnel::open(&spec)).expect("a tunnel");
         self.lead(tunnel.name());
         tunnel
     }
 
-    pub fn lead(&self, device: &str) {
+    pub(super) fn lead(&self, device: &str) {
         let (v4, v6) = self.inner();
         self.ip(&format!("address add {v4}/32 dev {device}"));
         self.ip(&format!("-6 address add {v6}/128 dev {device} nodad"));
@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// A socket that gets all ICMP messages (ICMPv6 ones without the IP header).
-    pub fn icmp(&self, v4: bool) -> OwnedFd {
+    pub(super) fn icmp(&self, v4: bool) -> OwnedFd {
         self.run(move || {
             let (family, protocol) = if v4 {
                 (AddressFamily::INET, ipproto::ICMP)
@@ -177,7 +177,7 @@ fn work(inbox: &Receiver<Job>) {
 }
 
 /// Receives, whatever signals come for other tests of this process: with a time limit the kernel does not go on by itself (signal(7)).
-pub fn undisturbed<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+pub(super) fn undisturbed<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match receive() {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -187,7 +187,7 @@ pub fn undisturbed<T>(mut receive: impl FnMut() -> std::io::Result<T>) -> std::i
 }
 
 /// The next ICMP message for which `wanted` holds, from its type on (without the IP header).
-pub fn next_icmp(socket: &OwnedFd, v4: bool, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+pub(super) fn next_icmp(socket: &OwnedFd, v4: bool, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
     let end = Instant::now() + Duration::from_secs(2);
     let mut buffer = [0; 2048];
     while Instant::now() < end {
@@ -202,7 +202,7 @@ pub fn next_icmp(socket: &OwnedFd, v4: bool, wanted: impl Fn(&[u8]) -> bool) -> 
 }
 
 /// Two nodes that reach each other by IPv4 and IPv6.
-pub fn pair() -> (Node, Node) {
+pub(super) fn pair() -> (Node, Node) {
     let (a, b) = (Node::new(1), Node::new(2));
     a.ip(&format!("link add eth0 type veth peer name eth0 netns {}", b.thread));
     for node in [&a, &b] {
@@ -215,7 +215,7 @@ pub fn pair() -> (Node, Node) {
 }
 
 /// Two nodes with tunnels that know each other.
-pub fn tunnels(a: &Node, b: &Node, offloads: (Offloads, Offloads)) -> (Tunnel, Tunnel) {
+pub(super) fn tunnels(a: &Node, b: &Node, offloads: (Offloads, Offloads)) -> (Tunnel, Tunnel) {
     let (at_a, at_b) = (a.open(a.spec(offloads.0)), b.open(b.spec(offloads.1)));
     at_a.set_peers(&b.peers());
     at_b.set_peers(&a.peers());
@@ -223,7 +223,7 @@ pub fn tunnels(a: &Node, b: &Node, offloads: (Offloads, Offloads)) -> (Tunnel, T
 }
 
 /// Waits until something holds.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(5);
     while !holds() {
         assert!(Instant::now() < end, "in vain: {what}");

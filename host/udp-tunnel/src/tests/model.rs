@@ -1,27 +1,27 @@
 //! The slow and obvious: packets made and checked without the code under test.
 
 /// A small generator of random numbers (xorshift64*), seeded, so that a failure can be repeated.
-pub struct Random(pub u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() >> 33).expect("31 bits") % limit
     }
 
-    pub fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.next().to_le_bytes()[3]).collect()
     }
 }
 
 /// The ones' complement sum, word by word.
-pub fn slow_sum(parts: &[&[u8]]) -> u16 {
+pub(super) fn slow_sum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for part in parts {
         for word in part.chunks(2) {
@@ -34,7 +34,7 @@ pub fn slow_sum(parts: &[&[u8]]) -> u16 {
 
 /// A packet to be made.
 #[derive(Clone)]
-pub struct Made {
+pub(super) struct Made {
     pub v6: bool,
     pub tcp: bool,
     pub id: u16,
@@ -48,7 +48,7 @@ pub struct Made {
 }
 
 impl Made {
-    pub fn tcp(sequence: u32, payload: Vec<u8>) -> Self {
+    pub(super) fn tcp(sequence: u32, payload: Vec<u8>) -> Self {
         Self {
             v6: false,
             tcp: true,
@@ -62,12 +62,12 @@ impl Made {
         }
     }
 
-    pub fn udp(payload: Vec<u8>) -> Self {
+    pub(super) fn udp(payload: Vec<u8>) -> Self {
         Self { tcp: false, options: Vec::new(), ..Self::tcp(0, payload) }
     }
 
     /// The packet with all checksums.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut transport = Vec::new();
         transport.extend_from_slice(&[0x30, 0x39, 0x14, 0x51]);
         if self.tcp {
@@ -115,7 +115,7 @@ impl Made {
 }
 
 /// Checks that bytes are exactly one packet with right lengths and checksums, as a peer without any offload would.
-pub fn check(packet: &[u8]) -> Result<(), String> {
+pub(super) fn check(packet: &[u8]) -> Result<(), String> {
     let v6 = packet[0] >> 4 == 6;
     let length =
         usize::from(u16::from_be_bytes(if v6 { [packet[4], packet[5]] } else { [packet[2], packet[3]] }));

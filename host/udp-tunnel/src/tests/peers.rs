@@ -111,7 +111,7 @@ fn a_peer_set_again_keeps_its_counters() {
 }
 
 /// A cluster of so many nodes with a /24 each.
-pub fn cluster(nodes: u32) -> Vec<TunnelPeer> {
+pub(super) fn cluster(nodes: u32) -> Vec<TunnelPeer> {
     (0..nodes)
         .map(|n| {
             let net = Ipv4Net::new(Ipv4Addr::from_bits(0x0b00_0000 + (n << 8)), 24).expect("a net");

@@ -15,7 +15,7 @@ use super::lab::Node;
 use super::model::check;
 
 /// The proxy at work.
-pub struct Proxy {
+pub(super) struct Proxy {
     stop: Arc<AtomicBool>,
     /// Datagrams received.
     pub received: Arc<AtomicU64>,
@@ -26,7 +26,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts it on a node; datagrams go to `peer`.
-    pub fn start(node: &Node, peer: SocketAddr) -> Self {
+    pub(super) fn start(node: &Node, peer: SocketAddr) -> Self {
         let outer = node.outer().0;
         let (tun, socket) =
             node.run(move || (plain_tun(), UdpSocket::bind((outer, 8285)).expect("the port")));

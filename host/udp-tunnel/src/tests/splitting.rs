@@ -68,7 +68,7 @@ fn what_is_no_packet_is_told_by_reason() {
 }
 
 /// Splits a super-packet; the packets as they would go on the wire.
-pub fn split(super_packet: &[u8], segments: Segments, size: usize) -> Vec<Vec<u8>> {
+pub(super) fn split(super_packet: &[u8], segments: Segments, size: usize) -> Vec<Vec<u8>> {
     let inner = Inner::parse(super_packet).expect("a packet");
     let split = Split::new(super_packet, &inner, segments, size).expect("a super-packet");
     (0..split.count)

@@ -11,7 +11,7 @@ use super::model::Random;
 use super::peers::cluster;
 
 /// Sends bytes from one node to an address of the other, and compares what arrives.
-pub fn tcp(from: &Node, to: &Node, address: IpAddr, length: usize) {
+pub(super) fn tcp(from: &Node, to: &Node, address: IpAddr, length: usize) {
     let listener = to.run(move || TcpListener::bind((address, 0)).expect("a listener"));
     let target = listener.local_addr().expect("its address");
     let sender = from.run(move || connect(target));
@@ -34,7 +34,7 @@ fn connect(target: SocketAddr) -> TcpStream {
 }
 
 /// Sends datagrams of all sorts of sizes there and back.
-pub fn udp(from: &Node, to: &Node, address: IpAddr, largest: usize) {
+pub(super) fn udp(from: &Node, to: &Node, address: IpAddr, largest: usize) {
     let socket = |node: &Node, address: IpAddr| {
         node.run(move || {
             let socket = UdpSocket::bind((address, 0)).expect("a socket");

@@ -15,7 +15,7 @@ const TOKEN: &str = "metadata-token";
 
 /// The service.
 #[derive(Clone)]
-pub struct Service {
+pub(super) struct Service {
     address: String,
     /// Whether there is version 2 of the metadata service, and nothing without a token.
     hardened: bool,
@@ -25,7 +25,7 @@ pub struct Service {
 
 impl Service {
     /// With the metadata of an instance of two interfaces and a role.
-    pub async fn start(hardened: bool) -> Self {
+    pub(super) async fn start(hardened: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("an address").to_string();
         let service = Self { address, hardened, pages: Arc::default(), asked: Arc::default() };
@@ -62,16 +62,16 @@ impl Service {
         service
     }
 
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn put(&self, path: &str, status: u16, text: &str) {
+    pub(super) fn put(&self, path: &str, status: u16, text: &str) {
         self.pages.lock().expect("pages").insert(path.to_owned(), (status, text.to_owned()));
     }
 
     /// Keys of a session that lasts so many seconds from now on, as agents and the metadata service give them.
-    pub fn keys(id: &str, seconds: u64) -> String {
+    pub(super) fn keys(id: &str, seconds: u64) -> String {
         let end = Timestamp::from(SystemTime::now() + Duration::from_secs(seconds));
         serde_json::json!({
             "Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": id, "SecretAccessKey": format!("{CANARY}/secret"),
@@ -81,17 +81,17 @@ impl Service {
     }
 
     /// Keys of the instance's role.
-    pub fn put_role(&self, id: &str, seconds: u64) {
+    pub(super) fn put_role(&self, id: &str, seconds: u64) {
         self.put("/latest/meta-data/iam/security-credentials/node", 200, &Self::keys(id, seconds));
     }
 
     /// How often a path was asked for.
-    pub fn count(&self, path: &str) -> usize {
+    pub(super) fn count(&self, path: &str) -> usize {
         self.asked.lock().expect("asked").iter().filter(|(asked, _)| asked == path).count()
     }
 
     /// Head and body of the last question.
-    pub fn last(&self) -> String {
+    pub(super) fn last(&self) -> String {
         self.asked.lock().expect("asked").last().expect("asked").1.clone()
     }
 

@@ -9,24 +9,24 @@ use tokio::task::JoinSet;
 
 /// A question: the request line, the headers as they came, and the body.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub(super) struct Question {
     pub line: String,
     pub head: String,
     pub body: String,
 }
 
 /// Status, header lines, body.
-pub type Reply = (u16, &'static str, String);
+pub(super) type Reply = (u16, &'static str, String);
 
 /// A server that answers with a function, and remembers what it was asked.
-pub struct Server {
+pub(super) struct Server {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Question>>>,
     _running: JoinSet<()>,
 }
 
 impl Server {
-    pub async fn start(answer: impl Fn(&Question) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(answer: impl Fn(&Question) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -47,7 +47,7 @@ impl Server {
     }
 
     /// All questions so far.
-    pub fn asked(&self) -> Vec<Question> {
+    pub(super) fn asked(&self) -> Vec<Question> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::registry::manifest;
 
 /// A running registry. It goes away when this is dropped.
-pub struct Server {
+pub(super) struct Server {
     pub address: SocketAddr,
     state: Arc<Mutex<State>>,
     _running: JoinSet<()>,
@@ -29,7 +29,7 @@ pub struct Server {
 
 /// What it has, and how it behaves.
 #[derive(Default)]
-pub struct State {
+pub(super) struct State {
     pub manifests: HashMap<String, Vec<u8>>,
     pub blobs: HashMap<String, Vec<u8>>,
     pub door: Door,
@@ -40,7 +40,7 @@ pub struct State {
 
 /// Whom it lets in.
 #[derive(Default)]
-pub enum Door {
+pub(super) enum Door {
     #[default]
     Open,
     /// Those with this `Authorization`.
@@ -53,7 +53,7 @@ pub enum Door {
 
 /// How it answers.
 #[derive(Clone, Default)]
-pub enum Manners {
+pub(super) enum Manners {
     #[default]
     Good,
     /// Manifests come with this digest in the header.
@@ -77,12 +77,12 @@ pub enum Manners {
 type Body = http_body_util::combinators::BoxBody<Bytes, Infallible>;
 
 impl Server {
-    pub async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         Self::start_with(None).await
     }
 
     /// With TLS.
-    pub async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+    pub(super) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(Mutex::new(State::default()));
@@ -91,12 +91,12 @@ impl Server {
         Self { address, state, _running: running }
     }
 
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("the server did not panic")
     }
 
     /// Puts a component in, with its manifest under a tag. Answers the manifest's digest.
-    pub fn publish(&self, tag: &str, component: &[u8]) -> Digest {
+    pub(super) fn publish(&self, tag: &str, component: &[u8]) -> Digest {
         let config = manifest::config(component);
         let manifest = manifest::compose(&config, Digest::of(component), component.len());
         self.state().blobs.insert(Digest::of(component).to_string(), component.to_vec());
@@ -104,7 +104,7 @@ impl Server {
     }
 
     /// Puts a manifest in.
-    pub fn publish_manifest(&self, tag: &str, manifest: &[u8]) -> Digest {
+    pub(super) fn publish_manifest(&self, tag: &str, manifest: &[u8]) -> Digest {
         let digest = Digest::of(manifest);
         let mut state = self.state();
         for name in [tag.to_owned(), digest.to_string()] {
@@ -113,12 +113,12 @@ impl Server {
         digest
     }
 
-    pub fn reference(&self, version: &str) -> String {
+    pub(super) fn reference(&self, version: &str) -> String {
         format!("oci://{}/plugins/test{version}", self.address)
     }
 
     /// How many requests there were.
-    pub fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.state().seen.len()
     }
 }

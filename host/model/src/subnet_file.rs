@@ -42,10 +42,10 @@ pub fn previous(text: &str, mut left_out: impl FnMut(&str, &str)) -> Option<Subn
     for (key, value) in variables(text) {
         match key {
             "FLANNEL_SUBNET" => {
-                v4 = single(value, |part| left_out(key, part)).map(|net: Ipv4Net| net.trunc())
+                v4 = single(value, |part| left_out(key, part)).map(|net: Ipv4Net| net.trunc());
             }
             "FLANNEL_IPV6_SUBNET" => {
-                v6 = single(value, |part| left_out(key, part)).map(|net: Ipv6Net| net.trunc())
+                v6 = single(value, |part| left_out(key, part)).map(|net: Ipv6Net| net.trunc());
             }
             _ => {}
         }

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 /// A component that `cargo xtask plugins` made.
+///
+/// # Panics
+/// If it is not there.
 pub fn component(name: &str) -> PathBuf {
     let top = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let fixtures = std::env::var_os("FLANNELD_TEST_COMPONENTS")

@@ -42,7 +42,7 @@ impl Server {
     /// Listens from now on.
     ///
     /// # Panics
-    /// If it cannot.
+    /// If there is no port.
     pub async fn start(turns: &[Turn]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("an address");

@@ -1,5 +1,5 @@
 //! Where everybody's leases are: what a store does ([`LeaseStore`]), and the stores that there are: [`etcd`], with upstream's keys, and
-//! [`file`], a directory. One suite of tests (`conformance`) runs against both.
+//! [`file`](mod@file), a directory. One suite of tests (`conformance`) runs against both.
 
 #![warn(unreachable_pub)]
 

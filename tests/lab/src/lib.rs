@@ -13,7 +13,7 @@
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
 //! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
-//! | [`reference`] | upstream's own daemon, to compare with |
+//! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
 //! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
 //! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
@@ -23,7 +23,7 @@
 //! | [`random`] | random numbers that come again |
 //! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
 //! | [`cluster`] | all of it together, for tests and for the demo |
-//! | [`demo`], [`bench`] | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
+//! | [`demo`], [`bench`](mod@bench) | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
 
 pub mod artifacts;
 pub mod backend;

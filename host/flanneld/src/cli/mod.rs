@@ -1,6 +1,12 @@
 //! The command line: flags, environment, and subcommands, from one definition that also makes the help, the man page and the
 //! shell completions.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
+    reason = "comments of flags are what `--help` shows"
+)]
+
 mod arguments;
 mod environment;
 mod options;

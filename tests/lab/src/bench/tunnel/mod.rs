@@ -53,7 +53,7 @@ pub struct TunnelFigures {
     pub latency_p99_us: f64,
 }
 
-/// All ways of a run: the bare link, VXLAN, and then the tunnels; at the end that with [`MANY`] peers.
+/// All ways of a run: the bare link, VXLAN, and then the tunnels; at the end that with `MANY` peers.
 pub fn tunnel(options: &TunnelOptions, mut progress: impl FnMut(&str)) -> Result<Vec<TunnelFigures>> {
     let mut ways = vec![Way::Bare, Way::Vxlan, Way::Udp("none")];
     if options.each {

@@ -29,13 +29,7 @@ pub(super) fn forget_empty_variables(definition: &Command) {
     for name in definition.get_arguments().filter_map(variable) {
         if std::env::var_os(&name).is_some_and(|value| value.is_empty()) {
             // SAFETY: called at the start, before there is a second thread.
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "this process's own environment, before anybody reads it"
-            )]
-            unsafe {
-                std::env::remove_var(&name)
-            };
+            unsafe { std::env::remove_var(&name) };
         }
     }
 }

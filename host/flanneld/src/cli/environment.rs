@@ -25,6 +25,7 @@ pub(super) fn with_variables(definition: Command) -> Command {
 }
 
 /// An empty variable counts as absent, as upstream has it.
+#[expect(clippy::disallowed_methods, reason = "this process's own environment, before anybody reads it")]
 pub(super) fn forget_empty_variables(definition: &Command) {
     for name in definition.get_arguments().filter_map(variable) {
         if std::env::var_os(&name).is_some_and(|value| value.is_empty()) {

@@ -5,12 +5,11 @@ use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-const DAY: u64 = 86_400;
-/// Days of four hundred years, after which the calendar repeats.
-const ERA: u64 = 146_097;
-/// Days from the first of March of the year 0 to the first of January 1970.
-const EPOCH: u64 = 719_468;
+/// The last second that RFC 3339 can write: 9999-12-31T23:59:59Z.
+const LAST: u64 = 253_402_300_799;
 
 /// Seconds since 1970, in UTC; written as RFC 3339 has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,19 +39,11 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// The date by Howard Hinnant's `civil_from_days`: years begin in March, so that the odd day is a year's last.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, second) = (self.0 / DAY + EPOCH, self.0 % DAY);
-        let day = days % ERA;
-        let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let month = if month < 10 { month + 3 } else { month - 9 };
-        let year = days / ERA * 400 + year + u64::from(month <= 2);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+        let seconds = i64::try_from(self.0.min(LAST)).map_err(|_| fmt::Error)?;
+        let time = OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| fmt::Error)?;
+        f.write_str(&time.format(&Rfc3339).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -70,14 +61,9 @@ impl FromStr for Timestamp {
 }
 
 fn parse(text: &str) -> Option<Timestamp> {
-    let mut numbers = text.strip_suffix('Z')?.split(['-', 'T', ':']).map(|part| part.parse::<u64>().ok());
-    let mut next = |range: std::ops::RangeInclusive<u64>| numbers.next()?.filter(|n| range.contains(n));
-    let (year, month, day) = (next(1970..=999_999)?, next(1..=12)?, next(1..=31)?);
-    let (hour, minute, second) = (next(0..=23)?, next(0..=59)?, next(0..=59)?);
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let day = year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let timestamp = Timestamp((day - EPOCH) * DAY + hour * 3600 + minute * 60 + second);
-    // The thirtieth of February and the like do not come back as they went in.
+    let seconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp();
+    let timestamp = Timestamp(u64::try_from(seconds).ok()?);
+    // RFC 3339 has more forms than the one that is written: those do not come back as they went in.
     (timestamp.to_string() == text).then_some(timestamp)
 }
 
@@ -115,10 +101,16 @@ mod tests {
 
     #[test]
     fn each_day_of_four_centuries_comes_back() {
-        for day in 0..ERA {
+        const DAY: u64 = 86_400;
+        for day in 0..146_097 {
             let time = Timestamp(day * DAY + day % DAY);
             assert_eq!(time.to_string().parse::<Timestamp>().expect("time"), time);
         }
+    }
+
+    #[test]
+    fn what_is_later_than_can_be_written_is_the_last_second() {
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]
@@ -129,6 +121,9 @@ mod tests {
             "2026-02-30T00:00:00Z",
             "2026-01-02T03:04:05",
             "2026-1-2T3:4:5Z",
+            "2026-01-02T03:04:05.5Z",
+            "2026-01-02T03:04:05+00:00",
+            "2026-01-02t03:04:05z",
             "1969-12-31T23:59:59Z",
         ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");

@@ -628,7 +628,7 @@ mod tests {
         assert!(error.ends_with("gave no answer: the daemon is about to stop"), "{error}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_daemon_that_is_busy_is_said_to_be() {
         let node = node();
         let (sender, _requests) = mpsc::channel(1);

@@ -378,7 +378,7 @@ mod tests {
         ended(&mut hanging[0]).await;
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_slow_client_is_cut_off() {
         let server = start();
         let mut stream = server.connect().await;
@@ -397,7 +397,7 @@ mod tests {
         assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_stop_does_not_wait_for_ever() {
         let server = start();
         let mut stream = server.connect().await;

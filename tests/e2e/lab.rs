@@ -154,7 +154,7 @@ fn nothing_of_a_lab_remains_when_it_is_dropped() -> Result<()> {
 #[test]
 fn nothing_of_a_lab_remains_when_its_process_is_killed() -> Result<()> {
     let mut process = Command::new(std::env::current_exe()?)
-        .args(["--exact", "a_lab_that_waits_to_be_killed", "--ignored", "--nocapture"])
+        .args(["--exact", "lab::a_lab_that_waits_to_be_killed", "--ignored", "--nocapture"])
         .stdout(Stdio::piped())
         .spawn()?;
     let output = BufReader::new(process.stdout.take().context("its output")?);

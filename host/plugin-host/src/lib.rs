@@ -5,7 +5,6 @@
 
 mod artifact;
 mod bindings;
-mod budget;
 mod call;
 mod capability;
 mod compiled;

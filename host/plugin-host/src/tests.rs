@@ -222,7 +222,8 @@ fn a_plugin_that_is_granted_less_than_it_asks_for_does_not_get_as_far_as_to_regi
         ..environment(r#"{"Type":"hostile","In":"register","Do":"panic"}"#)
     };
     let error = Policy::start(&artifact, environment, strict(), state).err().expect("refused").to_string();
-    let said = "plugin hostile: loading: it asks for fdb,neighbours,state,tunnel, which it is not granted";
+    let said =
+        "plugin hostile: loading: it asks for fdb,neighbours,state,udp-tunnel, which it is not granted";
     assert!(error.starts_with(said), "{error}");
 }
 

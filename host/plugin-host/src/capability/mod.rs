@@ -18,13 +18,12 @@ use std::time::{Duration, Instant};
 use flannel_model::entry::{Device, DeviceSpec};
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::PeerId;
+use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
-use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use super::bindings::Backend;
 use super::bindings::flannel::backend::types as wit;
-use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
@@ -65,8 +64,6 @@ pub(crate) struct HostState {
     pub console: Console,
     /// When the call that is going on has to have ended.
     pub deadline: Instant,
-    /// The time of that call.
-    pub budget: Budget,
     /// Stops the clock of the call while others are waited for.
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
@@ -138,7 +135,6 @@ impl HostState {
         Self {
             console: Console::new(&limits),
             deadline: Instant::now(),
-            budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
             cloud_records: Vec::new(),
@@ -165,16 +161,8 @@ impl HostState {
     /// The call that is in [`HostState::call`] begins, and has so much time. Answers when that is over on the clock.
     pub(crate) fn begin(&mut self, time: Duration) -> Instant {
         self.deadline = Instant::now() + time;
-        self.budget = Budget::new(time);
         self.console.begin(&self.plugin, self.call.function);
         self.deadline
-    }
-
-    /// The time of the call is over on the clock. If it may go on, the clock runs again; otherwise the call ends.
-    pub(crate) fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
-        let left = self.budget.left(self.deadline).ok_or(Trap::Interrupt)?;
-        self.pauser.resume(Instant::now() + left);
-        Ok(UpdateDeadline::Continue(1))
     }
 
     /// Capability calls in `describe` and `cloud-permissions.required` trap: they say what the plugin is, and nothing else.

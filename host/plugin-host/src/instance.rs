@@ -158,6 +158,7 @@ impl Template {
 fn limited_store(engine: &Engine, state: HostState) -> Store<HostState> {
     let mut store = Store::new(engine, state);
     store.limiter(|state| state);
+    store.epoch_deadline_callback(|store| store.data().time_is_over());
     store
 }
 
@@ -257,5 +258,67 @@ impl Instance {
             .apply(&state.plugin, &call.state)
             .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
         Ok((answer, call))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
+    use crate::tests::environment;
+    use crate::{DirState, Limits, engine};
+
+    const TIME: Duration = Duration::from_millis(100);
+
+    /// Runs a component that takes no processor time for three times the time that it has, and does something afterwards.
+    fn nap_and(then: &str) -> wasmtime::Result<()> {
+        run(TIME, &format!("call $nap {then}"))
+    }
+
+    /// Runs a component that does something, with so much time.
+    fn run(time: Duration, what: &str) -> wasmtime::Result<()> {
+        let engine = engine::native()?;
+        let text = format!(
+            r#"(component
+                (import "nap" (func $nap))
+                (core func $nap (canon lower (func $nap)))
+                (core module $napper (import "" "nap" (func $nap)) (func $start {what}) (start $start))
+                (core instance (instantiate $napper (with "" (instance (export "nap" (func $nap)))))))"#
+        );
+        let component = Component::new(&engine, wat::parse_str(text).expect("a component"))?;
+        let mut linker = Linker::new(&engine);
+        linker.root().func_wrap("nap", |_, (): ()| {
+            std::thread::sleep(TIME * 3);
+            Ok(())
+        })?;
+        let watchdog = Watchdog::start(engine.clone())?;
+        let directory = tempfile::tempdir()?;
+        let state = Arc::new(DirState::open(directory.path()));
+        let environment = environment(r#"{"Type":"napper"}"#);
+        let state =
+            HostState::new("napper".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let mut store = limited_store(&engine, state);
+        timed(&watchdog, &mut store, time, |store| linker.instantiate(store, &component).map(drop))
+    }
+
+    #[test]
+    fn who_could_not_work_because_the_machine_did_other_things_goes_on() {
+        nap_and("(loop (br_if 0 (i32.const 0)))").expect("it did next to nothing");
+    }
+
+    /// Without anything else to do on the processor, both times are over at the same moment.
+    #[test]
+    fn who_works_all_along_is_stopped_each_time() {
+        for _ in 0..200 {
+            let error = run(Duration::from_millis(2), "(loop (br 0))").expect_err("is stopped");
+            assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn who_works_for_longer_than_its_time_is_stopped_however_late_it_begins() {
+        let error = nap_and("(loop (br 0))").expect_err("is stopped");
+        assert_eq!(error.downcast_ref::<Trap>(), Some(&Trap::Interrupt), "{error:?}");
     }
 }

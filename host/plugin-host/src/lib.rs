@@ -5,6 +5,7 @@
 
 mod artifact;
 mod bindings;
+mod budget;
 mod call;
 mod capability;
 mod compiled;

@@ -1,13 +1,17 @@
-//! Ends calls that take too long, by the engine's epoch. Sleeps while nothing is being called.
+//! Tells calls that their time is over, by ticks of the engine's epoch. Sleeps while nothing is being called.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
+/// How often a call that goes on after its end is told again. What it does with the first tick may take until after the next one, which
+/// is then lost on it.
+const AGAIN: Duration = Duration::from_millis(10);
+
 #[derive(Default)]
 struct Watch {
-    /// When the call that is running has to end; none: no call is running.
+    /// When the call that is running is to be told next that its time is over; none: no call is running.
     deadline: Option<Instant>,
     stop: bool,
 }
@@ -92,7 +96,7 @@ fn run(shared: &Shared, engine: &Engine) {
             Some(_) => {
                 // Under the lock, so that it cannot hit the next call.
                 engine.increment_epoch();
-                watch.deadline = None;
+                watch.deadline = Some(now + AGAIN);
             }
         }
     }

@@ -18,12 +18,13 @@ use std::time::{Duration, Instant};
 use flannel_model::entry::{Device, DeviceSpec};
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::PeerId;
-use wasmtime::ResourceLimiter;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
+use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use super::bindings::Backend;
 use super::bindings::flannel::backend::types as wit;
+use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
@@ -64,6 +65,8 @@ pub(crate) struct HostState {
     pub console: Console,
     /// When the call that is going on has to have ended.
     pub deadline: Instant,
+    /// The time of that call.
+    pub budget: Budget,
     /// Stops the clock of the call while others are waited for.
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
@@ -135,6 +138,7 @@ impl HostState {
         Self {
             console: Console::new(&limits),
             deadline: Instant::now(),
+            budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
             cloud_records: Vec::new(),
@@ -161,8 +165,18 @@ impl HostState {
     /// The call that is in [`HostState::call`] begins, and has so much time. Answers when that is over on the clock.
     pub(crate) fn begin(&mut self, time: Duration) -> Instant {
         self.deadline = Instant::now() + time;
+        self.budget = Budget::new(time);
         self.console.begin(&self.plugin, self.call.function);
         self.deadline
+    }
+
+    /// The time of the call is over on the clock: it ends, or it goes on until the next tick.
+    pub(crate) fn time_is_over(&self) -> wasmtime::Result<UpdateDeadline> {
+        if self.budget.is_left(self.deadline) {
+            Ok(UpdateDeadline::Continue(1))
+        } else {
+            Err(Trap::Interrupt.into())
+        }
     }
 
     /// Capability calls in `describe` and `cloud-permissions.required` trap: they say what the plugin is, and nothing else.

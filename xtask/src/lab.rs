@@ -1,7 +1,8 @@
 //! What the lab shows and measures: everything that it needs is built and found, and the lab's own program does the rest.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -27,13 +28,13 @@ impl Arguments {
     }
 }
 
-/// `cargo xtask demo`.
-pub fn demo(arguments: &Arguments) -> Result<ExitCode> {
+/// `cargo xtask demo`. Comes back only if that fails.
+pub fn demo(arguments: &Arguments) -> Result<()> {
     run("demo", arguments, arguments.mention("etcd"))
 }
 
-/// `cargo xtask bench`.
-pub fn bench(arguments: &Arguments) -> Result<ExitCode> {
+/// `cargo xtask bench`. Comes back only if that fails.
+pub fn bench(arguments: &Arguments) -> Result<()> {
     let help = arguments.ask_for_help();
     if arguments.mention("tunnel") && !help {
         setup::iperf3()?;
@@ -41,7 +42,7 @@ pub fn bench(arguments: &Arguments) -> Result<ExitCode> {
     run("bench", arguments, arguments.mention("scale") || arguments.mention("reference"))
 }
 
-fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<ExitCode> {
+fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
     let mut lab = Command::new(target().join("debug/flannel-lab"));
     lab.arg(command).args(&arguments.arguments);
     crate::cargo::run(&mut cargo(&["build", "--quiet", "--package", "flannel-lab"]))?;
@@ -54,6 +55,6 @@ fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<ExitCode> {
             lab.env("PATH", setup::path_with_etcd()?);
         }
     }
-    let status = lab.status().context("cannot run the lab")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    // In our place, so that whoever presses Ctrl-C waits until the lab has cleaned up.
+    Err(lab.exec()).context("cannot run the lab")
 }

@@ -15,7 +15,6 @@ mod vm;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Everything one does with this project. Each command installs what it needs, and says so.
@@ -71,10 +70,10 @@ fn main() -> ExitCode {
         Command::Build => build::all(),
         Command::Test { this_kernel, arguments } => test::all(&arguments, !this_kernel),
         Command::Lint => test::lint(),
-        Command::Bench(arguments) => return status(lab::bench(&arguments)),
-        Command::Demo(arguments) => return status(lab::demo(&arguments)),
+        Command::Bench(arguments) => lab::bench(&arguments),
+        Command::Demo(arguments) => lab::demo(&arguments),
         Command::Kernels(options) => kernels::run(&options),
-        Command::Vm(options) => return status(vm::run(&options)),
+        Command::Vm(options) => return vm_status(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,9 +81,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The status of what was run is ours.
-fn status(outcome: Result<ExitCode>) -> ExitCode {
-    outcome.unwrap_or_else(|error| failed(&error))
+/// The status of the command in the guest is ours.
+fn vm_status(options: &vm::Options) -> ExitCode {
+    vm::run(options).unwrap_or_else(|error| failed(&error))
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {

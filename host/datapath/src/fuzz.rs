@@ -1,4 +1,4 @@
-//! The way in for fuzzing: whatever the bytes, nothing may panic.
+//! The entry point for fuzzing: whatever the bytes, nothing may panic.
 
 use crate::netlink::NexthopMessage;
 

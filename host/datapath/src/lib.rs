@@ -1,22 +1,23 @@
-//! What should exist in the kernel, and the one place that makes it so. The way in is [`Datapath`].
+//! What should exist in the kernel, and the one place that makes it so. The entry point is [`Datapath`].
 //!
 //! | Module | Its job |
 //! |---|---|
-//! | `kernel` | the mirror: what exists, as far as it concerns us |
+//! | `kinds` | a module for each kind of entry: its messages, how it comes and goes, what is ours, how it is read |
+//! | `observed` | the mirror: what exists, as far as it concerns us |
 //! | `plan` | the difference to what should exist, as requests in order; pure |
 //! | `reconciler`, `thread` | reads, plans, sends; the thread, and the handle that the daemon has |
 //! | `links`, `tunnels` | devices, a module for each kind; the host's own tunnels |
-//! | `netlink`, `codec` | sockets and messages of the routing family |
+//! | `netlink` | sockets of the routing family |
 //! | [`wireguard`] | where the node's key is kept, and the generic netlink family that sets devices and peers |
 
 #![warn(unreachable_pub)]
 
-mod codec;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
-mod kernel;
+mod kinds;
 mod links;
 mod netlink;
+mod observed;
 mod plan;
 mod reconciler;
 mod report;
@@ -26,9 +27,9 @@ mod thread;
 mod tunnels;
 pub mod wireguard;
 
-pub use kernel::Link;
 pub use netlink::NetlinkError;
+pub use observed::Link;
 pub use reconciler::Event;
-pub use report::{Figures, KindFigures, PeerReport, Report, TunnelReport};
+pub use report::{KindStats, PeerReport, Report, Stats, TunnelReport};
 pub use thread::{Datapath, DatapathError, Probe};
-pub use tunnels::{Keeper, Meters, TunnelContext};
+pub use tunnels::{DescriptorStore, Meters, TunnelContext};

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use flannel_model::entry::{Device, Entry, Key};
 use flannel_model::ledger::Ledger;
-use flannel_model::wireguard::WireguardPeer;
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage as Rt;
 
-use super::codec::{self, Leave, NEXTHOP_PROTOCOL, ROUTE_PROTOCOL};
-use super::kernel::{Fact, Fdb, Hop, Kernel, Neighbour, Route};
-use super::netlink::{Message, NexthopMessage, Payload, create_or_replace};
+use super::kinds;
+use super::netlink::Message;
+use super::observed::{NextHop, Observation, ObservedState};
 use super::tunnels::TunnelChange;
 use super::wireguard::PeerChange;
 
@@ -22,7 +20,7 @@ const FIRST_NEXTHOP: u32 = 0x0f1a_0000;
 /// is about to be told; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
 /// go last, since with one go all the routes that use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
+pub(crate) enum Stage {
     PutFdb,
     PutNeighbour,
     PutWireguardPeer,
@@ -57,7 +55,7 @@ pub(crate) struct Step {
     /// The request.
     pub request: Request,
     /// What to put into the mirror on success.
-    pub fact: Fact,
+    pub fact: Observation,
 }
 
 impl Step {
@@ -81,7 +79,7 @@ pub(crate) struct Planner<'a> {
     /// What should be.
     pub ledger: &'a Ledger,
     /// What is.
-    pub kernel: &'a Kernel,
+    pub kernel: &'a ObservedState,
     /// Whether routes go through nexthop objects.
     pub nexthops: bool,
     /// The cluster networks.
@@ -95,7 +93,7 @@ impl Planner<'_> {
         for key in keys {
             match self.ledger.entry(key) {
                 Some(entry) => draft.put(entry),
-                None => draft.remove(key),
+                None => draft.remove_entry(key),
             }
         }
         draft.finish()
@@ -110,7 +108,7 @@ impl Planner<'_> {
         }
         if prune {
             for key in self.stale() {
-                draft.remove(&key);
+                draft.remove_entry(&key);
             }
             for id in self.kernel.idle_nexthops() {
                 draft.retire(id);
@@ -121,38 +119,7 @@ impl Planner<'_> {
 
     /// What is ours in the kernel and not in the ledger.
     fn stale(&self) -> Vec<Key> {
-        let mut stale = Vec::new();
-        let own = |index: u32| self.kernel.own_device(index).cloned().map(Device::Own);
-        for (destination, route) in &self.kernel.routes {
-            let ours = route.protocol == ROUTE_PROTOCOL
-                && (own(route.oif).is_some()
-                    || route.nexthop.is_some_and(|id| self.kernel.nexthop(id).is_some()));
-            stale.extend(ours.then_some(Key::Route(*destination)));
-        }
-        for ((index, address), neighbour) in &self.kernel.neighbours {
-            if neighbour.permanent
-                && self.networks.iter().any(|n| n.contains(address))
-                && let Some(device) = own(*index)
-            {
-                stale.push(Key::Neighbour(device, *address));
-            }
-        }
-        for ((index, mac), fdb) in &self.kernel.fdb {
-            if fdb.permanent
-                && mac.0 != [0; 6]
-                && let Some(device) = own(*index)
-            {
-                stale.push(Key::Fdb(device, *mac));
-            }
-        }
-        for (index, key) in self.kernel.wireguard.keys() {
-            stale.extend(own(*index).map(|device| Key::WireguardPeer(device, Arc::clone(key))));
-        }
-        for (index, subnet) in self.kernel.tunnelled.keys() {
-            stale.extend(own(*index).map(|device| Key::TunnelPeer(device, *subnet)));
-        }
-        stale.retain(|key| self.ledger.entry(key).is_none());
-        stale
+        kinds::ours(self.kernel, self.networks).filter(|key| self.ledger.entry(key).is_none()).collect()
     }
 
     fn index(&self, device: &Device) -> Option<u32> {
@@ -164,15 +131,18 @@ impl Planner<'_> {
     }
 }
 
-struct Draft<'a> {
-    planner: &'a Planner<'a>,
+/// A plan in the making.
+pub(crate) struct Draft<'a> {
+    /// What it is made with.
+    pub planner: &'a Planner<'a>,
     plan: Plan,
     /// Nexthop objects that this plan makes.
-    made: HashMap<Hop, u32>,
-    next: u32,
+    pub made: HashMap<NextHop, u32>,
+    /// After which number the next object's is looked for.
+    pub next: u32,
     /// Nexthop objects that lose a route by this plan, and those that gain one.
     losing: HashMap<u32, u32>,
-    gaining: BTreeSet<u32>,
+    pub gaining: BTreeSet<u32>,
 }
 
 impl<'a> Draft<'a> {
@@ -187,249 +157,56 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn step(&mut self, stage: Stage, key: Option<Key>, message: Message, fact: Fact) {
+    /// Adds a request to the routing family.
+    pub(crate) fn step(&mut self, stage: Stage, key: Option<Key>, message: Message, fact: Observation) {
         self.plan.steps.push(Step { stage, key, request: Request::Routing(message), fact });
     }
 
-    fn wireguard_step(&mut self, stage: Stage, key: Key, index: u32, change: PeerChange, fact: Fact) {
+    /// Adds a request to a WireGuard device.
+    pub(crate) fn wireguard_step(
+        &mut self,
+        stage: Stage,
+        key: Key,
+        index: u32,
+        change: PeerChange,
+        fact: Observation,
+    ) {
         let request = Request::Wireguard(index, change);
         self.plan.steps.push(Step { stage, key: Some(key), request, fact });
     }
 
+    /// Adds a request to a tunnel of this process.
+    pub(crate) fn tunnel_step(
+        &mut self,
+        stage: Stage,
+        key: Key,
+        device: Arc<str>,
+        change: TunnelChange,
+        fact: Observation,
+    ) {
+        self.plan.steps.push(Step { stage, key: Some(key), request: Request::Tunnel(device, change), fact });
+    }
+
+    /// A route that goes through this nexthop object goes, or goes elsewhere.
+    pub(crate) fn lose(&mut self, nexthop: u32) {
+        *self.losing.entry(nexthop).or_default() += 1;
+    }
+
     fn put(&mut self, entry: &Entry) {
-        let kernel = self.planner.kernel;
-        let Some(index) = self.planner.index(entry.device()) else {
-            self.plan.waiting.insert(entry.key());
-            return;
-        };
-        match entry {
-            Entry::Route { destination, via: Some(via), onlink, .. } => {
-                self.put_route(*destination, Hop { via: *via, oif: index, onlink: *onlink });
-            }
-            Entry::Route { destination, via: None, .. } => self.put_device_route(*destination, index),
-            Entry::WireguardPeer { peer, .. } => self.put_wireguard_peer(entry.key(), peer, index),
-            Entry::TunnelPeer { destination, endpoint, device } => {
-                let there = kernel.tunnelled.get(&(index, *destination));
-                if let (Device::Own(name), true) = (device, there != Some(endpoint)) {
-                    self.plan.steps.push(Step {
-                        stage: Stage::PutTunnelPeer,
-                        key: Some(entry.key()),
-                        request: Request::Tunnel(
-                            Arc::clone(name),
-                            TunnelChange::Put(*destination, *endpoint),
-                        ),
-                        fact: Fact::TunnelPeer(index, *destination, Some(*endpoint)),
-                    });
-                }
-            }
-            Entry::Neighbour { address, mac, .. } => {
-                let wanted = Neighbour { mac: Some(*mac), permanent: true };
-                if kernel.neighbours.get(&(index, *address)) != Some(&wanted) {
-                    let message = codec::neighbour(index, *address, Some(*mac));
-                    self.step(
-                        Stage::PutNeighbour,
-                        Some(entry.key()),
-                        create_or_replace(Payload::Route(Rt::NewNeighbour(message))),
-                        Fact::Neighbour(index, *address, Some(wanted)),
-                    );
-                }
-            }
-            Entry::Fdb { mac, destination, .. } => {
-                let wanted = Fdb { destination: Some(*destination), permanent: true };
-                if kernel.fdb.get(&(index, *mac)) != Some(&wanted) {
-                    let message = codec::fdb(index, *mac, Some(*destination));
-                    self.step(
-                        Stage::PutFdb,
-                        Some(entry.key()),
-                        create_or_replace(Payload::Route(Rt::NewNeighbour(message))),
-                        Fact::Fdb(index, *mac, Some(wanted)),
-                    );
-                }
-            }
+        // What needs no device gets a number that it has no use for.
+        match entry.device().map_or(Some(0), |device| self.planner.index(device)) {
+            Some(index) => self.put_entry(entry, index),
+            None => drop(self.plan.waiting.insert(entry.key())),
         }
     }
 
-    /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.
-    fn put_device_route(&mut self, destination: IpNet, index: u32) {
-        let old = self.planner.kernel.routes.get(&destination);
-        let is_right = |route: &Route| {
-            route.ordinary
-                && route.protocol == ROUTE_PROTOCOL
-                && (route.via, route.nexthop, route.oif) == (None, None, index)
-        };
-        if old.is_some_and(is_right) {
-            return;
-        }
-        if let Some(id) = old.and_then(|route| route.nexthop) {
-            *self.losing.entry(id).or_default() += 1;
-        }
-        let route = Route {
-            via: None,
-            oif: index,
-            onlink: false,
-            nexthop: None,
-            protocol: ROUTE_PROTOCOL,
-            ordinary: true,
-        };
-        let message = codec::route(&destination, Some(Leave::Device(index)));
-        self.step(
-            Stage::PutRoute,
-            Some(Key::Route(destination)),
-            create_or_replace(Payload::Route(Rt::NewRoute(message))),
-            Fact::Route(destination, Some(route)),
-        );
-    }
-
-    fn put_wireguard_peer(&mut self, key: Key, peer: &Arc<WireguardPeer>, index: u32) {
-        let public = Arc::new(peer.key);
-        let there = self.planner.kernel.wireguard.get(&(index, Arc::clone(&public)));
-        if !there.is_some_and(|there| peer.is_met_by(there)) {
-            let fact = Fact::WireguardPeer(index, public, Some(Arc::clone(peer)));
-            let change = PeerChange::Put(Arc::clone(peer));
-            self.wireguard_step(Stage::PutWireguardPeer, key, index, change, fact);
-        }
-    }
-
-    fn put_route(&mut self, destination: IpNet, hop: Hop) {
-        let old = self.planner.kernel.routes.get(&destination);
-        // A plain route to the same next hop is as good: upstream's are adopted as they are.
-        if old.is_some_and(|route| leads_to(route, &hop, self.planner.kernel)) {
-            return;
-        }
-        let (leave, nexthop) = if self.planner.nexthops {
-            let id = self.nexthop_for(hop);
-            self.gaining.insert(id);
-            (Leave::Nexthop(id), Some(id))
-        } else {
-            (Leave::Direct(hop), None)
-        };
-        if let Some(id) = old.and_then(|route| route.nexthop) {
-            *self.losing.entry(id).or_default() += 1;
-        }
-        let route = Route {
-            via: Some(hop.via),
-            oif: hop.oif,
-            onlink: hop.onlink,
-            nexthop,
-            protocol: ROUTE_PROTOCOL,
-            ordinary: true,
-        };
-        self.step(
-            Stage::PutRoute,
-            Some(Key::Route(destination)),
-            create_or_replace(Payload::Route(Rt::NewRoute(codec::route(&destination, Some(leave))))),
-            Fact::Route(destination, Some(route)),
-        );
-    }
-
-    fn nexthop_for(&mut self, hop: Hop) -> u32 {
-        if let Some(id) = self.planner.kernel.nexthop_to(&hop).or_else(|| self.made.get(&hop).copied()) {
-            return id;
-        }
-        // The numbers run out after some four thousand million objects; the kernel refuses the last one a second time.
-        let id = self.planner.kernel.free_nexthops(self.next).next().unwrap_or(u32::MAX);
-        self.next = id;
-        self.made.insert(hop, id);
-        let message = create_or_replace(Payload::NewNexthop(codec::nexthop(id, &hop)));
-        self.step(Stage::PutNexthop, None, message, Fact::Nexthop(id, Some(hop)));
-        id
-    }
-
-    fn remove(&mut self, key: &Key) {
-        let kernel = self.planner.kernel;
-        match key {
-            Key::Route(destination) => {
-                let Some(route) = kernel.routes.get(destination) else { return };
-                // Somebody may have put a route of his own there after ours was dropped.
-                if route.protocol != ROUTE_PROTOCOL {
-                    return;
-                }
-                let leave = match (route.nexthop, route.via) {
-                    (Some(id), _) => {
-                        *self.losing.entry(id).or_default() += 1;
-                        Some(Leave::Nexthop(id))
-                    }
-                    (None, Some(via)) => {
-                        Some(Leave::Direct(Hop { via, oif: route.oif, onlink: route.onlink }))
-                    }
-                    (None, None) => Some(Leave::Device(route.oif)),
-                };
-                self.step(
-                    Stage::DeleteRoute,
-                    Some(key.clone()),
-                    Message::plain(Payload::Route(Rt::DelRoute(codec::unroute(destination, leave)))),
-                    Fact::Route(*destination, None),
-                );
-            }
-            Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
-            Key::TunnelPeer(device, subnet) => {
-                let Some(index) = self.present(device) else { return };
-                if let (Device::Own(name), true) = (device, kernel.tunnelled.contains_key(&(index, *subnet)))
-                {
-                    self.plan.steps.push(Step {
-                        stage: Stage::DeleteTunnelPeer,
-                        key: Some(key.clone()),
-                        request: Request::Tunnel(Arc::clone(name), TunnelChange::Remove(*subnet)),
-                        fact: Fact::TunnelPeer(index, *subnet, None),
-                    });
-                }
-            }
-            Key::Neighbour(device, address) => {
-                let Some(index) = self.present(device) else { return };
-                if kernel.neighbours.get(&(index, *address)).is_some_and(|entry| entry.permanent) {
-                    let message = codec::neighbour(index, *address, None);
-                    self.step(
-                        Stage::DeleteNeighbour,
-                        Some(key.clone()),
-                        Message::plain(Payload::Route(Rt::DelNeighbour(message))),
-                        Fact::Neighbour(index, *address, None),
-                    );
-                }
-            }
-            Key::Fdb(device, mac) => {
-                let Some(index) = self.present(device) else { return };
-                if kernel.fdb.contains_key(&(index, *mac)) {
-                    let message = codec::fdb(index, *mac, None);
-                    self.step(
-                        Stage::DeleteFdb,
-                        Some(key.clone()),
-                        Message::plain(Payload::Route(Rt::DelNeighbour(message))),
-                        Fact::Fdb(index, *mac, None),
-                    );
-                }
-            }
-        }
-    }
-
-    fn remove_wireguard_peer(&mut self, key: &Key) {
-        let Key::WireguardPeer(device, peer) = key else { return };
-        let Some(index) = self.present(device) else { return };
-        if self.planner.kernel.wireguard.contains_key(&(index, Arc::clone(peer))) {
-            let fact = Fact::WireguardPeer(index, Arc::clone(peer), None);
-            let change = PeerChange::Remove(Arc::clone(peer));
-            self.wireguard_step(Stage::DeleteWireguardPeer, key.clone(), index, change, fact);
-        }
-    }
-
-    fn present(&self, device: &Device) -> Option<u32> {
+    /// The index of a device that is there, be it up or down.
+    pub(crate) fn present(&self, device: &Device) -> Option<u32> {
         match device {
             Device::External => self.planner.kernel.external.as_ref(),
             Device::Own(name) => self.planner.kernel.links.get(name),
         }
         .map(|link| link.index)
-    }
-
-    fn retire(&mut self, id: u32) {
-        if self.gaining.contains(&id) {
-            return;
-        }
-        let message = NexthopMessage { id, ..NexthopMessage::default() };
-        self.step(
-            Stage::DeleteNexthop,
-            None,
-            Message::plain(Payload::DelNexthop(message)),
-            Fact::Nexthop(id, None),
-        );
     }
 
     fn finish(mut self) -> Plan {
@@ -443,20 +220,4 @@ impl<'a> Draft<'a> {
         self.plan.steps.sort_by_key(|step| step.stage);
         self.plan
     }
-}
-
-/// Whether a route does what ours would.
-fn leads_to(route: &Route, hop: &Hop, kernel: &Kernel) -> bool {
-    if !route.ordinary || route.protocol != ROUTE_PROTOCOL {
-        return false;
-    }
-    match route.nexthop {
-        Some(id) => kernel.nexthop(id) == Some(hop),
-        None => route.via == Some(hop.via) && route.oif == hop.oif && route.onlink == hop.onlink,
-    }
-}
-
-/// Whether a nexthop notification is about an object of ours.
-pub(crate) fn is_own(message: &NexthopMessage) -> bool {
-    message.protocol == NEXTHOP_PROTOCOL
 }

@@ -9,7 +9,7 @@ use flannel_model::ledger::PeerId;
 use flannel_model::offloads::Offloads;
 use flannel_udp_tunnel::{PeerCounters, TunnelCounters};
 
-use super::kernel::Link;
+use super::observed::Link;
 
 /// An entry that the kernel refused.
 #[derive(Clone, Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Failure {
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
+pub struct Stats {
     /// Transactions.
     pub commits: u64,
     /// Looks at everything.
@@ -41,7 +41,7 @@ pub struct Figures {
 
 /// How many entries of a kind there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KindFigures {
+pub struct KindStats {
     /// Entries that should exist.
     pub desired: usize,
     /// Of these, those that wait for their device.
@@ -86,7 +86,7 @@ pub struct Report {
     /// What is wrong with the devices.
     pub device_failure: Option<String>,
     /// Entries by kind.
-    pub kinds: BTreeMap<Kind, KindFigures>,
+    pub kinds: BTreeMap<Kind, KindStats>,
     /// Whether routes go through nexthop objects.
     pub nexthops: bool,
     /// Our devices, as far as they are there.
@@ -94,5 +94,5 @@ pub struct Report {
     /// Tunnels of this process.
     pub tunnels: Vec<TunnelReport>,
     /// Totals.
-    pub figures: Figures,
+    pub figures: Stats,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -38,18 +38,18 @@ pub enum DatapathError {
 enum Command {
     Commit(Box<Transaction>, oneshot::Sender<Report>),
     Replace(Box<Transaction>, oneshot::Sender<Result<Report, String>>),
-    Settle(oneshot::Sender<Report>),
-    Adopt(oneshot::Sender<Report>),
+    StartForwarding(oneshot::Sender<Report>),
+    PruneStale(oneshot::Sender<Report>),
     Report(oneshot::Sender<Report>),
     Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
-    SetExternal(String),
+    Stop,
 }
 
 /// The way to the reconciler. Dropping it stops the thread and leaves the kernel as it is.
 pub struct Datapath {
-    commands: Option<Sender<Command>>,
+    commands: Sender<Command>,
     wake: Arc<OwnedFd>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 impl Datapath {
@@ -71,16 +71,12 @@ impl Datapath {
         let thread = std::thread::Builder::new()
             .name("reconciler".into())
             .spawn(move || run(reconciler, &inbox, &bell))?;
-        Ok((Self { commands: Some(commands), wake, thread: Some(thread) }, heard))
+        Ok((Self { commands, wake, thread: Mutex::new(Some(thread)) }, heard))
     }
 
     fn send(&self, command: Command) -> Result<(), DatapathError> {
-        self.commands
-            .as_ref()
-            .ok_or(DatapathError::Stopped)?
-            .send(command)
-            .map_err(|_| DatapathError::Stopped)?;
-        ring(&self.wake);
+        self.commands.send(command).map_err(|_| DatapathError::Stopped)?;
+        notify(&self.wake);
         Ok(())
     }
 
@@ -103,13 +99,13 @@ impl Datapath {
 
     /// Says that the peers that can be had at the moment have been committed, and that others may follow: tunnels let packets pass
     /// from now on, and leftovers of earlier runs stay.
-    pub async fn settle(&self) -> Result<Report, DatapathError> {
-        self.ask(Command::Settle).await
+    pub async fn start_forwarding(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::StartForwarding).await
     }
 
     /// Says that all peers have been committed: leftovers of earlier runs are removed now, and from now on.
-    pub async fn adopt(&self) -> Result<Report, DatapathError> {
-        self.ask(Command::Adopt).await
+    pub async fn prune_stale(&self) -> Result<Report, DatapathError> {
+        self.ask(Command::PruneStale).await
     }
 
     /// How things stand.
@@ -122,24 +118,25 @@ impl Datapath {
         self.ask(Command::Peers).await
     }
 
-    /// Names the external interface anew.
-    pub fn set_external(&self, name: &str) -> Result<(), DatapathError> {
-        self.send(Command::SetExternal(name.to_owned()))
-    }
-}
-
-impl Drop for Datapath {
-    fn drop(&mut self) {
-        self.commands = None;
-        ring(&self.wake);
-        if let Some(thread) = self.thread.take() {
-            // A panic in there has been reported by the panic hook.
+    /// Stops the thread after all that it was asked for, waits for its end, and leaves the kernel as it is. Who asks for something
+    /// afterwards hears [`DatapathError::Stopped`].
+    pub fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It may have ended by itself. A panic in there has been reported by the panic hook.
+            let _ = self.send(Command::Stop);
             let _ = thread.join();
         }
     }
 }
 
-fn ring(bell: &OwnedFd) {
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn notify(bell: &OwnedFd) {
     // It can only fail when it has rung 2^64 times without being heard, and then it still rings.
     let _ = rustix::io::write(bell, &1_u64.to_ne_bytes());
 }
@@ -148,26 +145,27 @@ fn run(mut reconciler: Reconciler, inbox: &Receiver<Command>, bell: &OwnedFd) {
     loop {
         loop {
             match inbox.try_recv() {
-                Ok(command) => obey(&mut reconciler, command),
-                Err(std::sync::mpsc::TryRecvError::Empty) => break,
-                Err(std::sync::mpsc::TryRecvError::Disconnected) => return,
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                Ok(command) => dispatch(&mut reconciler, command),
+                Err(TryRecvError::Empty) => break,
             }
         }
-        reconciler.turn();
+        reconciler.run_once();
         wait(&reconciler, bell);
     }
 }
 
-fn obey(reconciler: &mut Reconciler, command: Command) {
+fn dispatch(reconciler: &mut Reconciler, command: Command) {
     // Whoever asked may have given up: then nobody needs the answer.
     match command {
         Command::Commit(transaction, answer) => drop(answer.send(reconciler.commit(*transaction))),
         Command::Replace(whole, answer) => drop(answer.send(reconciler.replace(*whole))),
-        Command::Settle(answer) => drop(answer.send(reconciler.settle())),
-        Command::Adopt(answer) => drop(answer.send(reconciler.adopt())),
+        Command::StartForwarding(answer) => drop(answer.send(reconciler.start_forwarding())),
+        Command::PruneStale(answer) => drop(answer.send(reconciler.prune_stale())),
         Command::Report(answer) => drop(answer.send(reconciler.report())),
         Command::Peers(answer) => drop(answer.send(reconciler.peers())),
-        Command::SetExternal(name) => reconciler.set_external(&name),
+        // The thread ends before.
+        Command::Stop => {}
     }
 }
 

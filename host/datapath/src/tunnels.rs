@@ -35,7 +35,7 @@ struct Open {
 }
 
 /// Who keeps descriptors while this process is away.
-pub trait Keeper: Send + Sync {
+pub trait DescriptorStore: Send + Sync {
     /// Gives back what was kept under a name.
     fn take(&self, name: &str) -> Vec<OwnedFd>;
     /// Keeps duplicates under a name, beside what is kept under it already.
@@ -65,7 +65,7 @@ pub struct TunnelContext {
     /// Where their counters are found.
     pub meters: Meters,
     /// Who keeps their descriptors, if anybody does.
-    pub keeper: Option<Arc<dyn Keeper>>,
+    pub keeper: Option<Arc<dyn DescriptorStore>>,
 }
 
 /// All of them, by the names of their devices.
@@ -191,8 +191,8 @@ impl Tunnels {
     }
 
     /// All peers are known: who sends to nobody is told so from now on.
-    pub(crate) fn settle(&self) {
-        self.open.values().for_each(|open| open.tunnel.settle());
+    pub(crate) fn start_forwarding(&self) {
+        self.open.values().for_each(|open| open.tunnel.start_forwarding());
     }
 
     /// The subnets that a tunnel knows, and where they are.

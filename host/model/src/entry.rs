@@ -161,11 +161,17 @@ pub struct TunnelDevice {
     pub offloads: Offloads,
 }
 
+/// The metric of our blackhole routes: worse than every route that somebody would set, so that the route to the pods comes first,
+/// whenever it comes.
+pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
+
 /// What identifies an entry in the kernel: there is at most one for each key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// A route of the main table.
     Route(IpNet),
+    /// A blackhole route of the main table, with [`BLACKHOLE_METRIC`].
+    Blackhole(IpNet),
     /// A neighbour entry.
     Neighbour(Device, IpAddr),
     /// A forwarding database entry.
@@ -181,6 +187,8 @@ pub enum Key {
 pub enum Kind {
     /// A route.
     Route,
+    /// A blackhole route.
+    Blackhole,
     /// A neighbour entry.
     Neighbour,
     /// A forwarding database entry.
@@ -193,8 +201,20 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Route, Self::Neighbour, Self::Fdb, Self::WireguardPeer, Self::TunnelPeer];
+    pub const ALL: [Self; 6] =
+        [Self::Route, Self::Blackhole, Self::Neighbour, Self::Fdb, Self::WireguardPeer, Self::TunnelPeer];
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Route => "route",
+            Self::Blackhole => "blackhole",
+            Self::Neighbour => "neighbour",
+            Self::Fdb => "fdb",
+            Self::WireguardPeer => "wireguard_peer",
+            Self::TunnelPeer => "tunnel_peer",
+        }
+    }
 }
 
 impl Key {
@@ -202,6 +222,7 @@ impl Key {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Route(_) => Kind::Route,
+            Self::Blackhole(_) => Kind::Blackhole,
             Self::Neighbour(..) => Kind::Neighbour,
             Self::Fdb(..) => Kind::Fdb,
             Self::WireguardPeer(..) => Kind::WireguardPeer,
@@ -223,6 +244,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(destination) => write!(f, "route {destination}"),
+            Self::Blackhole(destination) => write!(f, "blackhole route {destination}"),
             Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
             Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
@@ -244,6 +266,11 @@ pub enum Entry {
         onlink: bool,
         /// Where packets leave.
         device: Device,
+    },
+    /// Packets for `destination` that no better route takes end here, instead of leaving by the default route and coming back.
+    Blackhole {
+        /// The node's own subnet.
+        destination: IpNet,
     },
     /// `address` is found at `mac` on `device`.
     Neighbour {
@@ -286,6 +313,7 @@ impl Entry {
     pub fn key(&self) -> Key {
         match self {
             Self::Route { destination, .. } => Key::Route(*destination),
+            Self::Blackhole { destination } => Key::Blackhole(*destination),
             Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
             Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
@@ -293,14 +321,15 @@ impl Entry {
         }
     }
 
-    /// The device that it needs.
-    pub fn device(&self) -> &Device {
+    /// The device that it needs; `None` if it needs none.
+    pub fn device(&self) -> Option<&Device> {
         match self {
+            Self::Blackhole { .. } => None,
             Self::Route { device, .. }
             | Self::Neighbour { device, .. }
             | Self::Fdb { device, .. }
             | Self::WireguardPeer { device, .. }
-            | Self::TunnelPeer { device, .. } => device,
+            | Self::TunnelPeer { device, .. } => Some(device),
         }
     }
 }

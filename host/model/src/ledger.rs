@@ -33,6 +33,9 @@ pub struct Transaction {
     pub addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     /// For each device, the whole set of networks that are reached over it without a next hop.
     pub networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    /// The whole set of the node's own subnets in which packets for addresses that nobody has end; `None`: not said. Never from a
+    /// policy.
+    pub blackholes: Option<BTreeSet<IpNet>>,
     /// For each peer of the call, all of its entries from now on; none: the peer is gone.
     pub peers: BTreeMap<PeerId, Option<Vec<Entry>>>,
 }
@@ -43,6 +46,7 @@ impl Transaction {
         self.devices.extend(later.devices);
         self.addresses.extend(later.addresses);
         self.networks.extend(later.networks);
+        self.blackholes = later.blackholes.or(self.blackholes.take());
         self.peers.extend(later.peers);
     }
 }
@@ -62,6 +66,7 @@ pub struct Ledger {
     devices: BTreeMap<Arc<str>, DeviceSpec>,
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    blackholes: BTreeSet<IpNet>,
     peers: BTreeMap<PeerId, Box<[Key]>>,
     /// Nearly always one owner for each key. Where several peers claim the same key, the latest counts, and the one
     /// before returns when the latest goes.
@@ -138,22 +143,29 @@ impl Ledger {
                 changed.devices = true;
             }
         }
-        if !transaction.networks.is_empty() {
+        if !transaction.networks.is_empty() || transaction.blackholes.is_some() {
             self.networks.extend(transaction.networks);
-            let routes = self.networks.iter().flat_map(|(name, networks)| {
-                networks.iter().map(|network| Entry::Route {
-                    destination: *network,
-                    via: None,
-                    onlink: false,
-                    device: Device::Own(Arc::clone(name)),
-                })
-            });
-            self.replace_peer(PeerId::NODE, routes.collect(), &mut changed.keys);
+            self.blackholes = transaction.blackholes.unwrap_or(std::mem::take(&mut self.blackholes));
+            self.replace_peer(PeerId::NODE, self.node_entries(), &mut changed.keys);
         }
         for (peer, entries) in transaction.peers {
             self.replace_peer(peer, entries.unwrap_or_default(), &mut changed.keys);
         }
         changed
+    }
+
+    /// What no peer causes.
+    fn node_entries(&self) -> Vec<Entry> {
+        let routes = self.networks.iter().flat_map(|(name, networks)| {
+            networks.iter().map(|network| Entry::Route {
+                destination: *network,
+                via: None,
+                onlink: false,
+                device: Device::Own(Arc::clone(name)),
+            })
+        });
+        let blackholes = self.blackholes.iter().map(|subnet| Entry::Blackhole { destination: *subnet });
+        routes.chain(blackholes).collect()
     }
 
     fn replace_peer(&mut self, peer: PeerId, entries: Vec<Entry>, changed: &mut BTreeSet<Key>) {

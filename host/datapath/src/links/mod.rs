@@ -18,8 +18,8 @@ use netlink_packet_route::route::{RouteAttribute, RouteHeader};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
-use super::kernel::Link;
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
+use super::observed::Link;
 
 /// What a device lacks, in the words of the log.
 type Differences = Vec<String>;
@@ -286,7 +286,7 @@ pub(crate) fn is_on_link(
     link: u32,
 ) -> Result<bool, NetlinkError> {
     let prefix = IpNet::from(destination);
-    let mut message = super::codec::route(&prefix, None);
+    let mut message = crate::kinds::route::message(&prefix, None);
     message.header = RouteHeader {
         address_family: message.header.address_family,
         destination_prefix_length: prefix.prefix_len(),

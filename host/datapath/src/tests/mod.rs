@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::{Datapath, Report, TunnelContext};
 
+mod blackholes;
 mod devices;
 mod random;
 
@@ -129,8 +130,8 @@ impl Node {
         self.runtime.block_on(self.datapath.replace(whole)).expect("an answer")
     }
 
-    fn adopt(&self) -> Report {
-        self.runtime.block_on(self.datapath.adopt()).expect("adopt")
+    fn prune_stale(&self) -> Report {
+        self.runtime.block_on(self.datapath.prune_stale()).expect("adopt")
     }
 
     fn messages(&self) -> u64 {
@@ -142,7 +143,7 @@ impl Node {
         self.commit(base());
         self.commit(put(3, peer(3)));
         self.commit(put(4, peer(4)));
-        self.adopt();
+        self.prune_stale();
     }
 }
 
@@ -339,7 +340,7 @@ fn what_upstream_left_is_adopted_and_its_stale_peers_go() {
         node.commit(both);
         assert_eq!(node.messages(), 0, "all of it was there already");
         assert!(state().contains("10.5.5.0"), "nothing goes before all leases are known");
-        node.adopt();
+        node.prune_stale();
         assert_eq!(node.messages(), 3, "the stale peer's three entries");
         assert!(!state().contains("10.5.5.0") && state().contains("10.5.4.0"), "{}", state());
         assert_eq!(ip("-brief link show flannel.1"), index, "the device is the same");
@@ -355,7 +356,7 @@ fn what_is_not_ours_stays() {
         node.with_peers();
         ip("route add 10.98.0.0/16 dev flannel.1");
         node.commit(put(5, peer(5)));
-        node.adopt();
+        node.prune_stale();
         let state = state();
         for route in ["10.5.200.0/24 via", "10.99.0.0/16 via", "10.98.0.0/16 dev flannel.1"] {
             assert!(state.contains(route), "{route} is gone:\n{state}");
@@ -450,7 +451,7 @@ fn ipv6_peers_look_as_upstream_makes_them() {
         );
         // Everything again, and nothing is sent.
         let before = node.messages();
-        node.adopt();
+        node.prune_stale();
         assert_eq!(node.messages(), before);
     });
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// How long the kernel may take to become what it should be.
-const PATIENCE: Duration = Duration::from_secs(20);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Something that happens.
 #[derive(Clone, Debug)]
@@ -131,7 +131,7 @@ fn device_is_right() -> Result<(), String> {
 fn ends_as_desired(happenings: &[Happening]) {
     let mut node = Node::new();
     node.commit(base());
-    node.adopt();
+    node.prune_stale();
     let mut desired: BTreeMap<u8, Vec<Entry>> = BTreeMap::new();
     for happening in happenings {
         match happening {
@@ -166,12 +166,12 @@ fn ends_as_desired(happenings: &[Happening]) {
                 for (peer, entries) in &desired {
                     node.commit(put(*peer, entries.clone()));
                 }
-                node.adopt();
+                node.prune_stale();
             }
         }
     }
     ip("link set eth0 mtu 1500 up");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + SETTLE_TIMEOUT;
     loop {
         let (found, wanted) = (found(), expected(&desired));
         if found == wanted && device_is_right().is_ok() {

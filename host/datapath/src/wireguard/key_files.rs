@@ -4,15 +4,16 @@
 //! from other daemons on the same host. Upstream keeps it at one place for all of them, where it is gone with the next reboot. A key that
 //! is there is taken over if it is this node's: if the node's lease or device has it.
 
-use std::fs::{File, Permissions};
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use flannel_model::wireguard::{Keys, PublicKey, Secret};
-use tempfile::NamedTempFile;
+use flannel_base::Secret;
+use flannel_base::atomic_file::{self, Mode};
+use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use tracing::{info, warn};
 
 /// Upstream's place.
@@ -21,6 +22,8 @@ const UPSTREAM: &str = "/run/flannel/wgkey";
 const NAME: &str = "wgkey";
 /// Says where the key is instead, as upstream.
 const VARIABLE: &str = "WIREGUARD_KEY_FILE";
+/// For its owner's eyes only.
+const KEY_FILE_MODE: Mode = Mode::Exactly(0o400);
 /// The largest file that is read: a key has 45 bytes.
 const MAX_BYTES: u64 = 4096;
 
@@ -139,33 +142,21 @@ fn generate() -> io::Result<Keys> {
     // As `wg genkey` does it: the bits that X25519 sets and clears anyway.
     bytes[0] &= 0xf8;
     bytes[31] = (bytes[31] & 0x7f) | 0x40;
-    Ok(Keys::of(Secret::from_bytes(bytes)))
+    Ok(Keys::of(SecretKey::from_bytes(bytes)))
 }
 
 /// Writes the private key to a file that is not there yet, for its owner's eyes only. An error if it is there by now.
 fn create(keys: &Keys, file: &Path) -> io::Result<()> {
-    let (written, directory) = written_beside(keys, file)?;
-    written.persist_noclobber(file).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    atomic_file::create(file, text_of(keys).reveal().as_bytes(), KEY_FILE_MODE)
 }
 
-/// Writes the private key to a file, in one step, in the place of what was there.
+/// Writes the private key to a file, in the place of what was there.
 fn replace(keys: &Keys, file: &Path) -> io::Result<()> {
-    let (written, directory) = written_beside(keys, file)?;
-    written.persist(file).map_err(|error| error.error)?;
-    File::open(directory)?.sync_all()
+    atomic_file::replace(file, text_of(keys).reveal().as_bytes(), KEY_FILE_MODE)
 }
 
-/// The key is written aside and renamed: nobody is to read half of one, not even after a loss of power.
-fn written_beside(keys: &Keys, file: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
-    let directory = file.parent().filter(|directory| !directory.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut written =
-        tempfile::Builder::new().permissions(Permissions::from_mode(0o400)).tempfile_in(directory)?;
-    writeln!(written, "{}", BASE64_STANDARD.encode(keys.private.bytes()))?;
-    written.as_file().sync_all()?;
-    Ok((written, directory.to_owned()))
+fn text_of(keys: &Keys) -> Secret<String> {
+    Secret::new(BASE64_STANDARD.encode(keys.private.bytes()) + "\n")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use flannel_model::wireguard::{Keys, PublicKey, Secret, WireguardPeer};
+use flannel_model::wireguard::{Keys, PublicKey, SecretKey, WireguardPeer};
 use ipnet::IpNet;
 use netlink_packet_core::{Emitable, ParseableParametrized};
 use netlink_packet_generic::GenlHeader;
@@ -139,7 +139,7 @@ fn peer_message(change: &PeerChange) -> PeerMessage {
         ]),
         PeerChange::Put(peer) => {
             // A preshared key of zeros is none.
-            let preshared = peer.preshared.as_ref().map_or([0; 32], Secret::bytes);
+            let preshared = peer.preshared.as_ref().map_or([0; 32], SecretKey::bytes);
             let mut attributes = vec![
                 WireguardPeerAttribute::PublicKey(peer.key.0),
                 WireguardPeerAttribute::PresharedKey(preshared),
@@ -198,7 +198,7 @@ fn read_peer(message: &PeerMessage) -> Option<WireguardPeer> {
         match attribute {
             WireguardPeerAttribute::PublicKey(bytes) => key = Some(PublicKey(*bytes)),
             WireguardPeerAttribute::PresharedKey(bytes) => {
-                peer.preshared = Some(*bytes).filter(|bytes| *bytes != [0; 32]).map(Secret::from_bytes);
+                peer.preshared = Some(*bytes).filter(|bytes| *bytes != [0; 32]).map(SecretKey::from_bytes);
             }
             WireguardPeerAttribute::Endpoint(address) => peer.endpoint = Some(*address),
             WireguardPeerAttribute::PersistentKeepalive(seconds) => peer.keepalive = *seconds,
@@ -244,7 +244,7 @@ mod tests {
             endpoint: Some("192.168.0.101:51820".parse().expect("endpoint")),
             allowed: ["10.5.3.0/24", "fc00:5:0:3::/64"].map(|net| net.parse().expect("network")).into(),
             keepalive: 25,
-            preshared: Some(Secret::from_bytes([9; 32])),
+            preshared: Some(SecretKey::from_bytes([9; 32])),
         }
     }
 
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn where_the_kernel_lacks_wireguard_it_is_said() {
         match WireguardSocket::open() {
-            Ok(_) => flannel_skip::skip("this kernel has WireGuard"),
+            Ok(_) => flannel_test_support::skip("this kernel has WireGuard"),
             Err(error) => assert!(error.to_string().contains("`wireguard`"), "{error}"),
         }
     }

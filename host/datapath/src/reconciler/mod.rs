@@ -1,39 +1,35 @@
 //! The only writer: keeps the kernel as the ledger says. Runs on a thread of its own with blocking sockets, so that a
 //! large batch never holds up the rest of the daemon.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
+mod executor;
+mod notifications;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flannel_base::Backoff;
 use flannel_model::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
 use flannel_model::ledger::{Changed, Ledger, PeerId, Transaction};
 use ipnet::IpNet;
-use netlink_packet_route::RouteNetlinkMessage as Rt;
 use tracing::{debug, info, warn};
 
-use super::codec;
-use super::kernel::{Fact, Kernel};
-use super::links;
-use super::netlink::{
-    Drained, Message, NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket,
-};
-use super::plan::{self, Plan, Planner, Request, Step};
-use super::report::{Failure, Figures, KindFigures, PeerReport, Report};
-use super::tunnels::{TunnelChange, TunnelContext, Tunnels};
-use super::wireguard::{PeerChange, WireguardSocket};
+use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
+use super::observed::{Observation, ObservedState};
+use super::plan::Planner;
+use super::report::{Failure, KindStats, PeerReport, Report, Stats};
+use super::tunnels::{TunnelContext, Tunnels};
+use super::wireguard::WireguardSocket;
+use super::{kinds, links};
 
-/// First and longest wait before something that the kernel refused is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// Waits before something that the kernel refused is tried again.
+const RETRY: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30) };
 /// How often everything is looked at, even if nothing was heard.
 const RESYNC: Duration = Duration::from_mins(1);
 /// A variable for tests: with any value, nexthop objects count as missing, as on a kernel before 5.3.
 const WITHOUT_NEXTHOPS: &str = "FLANNELD_TEST_WITHOUT_NEXTHOPS";
 /// Rounds of repair within a second after which somebody else is fighting us for the same entries, and we slow down.
 const REPAIRS_PER_SECOND: u32 = 200;
-
-/// Steps after which the notifications are read.
-const STEPS: usize = 4096;
 
 /// What the daemon wants to know of at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,43 +47,10 @@ struct Dirty {
     everything: bool,
 }
 
-/// Requests that go to the same.
-enum Batch {
-    Routing(Vec<Message>),
-    Wireguard(u32, Vec<PeerChange>),
-    Tunnel(Arc<str>, Vec<TunnelChange>),
-}
-
-impl Batch {
-    fn of(request: Request) -> Self {
-        match request {
-            Request::Routing(message) => Self::Routing(vec![message]),
-            Request::Wireguard(index, change) => Self::Wireguard(index, vec![change]),
-            Request::Tunnel(device, change) => Self::Tunnel(device, vec![change]),
-        }
-    }
-
-    /// Adds a request to a batch, or begins one; a request that goes elsewhere is given back.
-    fn add(batch: &mut Option<Self>, request: Request) -> Option<Request> {
-        match (batch, request) {
-            (Some(Self::Routing(messages)), Request::Routing(message)) => messages.push(message),
-            (Some(Self::Wireguard(to, changes)), Request::Wireguard(index, change)) if *to == index => {
-                changes.push(change);
-            }
-            (Some(Self::Tunnel(to, changes)), Request::Tunnel(device, change)) if *to == device => {
-                changes.push(change);
-            }
-            (Some(_), other) => return Some(other),
-            (none, first) => *none = Some(Self::of(first)),
-        }
-        None
-    }
-}
-
 /// The reconciler's state; owned by its thread.
 pub(crate) struct Reconciler {
     ledger: Ledger,
-    kernel: Kernel,
+    kernel: ObservedState,
     requests: RequestSocket,
     /// Opened when a WireGuard device is there.
     wireguard: Option<WireguardSocket>,
@@ -106,7 +69,7 @@ pub(crate) struct Reconciler {
     device_failure: Option<(String, u32, Instant)>,
     next_resync: Instant,
     repairs: (Instant, u32),
-    figures: Figures,
+    figures: Stats,
     events: tokio::sync::mpsc::UnboundedSender<Event>,
 }
 
@@ -128,7 +91,7 @@ impl Reconciler {
         }
         let mut reconciler = Self {
             ledger: Ledger::default(),
-            kernel: Kernel::default(),
+            kernel: ObservedState::default(),
             requests,
             wireguard: None,
             tunnels: Tunnels::new(tunnels),
@@ -144,7 +107,7 @@ impl Reconciler {
             device_failure: None,
             next_resync: Instant::now() + RESYNC,
             repairs: (Instant::now(), 0),
-            figures: Figures::default(),
+            figures: Stats::default(),
             events,
         };
         reconciler.resync()?;
@@ -167,8 +130,8 @@ impl Reconciler {
     pub(crate) fn commit(&mut self, transaction: Transaction) -> Report {
         let changed = self.ledger.commit(transaction);
         self.figures.commits += 1;
-        self.absorb_notifications();
-        self.follow(&changed);
+        self.ingest_notifications();
+        self.apply_changes(&changed);
         self.report()
     }
 
@@ -179,14 +142,14 @@ impl Reconciler {
         ledger.commit(transaction);
         let changed = self.ledger.difference(&ledger);
         self.figures.commits += 1;
-        self.absorb_notifications();
+        self.ingest_notifications();
         let refused_before = self.refused();
         let before = std::mem::replace(&mut self.ledger, ledger);
-        self.follow(&changed);
+        self.apply_changes(&changed);
         let mut new = self.refused().into_iter().filter(|refused| !refused_before.contains(refused));
         if let Some((what, reason)) = new.next() {
             self.ledger = before;
-            self.follow(&changed);
+            self.apply_changes(&changed);
             return Err(format!("{what}: {reason}"));
         }
         drop(new);
@@ -202,7 +165,7 @@ impl Reconciler {
     }
 
     /// Brings the kernel to where a change of the ledger wants it.
-    fn follow(&mut self, changed: &Changed) {
+    fn apply_changes(&mut self, changed: &Changed) {
         if changed.devices || self.dirty.everything {
             self.resync_or_complain();
         } else {
@@ -226,41 +189,35 @@ impl Reconciler {
     }
 
     /// From now on the ledger holds all peers that can be had at the moment: tunnels let packets pass.
-    pub(crate) fn settle(&mut self) -> Report {
+    pub(crate) fn start_forwarding(&mut self) -> Report {
         self.settled = true;
-        self.tunnels.settle();
+        self.tunnels.start_forwarding();
         self.report()
     }
 
     /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
-    pub(crate) fn adopt(&mut self) -> Report {
+    pub(crate) fn prune_stale(&mut self) -> Report {
         (self.prune, self.settled) = (true, true);
         self.resync_or_complain();
         self.report()
     }
 
-    /// The external interface has another name now.
-    pub(crate) fn set_external(&mut self, name: &str) {
-        self.external = name.into();
-        self.dirty.everything = true;
-    }
-
     /// Deals with what was heard and what is due.
-    pub(crate) fn turn(&mut self) {
-        self.absorb_notifications();
+    pub(crate) fn run_once(&mut self) {
+        self.ingest_notifications();
         let now = Instant::now();
         let devices_due = self.device_failure.as_ref().is_some_and(|(_, _, again)| *again <= now);
         if self.dirty.everything || devices_due || now >= self.next_resync {
             let heard = self.dirty.everything;
             if heard {
-                self.pace();
+                self.throttle();
             }
             self.resync_or_complain();
             return;
         }
         let mut keys = std::mem::take(&mut self.dirty.keys);
         if !keys.is_empty() {
-            self.pace();
+            self.throttle();
         }
         keys.extend(self.failures.iter().filter(|(_, f)| f.again <= now).map(|(key, _)| key.clone()));
         if !keys.is_empty() {
@@ -293,9 +250,9 @@ impl Reconciler {
         peers
     }
 
-    fn kinds(&self) -> BTreeMap<Kind, KindFigures> {
-        let figures = |kind| KindFigures { desired: self.ledger.count(kind), ..KindFigures::default() };
-        let mut kinds: BTreeMap<Kind, KindFigures> = Kind::ALL.map(|kind| (kind, figures(kind))).into();
+    fn kinds(&self) -> BTreeMap<Kind, KindStats> {
+        let figures = |kind| KindStats { desired: self.ledger.count(kind), ..KindStats::default() };
+        let mut kinds: BTreeMap<Kind, KindStats> = Kind::ALL.map(|kind| (kind, figures(kind))).into();
         for key in &self.waiting {
             kinds.entry(key.kind()).or_default().waiting += 1;
         }
@@ -320,12 +277,12 @@ impl Reconciler {
             device_failure: self.device_failure.as_ref().map(|(reason, _, _)| reason.clone()),
             tunnels: self.tunnels.reports(),
             devices: self.kernel.links.iter().map(|(name, link)| (name.clone(), link.clone())).collect(),
-            figures: Figures { messages: self.requests.sent(), ..self.figures },
+            figures: Stats { messages: self.requests.sent(), ..self.figures },
         }
     }
 
     /// Slows down when somebody undoes our repairs as fast as we make them.
-    fn pace(&mut self) {
+    fn throttle(&mut self) {
         let (since, count) = &mut self.repairs;
         if since.elapsed() > Duration::from_secs(1) {
             *since = Instant::now();
@@ -337,7 +294,7 @@ impl Reconciler {
         }
         if *count >= REPAIRS_PER_SECOND {
             std::thread::sleep(Duration::from_millis(50));
-            self.absorb_notifications();
+            self.ingest_notifications();
         }
     }
 
@@ -352,7 +309,7 @@ impl Reconciler {
         let started = Instant::now();
         self.figures.resyncs += 1;
         self.next_resync = started + RESYNC;
-        self.absorb_notifications();
+        self.ingest_notifications();
         self.dirty = Dirty::default();
         self.observe_external()?;
         self.ensure_devices();
@@ -361,7 +318,7 @@ impl Reconciler {
         self.execute(plan, None);
         if self.settled {
             // Those that were opened anew have their peers now.
-            self.tunnels.settle();
+            self.tunnels.start_forwarding();
         }
         self.figures.resync_time += started.elapsed();
         Ok(())
@@ -433,7 +390,7 @@ impl Reconciler {
         if self.device_failure.as_ref().is_none_or(|(before, _, _)| before != reason) {
             warn!(reason, "devices differ from the desired state; trying again");
         }
-        let again = Instant::now() + backoff(attempts);
+        let again = Instant::now() + RETRY.after(attempts);
         self.device_failure = Some((reason.to_owned(), attempts + 1, again));
     }
 
@@ -449,17 +406,17 @@ impl Reconciler {
         }
         for ipv4 in [true, false] {
             if self.networks.iter().any(|network| network.addr().is_ipv4() == ipv4) {
-                self.observe(&codec::all_routes(ipv4))?;
+                self.observe(&kinds::route::all_routes(ipv4))?;
             }
         }
         let indexes: Vec<u32> = self.kernel.links.values().map(|link| link.index).collect();
         for index in indexes {
-            self.observe(&codec::all_neighbours(index))?;
-            self.observe(&codec::all_fdb(index))?;
+            self.observe(&kinds::neighbour::all_neighbours(index))?;
+            self.observe(&kinds::fdb::all_fdb(index))?;
         }
         for (name, link) in &self.kernel.links.clone() {
             for (subnet, endpoint) in self.tunnels.peers(name) {
-                self.kernel.learn(Fact::TunnelPeer(link.index, subnet, Some(endpoint)));
+                self.kernel.record(Observation::TunnelPeer(link.index, subnet, Some(endpoint)));
             }
         }
         self.observe_wireguard()
@@ -475,7 +432,7 @@ impl Reconciler {
         for index in indexes {
             for peer in self.wireguard()?.device(index)?.peers {
                 let key = Arc::new(peer.key);
-                self.kernel.learn(Fact::WireguardPeer(index, key, Some(Arc::new(peer))));
+                self.kernel.record(Observation::WireguardPeer(index, key, Some(Arc::new(peer))));
             }
         }
         Ok(())
@@ -491,123 +448,18 @@ impl Reconciler {
     fn observe(&mut self, request: &Payload) -> Result<(), NetlinkError> {
         let Self { requests, kernel, networks, .. } = self;
         requests.dump_each(request, |found| {
-            if let Some(fact) = fact(kernel, networks, &found) {
-                kernel.learn(fact);
+            if let Some(fact) = kinds::read(kernel, networks, &found) {
+                kernel.record(fact);
             }
         })
     }
 
     fn observe_nexthop(&mut self, message: &NexthopMessage) {
-        match codec::own_nexthop(message) {
-            Some(hop) => self.kernel.learn(Fact::Nexthop(message.id, Some(hop))),
+        match kinds::nexthop::own_nexthop(message) {
+            Some(hop) => self.kernel.record(Observation::Nexthop(message.id, Some(hop))),
             None => {
                 self.kernel.foreign_nexthops.insert(message.id);
             }
-        }
-    }
-
-    /// Reads the notifications into the mirror, and notes what has to be looked at.
-    fn absorb_notifications(&mut self) {
-        let mut drained = Drained::default();
-        if let Err(error) = self.notifications.drain(self.requests.port(), &mut drained) {
-            warn!(%error, "notifications cannot be read: looking at everything");
-            drained.lost = true;
-        }
-        if drained.lost {
-            info!("the kernel dropped notifications: looking at everything");
-            self.dirty.everything = true;
-        }
-        self.figures.notifications += drained.messages.len() as u64;
-        for message in drained.messages {
-            self.absorb(&message);
-        }
-    }
-
-    fn absorb(&mut self, message: &Payload) {
-        match message {
-            Payload::Route(Rt::NewLink(link) | Rt::DelLink(link)) => {
-                let gone = matches!(message, Payload::Route(Rt::DelLink(_)));
-                self.absorb_link(&links::read_link(link), gone);
-            }
-            Payload::Route(Rt::NewAddress(address) | Rt::DelAddress(address)) => {
-                if self.kernel.own_device(address.header.index).is_some() {
-                    self.dirty.everything = true;
-                } else if self.kernel.external.as_ref().is_some_and(|l| l.index == address.header.index) {
-                    self.dirty.everything = true;
-                    let _ = self.events.send(Event::Reachability);
-                }
-            }
-            // With a nexthop object all routes that use it go, and no notification says so.
-            Payload::NewNexthop(nexthop) | Payload::DelNexthop(nexthop) => {
-                let known = self.kernel.nexthop(nexthop.id);
-                if plan::is_own(nexthop) || known.is_some() {
-                    self.dirty.everything = true;
-                } else if matches!(message, Payload::NewNexthop(_)) {
-                    self.kernel.foreign_nexthops.insert(nexthop.id);
-                }
-            }
-            _ => match fact(&self.kernel, &self.networks, message) {
-                Some(fact) => {
-                    let key = self.key_of(&fact);
-                    let (wanted, stray) =
-                        (key.clone().filter(|key| self.ledger.entry(key).is_some()), self.is_stray(&fact));
-                    self.dirty.keys.extend(wanted.or(key.filter(|_| stray)));
-                    self.kernel.learn(fact);
-                }
-                None => self.absorb_other_route(message),
-            },
-        }
-    }
-
-    /// Whether somebody has put something on a device of ours, where nothing but the policy's entries belongs.
-    fn is_stray(&self, fact: &Fact) -> bool {
-        let in_cluster = |address: IpAddr| self.networks.iter().any(|network| network.contains(&address));
-        self.prune
-            && match fact {
-                Fact::Route(_, Some(route)) => {
-                    route.protocol == codec::ROUTE_PROTOCOL && self.kernel.own_device(route.oif).is_some()
-                }
-                Fact::Neighbour(_, address, Some(entry)) => entry.permanent && in_cluster(*address),
-                Fact::Fdb(_, mac, Some(entry)) => entry.permanent && mac.0 != [0; 6],
-                _ => false,
-            }
-    }
-
-    /// A route that is not ours, over the external interface, may change which peers are on the link.
-    fn absorb_other_route(&self, message: &Payload) {
-        let (Payload::Route(Rt::NewRoute(route) | Rt::DelRoute(route)), Some(external)) =
-            (message, &self.kernel.external)
-        else {
-            return;
-        };
-        if codec::read_route(route).is_some_and(|(_, route)| route.oif == external.index) {
-            let _ = self.events.send(Event::Reachability);
-        }
-    }
-
-    fn absorb_link(&mut self, observed: &links::Observed, gone: bool) {
-        let Some(link) = &observed.link else { return };
-        let external = observed.name == *self.external
-            || self.kernel.external.as_ref().is_some_and(|known| known.index == link.index);
-        if external && (gone || self.kernel.external.as_ref() != Some(link)) {
-            self.dirty.everything = true;
-        }
-        let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
-        let named = self.ledger.devices().any(|device| **device.name() == *observed.name);
-        if (known.is_some() || named) && (gone || known != Some(link)) {
-            self.dirty.everything = true;
-        }
-    }
-
-    fn key_of(&self, fact: &Fact) -> Option<Key> {
-        let own = |index: &u32| self.kernel.own_device(*index).cloned().map(Device::Own);
-        match fact {
-            Fact::Route(destination, _) => Some(Key::Route(*destination)),
-            Fact::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
-            Fact::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
-            Fact::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
-            Fact::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
-            Fact::Nexthop(..) => None,
         }
     }
 
@@ -619,168 +471,4 @@ impl Reconciler {
             networks: &self.networks,
         }
     }
-
-    fn reconcile_keys(&mut self, keys: &BTreeSet<Key>) {
-        let plan = self.planner().keys(keys);
-        self.execute(plan, Some(keys));
-    }
-
-    /// Sends a plan. `looked_at`: the keys that it was made for; none: all.
-    fn execute(&mut self, plan: Plan, looked_at: Option<&BTreeSet<Key>>) {
-        if let Some(keys) = looked_at {
-            for key in keys {
-                self.waiting.remove(key);
-                if self.ledger.entry(key).is_none() {
-                    self.failures.remove(key);
-                }
-            }
-            self.waiting.extend(plan.waiting);
-        } else {
-            self.waiting = plan.waiting;
-            if !self.failures.is_empty() {
-                let planned: HashSet<&Key> = plan.steps.iter().filter_map(|step| step.key.as_ref()).collect();
-                self.failures.retain(|key, _| planned.contains(key));
-            }
-        }
-        if plan.steps.is_empty() {
-            return;
-        }
-        let started = Instant::now();
-        let (count, mut failed) = (plan.steps.len(), 0);
-        let mut steps = plan.steps.into_iter().peekable();
-        while steps.peek().is_some() {
-            failed += self.send(steps.by_ref().take(STEPS));
-            // What others did meanwhile waits in the socket. What we did does not, except for the FDB's notifications,
-            // which do not say who caused them; they must not fill the socket, and say what the mirror says already.
-            self.absorb_notifications();
-        }
-        let took = started.elapsed();
-        self.figures.batch_time += took;
-        debug!(requests = count, failed, took_us = flannel_base::micros(took), "kernel updated");
-    }
-
-    /// Sends some steps; answers how many failed.
-    fn send(&mut self, steps: impl Iterator<Item = Step>) -> usize {
-        let (mut batch, mut pending, mut failed) = (None, Vec::new(), 0);
-        for step in steps {
-            let removal = step.is_removal();
-            // The order of steps is that of their stages, so whom they go to changes seldom.
-            if let Some(request) = Batch::add(&mut batch, step.request) {
-                failed += self.flush(batch.take(), &mut pending);
-                batch = Some(Batch::of(request));
-            }
-            pending.push((step.key, removal, step.fact));
-        }
-        failed + self.flush(batch, &mut pending)
-    }
-
-    /// Sends requests that go to the same, and takes the results in.
-    fn flush(&mut self, batch: Option<Batch>, pending: &mut Vec<(Option<Key>, bool, Fact)>) -> usize {
-        let results = match batch {
-            None => Vec::new(),
-            Some(Batch::Routing(messages)) => self.requests.batch(messages),
-            Some(Batch::Wireguard(index, changes)) => match self.wireguard() {
-                Ok(socket) => socket.change(index, &changes),
-                Err(error) => vec![Err(error); changes.len()],
-            },
-            Some(Batch::Tunnel(device, changes)) => {
-                self.tunnels.change(&device, &changes);
-                vec![Ok(()); changes.len()]
-            }
-        };
-        let settled = std::mem::take(pending).into_iter().zip(results);
-        settled
-            .map(|((key, removal, fact), result)| usize::from(!self.conclude(key, removal, fact, result)))
-            .sum()
-    }
-
-    /// Takes the result of one request in; `false`: it failed and will be tried again.
-    fn conclude(
-        &mut self,
-        key: Option<Key>,
-        removal: bool,
-        fact: Fact,
-        result: Result<(), NetlinkError>,
-    ) -> bool {
-        let absent = |error: &NetlinkError| {
-            error.is(libc::ENOENT)
-                || error.is(libc::ESRCH)
-                || error.is(libc::ENODEV)
-                || error.is(libc::EADDRNOTAVAIL)
-        };
-        match result {
-            Ok(()) => {
-                self.kernel.learn(fact);
-                if let Some(key) = key
-                    && let Some(failure) = self.failures.remove(&key)
-                {
-                    info!(entry = %key, attempts = failure.attempts, "the kernel took it at last");
-                }
-                true
-            }
-            Err(error) if removal && absent(&error) => {
-                self.kernel.learn(fact);
-                true
-            }
-            Err(error) => {
-                if matches!(error, NetlinkError::Socket(_)) {
-                    self.dirty.everything = true;
-                }
-                let Some(key) = key else {
-                    // A nexthop object: its routes fail too, and say it for their peers.
-                    warn!(%error, ?fact, "the kernel refused a nexthop object");
-                    return false;
-                };
-                let attempts = self.failures.get(&key).map_or(0, |failure| failure.attempts);
-                if attempts == 0 {
-                    warn!(entry = %key, peer = self.ledger.owners(&key).last().map(|p| p.0), %error, "the kernel refused an entry; trying again");
-                }
-                let again = Instant::now() + backoff(attempts);
-                self.failures
-                    .insert(key, Failure { reason: error.to_string(), attempts: attempts + 1, again });
-                false
-            }
-        }
-    }
-
-    /// Entries that the ledger changed are tried at once, whatever failed before.
-    fn forget_failures(&mut self, keys: &BTreeSet<Key>) {
-        for key in keys {
-            self.failures.remove(key);
-        }
-    }
-}
-
-/// What a message says about entries that concern us.
-fn fact(kernel: &Kernel, networks: &[IpNet], payload: &Payload) -> Option<Fact> {
-    let concerns = |destination: &IpNet| networks.iter().any(|network| network.contains(destination));
-    match payload {
-        Payload::Route(Rt::NewRoute(message)) => {
-            let (destination, mut route) = codec::read_route(message)?;
-            concerns(&destination).then(|| {
-                // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
-                if let Some(hop) = route.nexthop.and_then(|id| kernel.nexthop(id)) {
-                    route.via = Some(hop.via);
-                    route.oif = hop.oif;
-                    route.onlink = hop.onlink;
-                }
-                Fact::Route(destination, Some(route))
-            })
-        }
-        Payload::Route(Rt::DelRoute(message)) => {
-            let (destination, _) = codec::read_route(message)?;
-            concerns(&destination).then_some(Fact::Route(destination, None))
-        }
-        Payload::Route(Rt::NewNeighbour(message)) => codec::read_neighbour(message, false),
-        Payload::Route(Rt::DelNeighbour(message)) => codec::read_neighbour(message, true),
-        _ => None,
-    }
-    .filter(|fact| match fact {
-        Fact::Neighbour(index, ..) | Fact::Fdb(index, ..) => kernel.own_device(*index).is_some(),
-        Fact::Route(..) | Fact::Nexthop(..) | Fact::WireguardPeer(..) | Fact::TunnelPeer(..) => true,
-    })
-}
-
-fn backoff(attempts: u32) -> Duration {
-    RETRY.0.saturating_mul(2_u32.saturating_pow(attempts.min(16))).min(RETRY.1)
 }

@@ -62,7 +62,7 @@ pub(crate) struct Fdb {
 
 /// What a nexthop object leads to: one object serves all routes with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Hop {
+pub(crate) struct NextHop {
     /// The gateway.
     pub via: IpAddr,
     /// The device's index.
@@ -73,9 +73,11 @@ pub(crate) struct Hop {
 
 /// One change of the mirror.
 #[derive(Clone, Debug)]
-pub(crate) enum Fact {
+pub(crate) enum Observation {
     /// A route is there, or none is.
     Route(IpNet, Option<Route>),
+    /// A blackhole route is there, or none is.
+    Blackhole(IpNet, bool),
     /// A neighbour entry is there, or none is.
     Neighbour(u32, IpAddr, Option<Neighbour>),
     /// A forwarding database entry is there, or none is.
@@ -85,18 +87,20 @@ pub(crate) enum Fact {
     /// A tunnel knows where a subnet is, or does not.
     TunnelPeer(u32, IpNet, Option<IpAddr>),
     /// A nexthop object of ours is there, or none is.
-    Nexthop(u32, Option<Hop>),
+    Nexthop(u32, Option<NextHop>),
 }
 
 /// The mirror.
 #[derive(Debug, Default)]
-pub(crate) struct Kernel {
+pub(crate) struct ObservedState {
     /// The external interface; none while it is away.
     pub external: Option<Link>,
     /// Our devices by name, as far as they are there.
     pub links: BTreeMap<Arc<str>, Link>,
     /// Routes to destinations in the cluster networks, with the metric that ours have.
     pub routes: HashMap<IpNet, Route>,
+    /// Blackhole routes in the cluster networks, with the metric that ours have.
+    pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
     pub neighbours: HashMap<(u32, IpAddr), Neighbour>,
     /// Forwarding database entries of our devices.
@@ -107,15 +111,16 @@ pub(crate) struct Kernel {
     pub tunnelled: HashMap<(u32, IpNet), IpAddr>,
     /// Numbers of others' nexthop objects, which are taken.
     pub foreign_nexthops: BTreeSet<u32>,
-    nexthops: BTreeMap<u32, Hop>,
-    by_hop: HashMap<Hop, u32>,
+    nexthops: BTreeMap<u32, NextHop>,
+    by_hop: HashMap<NextHop, u32>,
     users: HashMap<u32, u32>,
 }
 
-impl Kernel {
+impl ObservedState {
     /// Forgets all but the links.
     pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
+        self.blackholes.clear();
         self.neighbours.clear();
         self.fdb.clear();
         self.wireguard.clear();
@@ -127,38 +132,44 @@ impl Kernel {
     }
 
     /// Takes note of a change.
-    pub(crate) fn learn(&mut self, fact: Fact) {
+    pub(crate) fn record(&mut self, fact: Observation) {
         match fact {
-            Fact::Route(destination, route) => self.learn_route(destination, route),
-            Fact::Neighbour(index, address, Some(entry)) => {
+            Observation::Route(destination, route) => self.record_route(destination, route),
+            Observation::Blackhole(destination, true) => {
+                self.blackholes.insert(destination);
+            }
+            Observation::Blackhole(destination, false) => {
+                self.blackholes.remove(&destination);
+            }
+            Observation::Neighbour(index, address, Some(entry)) => {
                 self.neighbours.insert((index, address), entry);
             }
-            Fact::Neighbour(index, address, None) => {
+            Observation::Neighbour(index, address, None) => {
                 self.neighbours.remove(&(index, address));
             }
-            Fact::Fdb(index, mac, Some(entry)) => {
+            Observation::Fdb(index, mac, Some(entry)) => {
                 self.fdb.insert((index, mac), entry);
             }
-            Fact::Fdb(index, mac, None) => {
+            Observation::Fdb(index, mac, None) => {
                 self.fdb.remove(&(index, mac));
             }
-            Fact::WireguardPeer(index, key, Some(peer)) => {
+            Observation::WireguardPeer(index, key, Some(peer)) => {
                 self.wireguard.insert((index, key), peer);
             }
-            Fact::WireguardPeer(index, key, None) => {
+            Observation::WireguardPeer(index, key, None) => {
                 self.wireguard.remove(&(index, key));
             }
-            Fact::TunnelPeer(index, subnet, Some(endpoint)) => {
+            Observation::TunnelPeer(index, subnet, Some(endpoint)) => {
                 self.tunnelled.insert((index, subnet), endpoint);
             }
-            Fact::TunnelPeer(index, subnet, None) => {
+            Observation::TunnelPeer(index, subnet, None) => {
                 self.tunnelled.remove(&(index, subnet));
             }
-            Fact::Nexthop(id, Some(hop)) => {
+            Observation::Nexthop(id, Some(hop)) => {
                 self.nexthops.insert(id, hop);
                 self.by_hop.insert(hop, id);
             }
-            Fact::Nexthop(id, None) => {
+            Observation::Nexthop(id, None) => {
                 if let Some(hop) = self.nexthops.remove(&id)
                     && self.by_hop.get(&hop) == Some(&id)
                 {
@@ -168,7 +179,7 @@ impl Kernel {
         }
     }
 
-    fn learn_route(&mut self, destination: IpNet, route: Option<Route>) {
+    fn record_route(&mut self, destination: IpNet, route: Option<Route>) {
         let new = route.as_ref().and_then(|r| r.nexthop);
         let old = match route {
             Some(route) => self.routes.insert(destination, route),
@@ -188,12 +199,12 @@ impl Kernel {
     }
 
     /// The number of our nexthop object that leads there, if there is one.
-    pub(crate) fn nexthop_to(&self, hop: &Hop) -> Option<u32> {
+    pub(crate) fn nexthop_to(&self, hop: &NextHop) -> Option<u32> {
         self.by_hop.get(hop).copied()
     }
 
     /// Where a nexthop object of ours leads.
-    pub(crate) fn nexthop(&self, id: u32) -> Option<&Hop> {
+    pub(crate) fn nexthop(&self, id: u32) -> Option<&NextHop> {
         self.nexthops.get(&id)
     }
 

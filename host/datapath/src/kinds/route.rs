@@ -1,0 +1,268 @@
+//! Routes of the main table, to one next hop each: through a nexthop object, by themselves, or over a device alone.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use flannel_model::entry::Key;
+use ipnet::IpNet;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
+
+use super::family;
+use crate::netlink::{Message, Payload, create_or_replace};
+use crate::observed::{NextHop, Observation, ObservedState, Route, metric};
+use crate::plan::{Draft, Stage};
+
+/// `RTPROT_BOOT`, which upstream's routes have, and so ours.
+pub(crate) const ROUTE_PROTOCOL: u8 = 3;
+
+/// How a route leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RouteTarget {
+    /// By a nexthop object.
+    Nexthop(u32),
+    /// By itself.
+    Direct(NextHop),
+    /// Over the device with this index, which knows by itself where to.
+    Device(u32),
+}
+
+/// A route of ours.
+pub(crate) fn message(destination: &IpNet, target: Option<RouteTarget>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(&destination.addr());
+    message.header.destination_prefix_length = destination.prefix_len();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    match target {
+        Some(RouteTarget::Nexthop(id)) => message.attributes.push(RouteAttribute::NhId(id)),
+        Some(RouteTarget::Direct(hop)) => {
+            message.attributes.push(RouteAttribute::Gateway(hop.via.into()));
+            message.attributes.push(RouteAttribute::Oif(hop.oif));
+            if hop.onlink {
+                message.header.flags |= RouteFlags::Onlink;
+            }
+        }
+        Some(RouteTarget::Device(index)) => {
+            if destination.addr().is_ipv4() {
+                message.header.scope = RouteScope::Link;
+            }
+            message.attributes.push(RouteAttribute::Oif(index));
+        }
+        None => {}
+    }
+    message
+}
+
+/// The removal of a route.
+pub(crate) fn delete_route(destination: &IpNet, target: Option<RouteTarget>) -> RouteMessage {
+    let mut message = message(destination, target);
+    // Of any scope: routes over a device alone come with either.
+    message.header.scope = RouteScope::NoWhere;
+    message
+}
+
+/// A request for all routes of the main table.
+pub(crate) fn all_routes(ipv4: bool) -> Payload {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.attributes.push(RouteAttribute::Table(RouteHeader::RT_TABLE_MAIN.into()));
+    Payload::Route(Rt::GetRoute(message))
+}
+
+/// What a route message is about: its destination and the route; none if the route is not in the main table or has
+/// another metric, source or type of service than ours.
+pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
+    let header = &message.header;
+    let unspecified: IpAddr = match header.address_family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let (mut destination, mut table, mut priority) = (unspecified, u32::from(header.table), 0);
+    let mut route = Route {
+        via: None,
+        oif: 0,
+        onlink: header.flags.contains(RouteFlags::Onlink),
+        nexthop: None,
+        protocol: header.protocol.into(),
+        ordinary: header.kind == RouteType::Unicast,
+    };
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => destination = address_of(address)?,
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Priority(number) => priority = *number,
+            RouteAttribute::Gateway(address) => route.via = address_of(address),
+            RouteAttribute::Oif(index) => route.oif = *index,
+            RouteAttribute::NhId(id) => route.nexthop = Some(*id),
+            RouteAttribute::MultiPath(_)
+            | RouteAttribute::Metrics(_)
+            | RouteAttribute::PrefSource(_)
+            | RouteAttribute::Encap(_)
+            | RouteAttribute::Via(_) => route.ordinary = false,
+            _ => {}
+        }
+    }
+    let over_device = route.via.is_none() && route.nexthop.is_none();
+    route.ordinary &=
+        header.scope == RouteScope::Universe || (header.scope == RouteScope::Link && over_device);
+    let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
+    let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
+        && priority == metric(&destination)
+        && header.tos == 0
+        && header.source_prefix_length == 0
+        && !header.flags.contains(RouteFlags::Cloned);
+    ours.then_some((destination, route))
+}
+
+pub(super) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+impl Draft<'_> {
+    pub(super) fn put_route(&mut self, destination: IpNet, hop: NextHop) {
+        let old = self.planner.kernel.routes.get(&destination);
+        // A plain route to the same next hop is as good: upstream's are adopted as they are.
+        if old.is_some_and(|route| leads_to(route, &hop, self.planner.kernel)) {
+            return;
+        }
+        let (target, nexthop) = if self.planner.nexthops {
+            let id = self.nexthop_for(hop);
+            self.gaining.insert(id);
+            (RouteTarget::Nexthop(id), Some(id))
+        } else {
+            (RouteTarget::Direct(hop), None)
+        };
+        if let Some(id) = old.and_then(|route| route.nexthop) {
+            self.lose(id);
+        }
+        let route = Route {
+            via: Some(hop.via),
+            oif: hop.oif,
+            onlink: hop.onlink,
+            nexthop,
+            protocol: ROUTE_PROTOCOL,
+            ordinary: true,
+        };
+        self.step(
+            Stage::PutRoute,
+            Some(Key::Route(destination)),
+            create_or_replace(Payload::Route(Rt::NewRoute(message(&destination, Some(target))))),
+            Observation::Route(destination, Some(route)),
+        );
+    }
+
+    /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.
+    pub(super) fn put_device_route(&mut self, destination: IpNet, index: u32) {
+        let old = self.planner.kernel.routes.get(&destination);
+        let is_right = |route: &Route| {
+            route.ordinary
+                && route.protocol == ROUTE_PROTOCOL
+                && (route.via, route.nexthop, route.oif) == (None, None, index)
+        };
+        if old.is_some_and(is_right) {
+            return;
+        }
+        if let Some(id) = old.and_then(|route| route.nexthop) {
+            self.lose(id);
+        }
+        let route = Route {
+            via: None,
+            oif: index,
+            onlink: false,
+            nexthop: None,
+            protocol: ROUTE_PROTOCOL,
+            ordinary: true,
+        };
+        let message = message(&destination, Some(RouteTarget::Device(index)));
+        self.step(
+            Stage::PutRoute,
+            Some(Key::Route(destination)),
+            create_or_replace(Payload::Route(Rt::NewRoute(message))),
+            Observation::Route(destination, Some(route)),
+        );
+    }
+
+    pub(super) fn remove_route(&mut self, destination: &IpNet) {
+        let Some(route) = self.planner.kernel.routes.get(destination) else { return };
+        // Somebody may have put a route of his own there after ours was dropped.
+        if route.protocol != ROUTE_PROTOCOL {
+            return;
+        }
+        let target = match (route.nexthop, route.via) {
+            (Some(id), _) => {
+                self.lose(id);
+                Some(RouteTarget::Nexthop(id))
+            }
+            (None, Some(via)) => {
+                Some(RouteTarget::Direct(NextHop { via, oif: route.oif, onlink: route.onlink }))
+            }
+            (None, None) => Some(RouteTarget::Device(route.oif)),
+        };
+        self.step(
+            Stage::DeleteRoute,
+            Some(Key::Route(*destination)),
+            Message::plain(Payload::Route(Rt::DelRoute(delete_route(destination, target)))),
+            Observation::Route(*destination, None),
+        );
+    }
+}
+
+/// Whether a route does what ours would.
+fn leads_to(route: &Route, hop: &NextHop, kernel: &ObservedState) -> bool {
+    if !route.ordinary || route.protocol != ROUTE_PROTOCOL {
+        return false;
+    }
+    match route.nexthop {
+        Some(id) => kernel.nexthop(id) == Some(hop),
+        None => route.via == Some(hop.via) && route.oif == hop.oif && route.onlink == hop.onlink,
+    }
+}
+
+/// Ours: routes over our devices, or through our nexthop objects.
+pub(super) fn ours(kernel: &ObservedState) -> impl Iterator<Item = Key> {
+    let is_ours = |route: &Route| {
+        route.protocol == ROUTE_PROTOCOL
+            && (kernel.own_device(route.oif).is_some()
+                || route.nexthop.is_some_and(|id| kernel.nexthop(id).is_some()))
+    };
+    kernel
+        .routes
+        .iter()
+        .filter(move |(_, route)| is_ours(route))
+        .map(|(destination, _)| Key::Route(*destination))
+}
+
+/// What the kernel says of a route to somewhere that concerns us; `gone`: that there is none.
+pub(super) fn read(
+    message: &RouteMessage,
+    gone: bool,
+    kernel: &ObservedState,
+) -> Option<(IpNet, Observation)> {
+    let (destination, mut route) = read_route(message)?;
+    if gone {
+        return Some((destination, Observation::Route(destination, None)));
+    }
+    // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
+    if let Some(hop) = route.nexthop.and_then(|id| kernel.nexthop(id)) {
+        route.via = Some(hop.via);
+        route.oif = hop.oif;
+        route.onlink = hop.onlink;
+    }
+    Some((destination, Observation::Route(destination, Some(route))))
+}
+
+/// Whether somebody has put a route on a device of ours, where nothing but the policy's belongs.
+pub(super) fn is_stray(route: &Route, kernel: &ObservedState) -> bool {
+    route.protocol == ROUTE_PROTOCOL && kernel.own_device(route.oif).is_some()
+}

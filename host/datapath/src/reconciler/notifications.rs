@@ -1,0 +1,91 @@
+//! What the kernel tells of by itself: taken into the mirror, and noted where it has to be looked at.
+
+use netlink_packet_route::RouteNetlinkMessage as Rt;
+use tracing::{info, warn};
+
+use super::{Event, Reconciler};
+use crate::netlink::{Drained, Payload};
+use crate::{kinds, links};
+
+impl Reconciler {
+    /// Reads the notifications into the mirror, and notes what has to be looked at.
+    pub(super) fn ingest_notifications(&mut self) {
+        let mut drained = Drained::default();
+        if let Err(error) = self.notifications.drain(self.requests.port(), &mut drained) {
+            warn!(%error, "notifications cannot be read: looking at everything");
+            drained.lost = true;
+        }
+        if drained.lost {
+            info!("the kernel dropped notifications: looking at everything");
+            self.dirty.everything = true;
+        }
+        self.figures.notifications += drained.messages.len() as u64;
+        for message in drained.messages {
+            self.ingest(&message);
+        }
+    }
+
+    fn ingest(&mut self, message: &Payload) {
+        match message {
+            Payload::Route(Rt::NewLink(link) | Rt::DelLink(link)) => {
+                let gone = matches!(message, Payload::Route(Rt::DelLink(_)));
+                self.ingest_link(&links::read_link(link), gone);
+            }
+            Payload::Route(Rt::NewAddress(address) | Rt::DelAddress(address)) => {
+                if self.kernel.own_device(address.header.index).is_some() {
+                    self.dirty.everything = true;
+                } else if self.kernel.external.as_ref().is_some_and(|l| l.index == address.header.index) {
+                    self.dirty.everything = true;
+                    let _ = self.events.send(Event::Reachability);
+                }
+            }
+            // With a nexthop object all routes that use it go, and no notification says so.
+            Payload::NewNexthop(nexthop) | Payload::DelNexthop(nexthop) => {
+                let known = self.kernel.nexthop(nexthop.id);
+                if kinds::nexthop::is_own(nexthop) || known.is_some() {
+                    self.dirty.everything = true;
+                } else if matches!(message, Payload::NewNexthop(_)) {
+                    self.kernel.foreign_nexthops.insert(nexthop.id);
+                }
+            }
+            _ => match kinds::read(&self.kernel, &self.networks, message) {
+                Some(fact) => {
+                    let key = kinds::key_of(&self.kernel, &fact);
+                    let (wanted, stray) = (
+                        key.clone().filter(|key| self.ledger.entry(key).is_some()),
+                        self.prune && kinds::is_stray(&self.kernel, &self.networks, &fact),
+                    );
+                    self.dirty.keys.extend(wanted.or(key.filter(|_| stray)));
+                    self.kernel.record(fact);
+                }
+                None => self.ingest_other_route(message),
+            },
+        }
+    }
+
+    /// A route that is not ours, over the external interface, may change which peers are on the link.
+    fn ingest_other_route(&self, message: &Payload) {
+        let (Payload::Route(Rt::NewRoute(route) | Rt::DelRoute(route)), Some(external)) =
+            (message, &self.kernel.external)
+        else {
+            return;
+        };
+        if kinds::route::read_route(route).is_some_and(|(_, route)| route.oif == external.index) {
+            let _ = self.events.send(Event::Reachability);
+        }
+    }
+
+    fn ingest_link(&mut self, observed: &links::Observed, gone: bool) {
+        let Some(link) = &observed.link else { return };
+        let external = observed.name == *self.external
+            || self.kernel.external.as_ref().is_some_and(|known| known.index == link.index);
+        if external && (gone || self.kernel.external.as_ref() != Some(link)) {
+            self.dirty.everything = true;
+        }
+        let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
+        let named = self.ledger.devices().any(|device| **device.name() == *observed.name);
+        if (known.is_some() || named) && (gone || known != Some(link)) {
+            self.dirty.everything = true;
+        }
+    }
+}

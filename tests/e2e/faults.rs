@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use flannel_lab::cluster::DUAL_STACK;
 use flannel_lab::etcd::ENDPOINT;
+use flannel_lab::fake_systemd::ServiceManager;
+use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::random::Random;
 use flannel_lab::store::StoredLease;
-use flannel_lab::watcher::Watcher;
 use flannel_lab::{Clock, Cluster, ClusterOptions, Pings, Store, wait};
 
 /// Long enough for many packets, and for whatever comes a little later.
@@ -100,6 +101,40 @@ fn while_etcd_hangs_packets_pass_and_afterwards_changes_are_seen() -> Result<()>
     a_lease_that_comes_and_goes_is_seen(&cluster)?;
     all_daemons_run(&mut cluster)?;
     pings.lost_nothing()
+}
+
+#[test]
+fn while_etcd_hangs_and_the_lease_is_to_be_renewed_the_status_is_answered_and_the_watchdog_fed() -> Result<()>
+{
+    let mut cluster = Cluster::start(&options())?;
+    let manager = ServiceManager::new(cluster.lab())?;
+    let interval = wait::scaled(Duration::from_millis(200));
+    let options = cluster.options().clone().env("WATCHDOG_USEC", &interval.as_micros().to_string());
+    cluster.set_options(options.manager(&manager));
+    cluster.kill_and_restart(0)?;
+    cluster.lab().switch().set_port("etcd", false)?;
+    // What the node publishes has to be written now, and nobody answers.
+    let node = cluster.node(0);
+    node.ip("address del 192.168.77.11/24 dev eth0")?;
+    node.ip("address add 192.168.77.77/24 dev eth0")?;
+    node.ip("route replace default via 192.168.77.1")?;
+    wait::until_true("the node goes on with its new address", || {
+        let status = cluster.status(0)?;
+        let peers = status["peers"].as_array().map_or(0, Vec::len);
+        Ok(status["node"]["addresses"][0] == "192.168.77.77" && peers == 1)
+    })?;
+    for _ in 0..4 {
+        let before = manager.signs_of_life();
+        std::thread::sleep(interval * 3);
+        cluster.status(0)?;
+        assert!(manager.signs_of_life() > before, "the service manager would end it");
+    }
+    cluster.lab().switch().set_port("etcd", true)?;
+    let subnets = cluster.subnets(0)?;
+    wait::until_true("the lease has the new address", || {
+        Ok(cluster.store().lease_of(&subnets)?.value.contains("192.168.77.77"))
+    })?;
+    all_daemons_run(&mut cluster)
 }
 
 #[test]

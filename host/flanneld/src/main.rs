@@ -18,7 +18,7 @@ include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 fn main() -> ExitCode {
-    tame_allocator();
+    tune_malloc();
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         // The help that was asked for is such an error, too, with status 0.
@@ -99,7 +99,7 @@ fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {
 
 /// The C library's allocator keeps what was freed, in one heap for each thread, for later; a daemon that has worked through a large
 /// snapshot once does not need so much again. Two heaps are enough, and what is free at their ends goes back.
-fn tame_allocator() {
+fn tune_malloc() {
     #[cfg(target_env = "gnu")]
     // SAFETY: these only set parameters; no thread but this one runs yet, and a refusal changes nothing.
     unsafe {

@@ -16,10 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::clock::Clock;
+use crate::fake_systemd::ServiceManager;
 use crate::log::{Log, LogLine};
-use crate::manager::ServiceManager;
 use crate::store::{Store, etcd_flags};
-use crate::{Node, artifacts, nursery, wait};
+use crate::{Node, artifacts, child_reaper, wait};
 
 /// Where the daemon keeps its files unless it is told otherwise: a machine's own ones must be out of its reach.
 const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
@@ -218,7 +218,7 @@ impl Daemon {
         }
 
         let started = Instant::now();
-        let child = nursery::spawn(command)?;
+        let child = child_reaper::spawn(command)?;
         Ok(Self { node: node.name().to_owned(), subnet_file: node.subnet_file(), log, started, child })
     }
 
@@ -272,7 +272,7 @@ impl Daemon {
 
     /// `kill -9`
     pub fn kill9(mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 
     /// Asks it to end, and waits until it has. Answers how it ended.
@@ -307,7 +307,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 }
 

@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::{Lab, Namespace, artifacts, nursery, wait};
+use crate::{Lab, Namespace, artifacts, child_reaper, wait};
 
 /// Where it listens; of three members, the first.
 pub const ENDPOINT: &str = "http://192.168.77.250:2379";
@@ -93,7 +93,7 @@ impl Etcd {
     /// Kills a member, the first being 0, as `kill -9` does.
     pub fn kill(&mut self, index: usize) {
         if let Some(mut child) = self.members[index].child.take() {
-            nursery::end(&mut child);
+            child_reaper::end(&mut child);
         }
     }
 
@@ -278,7 +278,7 @@ impl Member {
         // What is lost with the machine here was worth nothing, and the disk is slow.
         command.args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "warn"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        self.child = Some(nursery::spawn(command)?);
+        self.child = Some(child_reaper::spawn(command)?);
         Ok(())
     }
 
@@ -295,7 +295,7 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            nursery::end(child);
+            child_reaper::end(child);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::switch::Switch;
+use crate::bridge::Switch;
 use crate::{Namespace, Node, Place};
 
 /// What the network between the nodes is like.

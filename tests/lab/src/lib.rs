@@ -8,18 +8,18 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`namespace`], [`nursery`], [`prepared`] | network namespaces; child processes that never outlive this one; tools that wait for their moment |
-//! | [`cable`], [`switch`], [`node`], [`pod`], [`lab`] | the cables and addresses |
+//! | [`namespace`], [`child_reaper`], [`primed_command`] | network namespaces; child processes that never outlive this one; tools that wait for their moment |
+//! | [`veth`], [`bridge`], [`node`], [`pod`], [`lab`] | the cables and addresses |
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
-//! | [`daemon`], [`clock`], [`manager`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
+//! | [`daemon`], [`clock`], [`fake_systemd`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
-//! | [`echo`], [`prober`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
+//! | [`echo`], [`ping_probe`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`http`] | questions to a daemon |
 //! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
 //! | [`registry`] | where plugins can come from |
 //! | [`firewall`] | the rules that a node has, as its tools show them |
-//! | [`state`], [`watcher`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
+//! | [`state`], [`netlink_monitor`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
 //! | [`random`] | random numbers that come again |
 //! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
 //! | [`cluster`] | all of it together, for tests and for the demo |
@@ -28,7 +28,8 @@
 pub mod artifacts;
 pub mod backend;
 pub mod bench;
-pub mod cable;
+pub mod bridge;
+pub mod child_reaper;
 pub mod clock;
 pub mod cloud;
 pub mod cluster;
@@ -38,18 +39,18 @@ pub mod datagram;
 pub mod demo;
 pub mod echo;
 pub mod etcd;
+pub mod fake_systemd;
 pub mod firewall;
 pub mod http;
 pub mod lab;
 pub mod log;
-pub mod manager;
 pub mod namespace;
+pub mod netlink_monitor;
 pub mod node;
-pub mod nursery;
+pub mod ping_probe;
 pub mod pod;
-pub mod prepared;
+pub mod primed_command;
 pub mod privileges;
-pub mod prober;
 pub mod random;
 pub mod reference;
 pub mod registry;
@@ -57,10 +58,9 @@ pub mod repair;
 pub mod state;
 pub mod store;
 pub mod subnet_env;
-pub mod switch;
+pub mod veth;
 pub mod vtep;
 pub mod wait;
-pub mod watcher;
 
 pub use backend::Backend;
 pub use clock::Clock;
@@ -72,6 +72,6 @@ pub use firewall::Firewall;
 pub use lab::{Lab, Underlay};
 pub use namespace::Namespace;
 pub use node::{Node, Place};
+pub use ping_probe::{Pings, Prober};
 pub use pod::Pod;
-pub use prober::{Pings, Prober};
 pub use store::Store;

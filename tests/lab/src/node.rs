@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 
 use crate::Namespace;
-use crate::cable::Bridge;
+use crate::bridge::Switch;
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::lab::Underlay;
 use crate::pod::Pod;
 use crate::subnet_env::SubnetEnv;
-use crate::switch::Switch;
+use crate::veth::Bridge;
 use crate::wait;
 
 /// The bridge that a node's pods are on.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cable::Bridge;
 use crate::subnet_env::SubnetEnv;
+use crate::veth::Bridge;
 use crate::vtep::Vtep;
 use crate::{Echo, Namespace, state};
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::log::Log;
-use crate::{Node, Store, nursery, wait};
+use crate::{Node, Store, child_reaper, wait};
 
 /// The variable that names its program.
 pub const VARIABLE: &str = "FLANNELD_REFERENCE";
@@ -56,7 +56,7 @@ impl Reference {
         command.arg("--subnet-file").arg(node.subnet_file());
         command.env(KEY_FILE.0, KEY_FILE.1).current_dir(directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
-        Ok(Self { node: node.name().to_owned(), log, child: nursery::spawn(command)? })
+        Ok(Self { node: node.name().to_owned(), log, child: child_reaper::spawn(command)? })
     }
 
     /// Waits until it is up. It may not know its peers yet.
@@ -83,6 +83,6 @@ impl Reference {
 
 impl Drop for Reference {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 }

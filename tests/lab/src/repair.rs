@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::prepared::Prepared;
+use crate::netlink_monitor::Watcher;
+use crate::primed_command::Prepared;
 use crate::state::KernelState;
 use crate::vtep::Vtep;
-use crate::watcher::Watcher;
 use crate::{Node, wait};
 
 /// What to delete.

@@ -76,6 +76,9 @@ pub enum DaemonError {
     /// The thread that the plugin runs on ended.
     #[error("the plugin's thread ended")]
     PolicyThread,
+    /// No thread could be had.
+    #[error("no thread for the plugin: {0}")]
+    Thread(io::Error),
     /// The store's watch ended.
     #[error("the watch of the lease store ended")]
     WatchEnded,

@@ -1,8 +1,9 @@
 //! The firewall's rules for this node: which are wanted, and what becomes of them.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flannel_firewall::{FamilyRules, Firewall, Mode, Rules, bridge_netfilter_missing};
+use flannel_firewall::{FamilyRules, Firewall, FirewallError, Mode, Rules, bridge_netfilter_missing};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_telemetry::status;
@@ -10,28 +11,60 @@ use tracing::warn;
 
 use crate::cli::Options;
 
-use super::DaemonError;
+use super::in_order::InOrder;
 
-/// Puts the rules for these subnets in place, in the firewall that there is already or in a new one.
-pub(super) async fn ensure(
-    firewall: Option<Firewall>,
-    options: &Options,
-    config: &NetworkConfig,
-    subnets: &Subnets,
-) -> Result<Firewall, DaemonError> {
-    let rules = rules(options, config, subnets);
-    if let Some(firewall) = firewall {
-        firewall.set(rules).await?;
-        return Ok(firewall);
+/// The firewall from the first rules on. It stays while the node starts over with another external interface.
+#[derive(Clone)]
+pub(super) struct NodeFirewall {
+    firewall: Arc<OnceLock<Firewall>>,
+    work: Arc<InOrder>,
+}
+
+impl NodeFirewall {
+    /// Without rules at first. Needs a tokio runtime.
+    pub(super) fn new() -> Self {
+        Self { firewall: Arc::default(), work: Arc::new(InOrder::start()) }
     }
-    let mode = if config.enable_nftables { Mode::Nftables } else { Mode::Iptables };
-    if mode == Mode::Iptables
-        && let Some(warning) = bridge_netfilter_missing(config.enable_ipv4, config.enable_ipv6)
-    {
-        warn!("{warning}");
+
+    /// Puts the rules for these subnets in place, after all that was wanted before; `done` hears what came of it.
+    pub(super) fn set(
+        &self,
+        options: &Options,
+        config: &NetworkConfig,
+        subnets: &Subnets,
+        done: impl FnOnce(Result<(), FirewallError>) + Send + 'static,
+    ) {
+        let rules = rules(options, config, subnets);
+        let mode = if config.enable_nftables { Mode::Nftables } else { Mode::Iptables };
+        let (ipv4, ipv6) = (config.enable_ipv4, config.enable_ipv6);
+        let resync = Duration::from_secs(options.iptables_resync.unsigned_abs());
+        let cell = Arc::clone(&self.firewall);
+        self.work.push(async move {
+            if let Some(firewall) = cell.get() {
+                return done(firewall.set(rules).await);
+            }
+            if mode == Mode::Iptables
+                && let Some(warning) = bridge_netfilter_missing(ipv4, ipv6)
+            {
+                warn!("{warning}");
+            }
+            let started = Firewall::start(mode, rules, resync).await;
+            done(started.map(|firewall| {
+                let _ = cell.set(firewall);
+            }));
+        });
     }
-    let resync = Duration::from_secs(options.iptables_resync.unsigned_abs());
-    Ok(Firewall::start(mode, rules, resync).await?)
+
+    /// How the rules stand, for the operator; `None` before the first are in place.
+    pub(super) fn status(&self) -> Option<status::Firewall> {
+        let status = self.firewall.get()?.status();
+        Some(status::Firewall {
+            mode: status.mode.to_string(),
+            ok: status.ok,
+            error: status.last_error,
+            repairs: status.repairs,
+        })
+    }
 }
 
 fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets) -> Rules {
@@ -44,16 +77,5 @@ fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets) -> Rules 
         masquerade: options.ip_masq,
         random_fully: !options.ip_masq_fully_random_disable,
         forward: options.iptables_forward_rules,
-    }
-}
-
-/// How the rules stand, for the operator.
-pub(super) fn status(firewall: &Firewall) -> status::Firewall {
-    let status = firewall.status();
-    status::Firewall {
-        mode: status.mode.to_string(),
-        ok: status.ok,
-        error: status.last_error,
-        repairs: status.repairs,
     }
 }

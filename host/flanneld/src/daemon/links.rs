@@ -12,7 +12,7 @@ use flannel_model::wireguard::{Keys, PublicKey};
 use flannel_plugin_host::{Family, LinkFacts};
 use serde_json::Value;
 
-use crate::node::macs::{Hints, MacBook};
+use crate::node::macs::{Hints, MacStore};
 
 /// The devices that upstream's and our own policy for WireGuard make.
 const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
@@ -20,7 +20,7 @@ const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
 /// Answers from the kernel, from the record of MAC addresses, and from the file of the WireGuard key.
 pub(super) struct Links {
     probe: Probe,
-    macs: MacBook,
+    macs: MacStore,
     external: String,
     published: [Option<Mac>; 2],
     key_files: KeyFiles,
@@ -35,7 +35,7 @@ impl Links {
     }
 
     fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
-        let recorded = MacBook::open(state_dir).all();
+        let recorded = MacStore::open(state_dir).all();
         let probe = Probe::open()?;
         let agrees = |(device, mac): &(String, Mac)| Ok(probe.mac(device)?.is_none_or(|is| is == *mac));
         let agree = recorded.iter().map(agrees).collect::<Result<Vec<bool>, NetlinkError>>()?;
@@ -55,7 +55,7 @@ impl Links {
         let data = data.map(|data| data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()));
         Ok(Self {
             probe: Probe::open()?,
-            macs: MacBook::open(state_dir),
+            macs: MacStore::open(state_dir),
             external: external.to_owned(),
             published: data.each_ref().map(|data| data.as_ref().and_then(published_mac)),
             key_files: KeyFiles::of(state_dir),

@@ -1,36 +1,47 @@
-//! The only place where the rooms meet: starts everything in order, and then carries changes from the lease store through
+//! The only place where the crates meet: starts everything in order, and then carries changes from the lease store through
 //! the policy into the datapath.
 
-mod carried;
 mod clouds;
+mod cluster_view;
+mod coordinator;
 mod error;
 mod firewall;
-mod keeper;
+mod in_order;
 mod links;
 pub mod log;
 mod observed_store;
 mod observer;
-mod own_lease;
-mod peers;
 mod plugin_watch;
 mod policy;
 mod rehearsal;
 mod serve;
+mod service_manager;
 mod start;
-mod swap;
+mod tunnel_stats;
 
 pub use error::DaemonError;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use flannel_base::LogThrottle;
 use flannel_lease_store::LeaseStore;
+use flannel_model::lease::Lease;
 use flannel_plugin_host::{BuiltIn, Grants};
+use flannel_telemetry::Step;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{error, info};
 
 use crate::cli::Options;
+use coordinator::Preserved;
+use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
+use serve::Operation;
+use start::Started;
+
+/// How long after a restart that failed the next is tried.
+const RESTART_RETRY: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop. What is in the kernel stays there.
 pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), DaemonError> {
@@ -39,13 +50,13 @@ pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), D
     // From here on SIGHUP ends nothing; it is heard once the node is in operation.
     let _hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
     start::check(&options)?;
-    let mut observer = Observer::start(&options)?;
+    let (observer, servers) = Observer::start(&options)?;
     let outcome = tokio::select! {
-        outcome = serve(options, built_in, &mut observer) => outcome,
+        outcome = operate(Arc::new(options), built_in, observer) => outcome,
         _ = terminate.recv() => stopped("SIGTERM"),
         _ = interrupt.recv() => stopped("SIGINT"),
     };
-    observer.stop().await;
+    servers.stop().await;
     outcome
 }
 
@@ -55,31 +66,69 @@ fn stopped(signal: &str) -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn serve(
-    options: Options,
+async fn operate(
+    options: Arc<Options>,
     built_in: &'static [BuiltIn],
-    observer: &mut Observer,
+    observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
-    let mut options = Arc::new(options);
     let store = ObservedStore::new(start::store(&options)?, Arc::clone(&observer.store));
     let store: Arc<dyn LeaseStore> = Arc::new(store);
-    let config = observer.meanwhile(start::network_config(&*store)).await?;
-    let mut external = start::external(&options, &config).await?;
+    let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
-    let (mut own, mut firewall) = (None, None);
+    let firewall = NodeFirewall::new();
+    let mut preserved: Option<Preserved> = None;
+    let mut external = start::external(&options, &config).await?;
+    let mut throttle = LogThrottle::new(None);
     loop {
         start::announce(&external);
         observer.node(&external, &config);
-        let artifact = observer.meanwhile(start::artifact(&options, &config, built_in)).await?;
-        observer.artifact(&artifact);
-        let (config, store) = (config.clone(), Arc::clone(&store));
-        let (options_now, grants) = (Arc::clone(&options), Arc::clone(&grants));
-        let node = start::Node { options: options_now, config, external, store, grants };
-        let kept = start::Kept { own, firewall };
-        let moved = start::daemon(node, artifact, kept, observer).await?.serve().await?;
+        let node = start::Node {
+            options: Arc::clone(&options),
+            config: Arc::clone(&config),
+            external,
+            store: Arc::clone(&store),
+            grants: Arc::clone(&grants),
+            plugin: preserved
+                .as_ref()
+                .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),
+        };
+        let held = preserved.as_ref().map(|preserved| &preserved.own);
+        let mut started = match begin(&node, held, built_in, &observer).await {
+            Ok(started) => started,
+            // What was in operation can be again: an interface comes and goes, and so does what a plugin refuses about it.
+            Err(error) if preserved.is_some() => {
+                if throttle.says(&error.to_string(), Instant::now()) {
+                    error!(
+                        "the node cannot go on with its interface as it is now: {error}; trying again every second, and forwarding stays as it was"
+                    );
+                }
+                observer.step(Step::Lease, false);
+                observer.alive_during(tokio::time::sleep(RESTART_RETRY)).await;
+                external = start::external(&options, &config).await.unwrap_or(node.external);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        throttle.reset();
+        let restarted = preserved.is_some();
+        started.beginning.view = preserved.and_then(|preserved| preserved.view);
+        let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
+        let restart = operation.serve().await?;
         info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
-        (options, external) = (moved.options, moved.external);
-        (own, firewall) = (Some(moved.own), moved.firewall);
+        (external, preserved) = (restart.external, Some(restart.preserved));
     }
+}
+
+/// Loads the plugin, and starts the node with it.
+async fn begin(
+    node: &start::Node,
+    held: Option<&Lease>,
+    built_in: &'static [BuiltIn],
+    observer: &Observer,
+) -> Result<Started, DaemonError> {
+    let artifact = start::artifact(node.plugin.as_ref(), &node.options, &node.config, built_in);
+    let artifact = observer.alive_during(artifact).await?;
+    observer.artifact(&artifact);
+    start::node(node, artifact, held, observer).await
 }

@@ -1,44 +1,62 @@
-//! Who tells the world how the daemon is doing: metrics, readiness, the service manager, and the answers on the control socket.
-//! Hears of everything from the loop, and never asks back.
+//! Who tells the world how the daemon is doing: metrics, readiness, the service manager, and the answers on the control socket. Hears
+//! of everything from the loop. A question for the status is answered beside the loop, whatever that does.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flannel_base::Timestamp;
-use flannel_datapath::{Figures, Keeper, Report, TunnelContext};
-use flannel_model::entry::Kind;
+use flannel_datapath::{Datapath, DescriptorStore, PeerReport, Report, Stats, TunnelContext};
 use flannel_model::lease::Lease;
+use flannel_model::ledger::PeerId;
 use flannel_model::network_config::NetworkConfig;
-use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registered};
-use flannel_telemetry::control::{ControlServer, ControlSocket, Request, Swapped};
+use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registration};
+use flannel_telemetry::control::{ControlServer, ControlSocket, Request, Responder, Swapped};
 use flannel_telemetry::health::{self, HealthServer};
 use flannel_telemetry::{
-    CallOutcome, CloudOutcome, EntryKind, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd,
-    status,
+    CallOutcome, CloudOutcome, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, status,
 };
-use tokio::sync::mpsc::{Receiver, channel};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::mpsc::{Receiver, UnboundedSender, channel};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 use crate::cli::{Options, Store};
 use crate::node::external::External;
 
-use super::carried;
-use super::keeper::ServiceManager;
+use super::coordinator::Coordinator;
+use super::firewall::NodeFirewall;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
+use super::service_manager::ServiceManager;
+use super::tunnel_stats;
 
-/// Requests that may wait for the loop.
+/// Requests that may wait to be looked at.
 const REQUESTS: usize = 16;
+/// How long the datapath may take to say how things stand; a status is given without its figures then.
+const KERNEL_TIME: Duration = Duration::from_secs(2);
 /// A wait that does not end.
 const NEVER: Duration = Duration::from_hours(8760);
+
+/// A swap that an operator asks for.
+pub(super) type SwapRequest = (String, Responder<Swapped>);
+
+/// What is asked of a node in operation.
+#[derive(Clone)]
+pub(super) struct InOperation {
+    /// Who knows the peers.
+    pub coordinator: Arc<Mutex<Coordinator>>,
+    /// Who knows the kernel.
+    pub datapath: Arc<Datapath>,
+    /// Who knows the rules.
+    pub firewall: NodeFirewall,
+    /// Where swaps are begun.
+    pub swaps: UnboundedSender<SwapRequest>,
+}
 
 /// The observer.
 pub(super) struct Observer {
     /// For Prometheus.
     pub metrics: Metrics,
-    /// What `flanneld status` wants to know.
-    pub requests: Receiver<Request>,
     /// How the lease store does.
     pub store: Arc<StoreHealth>,
     /// What tunnels have to do with the rest of the daemon.
@@ -46,15 +64,35 @@ pub(super) struct Observer {
     readiness: Readiness,
     systemd: Arc<Systemd>,
     /// Without what changes with time, and without peers.
-    base: Status,
-    figures: Figures,
+    base: Mutex<Status>,
+    figures: Mutex<Stats>,
+    in_operation: Mutex<Option<InOperation>>,
+}
+
+/// The control socket and the health endpoints, which serve until they are dropped.
+pub(super) struct Servers {
+    observer: Arc<Observer>,
     health: Option<HealthServer>,
     _control: ControlServer,
 }
 
+impl Servers {
+    /// Ends in order: says so, and lets answers that are under way finish.
+    pub(super) async fn stop(self) {
+        self.observer.systemd.stopping();
+        if let Some(health) = self.health {
+            health.stop().await;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Observer {
     /// Takes the control socket, which only one daemon of a node can have, and serves the health endpoints, if they are wanted.
-    pub(super) fn start(options: &Options) -> Result<Self, ObserveError> {
+    pub(super) fn start(options: &Options) -> Result<(Arc<Self>, Servers), ObserveError> {
         let socket = ControlSocket::bind(&options.control_socket)?;
         let (metrics, readiness) = (Metrics::new(), Readiness::default());
         let port = u16::try_from(options.healthz_port).ok().filter(|&port| port > 0);
@@ -80,38 +118,84 @@ impl Observer {
         metrics.ready(false);
         let systemd = Arc::new(Systemd::from_env());
         let keeper = FdStore::from_env(Arc::clone(&systemd))
-            .map(|store| Arc::new(ServiceManager(store)) as Arc<dyn Keeper>);
+            .map(|store| Arc::new(ServiceManager(store)) as Arc<dyn DescriptorStore>);
         let tunnels = TunnelContext { keeper, ..TunnelContext::default() };
         let meters = tunnels.meters.clone();
-        metrics.tunnels(Box::new(move || carried::figures(&meters)));
-        Ok(Self {
+        metrics.tunnels(Box::new(move || tunnel_stats::figures(&meters)));
+        let observer = Arc::new(Self {
             tunnels,
             store: Arc::new(StoreHealth::new(metrics.clone())),
             metrics,
-            requests,
             readiness,
             systemd,
-            base,
-            figures: Figures::default(),
-            health,
-            _control: socket.serve(sender),
-        })
+            base: Mutex::new(base),
+            figures: Mutex::default(),
+            in_operation: Mutex::default(),
+        });
+        let control = socket.serve(sender);
+        tokio::spawn(Arc::clone(&observer).answer(requests));
+        let servers = Servers { observer: Arc::clone(&observer), health, _control: control };
+        Ok((observer, servers))
     }
 
-    /// Waits for something at the start, and answers meanwhile.
-    pub(super) async fn meanwhile<T>(&mut self, awaited: impl Future<Output = T>) -> T {
+    /// Answers requests, each on its own, so that none waits for another.
+    async fn answer(self: Arc<Self>, mut requests: Receiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Status(answer) => {
+                    let observer = Arc::clone(&self);
+                    // The receiver is gone if the client is.
+                    tokio::spawn(async move { answer.send(observer.status().await) });
+                }
+                Request::Swap(plugin, answer) => {
+                    let swaps = lock(&self.in_operation).as_ref().map(|node| node.swaps.clone());
+                    let refused = match swaps {
+                        // If the node starts over, so that nobody listens, the answer's end says so.
+                        Some(swaps) => swaps.send((plugin, answer)).err().map(|error| error.0.1),
+                        None => Some(answer),
+                    };
+                    if let Some(answer) = refused {
+                        let starting = "the daemon is still starting: try again in a moment";
+                        let _ = answer.send(Err(starting.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// From now on there are peers and a kernel to ask about; with `None` no longer.
+    pub(super) fn operates(&self, node: Option<InOperation>) {
+        *lock(&self.in_operation) = node;
+    }
+
+    /// How things stand, with all peers. The kernel's side is as it was when it was heard of last, if it takes too long to ask.
+    async fn status(&self) -> Status {
+        let node = lock(&self.in_operation).clone();
+        let Some(node) = node else { return self.summary() };
+        let mut peers: HashMap<PeerId, PeerReport> = HashMap::new();
+        let asked = async {
+            Ok::<_, flannel_datapath::DatapathError>((
+                node.datapath.report().await?,
+                node.datapath.peers().await?,
+            ))
+        };
+        if let Ok(Ok((report, reports))) = timeout(KERNEL_TIME, asked).await {
+            self.datapath(&report);
+            peers = reports;
+        }
+        self.firewall(node.firewall.status());
+        let mut status = self.summary();
+        status.peers = lock(&node.coordinator).peers(&peers);
+        status
+    }
+
+    /// Waits for something at the start, and lets the service manager know meanwhile that we are alive.
+    pub(super) async fn alive_during<T>(&self, awaited: impl Future<Output = T>) -> T {
         let mut awaited = std::pin::pin!(awaited);
         let mut watchdog = self.next_watchdog();
         loop {
             tokio::select! {
                 outcome = &mut awaited => return outcome,
-                Some(request) = self.requests.recv() => match request {
-                    // Whoever asked may have gone.
-                    Request::Status(answer) => drop(answer.send(self.status())),
-                    Request::Swap(_, answer) => {
-                        drop(answer.send(Err("the daemon is still starting: try again in a moment".to_owned())));
-                    }
-                },
                 () = sleep_until(watchdog) => watchdog = self.alive(),
             }
         }
@@ -138,58 +222,56 @@ impl Observer {
         self.systemd.ready();
     }
 
-    /// Ends in order: says so, and lets answers that are under way finish.
-    pub(super) async fn stop(&mut self) {
-        self.systemd.stopping();
-        if let Some(health) = self.health.take() {
-            health.stop().await;
-        }
-    }
-
-    /// A step towards readiness is done.
-    pub(super) fn done(&mut self, step: Step) {
-        if self.readiness.done(step) {
+    /// A step towards readiness is done, or has to be done again.
+    pub(super) fn step(&self, step: Step, done: bool) {
+        if !done {
+            self.readiness.undone(step);
+            self.metrics.ready(false);
+        } else if self.readiness.done(step) {
             self.metrics.ready(true);
             self.systemd.ready();
         }
     }
 
     /// The node and its cluster.
-    pub(super) fn node(&mut self, external: &External, config: &NetworkConfig) {
+    pub(super) fn node(&self, external: &External, config: &NetworkConfig) {
         let addresses = |v4: Option<std::net::Ipv4Addr>, v6: Option<std::net::Ipv6Addr>| {
             v4.map(Into::into).into_iter().chain(v6.map(Into::into)).collect()
         };
-        self.base.node = Some(status::Node {
+        lock(&self.base).node = Some(status::Node {
             interface: external.name.clone(),
             mtu: external.mtu,
             addresses: addresses(external.ipv4, external.ipv6),
             public_addresses: addresses(external.public_ipv4, external.public_ipv6),
         });
-        self.base.network = Some(status::Network {
+        lock(&self.base).network = Some(status::Network {
             ipv4: config.network.filter(|_| config.enable_ipv4).map(Into::into),
             ipv6: config.ipv6_network.filter(|_| config.enable_ipv6).map(Into::into),
         });
     }
 
     /// The plugin, as far as its file says.
-    pub(super) fn artifact(&mut self, artifact: &Artifact) {
-        let plugin = self.base.plugin.get_or_insert_default();
+    pub(super) fn artifact(&self, artifact: &Artifact) {
+        let mut base = lock(&self.base);
+        let plugin = base.plugin.get_or_insert_default();
         plugin.source = artifact.source().to_string();
         artifact.digest().clone_into(&mut plugin.digest);
         plugin.size = artifact.size() as u64;
     }
 
     /// The plugin has said who it is.
-    pub(super) fn registered(&mut self, registered: &Registered) {
-        let plugin = self.base.plugin.get_or_insert_default();
+    pub(super) fn registered(&self, registered: &Registration) {
+        let mut base = lock(&self.base);
+        let plugin = base.plugin.get_or_insert_default();
         plugin.name.clone_from(&registered.name);
         plugin.version.clone_from(&registered.version);
         self.metrics.plugin(&registered.name, &registered.version, &plugin.digest);
     }
 
     /// Calls of the plugin have ended; it has so much memory now.
-    pub(super) fn calls(&mut self, records: &Records) {
-        let plugin = self.base.plugin.get_or_insert_default();
+    pub(super) fn calls(&self, records: &Records) {
+        let mut base = lock(&self.base);
+        let plugin = base.plugin.get_or_insert_default();
         for record in &records.calls {
             *plugin.calls.entry(record.function.to_owned()).or_default() += 1;
             plugin.failures += u64::from(record.outcome != Outcome::Ok);
@@ -207,9 +289,10 @@ impl Observer {
     }
 
     /// How the policy's last look at state outside of the kernel ended.
-    pub(super) fn ticked(&mut self, failure: Option<&PluginError>) {
+    pub(super) fn ticked(&self, failure: Option<&PluginError>) {
         self.metrics.plugin_tick_failing(failure.is_some());
-        let plugin = self.base.plugin.get_or_insert_default();
+        let mut base = lock(&self.base);
+        let plugin = base.plugin.get_or_insert_default();
         plugin.trouble = failure.map(|failure| status::Trouble {
             since: plugin.trouble.as_ref().map_or_else(Timestamp::now, |trouble| trouble.since),
             reason: failure.cause.to_string(),
@@ -217,35 +300,37 @@ impl Observer {
     }
 
     /// A call of the plugin has failed.
-    pub(super) fn failed(&mut self, failure: &PluginError) {
-        self.base.plugin.get_or_insert_default().last_error = Some(failure.to_string());
+    pub(super) fn failed(&self, failure: &PluginError) {
+        lock(&self.base).plugin.get_or_insert_default().last_error = Some(failure.to_string());
     }
 
     /// The plugin was started afresh.
-    pub(super) fn restarted(&mut self) {
-        self.base.plugin.get_or_insert_default().restarts += 1;
+    pub(super) fn restarted(&self) {
+        lock(&self.base).plugin.get_or_insert_default().restarts += 1;
         self.metrics.plugin_restarted();
     }
 
     /// A swap of the plugin has ended.
-    pub(super) fn swapped(&mut self, outcome: &Result<Swapped, String>) {
+    pub(super) fn swapped(&self, outcome: &Result<Swapped, String>) {
         self.metrics.plugin_swap(outcome.is_ok());
-        let swaps = &mut self.base.plugin.get_or_insert_default().swaps;
+        let mut base = lock(&self.base);
+        let swaps = &mut base.plugin.get_or_insert_default().swaps;
         match outcome {
             Ok(_) => swaps.done += 1,
             Err(_) => swaps.refused += 1,
         }
         swaps.last = Some(Timestamp::now());
         swaps.refusal = outcome.as_ref().err().cloned();
+        drop(base);
         if outcome.is_ok() {
             self.ticked(None);
         }
     }
 
     /// Whether the plugin is asked only when something has changed.
-    pub(super) fn suspended(&mut self, suspended: bool) {
+    pub(super) fn suspended(&self, suspended: bool) {
         self.metrics.plugin_suspended(suspended);
-        self.base.plugin.get_or_insert_default().suspended = suspended;
+        lock(&self.base).plugin.get_or_insert_default().suspended = suspended;
     }
 
     /// How many peers there are, how many of them the policy cannot serve, and how many wait for the plugin.
@@ -256,9 +341,9 @@ impl Observer {
     }
 
     /// The node's lease, and its pods' MTU.
-    pub(super) fn lease(&mut self, lease: &Lease, mtu: u32) {
+    pub(super) fn lease(&self, lease: &Lease, mtu: u32) {
         self.metrics.lease_expires(lease.expires);
-        self.base.lease = Some(status::Lease {
+        lock(&self.base).lease = Some(status::Lease {
             subnets: lease.subnets.iter().collect(),
             expires: lease.expires.map(Into::into),
             reserved: lease.expires.is_none(),
@@ -267,17 +352,15 @@ impl Observer {
     }
 
     /// How the kernel's side stands.
-    pub(super) fn datapath(&mut self, report: &Report) {
-        let (now, before) = (report.figures, self.figures);
+    pub(super) fn datapath(&self, report: &Report) {
+        let mut figures = lock(&self.figures);
+        let (now, before) = (report.figures, *figures);
+        if now.commits < before.commits || now.messages < before.messages || now.resyncs < before.resyncs {
+            // Somebody else was asked after this one, and has told already.
+            return;
+        }
         for (kind, figures) in &report.kinds {
-            let kind = match kind {
-                Kind::Route => EntryKind::Route,
-                Kind::Neighbour => EntryKind::Neighbour,
-                Kind::Fdb => EntryKind::Fdb,
-                Kind::WireguardPeer => EntryKind::WireguardPeer,
-                Kind::TunnelPeer => EntryKind::TunnelPeer,
-            };
-            self.metrics.entries(kind, figures.desired, figures.failed, figures.waiting);
+            self.metrics.entries(kind.label(), figures.desired, figures.failed, figures.waiting);
         }
         let took = (now.batch_time + now.resync_time).saturating_sub(before.batch_time + before.resync_time);
         let messages = now.messages.saturating_sub(before.messages);
@@ -286,8 +369,9 @@ impl Observer {
         }
         (before.resyncs..now.resyncs).for_each(|_| self.metrics.resync());
         self.metrics.notifications(now.notifications.saturating_sub(before.notifications));
-        self.figures = now;
-        self.base.datapath = Some(status::Datapath {
+        *figures = now;
+        drop(figures);
+        lock(&self.base).datapath = Some(status::Datapath {
             devices: report
                 .devices
                 .iter()
@@ -308,32 +392,33 @@ impl Observer {
             resyncs: now.resyncs,
             messages: now.messages,
             nexthops: report.nexthops,
-            tunnels: report.tunnels.iter().map(carried::tunnel).collect(),
+            tunnels: report.tunnels.iter().map(tunnel_stats::tunnel).collect(),
         });
     }
 
     /// A datapath begins to count anew.
-    pub(super) fn new_datapath(&mut self) {
-        self.figures = Figures::default();
+    pub(super) fn new_datapath(&self) {
+        *lock(&self.figures) = Stats::default();
     }
 
     /// How the firewall stands.
-    pub(super) fn firewall(&mut self, firewall: Option<status::Firewall>) {
+    pub(super) fn firewall(&self, firewall: Option<status::Firewall>) {
         if let Some(firewall) = &firewall {
             self.metrics.firewall(firewall.ok, firewall.repairs);
         }
-        self.base.firewall = firewall;
+        lock(&self.base).firewall = firewall;
     }
 
     /// How things stand, without peers.
-    pub(super) fn status(&self) -> Status {
+    fn summary(&self) -> Status {
         let missing = self.readiness.missing().into_iter().map(|step| step.missing().to_owned()).collect();
         let (ok, last_error) = self.store.state();
+        let base = lock(&self.base).clone();
         Status {
             time: Timestamp::now(),
             ready: status::Ready { ready: self.readiness.is_ready(), missing },
-            store: status::Store { ok, last_error, ..self.base.store.clone() },
-            ..self.base.clone()
+            store: status::Store { ok, last_error, ..base.store.clone() },
+            ..base
         }
     }
 }

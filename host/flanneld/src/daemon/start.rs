@@ -1,34 +1,37 @@
 //! The way from the command line to a node that has its lease, its devices and its subnet file.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use flannel_base::LogThrottle;
 use flannel_cloud::CloudOptions;
-use flannel_datapath::Datapath;
-use flannel_firewall::Firewall;
+use flannel_datapath::{Datapath, Event as DatapathEvent};
 use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
-use flannel_lease_store::{LeaseStore, StoreError};
+use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::network_config::NetworkConfig;
+use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy, Registered,
-    withhold,
+    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy,
+    Registration, extract_secrets,
 };
+use flannel_telemetry::Step;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
-use crate::node::external::{External, Stack, Wishes, choose};
+use crate::node::external::{External, InterfaceSelector, IpFamilies, choose};
 use crate::node::inventory::Inventory;
+use crate::node::subnet_file::SubnetFile;
 
 use super::DaemonError;
-use super::clouds::CloudDesk;
+use super::clouds::CloudClientGuard;
+use super::coordinator::{Beginning, CurrentPlugin};
 use super::links::Links;
 use super::observer::Observer;
-use super::own_lease::{self, Wanted};
-use super::peers::Peers;
-use super::policy::PolicyRunner;
-use super::serve::Daemon;
+use super::rehearsal::Surroundings;
 
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
@@ -40,13 +43,15 @@ pub(super) struct Node {
     /// The command line.
     pub options: Arc<Options>,
     /// The network config.
-    pub config: NetworkConfig,
+    pub config: Arc<NetworkConfig>,
     /// The external interface.
     pub external: External,
     /// The lease store.
     pub store: Arc<dyn LeaseStore>,
     /// What plugins may do.
     pub grants: Arc<Grants>,
+    /// The plugin; `None` for the one that is built in.
+    pub plugin: Option<PluginReference>,
 }
 
 /// Refuses what cannot be done, and says what is of no effect.
@@ -91,30 +96,30 @@ pub(super) fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonErro
 /// Reads the network config, and waits for it as long as it is not there or the store is away: nodes may boot before
 /// their store. A config that is there and wrong ends the start.
 pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, DaemonError> {
-    let mut patience = Patience::default();
+    let mut throttle = LogThrottle::new(Some(REMIND));
     loop {
         match store.network_config().await {
             Ok(text) => {
                 return NetworkConfig::parse(&text)
                     .map_err(|error| DaemonError::Config { place: store.config_place(), error });
             }
-            Err(error) => patience.wait("cannot read the network config", &error).await,
+            Err(error) => wait_for_store(&mut throttle, "cannot read the network config", &error).await,
         }
     }
 }
 
 /// Chooses the external interface.
 pub(super) async fn external(options: &Options, config: &NetworkConfig) -> Result<External, DaemonError> {
-    let wishes = Wishes {
+    let selector = InterfaceSelector {
         iface: options.iface.clone(),
         iface_regex: options.iface_regex.clone(),
         can_reach: options.iface_can_reach,
         public_ip: options.public_ip,
         public_ipv6: options.public_ipv6,
     };
-    let inventory = Inventory::take(wishes.can_reach).await?;
-    let stack = Stack { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 };
-    Ok(choose(&wishes, stack, &inventory)?)
+    let inventory = Inventory::take(selector.can_reach).await?;
+    let stack = IpFamilies { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 };
+    Ok(choose(&selector, stack, &inventory)?)
 }
 
 /// Says which interface it is.
@@ -132,12 +137,13 @@ pub(super) fn announce(external: &External) {
 
 /// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
 pub(super) async fn artifact(
+    plugin: Option<&PluginReference>,
     options: &Options,
     config: &NetworkConfig,
     built_in: &'static [BuiltIn],
 ) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
-    let artifact = if let Some(reference) = &options.plugin {
+    let artifact = if let Some(reference) = plugin {
         flannel_plugin_host::load(reference, &options.cache_dir).await?
     } else {
         let backend = config.backend_type.clone();
@@ -150,101 +156,127 @@ pub(super) async fn artifact(
     Ok(artifact)
 }
 
-/// What the node has from before its external interface changed; nothing at the start.
-#[derive(Default)]
-pub(super) struct Kept {
-    /// The lease.
-    pub own: Option<Lease>,
-    /// The firewall's rules.
-    pub firewall: Option<Firewall>,
+/// A node that is ready for operation: its policy and its devices are there, and it has its lease.
+pub(super) struct Started {
+    /// What the coordinator begins with.
+    pub beginning: Beginning,
+    /// The policy.
+    pub policy: Box<Policy>,
+    /// What surrounds it, and any that takes its place.
+    pub surroundings: Surroundings,
+    /// Ends what the policy still waits for.
+    pub clouds: CloudClientGuard,
+    /// The way to the kernel.
+    pub datapath: Datapath,
+    /// What the kernel tells.
+    pub notifications: UnboundedReceiver<DatapathEvent>,
 }
 
-/// Starts the policy and the datapath, takes the lease, and writes the subnet file.
-pub(super) async fn daemon(
-    node: Node,
+/// Starts the policy and the datapath, and takes the lease. `held`: the lease that the node has from before the external interface changed.
+/// Then the store is not waited for.
+pub(super) async fn node(
+    node: &Node,
     artifact: Artifact,
-    kept: Kept,
-    observer: &mut Observer,
-) -> Result<Daemon<'_>, DaemonError> {
-    let before = match &kept.own {
+    held: Option<&Lease>,
+    observer: &Observer,
+) -> Result<Started, DaemonError> {
+    let before = match held {
         Some(lease) => Some(lease.clone()),
         // All leases are read for it, which is spared where the record says enough.
         None if Links::state_is_enough(&node.options.state_dir)? => None,
-        None => observer.meanwhile(lease_from_before(&node)).await,
+        None => observer.alive_during(lease_from_before(node)).await,
     };
     let links =
         Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
-    let (config, secrets) = withhold(&node.config.backend_type, node.config.backend.get())
+    let (config, secrets) = extract_secrets(&node.config.backend_type, node.config.backend.get())
         .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
     let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
-    let clouds = CloudDesk::open(clouds);
+    let clouds = CloudClientGuard::open(clouds);
     let environment = Environment {
-        node: facts(&node),
+        node: facts(node),
         backend_type: node.config.backend_type.clone(),
         config,
         secrets,
         offloads: node.options.tunnel_offloads,
         grants: Arc::clone(&node.grants),
         links: Arc::new(links),
-        clouds: clouds.clerk(),
+        clouds: clouds.client(),
     };
-    let (datapath, events) =
+    let (datapath, notifications) =
         Datapath::start(&node.external.name, networks(&node.config), observer.tunnels.clone())?;
-    let state = Arc::new(DirState::open(&node.options.state_dir));
-    let digest = artifact.digest().to_owned();
+    let surroundings = Surroundings {
+        environment,
+        limits: Limits::default(),
+        state: Arc::new(DirState::open(&node.options.state_dir)),
+        cache: node.options.cache_dir.clone(),
+    };
+    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest: artifact.digest().to_owned() };
+    let started = {
+        let Surroundings { environment, limits, state, .. } = surroundings.clone();
+        tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, limits, state))
+    };
     let (policy, registered) =
-        tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, Limits::default(), state))
-            .await
-            .map_err(|_| DaemonError::PolicyThread)??;
+        observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;
     observer.registered(&registered);
     observer.new_datapath();
-    let mtu = registered.mtu;
-    let attributes = attributes(&node.external, &registered);
+    let (mtu, published) = (registered.mtu, published(&node.external, &registered));
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.
     let report = datapath.commit(registered.transaction).await?;
     if let Some(reason) = report.device_failure {
         return Err(DaemonError::Device(reason));
     }
-    let wanted = Wanted {
-        config: node.config,
-        attributes,
-        mtu,
-        subnet_file: node.options.subnet_file.clone(),
-        ip_masq: node.options.ip_masq,
+    let margin = Duration::from_mins(node.options.subnet_lease_renew_margin.unsigned_abs());
+    let own = if let Some(lease) = held {
+        lease.clone()
+    } else {
+        let request = || acquire_request(&node.config, &published, &node.options.subnet_file);
+        observer.alive_during(acquire(&*node.store, request)).await?
     };
-    let own = observer.meanwhile(own_lease::acquire(&*node.store, &wanted, kept.own)).await?;
-    let mut daemon = Daemon {
-        observer,
-        firewall: kept.firewall,
-        external: node.external,
-        margin: Duration::from_mins(node.options.subnet_lease_renew_margin.unsigned_abs()),
-        options: node.options,
-        store: node.store,
-        policy: PolicyRunner::new(policy),
-        _clouds: clouds,
-        datapath,
-        events,
-        wanted,
-        own,
-        peers: Peers::default(),
-        trouble: super::serve::Trouble::default(),
-        digest,
-        rehearsal: None,
-        postponed: Vec::new(),
-        look_again: false,
-    };
-    daemon.take_up_lease().await?;
-    Ok(daemon)
+    observer.step(Step::Lease, own.attributes == published);
+    let renewal = until_renewal(&own, margin);
+    let external = node.external.clone();
+    let beginning = Beginning { own, published, mtu, renewal, view: None, plugin, external };
+    Ok(Started { beginning, policy: Box::new(policy), surroundings, clouds, datapath, notifications })
+}
+
+/// What the node asks the store for, with the subnets of the subnet file as the preferred ones.
+pub(super) fn acquire_request(config: &NetworkConfig, published: &Attributes, subnet_file: &Path) -> Acquire {
+    Acquire {
+        config: config.clone(),
+        attributes: published.clone(),
+        previous: SubnetFile::read_previous(subnet_file),
+    }
+}
+
+/// Takes a lease, waiting for a store that is away. Errors are those that waiting does not heal: no subnet is free.
+async fn acquire(store: &dyn LeaseStore, request: impl Fn() -> Acquire) -> Result<Lease, DaemonError> {
+    let mut throttle = LogThrottle::new(Some(REMIND));
+    loop {
+        match store.acquire(&request()).await {
+            Ok(lease) => {
+                info!(subnet = %lease.subnets, reserved = lease.expires.is_none(), "lease acquired");
+                return Ok(lease);
+            }
+            Err(error @ StoreError::Unavailable { .. }) => {
+                wait_for_store(&mut throttle, "cannot acquire a lease", &error).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// How long until the lease has to be renewed; `None` if never.
+pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration> {
+    let due = lease.expires?.checked_sub(margin)?;
+    Some(due.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// This node's lease, if the store has one from an earlier run. Only a hint: the store is asked again later.
 async fn lease_from_before(node: &Node) -> Option<Lease> {
     let snapshot = node.store.leases().await.ok()?;
-    let ours = |lease: &Lease| match node.external.public_ipv4 {
-        Some(address) => lease.attributes.public_ip == Some(address),
-        None => lease.attributes.public_ipv6 == node.external.public_ipv6,
-    };
-    snapshot.leases.into_iter().find(ours)
+    let us = NodeIdentity::new(node.external.public_ipv4, node.external.public_ipv6);
+    let is_ours = |lease: &Lease| NodeIdentity::of(&lease.attributes).is_same_node(&us);
+    snapshot.leases.into_iter().find(is_ours)
 }
 
 fn facts(node: &Node) -> NodeFacts {
@@ -268,7 +300,7 @@ fn networks(config: &NetworkConfig) -> Vec<ipnet::IpNet> {
 }
 
 /// What the node publishes in its lease.
-pub(super) fn attributes(external: &External, registered: &Registered) -> Attributes {
+pub(super) fn published(external: &External, registered: &Registration) -> Attributes {
     Attributes {
         public_ip: external.public_ipv4,
         public_ipv6: external.public_ipv6,
@@ -278,20 +310,11 @@ pub(super) fn attributes(external: &External, registered: &Registered) -> Attrib
     }
 }
 
-/// Waits between attempts, and says so at first and then once a minute.
-#[derive(Default)]
-pub(super) struct Patience {
-    said: Option<(Instant, String)>,
-}
-
-impl Patience {
-    /// Waits for the next attempt.
-    pub(super) async fn wait(&mut self, what: &str, error: &StoreError) {
-        let text = error.to_string();
-        if self.said.as_ref().is_none_or(|(when, before)| *before != text || when.elapsed() >= REMIND) {
-            warn!("{what}: {text}; trying again every second");
-            self.said = Some((Instant::now(), text));
-        }
-        tokio::time::sleep(RETRY).await;
+/// Waits for the next attempt.
+async fn wait_for_store(throttle: &mut LogThrottle, what: &str, error: &StoreError) {
+    let text = error.to_string();
+    if throttle.says(&text, Instant::now()) {
+        warn!("{what}: {text}; trying again every second");
     }
+    tokio::time::sleep(RETRY).await;
 }

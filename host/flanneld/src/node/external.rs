@@ -9,7 +9,7 @@ use super::inventory::{Address, Interface, Inventory};
 
 /// Which families the cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stack {
+pub(crate) struct IpFamilies {
     /// IPv4 is on.
     pub ipv4: bool,
     /// IPv6 is on.
@@ -19,7 +19,7 @@ pub(crate) struct Stack {
 /// What the operator asked for. The first that fits is taken: `iface` in order, `iface_regex` in order, `can_reach`; with
 /// none of them the public address, and without that the default route.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Wishes {
+pub(crate) struct InterfaceSelector {
     /// Names or addresses of interfaces.
     pub iface: Vec<String>,
     /// Regular expressions for addresses, then names.
@@ -119,11 +119,11 @@ pub enum ExternalError {
 
 /// Chooses.
 pub(crate) fn choose(
-    wishes: &Wishes,
-    stack: Stack,
+    selector: &InterfaceSelector,
+    stack: IpFamilies,
     inventory: &Inventory,
 ) -> Result<External, ExternalError> {
-    let (interface, address) = find(wishes, stack, inventory)?;
+    let (interface, address) = find(selector, stack, inventory)?;
     let none = |family| ExternalError::NoAddress { interface: interface.name.clone(), family };
     let given_v4 = match address {
         Some(IpAddr::V4(v4)) => Some(v4),
@@ -131,7 +131,7 @@ pub(crate) fn choose(
     };
     let given_v6 = match address {
         Some(IpAddr::V6(v6)) => Some(v6),
-        _ => wishes.public_ipv6.filter(|v6| interface.has(IpAddr::V6(*v6))),
+        _ => selector.public_ipv6.filter(|v6| interface.has(IpAddr::V6(*v6))),
     };
     let v4 = || given_v4.or_else(|| best_v4(interface)).ok_or_else(|| none("IPv4"));
     let v6 = || given_v6.or_else(|| best_v6(interface)).ok_or_else(|| none("IPv6"));
@@ -142,26 +142,26 @@ pub(crate) fn choose(
         mtu: interface.mtu,
         ipv4,
         ipv6,
-        public_ipv4: ipv4.map(|own| wishes.public_ip.unwrap_or(own)),
-        public_ipv6: ipv6.map(|own| wishes.public_ipv6.unwrap_or(own)),
+        public_ipv4: ipv4.map(|own| selector.public_ip.unwrap_or(own)),
+        public_ipv6: ipv6.map(|own| selector.public_ipv6.unwrap_or(own)),
     })
 }
 
 /// The interface, and the address by which it was found.
 fn find<'a>(
-    wishes: &Wishes,
-    stack: Stack,
+    selector: &InterfaceSelector,
+    stack: IpFamilies,
     inventory: &'a Inventory,
 ) -> Result<(&'a Interface, Option<IpAddr>), ExternalError> {
     let there = || inventory.to_string();
     let mut last = None;
-    for wanted in &wishes.iface {
+    for wanted in &selector.iface {
         match by_name_or_address(wanted, inventory) {
             Some(found) => return Ok(found),
             None => last = Some(ExternalError::NoSuchInterface { wanted: wanted.clone(), there: there() }),
         }
     }
-    for wanted in &wishes.iface_regex {
+    for wanted in &selector.iface_regex {
         let regex = Regex::new(wanted).map_err(|error| ExternalError::BadRegex {
             wanted: wanted.clone(),
             reason: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
@@ -171,7 +171,7 @@ fn find<'a>(
             None => last = Some(ExternalError::NothingMatches { wanted: wanted.clone(), there: there() }),
         }
     }
-    if let Some(target) = wishes.can_reach {
+    if let Some(target) = selector.can_reach {
         match &inventory.reach {
             Some((index, source)) if let Some(interface) = inventory.by_index(*index) => {
                 return Ok((interface, *source));
@@ -182,7 +182,7 @@ fn find<'a>(
     if let Some(error) = last {
         return Err(error);
     }
-    let public = wishes.public_ip.map(IpAddr::V4).or(wishes.public_ipv6.map(IpAddr::V6));
+    let public = selector.public_ip.map(IpAddr::V4).or(selector.public_ipv6.map(IpAddr::V6));
     if let Some(address) = public {
         return by_name_or_address(&address.to_string(), inventory)
             .ok_or_else(|| ExternalError::PublicAddressNowhere { address, there: there() });
@@ -203,7 +203,7 @@ fn by_name_or_address<'a>(wanted: &str, inventory: &'a Inventory) -> Option<(&'a
 /// (upstream wants the expression to fit both).
 fn by_regex<'a>(
     regex: &Regex,
-    stack: Stack,
+    stack: IpFamilies,
     inventory: &'a Inventory,
 ) -> Option<(&'a Interface, Option<IpAddr>)> {
     let by_address = inventory.interfaces.iter().find_map(|interface| {
@@ -217,7 +217,7 @@ fn by_regex<'a>(
     })
 }
 
-fn by_default_route(stack: Stack, inventory: &Inventory) -> Result<&Interface, ExternalError> {
+fn by_default_route(stack: IpFamilies, inventory: &Inventory) -> Result<&Interface, ExternalError> {
     let of = |family: &'static str, index: Option<u32>| {
         index
             .and_then(|index| inventory.by_index(index))
@@ -252,8 +252,8 @@ fn best_v6(interface: &Interface) -> Option<Ipv6Addr> {
 mod tests {
     use super::*;
 
-    const DUAL: Stack = Stack { ipv4: true, ipv6: true };
-    const V4: Stack = Stack { ipv4: true, ipv6: false };
+    const DUAL: IpFamilies = IpFamilies { ipv4: true, ipv6: true };
+    const V4: IpFamilies = IpFamilies { ipv4: true, ipv6: false };
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
         let address = |text: &&str| Address {
@@ -283,13 +283,13 @@ mod tests {
         }
     }
 
-    fn names(wishes: &Wishes, stack: Stack) -> Result<String, ExternalError> {
-        choose(wishes, stack, &inventory()).map(|external| external.name)
+    fn names(selector: &InterfaceSelector, stack: IpFamilies) -> Result<String, ExternalError> {
+        choose(selector, stack, &inventory()).map(|external| external.name)
     }
 
     #[test]
     fn without_wishes_it_is_the_default_routes_interface_with_its_global_addresses() {
-        let external = choose(&Wishes::default(), DUAL, &inventory()).expect("found");
+        let external = choose(&InterfaceSelector::default(), DUAL, &inventory()).expect("found");
         assert_eq!(external.name, "eth0");
         assert_eq!(external.ipv4, Some(Ipv4Addr::new(192, 168, 0, 5)));
         assert_eq!(external.ipv6, "fd77::5".parse().ok());
@@ -298,30 +298,37 @@ mod tests {
 
     #[test]
     fn the_first_interface_that_exists_is_taken() {
-        let wishes = Wishes { iface: vec!["none0".into(), "10.1.0.5".into()], ..Wishes::default() };
-        assert_eq!(names(&wishes, V4).expect("found"), "eth1");
+        let selector = InterfaceSelector {
+            iface: vec!["none0".into(), "10.1.0.5".into()],
+            ..InterfaceSelector::default()
+        };
+        assert_eq!(names(&selector, V4).expect("found"), "eth1");
     }
 
     #[test]
     fn an_unknown_interface_is_named_with_those_that_are_there() {
-        let wishes = Wishes { iface: vec!["eht0".into()], ..Wishes::default() };
-        let error = names(&wishes, V4).expect_err("no such interface").to_string();
+        let selector = InterfaceSelector { iface: vec!["eht0".into()], ..InterfaceSelector::default() };
+        let error = names(&selector, V4).expect_err("no such interface").to_string();
         assert!(error.contains("eht0") && error.contains("eth0 (169.254.7.7"), "{error}");
     }
 
     #[test]
     fn a_public_address_behind_nat_needs_an_interface() {
         let public_ip = Some(Ipv4Addr::new(203, 0, 113, 5));
-        assert!(names(&Wishes { public_ip, ..Wishes::default() }, V4).is_err());
-        let wishes = Wishes { public_ip, iface: vec!["eth0".into()], ..Wishes::default() };
-        let external = choose(&wishes, V4, &inventory()).expect("found");
+        assert!(names(&InterfaceSelector { public_ip, ..InterfaceSelector::default() }, V4).is_err());
+        let selector =
+            InterfaceSelector { public_ip, iface: vec!["eth0".into()], ..InterfaceSelector::default() };
+        let external = choose(&selector, V4, &inventory()).expect("found");
         assert_eq!(external.ipv4, Some(Ipv4Addr::new(192, 168, 0, 5)));
         assert_eq!(external.public_ipv4, public_ip);
     }
 
     #[test]
     fn a_regex_fits_addresses_before_names() {
-        let by = |text: &str| Wishes { iface_regex: vec![text.to_owned()], ..Wishes::default() };
+        let by = |text: &str| InterfaceSelector {
+            iface_regex: vec![text.to_owned()],
+            ..InterfaceSelector::default()
+        };
         assert_eq!(names(&by("^10\\."), V4).expect("found"), "eth1");
         assert_eq!(names(&by("eth."), V4).expect("found"), "eth0");
         assert_eq!(names(&by("^fd77"), DUAL).expect("found"), "eth0");
@@ -330,9 +337,9 @@ mod tests {
 
     #[test]
     fn an_interface_without_an_address_of_the_clusters_family_is_refused() {
-        let wishes = Wishes { iface: vec!["eth1".into()], ..Wishes::default() };
+        let selector = InterfaceSelector { iface: vec!["eth1".into()], ..InterfaceSelector::default() };
         assert_eq!(
-            names(&wishes, DUAL),
+            names(&selector, DUAL),
             Err(ExternalError::NoAddress { interface: "eth1".into(), family: "IPv6" })
         );
     }

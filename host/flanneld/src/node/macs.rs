@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use flannel_base::atomic_file::{self, Mode};
 use flannel_model::entry::Mac;
 use tracing::{info, warn};
 
@@ -20,12 +21,12 @@ pub(crate) struct Hints {
 }
 
 /// The record: a JSON object in the state directory, from device name to address.
-pub(crate) struct MacBook {
+pub(crate) struct MacStore {
     path: PathBuf,
     known: Mutex<BTreeMap<String, String>>,
 }
 
-impl MacBook {
+impl MacStore {
     /// Reads the record. One that cannot be read is as good as none, with a warning.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
@@ -69,13 +70,7 @@ impl MacBook {
     }
 
     fn write(&self, known: &BTreeMap<String, String>) -> io::Result<()> {
-        let directory = self.path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(directory)?;
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, known)?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(())
+        atomic_file::replace(&self.path, &serde_json::to_vec_pretty(known)?, Mode::Exactly(0o600))
     }
 }
 
@@ -105,16 +100,16 @@ mod tests {
     #[test]
     fn an_address_is_chosen_once() {
         let dir = tempfile::tempdir().expect("directory");
-        let chosen = MacBook::open(dir.path()).choose("flannel.1", Hints::default());
+        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default());
         assert_eq!(chosen.0[0] & 3, 2, "unicast and locally administered");
-        assert_eq!(MacBook::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
-        assert_ne!(MacBook::open(dir.path()).choose("flannel-v6.1", Hints::default()), chosen);
+        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
+        assert_ne!(MacStore::open(dir.path()).choose("flannel-v6.1", Hints::default()), chosen);
     }
 
     #[test]
     fn what_the_peers_use_now_counts_more_than_the_record() {
         let dir = tempfile::tempdir().expect("directory");
-        let book = MacBook::open(dir.path());
+        let book = MacStore::open(dir.path());
         book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
         let in_use = Hints { published: Some(mac(2)), present: Some(mac(2)) };
         assert_eq!(book.choose("flannel.1", in_use), mac(2));
@@ -123,7 +118,7 @@ mod tests {
     #[test]
     fn an_address_that_something_else_gave_the_device_does_not_stay() {
         let dir = tempfile::tempdir().expect("directory");
-        let book = MacBook::open(dir.path());
+        let book = MacStore::open(dir.path());
         book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
         let rewritten = Hints { published: Some(mac(1)), present: Some(mac(9)) };
         assert_eq!(book.choose("flannel.1", rewritten), mac(1));
@@ -133,7 +128,7 @@ mod tests {
     fn a_damaged_record_is_replaced() {
         let dir = tempfile::tempdir().expect("directory");
         std::fs::write(dir.path().join(FILE), "{").expect("written");
-        let chosen = MacBook::open(dir.path()).choose("flannel.1", Hints::default());
-        assert_eq!(MacBook::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
+        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default());
+        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
     }
 }

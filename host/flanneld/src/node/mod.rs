@@ -1,6 +1,5 @@
 //! This node: its external interface, its devices' MAC addresses, and the subnet file.
 
-pub(crate) mod blackhole;
 pub mod docker_opts;
 pub(crate) mod external;
 pub(crate) mod inventory;

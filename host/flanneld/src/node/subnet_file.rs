@@ -1,20 +1,20 @@
 //! The subnet file, written as a whole as upstream does it, and read again after a restart. What is in it is in
 //! [`flannel_model::subnet_file`].
 
-use std::fs::{DirBuilder, File, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
+use flannel_base::atomic_file::{self, Mode};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::subnet_file;
 use tracing::warn;
 
 /// A file longer than this is no subnet file.
-const LONGEST: u64 = 64 * 1024;
+const MAX_FILE_BYTES: u64 = 64 * 1024;
 /// The mode of a new file: everybody may read it.
-const MODE: u32 = 0o644;
+const NEW_FILE_MODE: u32 = 0o644;
 
 /// What is or will be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,24 +58,7 @@ impl SubnetFile {
 /// Replaces a file as a whole, so that no reader sees half of it. A file that is there keeps its mode; a new one can be read
 /// by all. Directories that are missing are made.
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name")),
-    };
-    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let mode = match path.metadata() {
-        Ok(found) if found.is_file() => found.permissions().mode() & 0o7777,
-        _ => MODE,
-    };
-    let mut file = tempfile::Builder::new().prefix(".subnet.env").tempfile_in(directory)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().set_permissions(Permissions::from_mode(mode))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    // The new name survives a power failure only when the directory is on disk. Not every file system can.
-    let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    Ok(())
+    atomic_file::replace(path, text.as_bytes(), Mode::KeepOr(NEW_FILE_MODE))
 }
 
 /// Why a subnet file cannot be used.
@@ -95,12 +78,15 @@ pub fn variables(path: &Path) -> Result<Vec<(String, String)>, SubnetFileError> 
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const DUAL: &str = r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:5::/48"}"#;

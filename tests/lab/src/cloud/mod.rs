@@ -67,7 +67,7 @@ pub fn start(backend: Backend, lab: &Lab) -> Result<Option<Arc<dyn Cloud>>> {
         Backend::AliVpc => Some(Arc::new(alibaba::Alibaba::start(
             router,
             crate::Place::Near.gateway().into(),
-            crate::switch::BRIDGE,
+            crate::bridge::BRIDGE,
         )?)),
         _ => None,
     })

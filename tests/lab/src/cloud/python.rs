@@ -9,7 +9,7 @@ use crate::artifacts;
 /// The interpreter that has them. None, with the reason on standard output: they cannot be had on this machine.
 pub fn interpreter() -> Result<Option<PathBuf>> {
     if let Some(reason) = missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     Ok(Some(artifacts::clouds().join("bin/python")))

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::DemoOptions;
 use super::narrator::Step;
 use super::table::lay_out;
-use crate::prober::millis;
+use crate::ping_probe::millis;
 use crate::state::KernelState;
 use crate::{Backend, Cluster, ClusterOptions, state};
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::narrator::Step;
 use super::table::lay_out;
 use crate::cloud::TableRow;
-use crate::prober::millis;
+use crate::ping_probe::millis;
 use crate::{Cluster, Place, wait};
 
 /// Shows the table before any daemon runs.

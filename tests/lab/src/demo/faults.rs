@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use super::narrator::Step;
 use super::pings::Pings;
-use crate::prober::{Report, millis};
+use crate::ping_probe::{Report, millis};
 use crate::repair::Damage;
 use crate::{Backend, Cluster};
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::nursery;
+use crate::child_reaper;
 
 /// Watches for Ctrl-C and SIGTERM.
 pub struct Interrupt {
@@ -30,7 +30,7 @@ impl Interrupt {
                 if waited_for.swap(false, Ordering::Relaxed) && sender.send(()).is_ok() {
                     continue;
                 }
-                nursery::close();
+                child_reaper::close();
                 remove(&directory);
                 std::process::exit(128 + signal);
             }

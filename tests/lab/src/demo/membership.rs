@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::narrator::Step;
-use crate::prober::millis;
+use crate::ping_probe::millis;
 use crate::{Backend, Cluster, Echo, Place, Prober, wait};
 
 /// How often the newcomer asks whether its packets get through yet.
@@ -25,7 +25,7 @@ pub fn join(step: &mut Step, cluster: &mut Cluster) -> Result<usize> {
     let started = cluster.daemon(index)?.started();
     let mut first = Duration::ZERO;
     for prober in &probers {
-        let answered = prober.first_answer(crate::prober::Mark::default())?;
+        let answered = prober.first_answer(crate::ping_probe::Mark::default())?;
         first = first.max(answered.saturating_duration_since(started));
     }
     drop(probers);

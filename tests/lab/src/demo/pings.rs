@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::narrator::Step;
 use super::table::lay_out;
-use crate::prober::{self, Mark, Report, millis};
+use crate::ping_probe::{self, Mark, Report, millis};
 use crate::{Cluster, Echo, Pod, Prober};
 
 /// Beyond this many pods a matrix is too wide to be read.
@@ -106,7 +106,7 @@ impl Pings {
     /// Starts them.
     pub fn start(cluster: &Cluster) -> Result<Self> {
         let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
-        let start = |address| Prober::start(from.namespace(), Echo::to(address), prober::INTERVAL);
+        let start = |address| Prober::start(from.namespace(), Echo::to(address), ping_probe::INTERVAL);
         to.addresses().into_iter().map(start).collect::<Result<_>>().map(Self)
     }
 

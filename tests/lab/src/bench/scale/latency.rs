@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::feed::{Feed, Invented};
 use super::ms;
-use crate::watcher::{Object, Watcher};
+use crate::netlink_monitor::{Object, Watcher};
 use crate::{Node, wait};
 
 /// How long is waited between two changes, so that each meets a daemon that is at rest.

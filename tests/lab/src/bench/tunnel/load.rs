@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::artifacts::workspace;
-use crate::{Pod, nursery};
+use crate::{Pod, child_reaper};
 
 /// Where iperf3 is.
 #[derive(Clone, Debug)]
@@ -77,12 +77,12 @@ fn try_streams(iperf3: &Iperf3, from: &Pod, to: &Pod, count: u32, time: Duration
     };
     let mut server = command(to);
     server.args(["-s", "-1", "-B", &address]).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut server = nursery::spawn(server)?;
+    let mut server = child_reaper::spawn(server)?;
     std::thread::sleep(STARTING);
     let mut client = command(from);
     client.args(["-J", "-c", &address, "-P", &count.to_string(), "-t", &time.as_secs().max(1).to_string()]);
     let output = client.output();
-    nursery::end(&mut server);
+    child_reaper::end(&mut server);
     let report: serde_json::Value =
         serde_json::from_slice(&output.context("iperf3")?.stdout).context("iperf3's report")?;
     let received = &report["end"]["sum_received"];

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result};
 
 use crate::store::StoredLease;
-use crate::{Backend, Cluster, ClusterOptions, Pod, nursery, wait};
+use crate::{Backend, Cluster, ClusterOptions, Pod, child_reaper, wait};
 
 /// How packets get from node to node.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Rig {
             std::fs::create_dir_all(directory.join("run"))
                 .with_context(|| directory.display().to_string())?;
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let child = nursery::spawn(command)?;
+            let child = child_reaper::spawn(command)?;
             self.processes.push(child.id());
             self.others.push(child);
         }
@@ -138,6 +138,6 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
-        self.others.iter_mut().for_each(nursery::end);
+        self.others.iter_mut().for_each(child_reaper::end);
     }
 }

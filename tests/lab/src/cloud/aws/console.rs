@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{Lab, artifacts, cloud::python, nursery};
+use crate::{Lab, artifacts, child_reaper, cloud::python};
 
 /// What is there from the beginning.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,7 +54,7 @@ impl Console {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).context("moto's log")?);
-        let mut child = nursery::spawn(command)?;
+        let mut child = child_reaper::spawn(command)?;
         let input = child.stdin.take().context("its input")?;
         let output = BufReader::new(child.stdout.take().context("its output")?);
         let console = Self { child, pipes: Mutex::new(Pipes { input, output }) };
@@ -90,6 +90,6 @@ impl Pipes {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 }

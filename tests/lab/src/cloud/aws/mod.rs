@@ -43,7 +43,7 @@ pub use metadata::Mode;
 pub use state::Call;
 
 use super::server::Server;
-use crate::switch::BRIDGE;
+use crate::bridge::BRIDGE;
 use crate::{Lab, Node, Place};
 use api::Shared;
 use console::Console;

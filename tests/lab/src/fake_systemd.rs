@@ -8,6 +8,7 @@ use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ struct Inner {
     path: PathBuf,
     socket: UnixDatagram,
     kept: Mutex<Kept>,
+    signs_of_life: AtomicU64,
 }
 
 type Kept = Vec<(String, OwnedFd)>;
@@ -46,7 +48,8 @@ impl ServiceManager {
         let path = lab.directory().join("notify");
         let socket = UnixDatagram::bind(&path).with_context(|| path.display().to_string())?;
         socket.set_read_timeout(Some(PATIENCE)).context("a socket with a time limit")?;
-        let inner = Arc::new(Inner { path, socket, kept: Mutex::default() });
+        let inner = Inner { path, socket, kept: Mutex::default(), signs_of_life: AtomicU64::new(0) };
+        let inner = Arc::new(inner);
         let listener = Arc::downgrade(&inner);
         let listen = move || {
             while let Some(inner) = listener.upgrade() {
@@ -63,6 +66,11 @@ impl ServiceManager {
     /// How many descriptors it keeps under a name.
     pub fn kept(&self, name: &str) -> usize {
         self.0.lock().iter().filter(|(its, _)| its == name).count()
+    }
+
+    /// How often the daemon has fed the watchdog.
+    pub fn signs_of_life(&self) -> u64 {
+        self.0.signs_of_life.load(Ordering::Relaxed)
     }
 
     /// Lets a process hear of the manager, and passes it what is kept. The program has to be started by [`Self::SHELL`].
@@ -120,6 +128,9 @@ impl Inner {
         let descriptors: Vec<OwnedFd> = descriptors.flatten().collect();
         let message = String::from_utf8_lossy(&bytes[..length]);
         let name = message.lines().find_map(|line| line.strip_prefix("FDNAME=")).unwrap_or("stored");
+        if message.lines().any(|line| line == "WATCHDOG=1") {
+            self.signs_of_life.fetch_add(1, Ordering::Relaxed);
+        }
         if message.lines().any(|line| line == "FDSTOREREMOVE=1") {
             self.lock().retain(|(its, _)| its != name);
         } else if message.lines().any(|line| line == "FDSTORE=1") {

@@ -2,13 +2,13 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use flannel_datapath::Keeper;
+use flannel_datapath::DescriptorStore;
 use flannel_telemetry::FdStore;
 
 /// The service manager, as tunnels know it.
 pub(super) struct ServiceManager(pub(super) FdStore);
 
-impl Keeper for ServiceManager {
+impl DescriptorStore for ServiceManager {
     fn take(&self, device: &str) -> Vec<OwnedFd> {
         self.0.take(&name(device))
     }

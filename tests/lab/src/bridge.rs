@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use crate::Namespace;
-use crate::cable::Bridge;
 use crate::node::Place;
+use crate::veth::Bridge;
 
 /// The bridge, in the switch's namespace; all nodes are on it.
 pub const BRIDGE: &str = "lan";

@@ -1,0 +1,192 @@
+//! What the coordinator hears of, and what it wants done.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use flannel_datapath::Report;
+use flannel_firewall::FirewallError;
+use flannel_lease_store::{Event as StoreEvent, Renewed, StoreError};
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
+use flannel_telemetry::Step;
+use flannel_telemetry::control::{Responder, Swapped};
+use ipnet::IpNet;
+
+use crate::daemon::DaemonError;
+use crate::node::external::External;
+
+/// How a tick ends: with what was declared, and when the next is wanted.
+pub(in crate::daemon) type Ticked = Result<(Transaction, Option<Duration>), PluginError>;
+
+/// Something has happened.
+pub(in crate::daemon) enum Event {
+    /// The store tells of leases.
+    Store(StoreEvent),
+    /// Our lease was to be renewed. With it: how long until the next renewal is due; `None` if never.
+    Renewed(Result<(Renewed, Option<Duration>), StoreError>),
+    /// A lease was asked for. With it: how long until its renewal is due.
+    Acquired(Result<(Lease, Option<Duration>), StoreError>),
+    /// The policy was told of our lease.
+    LeaseTaken(Result<Transaction, PluginError>),
+    /// The policy was told of lease changes.
+    ApplyOutcome(ApplyOutcome, Duration),
+    /// The policy has looked after state outside of the kernel.
+    Ticked(Ticked),
+    /// A transaction is in the kernel, as far as it would go.
+    Committed { report: Report, cause: Cause, took: Duration },
+    /// What earlier runs left is gone, or stays for now, as it was asked for.
+    Adopted(Report),
+    /// The whole desired state was to be replaced. With it: the entries and the netlink messages that it took.
+    Replaced(Result<(usize, u64), String>),
+    /// The firewall's rules were to be put in place.
+    Rules(Result<(), FirewallError>),
+    /// The subnet file was to be written: whether it is.
+    SubnetFile(bool),
+    /// Routes, addresses or links of others have changed.
+    RoutingChanged,
+    /// The external interface as it would be chosen now; `None` if none can be.
+    External(Option<External>),
+    /// A plugin was tried; `None` if it is the one that serves.
+    Tried(Result<Option<Candidate>, String>),
+    /// The candidate knows all that has changed meanwhile.
+    CaughtUp(Result<Candidate, String>),
+    /// An operator wants another plugin.
+    SwapAsked(String, Responder<Swapped>),
+    /// The file of `--plugin` is another one.
+    PluginFileChanged,
+    /// SIGHUP.
+    Reload,
+    /// A time has come that [`super::Coordinator::deadline`] has named.
+    Time,
+}
+
+/// Why something was committed.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::daemon) enum Cause {
+    /// The node's own lease.
+    OwnLease,
+    /// So many lease changes, which the policy took so long for.
+    Leases { changes: usize, plugin: Duration },
+    /// A tick.
+    Tick,
+}
+
+/// A plugin that could take over.
+#[derive(Clone, Debug)]
+pub(in crate::daemon) struct Candidate {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SHA-256 of its component.
+    pub digest: String,
+    /// What it wants to be published.
+    pub published: Attributes,
+    /// The MTU of pods that it wants.
+    pub mtu: u32,
+    /// Peers that it cannot serve, and why.
+    pub rejected: Vec<(PeerId, String)>,
+}
+
+/// Something is to be done.
+#[derive(Debug)]
+pub(in crate::daemon) enum Effect {
+    /// A call of the policy; the next comes after its end.
+    Policy(PolicyCall),
+    /// Something for the kernel, in its order.
+    Datapath(DatapathCall),
+    /// A question to the lease store; the next comes after its answer.
+    Store(StoreCall),
+    /// The rules for these subnets.
+    Rules(Subnets),
+    /// The subnet file for these subnets and this MTU.
+    SubnetFile(Subnets, u32),
+    /// A look at the interfaces.
+    LookAtExternal,
+    /// A step of a swap.
+    Trial(TrialCall),
+    /// What has become of a swap, for whoever asked.
+    Answer(Responder<Swapped>, Result<Swapped, String>),
+    /// Something for the operator's eyes.
+    Tell(News),
+    /// Start over with this external interface.
+    Restart(External),
+    /// There is no going on.
+    Fail(DaemonError),
+}
+
+/// A call of the policy.
+#[derive(Debug)]
+pub(in crate::daemon) enum PolicyCall {
+    /// Our lease.
+    LeaseAcquired(Lease),
+    /// Lease changes, and how many fresh instances they may cost, if other than usual.
+    Apply(Vec<PeerChange>, Option<u32>),
+    /// A tick.
+    Tick,
+}
+
+/// Something for the kernel.
+#[derive(Debug)]
+pub(in crate::daemon) enum DatapathCall {
+    /// This is to be there.
+    Commit(Transaction, Cause),
+    /// The peers that can be had are there; what earlier runs left stays.
+    Settle,
+    /// All peers are there: what earlier runs left goes.
+    Adopt,
+    /// A look, for metrics.
+    Report,
+}
+
+/// A question to the lease store.
+#[derive(Debug)]
+pub(in crate::daemon) enum StoreCall {
+    /// Prolong this lease, and publish this.
+    Renew(Lease, Attributes),
+    /// A lease for who publishes this.
+    Acquire(Attributes),
+}
+
+/// A step of a swap.
+#[derive(Debug)]
+pub(in crate::daemon) enum TrialCall {
+    /// Load and start a plugin beside the one that serves, and tell it of all. `unless`: the digest that is not worth it.
+    Start { plugin: PluginReference, unless: Option<String>, own: Lease, peers: Vec<PeerChange> },
+    /// Tell the candidate what has changed since.
+    CatchUp { own: Lease, since: Vec<PeerChange> },
+    /// Bring what the candidate wants into the kernel, in place of all that is there, with blackhole routes for these subnets.
+    Replace { blackholes: Option<BTreeSet<IpNet>> },
+    /// The candidate is the policy from now on.
+    TakeOver,
+    /// The candidate is not wanted.
+    Forget,
+}
+
+/// Something for metrics, status or the service manager.
+#[derive(Debug)]
+pub(in crate::daemon) enum News {
+    /// Our lease, and the MTU of pods.
+    Lease(Lease, u32),
+    /// A step towards readiness is done, or has to be done again.
+    Step(Step, bool),
+    /// Counts of peers: all, those that the policy cannot serve, those that wait for the plugin.
+    Peers { all: usize, rejected: usize, deferred: usize },
+    /// A call of the plugin has failed.
+    PluginFailed(PluginError),
+    /// The plugin was started afresh.
+    PluginRestarted,
+    /// Whether the plugin is asked only when something has changed.
+    PluginSuspended(bool),
+    /// How the last tick ended.
+    Ticked(Option<PluginError>),
+    /// A swap has ended.
+    Swapped(Result<Swapped, String>),
+    /// SIGHUP is being followed.
+    Reloading,
+    /// It has been.
+    Reloaded,
+    /// A look at firewall and kernel is due.
+    Refresh,
+}

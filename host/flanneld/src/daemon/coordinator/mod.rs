@@ -1,0 +1,512 @@
+//! What the daemon does about what happens: a function of events and time. It waits for nothing and touches nothing. What is to be
+//! done comes back as effects, which [`super::serve`] carries out, and what came of them comes as further events.
+//!
+//! | Module | What it decides |
+//! |---|---|
+//! | this one | which call of the policy is next, and when all that earlier runs left may go |
+//! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
+//! | [`plugin_health`] | when a plugin that fails is asked again |
+//! | [`swap`] | how one plugin takes another's place |
+//! | [`events`] | the events and the effects |
+
+mod events;
+mod own_lease;
+mod plugin_health;
+mod swap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use flannel_base::micros;
+use flannel_datapath::{PeerReport, Report};
+use flannel_model::lease::{Attributes, Lease};
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
+use flannel_telemetry::{Step, status};
+use tracing::{error, info, warn};
+
+use crate::node::external::External;
+
+use super::cluster_view::ClusterView;
+pub(super) use events::{
+    Candidate, Cause, DatapathCall, Effect, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
+};
+use own_lease::OwnLease;
+pub(super) use plugin_health::PluginHealth;
+use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
+use swap::Swap;
+
+/// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// Lease changes that the policy is asked about at once: a few hundredths of a second's work.
+const MAX_CHANGES: usize = 2048;
+/// Lease changes that wait for the policy, before the store has to wait with more.
+const MAX_PENDING: usize = 4 * MAX_CHANGES;
+/// Transactions on their way to the kernel, before the policy has to wait with more.
+const MAX_COMMITS: usize = 2;
+
+/// The plugin that serves.
+#[derive(Clone, Debug)]
+pub(super) struct CurrentPlugin {
+    /// What the operator calls it; `None` for the one that is built in.
+    pub reference: Option<PluginReference>,
+    /// SHA-256 of its component.
+    pub digest: String,
+}
+
+/// What does not change while the node is in operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    /// Between two looks at what nobody tells us of.
+    pub upkeep: Duration,
+    /// Whether the own subnets get blackhole routes.
+    pub blackhole: bool,
+    /// Whether a plugin or firewall that fails for the first lease ends the daemon: nothing is in operation yet.
+    pub first_failure_is_fatal: bool,
+}
+
+/// What a node begins with.
+pub(super) struct Beginning {
+    /// The lease that it holds.
+    pub own: Lease,
+    /// What it wants to publish.
+    pub published: Attributes,
+    /// The MTU of pods.
+    pub mtu: u32,
+    /// How long until the lease has to be renewed; `None` if never.
+    pub renewal: Option<Duration>,
+    /// The peers, if they are known from before.
+    pub view: Option<ClusterView>,
+    /// The plugin.
+    pub plugin: CurrentPlugin,
+    /// The external interface.
+    pub external: External,
+}
+
+/// What a restart with another external interface keeps.
+pub(super) struct Preserved {
+    /// The lease that the node holds, as the store has it.
+    pub own: Lease,
+    /// The peers; `None` if the store has not told of them yet.
+    pub view: Option<ClusterView>,
+    /// The plugin that serves.
+    pub plugin: CurrentPlugin,
+}
+
+/// How far the peers of the first snapshot are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The store has not told of leases yet.
+    Waiting,
+    /// They are on their way through the policy into the kernel.
+    Applying,
+    /// The kernel is being cleaned of what earlier runs left, if the policy has spoken about all peers.
+    Adopting { complete: bool },
+    /// In operation. As long as the policy has not spoken about some peer, an earlier run's entries for it stay.
+    Ready { adopted: bool },
+}
+
+/// A call of the policy that is under way.
+enum Job {
+    LeaseAcquired(Lease),
+    Apply { asked: BTreeSet<PeerId>, gone: usize },
+    Tick,
+}
+
+/// The state of a node in operation.
+pub(super) struct Coordinator {
+    settings: Settings,
+    view: ClusterView,
+    own: OwnLease,
+    health: PluginHealth,
+    plugin: CurrentPlugin,
+    swap: Swap,
+    external: External,
+    phase: Phase,
+    /// Lease changes that the policy is to be asked about, in their order.
+    pending: VecDeque<PeerChange>,
+    job: Option<Job>,
+    /// Transactions on their way to the kernel.
+    commits: usize,
+    /// When the policy is due for a tick.
+    tick: Option<Instant>,
+    /// When peers that wait for the plugin are tried again.
+    retry: Option<Instant>,
+    /// When the surroundings have been calm for long enough.
+    debounce: Option<Instant>,
+    /// A look at the interfaces is under way.
+    looking: bool,
+    upkeep: Instant,
+    /// The external interface to start over with, as soon as the policy is free.
+    restart: Option<External>,
+    /// The end of this has been asked for.
+    ended: bool,
+    /// All peers are in the kernel, which is not said before the node's own things are in place.
+    unsaid: Option<Report>,
+    effects: Vec<Effect>,
+}
+
+impl Coordinator {
+    /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
+    pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
+        let Beginning { own, published, mtu, renewal, view, plugin, external } = beginning;
+        let (view, phase) = match view {
+            Some(view) => (view, Phase::Applying),
+            None => (ClusterView::new(&own), Phase::Waiting),
+        };
+        Self {
+            pending: view.all().into(),
+            view,
+            own: OwnLease::new(own, published, mtu, renewal.map(|wait| now + wait), now),
+            health: PluginHealth::default(),
+            plugin,
+            swap: Swap::default(),
+            external,
+            phase,
+            job: None,
+            commits: 0,
+            tick: None,
+            retry: None,
+            debounce: None,
+            looking: false,
+            upkeep: now + settings.upkeep,
+            restart: None,
+            ended: false,
+            unsaid: None,
+            effects: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes an event, and answers what is to be done, in this order.
+    pub(super) fn on(&mut self, event: Event, now: Instant) -> Vec<Effect> {
+        self.take(event, now);
+        self.proceed(now);
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Event::Time`] is wanted, if nothing else happens before.
+    pub(super) fn deadline(&self) -> Instant {
+        let mut due = Vec::new();
+        due.extend(self.own.renewal_due());
+        due.extend(self.debounce.filter(|_| !self.looking));
+        if self.policy_is_free() {
+            due.extend([self.own.uptake_due(), self.retry, self.tick].into_iter().flatten());
+        }
+        due.into_iter().min().map_or(self.upkeep, |due| due.min(self.upkeep))
+    }
+
+    /// Whether it can take more lease changes: a plugin may be slower than the store.
+    pub(super) fn takes_leases(&self) -> bool {
+        self.pending.len() < MAX_PENDING
+    }
+
+    /// Whether the peers of the first snapshot are not in the kernel yet.
+    pub(super) fn is_starting(&self) -> bool {
+        !matches!(self.phase, Phase::Ready { .. })
+    }
+
+    /// How things stand with each peer.
+    pub(super) fn peers(&self, reports: &HashMap<PeerId, PeerReport>) -> Vec<status::Peer> {
+        self.view.statuses(reports, &self.health)
+    }
+
+    /// What a restart keeps. Nothing else is to be asked of this coordinator afterwards.
+    pub(super) fn preserve(&mut self) -> Preserved {
+        let own = self.own.lease.clone();
+        let view = std::mem::replace(&mut self.view, ClusterView::new(&own));
+        let view = (self.phase != Phase::Waiting).then_some(view);
+        Preserved { own, view, plugin: self.plugin.clone() }
+    }
+
+    fn take(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Store(event) => {
+                let delta = self.view.take(event, now);
+                self.submit(delta.peers);
+                if delta.own_lost {
+                    self.own.verify(now);
+                }
+                if self.phase == Phase::Waiting {
+                    self.phase = Phase::Applying;
+                }
+            }
+            Event::Renewed(outcome) => self.renewed(outcome, now),
+            Event::Acquired(outcome) => self.acquired(outcome, now),
+            Event::LeaseTaken(outcome) => self.lease_taken(outcome, now),
+            Event::ApplyOutcome(applied, took) => self.applied(applied, took, now),
+            Event::Ticked(ticked) => self.ticked(ticked, now),
+            Event::Committed { report, cause, took } => self.committed(&report, &cause, took),
+            Event::Adopted(report) => self.adopted(&report, now),
+            Event::Replaced(outcome) => self.replaced(outcome, now),
+            Event::Rules(outcome) => self.rules_set(outcome),
+            Event::SubnetFile(written) => self.subnet_file_written(written),
+            // What the datapath saw while it was starting is no change.
+            Event::RoutingChanged if self.is_starting() => {}
+            Event::RoutingChanged => self.debounce = Some(now + DEBOUNCE),
+            Event::External(external) => {
+                self.looking = false;
+                match external {
+                    Some(external) if external != self.external => self.restart = Some(external),
+                    _ => self.replay(),
+                }
+            }
+            Event::Tried(outcome) => self.tried(outcome, now),
+            Event::CaughtUp(outcome) => self.caught_up(outcome, now),
+            Event::SwapAsked(plugin, answer) => self.swap.asked(plugin, answer),
+            Event::PluginFileChanged => {
+                info!("the plugin's file has changed");
+                self.look_at_plugin_file(now);
+            }
+            Event::Reload => self.reload(now),
+            Event::Time => {}
+        }
+    }
+
+    /// Does what has become due or possible.
+    fn proceed(&mut self, now: Instant) {
+        self.renew_if_due(now);
+        if self.upkeep <= now {
+            self.upkeep = now + self.settings.upkeep;
+            let expired = self.view.expire(now);
+            self.submit(expired);
+            self.keep_own_subnet();
+            self.effects.push(Effect::Datapath(DatapathCall::Report));
+            self.tell(News::Refresh);
+        }
+        if self.debounce.is_some_and(|due| due <= now) && !self.looking {
+            (self.debounce, self.looking) = (None, true);
+            self.effects.push(Effect::LookAtExternal);
+        }
+        self.proceed_with_swap(now);
+        if self.job.is_none()
+            && !self.swap.holds_policy()
+            && let Some(external) = self.restart.take()
+        {
+            self.ended = true;
+            self.effects.push(Effect::Restart(external));
+        }
+        if self.retry.is_some_and(|due| due <= now) && self.policy_is_free() {
+            self.retry = None;
+            let deferred = std::mem::take(&mut self.health.deferred);
+            self.pending.extend(deferred.into_iter().filter_map(|id| self.view.one(id)));
+        }
+        self.next_call(now);
+        self.proceed_with_snapshot(now);
+    }
+
+    fn policy_is_free(&self) -> bool {
+        self.job.is_none()
+            && !self.swap.holds_policy()
+            && self.restart.is_none()
+            && !self.ended
+            && self.commits < MAX_COMMITS
+    }
+
+    /// Calls the policy, if it is free and there is something to call it for: our own lease first, then peers, then a tick.
+    fn next_call(&mut self, now: Instant) {
+        if !self.policy_is_free() {
+            return;
+        }
+        if self.own.uptake_due().is_some_and(|due| due <= now) {
+            let lease = self.own.lease.clone();
+            self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
+            self.job = Some(Job::LeaseAcquired(lease));
+        } else if !self.pending.is_empty() && self.own.in_force.is_some() {
+            let count = self.pending.len().min(MAX_CHANGES);
+            let changes: Vec<PeerChange> = self.pending.drain(..count).collect();
+            let asked = changes.iter().map(PeerChange::id).collect();
+            let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_))).count();
+            let restarts = self.health.is_suspended().then_some(1);
+            self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
+            self.job = Some(Job::Apply { asked, gone });
+        } else if self.tick.is_some_and(|due| due <= now) {
+            self.tick = None;
+            self.effects.push(Effect::Policy(PolicyCall::Tick));
+            self.job = Some(Job::Tick);
+        }
+    }
+
+    /// Whether everything that is known of peers has gone through the policy into the kernel, or waits for a broken plugin.
+    fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+            && self.commits == 0
+            && self.own.in_force.is_some()
+            && !matches!(self.job, Some(Job::Apply { .. } | Job::LeaseAcquired(_)))
+    }
+
+    /// What earlier runs left and nobody needs goes when the policy was asked about all peers, and has answered.
+    fn proceed_with_snapshot(&mut self, now: Instant) {
+        let complete = self.health.deferred.is_empty();
+        match self.phase {
+            Phase::Applying if self.is_settled() => {
+                self.phase = Phase::Adopting { complete };
+                let call = if complete { DatapathCall::Adopt } else { DatapathCall::Settle };
+                self.effects.push(Effect::Datapath(call));
+                self.tick = Some(now);
+                self.next_call(now);
+            }
+            Phase::Ready { adopted: false } if complete && self.is_settled() => {
+                self.phase = Phase::Ready { adopted: true };
+                self.effects.push(Effect::Datapath(DatapathCall::Adopt));
+            }
+            _ => {}
+        }
+    }
+
+    fn adopted(&mut self, report: &Report, now: Instant) {
+        let Phase::Adopting { complete } = self.phase else { return };
+        self.phase = Phase::Ready { adopted: complete };
+        self.unsaid = Some(report.clone());
+        self.say_ready();
+        self.tell(News::Step(Step::Snapshot, true));
+        self.look_again_if_wanted(now);
+    }
+
+    /// Says so, once peers, rules and subnet file are what they will be without anybody's help.
+    fn say_ready(&mut self) {
+        if !self.own.is_taken_up() {
+            return;
+        }
+        let Some(report) = self.unsaid.take() else { return };
+        info!(
+            peers = self.view.len(),
+            deferred = self.health.deferred.len(),
+            entries = report.entries,
+            waiting = report.waiting,
+            refused = report.failures.len(),
+            netlink_messages = report.figures.messages,
+            "ready"
+        );
+    }
+
+    /// Changes of the cluster: for the policy that serves, and for one that is about to take over.
+    fn submit(&mut self, changes: Vec<PeerChange>) {
+        self.swap.record(&changes);
+        self.pending.extend(changes);
+    }
+
+    /// All peers again, but for those whose turn comes with the next attempt.
+    fn replay(&mut self) {
+        let mut again = self.view.all();
+        again.retain(|change| !self.health.deferred.contains(&change.id()));
+        self.pending.extend(again);
+        self.swap.record_replay();
+    }
+
+    fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
+        let Some(Job::Apply { asked, gone }) = self.job.take() else { return };
+        for failure in applied.failures {
+            error!(plugin = failure.plugin, function = failure.function, "{failure}");
+            self.tell(News::PluginFailed(failure));
+        }
+        if applied.restarted {
+            self.tell(News::PluginRestarted);
+        }
+        for (id, reason) in &applied.rejected {
+            let subnet = self.view.subnets(*id).map(|subnets| subnets.to_string());
+            warn!(peer = id.0, subnet, reason, "the policy cannot serve this peer");
+        }
+        let health = &mut self.health;
+        health.rejected.retain(|id, _| !asked.contains(id));
+        health.rejected.extend(applied.rejected);
+        health.deferred.retain(|id| !asked.contains(id));
+        health.deferred.extend(applied.deferred.iter().map(PeerChange::id));
+        health.record_attempt(asked.len() - gone, applied.deferred.len());
+        self.schedule_retry(!applied.deferred.is_empty(), now);
+        self.tell_of_peers();
+        if applied.restarted && asked.len() < self.view.len() {
+            // The fresh instance knows only the peers of this call; a policy may remember others.
+            self.debounce = Some(now + self.health.retry_wait());
+        }
+        self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+    }
+
+    /// When peers that wait are tried again. `more`: others wait since just now.
+    fn schedule_retry(&mut self, more: bool, now: Instant) {
+        let peers = self.health.deferred.len();
+        if peers == 0 {
+            self.retry = None;
+        } else if self.health.is_suspended() {
+            self.retry = None;
+            error!(
+                peers,
+                "the plugin is suspended: it has failed {SUSPEND_AFTER_FAILURES} times in a row; what is in the kernel stays; \
+                 change the lease or the config that it fails for, swap the plugin, or send SIGHUP"
+            );
+        } else if more || self.retry.is_none_or(|due| due > now + RETRY.max) {
+            let wait = self.health.retry_wait();
+            warn!(peers, wait_s = wait.as_secs(), "peers wait for the plugin");
+            self.retry = Some(now + wait);
+        }
+    }
+
+    /// One that fails is tried again: soon at first, then every minute.
+    fn ticked(&mut self, ticked: Ticked, now: Instant) {
+        self.job = None;
+        match ticked {
+            Ok((transaction, next)) => {
+                self.health.record_tick();
+                self.tell(News::Ticked(None));
+                self.tick = next.map(|wait| now + wait);
+                self.commit(transaction, Cause::Tick);
+            }
+            Err(failure) => {
+                error!(plugin = failure.plugin, function = failure.function, "{failure}");
+                self.tick = Some(now + self.health.record_failed_tick());
+                self.tell(News::PluginFailed(failure.clone()));
+                self.tell(News::Ticked(Some(failure)));
+            }
+        }
+    }
+
+    fn commit(&mut self, transaction: Transaction, cause: Cause) {
+        self.commits += 1;
+        self.effects.push(Effect::Datapath(DatapathCall::Commit(transaction, cause)));
+    }
+
+    fn committed(&mut self, report: &Report, cause: &Cause, took: Duration) {
+        self.commits -= 1;
+        match cause {
+            Cause::OwnLease => {
+                if let Some(reason) = &report.device_failure {
+                    warn!(reason, "the node's own devices are not complete yet");
+                }
+            }
+            Cause::Leases { changes, plugin } => info!(
+                changes,
+                plugin_us = micros(*plugin),
+                kernel_us = micros(took),
+                entries = report.entries,
+                "leases applied"
+            ),
+            Cause::Tick => {}
+        }
+    }
+
+    fn reload(&mut self, now: Instant) {
+        info!("SIGHUP: looking at the external interface, at the plugin's file, and at all peers again");
+        self.tell(News::Reloading);
+        self.debounce = Some(now);
+        self.health.resume();
+        // Not for a policy that wants none.
+        self.tick = self.tick.map(|_| now);
+        self.look_at_plugin_file(now);
+        self.tell(News::Reloaded);
+    }
+
+    fn tell_of_peers(&mut self) {
+        self.tell(News::PluginSuspended(self.health.is_suspended()));
+        self.tell(News::Peers {
+            all: self.view.len(),
+            rejected: self.health.rejected.len(),
+            deferred: self.health.deferred.len(),
+        });
+    }
+
+    fn tell(&mut self, news: News) {
+        self.effects.push(Effect::Tell(news));
+    }
+}

@@ -1,0 +1,265 @@
+//! One plugin in another's place, while packets flow: as a whole, or not at all.
+
+use std::time::Instant;
+
+use flannel_base::micros;
+use flannel_model::lease::Lease;
+use flannel_plugin_host::{PeerChange, PluginReference};
+use flannel_telemetry::control::{Responder, Swapped};
+use tracing::{error, info};
+
+use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
+
+/// Swaps that are wanted, and the one that is under way.
+#[derive(Default)]
+pub(super) struct Swap {
+    running: Option<Running>,
+    /// Asked for by operators, and not looked at yet.
+    asked: Vec<(String, Responder<Swapped>)>,
+    /// The plugin's file has changed while a swap was under way.
+    look_again: bool,
+}
+
+/// Who wants it.
+enum Reason {
+    /// An operator, who waits for the answer.
+    Asked(Responder<Swapped>),
+    /// The plugin's file has changed.
+    FileChanged,
+}
+
+struct Running {
+    plugin: PluginReference,
+    reason: Reason,
+    started: Instant,
+    stage: Stage,
+    /// The lease that the candidate has been told of.
+    told: Lease,
+    /// Lease changes that it has not been told of.
+    since: Vec<PeerChange>,
+    /// The surroundings have changed since it was told of the peers.
+    replay: bool,
+}
+
+enum Stage {
+    /// It is loaded and started beside the policy that serves.
+    Trying,
+    /// It could take over as soon as the policy is free. No call of the policy begins from here on.
+    Passed(Candidate),
+    /// It hears of what has changed meanwhile. So many of the changes that wait for the policy are known to it then.
+    CatchingUp { covered: usize },
+    /// What it wants is being brought into the kernel.
+    Replacing { candidate: Candidate, covered: usize },
+}
+
+impl Swap {
+    /// An operator wants a swap.
+    pub(super) fn asked(&mut self, plugin: String, answer: Responder<Swapped>) {
+        self.asked.push((plugin, answer));
+    }
+
+    /// Changes of the cluster that the candidate has to know, too.
+    pub(super) fn record(&mut self, changes: &[PeerChange]) {
+        if let Some(running) = &mut self.running {
+            running.since.extend(changes.iter().cloned());
+        }
+    }
+
+    /// All peers are asked about again, because the surroundings have changed: a candidate has to be, too.
+    pub(super) fn record_replay(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.replay = true;
+        }
+    }
+
+    /// Whether the policy is not to be called, because another one is about to take its place.
+    pub(super) fn holds_policy(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !matches!(running.stage, Stage::Trying))
+    }
+}
+
+impl Coordinator {
+    /// Begins swaps that were asked for, once all peers are known; goes on with the one under way, once the policy is free.
+    pub(super) fn proceed_with_swap(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Ready { .. }) {
+            for (plugin, answer) in std::mem::take(&mut self.swap.asked) {
+                self.swap_to(&plugin, answer, now);
+            }
+        }
+        if self.job.is_some() {
+            return;
+        }
+        let Some(running) = &mut self.swap.running else { return };
+        let Stage::Passed(candidate) = &running.stage else { return };
+        let covered = self.pending.len();
+        if running.since.is_empty() && running.told.subnets == self.own.lease.subnets {
+            let candidate = candidate.clone();
+            self.replace_with(candidate, covered, now);
+        } else {
+            let since = std::mem::take(&mut running.since);
+            running.told = self.own.lease.clone();
+            running.stage = Stage::CatchingUp { covered };
+            let own = self.own.lease.clone();
+            self.effects.push(Effect::Trial(TrialCall::CatchUp { own, since }));
+        }
+    }
+
+    fn swap_to(&mut self, plugin: &str, answer: Responder<Swapped>, now: Instant) {
+        let refusal = match (&self.swap.running, plugin.parse()) {
+            (Some(running), _) => {
+                format!("a swap to {} is under way: wait for its end", running.plugin)
+            }
+            (None, Ok(plugin)) => return self.try_plugin(plugin, Reason::Asked(answer), now),
+            (None, Err(error)) => format!("{plugin:?}: {error}"),
+        };
+        self.effects.push(Effect::Answer(answer, Err(refusal)));
+    }
+
+    /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
+    pub(super) fn look_at_plugin_file(&mut self, now: Instant) {
+        // Nothing is swapped before all peers are known; what is loaded until then is looked at afterwards.
+        if self.swap.running.is_some() || self.is_starting() {
+            self.swap.look_again = true;
+        } else if let Some(plugin) = self.plugin.reference.clone() {
+            self.try_plugin(plugin, Reason::FileChanged, now);
+        }
+    }
+
+    fn try_plugin(&mut self, plugin: PluginReference, reason: Reason, now: Instant) {
+        let (own, peers) = (self.own.lease.clone(), self.view.all());
+        let unless = matches!(reason, Reason::FileChanged).then(|| self.plugin.digest.clone());
+        let call = TrialCall::Start { plugin: plugin.clone(), unless, own: own.clone(), peers };
+        self.effects.push(Effect::Trial(call));
+        let (stage, since) = (Stage::Trying, Vec::new());
+        let replay = false;
+        self.swap.running = Some(Running { plugin, reason, started: now, stage, told: own, since, replay });
+    }
+
+    pub(super) fn tried(&mut self, outcome: Result<Option<Candidate>, String>, now: Instant) {
+        let Some(running) = &mut self.swap.running else { return };
+        match outcome {
+            Ok(Some(candidate)) => running.stage = Stage::Passed(candidate),
+            Ok(None) => {
+                self.swap.running = None;
+                self.look_again_if_wanted(now);
+            }
+            Err(reason) => self.end_swap(Err(reason), now),
+        }
+    }
+
+    pub(super) fn caught_up(&mut self, outcome: Result<Candidate, String>, now: Instant) {
+        let Some(Running { stage: Stage::CatchingUp { covered }, .. }) = self.swap.running else { return };
+        match outcome {
+            Ok(candidate) => self.replace_with(candidate, covered, now),
+            Err(reason) => self.end_swap(Err(reason), now),
+        }
+    }
+
+    /// Has the candidate's whole desired state brought into the kernel, if it is fit to take over.
+    fn replace_with(&mut self, candidate: Candidate, covered: usize, now: Instant) {
+        match (self.is_fit(&candidate), &mut self.swap.running) {
+            (Ok(()), Some(running)) => {
+                running.stage = Stage::Replacing { candidate, covered };
+                let told = running.told.subnets;
+                let blackholes = self.blackholes(&told);
+                self.effects.push(Effect::Trial(TrialCall::Replace { blackholes }));
+            }
+            (Ok(()), None) => {}
+            (Err(reason), _) => {
+                self.effects.push(Effect::Trial(TrialCall::Forget));
+                self.end_swap(Err(reason), now);
+            }
+        }
+    }
+
+    fn is_fit(&self, candidate: &Candidate) -> Result<(), String> {
+        let (ours, its) = (&self.own.published.backend_type, &candidate.published.backend_type);
+        if ours != its {
+            return Err(format!(
+                "it publishes BackendType {its:?}, and this node's lease has {ours:?}: to other nodes that is another backend; change the network config's Backend.Type, and restart"
+            ));
+        }
+        if let Some((id, reason)) = candidate.rejected.iter().find(|(id, _)| self.health.serves(*id)) {
+            let peer = self.view.subnets(*id).map(|subnets| subnets.to_string()).unwrap_or_default();
+            return Err(format!(
+                "it cannot serve the peer with {peer}, which the plugin that runs can: {reason}"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn replaced(&mut self, outcome: Result<(usize, u64), String>, now: Instant) {
+        let Some(running) = self.swap.running.take() else { return };
+        let Running { stage: Stage::Replacing { candidate, covered }, plugin, told, replay, .. } = &running
+        else {
+            return;
+        };
+        let outcome = match outcome {
+            Ok((entries, messages)) => {
+                self.effects.push(Effect::Trial(TrialCall::TakeOver));
+                // What comes after these it has not heard of.
+                self.pending.drain(..*covered);
+                let told = told.clone();
+                let swapped = Swapped {
+                    name: candidate.name.clone(),
+                    version: candidate.version.clone(),
+                    digest: candidate.digest.clone(),
+                    entries,
+                    messages,
+                    took_us: 0,
+                };
+                self.plugin.reference = Some(plugin.clone());
+                self.take_over(candidate.clone(), &told, now);
+                if *replay {
+                    self.replay();
+                }
+                Ok(swapped)
+            }
+            Err(reason) => {
+                self.effects.push(Effect::Trial(TrialCall::Forget));
+                Err(format!("the kernel refuses what it declares: {reason}"))
+            }
+        };
+        self.swap.running = Some(running);
+        self.end_swap(outcome, now);
+    }
+
+    /// The candidate is the policy that serves, and knows this lease.
+    fn take_over(&mut self, candidate: Candidate, told: &Lease, now: Instant) {
+        self.plugin.digest = candidate.digest;
+        self.health.reset(candidate.rejected);
+        self.retry = None;
+        self.tick = Some(now);
+        self.tell_of_peers();
+        self.own.publish(candidate.published, now);
+        if candidate.mtu != self.own.mtu {
+            self.own.mtu = candidate.mtu;
+            self.write_subnet_file();
+        }
+        self.has_taken_up(told, now);
+        self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
+    }
+
+    fn end_swap(&mut self, outcome: Result<Swapped, String>, now: Instant) {
+        let Some(Running { plugin: source, reason, started, .. }) = self.swap.running.take() else { return };
+        let outcome = outcome
+            .map(|swapped| Swapped { took_us: micros(now.saturating_duration_since(started)), ..swapped });
+        match &outcome {
+            Ok(Swapped { name, version, digest, messages, took_us, .. }) => {
+                info!(name, version, digest, %source, netlink_messages = messages, took_us, "plugin swapped");
+            }
+            Err(reason) => error!(reason, %source, "the plugin is not swapped: the one before goes on"),
+        }
+        self.tell(News::Swapped(outcome.clone()));
+        if let Reason::Asked(answer) = reason {
+            self.effects.push(Effect::Answer(answer, outcome));
+        }
+        self.look_again_if_wanted(now);
+    }
+
+    pub(super) fn look_again_if_wanted(&mut self, now: Instant) {
+        if std::mem::take(&mut self.swap.look_again) {
+            self.look_at_plugin_file(now);
+        }
+    }
+}

@@ -1,0 +1,574 @@
+//! What the coordinator decides, without root and without a clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use flannel_lease_store::{Change, Event as StoreEvent, Renewed, StoreError};
+use flannel_model::lease::Subnets;
+use flannel_plugin_host::{Cause as PluginCause, PluginError};
+use tokio::sync::oneshot;
+
+use super::own_lease::RENEWAL_RETRY;
+use super::plugin_health::RETRY;
+use super::*;
+use crate::daemon::DaemonError;
+
+const RENEWAL: Duration = Duration::from_hours(23);
+
+fn lease(subnet: &str, address: u8) -> Lease {
+    let subnets = Subnets { v4: Some(subnet.parse().expect("prefix")), v6: None };
+    Lease { subnets, attributes: attributes(address), expires: None }
+}
+
+fn attributes(address: u8) -> Attributes {
+    let public_ip = Some([192, 168, 0, address].into());
+    Attributes { public_ip, backend_type: "vxlan".to_owned(), ..Attributes::default() }
+}
+
+fn external(address: u8) -> External {
+    let ipv4 = Some([192, 168, 0, address].into());
+    External { name: "eth0".to_owned(), mtu: 1500, ipv4, ipv6: None, public_ipv4: ipv4, public_ipv6: None }
+}
+
+fn plugin_error() -> PluginError {
+    let cause = PluginCause::Answered("not today".to_owned());
+    PluginError { plugin: "vxlan".to_owned(), function: "apply", cause }
+}
+
+fn away() -> StoreError {
+    StoreError::Unavailable { place: "etcd".to_owned(), reason: "does not answer".to_owned() }
+}
+
+fn put(subnet: &str, address: u8) -> Event {
+    Event::Store(StoreEvent::Changes(vec![Change::Put(Arc::new(lease(subnet, address)))]))
+}
+
+/// A node with 10.5.1.0/24 at 192.168.0.1, whose surroundings answer at once, but for what hangs.
+struct Node {
+    coordinator: Coordinator,
+    now: Instant,
+    /// What is to be done and has not been.
+    todo: Vec<Effect>,
+    policy_hangs: bool,
+    store_hangs: bool,
+    /// The policy fails when it is told of its own lease, or of peers.
+    lease_fails: bool,
+    peers_fail: bool,
+    /// What the policy was called for, in its order.
+    calls: Vec<String>,
+    /// What was done otherwise, in its order.
+    done: Vec<String>,
+    ready: BTreeSet<&'static str>,
+}
+
+impl Node {
+    fn new() -> Self {
+        Self::with(None, external(1), attributes(1))
+    }
+
+    fn with(view: Option<ClusterView>, external: External, published: Attributes) -> Self {
+        let now = Instant::now();
+        let plugin =
+            CurrentPlugin { reference: "/plugins/vxlan.wasm".parse().ok(), digest: "old".to_owned() };
+        let first_failure_is_fatal = view.is_none();
+        let own = lease("10.5.1.0/24", 1);
+        let beginning =
+            Beginning { own, published, mtu: 1450, renewal: Some(RENEWAL), view, plugin, external };
+        let settings =
+            Settings { upkeep: Duration::from_hours(1000), blackhole: false, first_failure_is_fatal };
+        Self {
+            coordinator: Coordinator::new(settings, beginning, now),
+            now,
+            todo: Vec::new(),
+            policy_hangs: false,
+            store_hangs: false,
+            lease_fails: false,
+            peers_fail: false,
+            calls: Vec::new(),
+            done: Vec::new(),
+            ready: BTreeSet::new(),
+        }
+    }
+
+    /// In operation, with these peers: `(subnet, address)`.
+    fn serving(peers: &[(&str, u8)]) -> Self {
+        let mut node = Self::new();
+        node.hear(Event::Time);
+        let mut leases = vec![Arc::new(lease("10.5.1.0/24", 1))];
+        leases.extend(peers.iter().map(|(subnet, address)| Arc::new(lease(subnet, *address))));
+        node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+        assert_eq!(node.ready.len(), 3, "{:?}", node.ready);
+        node.calls.clear();
+        node.done.clear();
+        node
+    }
+
+    /// Something happens, and all that does not hang is done.
+    fn hear(&mut self, event: Event) {
+        self.todo.extend(self.coordinator.on(event, self.now));
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        let mut todo = VecDeque::from(std::mem::take(&mut self.todo));
+        while let Some(effect) = todo.pop_front() {
+            match self.carry_out(effect) {
+                Ok(Some(event)) => todo.extend(self.coordinator.on(event, self.now)),
+                Ok(None) => {}
+                Err(effect) => self.todo.push(*effect),
+            }
+        }
+    }
+
+    /// Time passes, whatever hangs.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut turns = 0;
+        while self.coordinator.deadline() <= end {
+            self.now = self.now.max(self.coordinator.deadline());
+            self.hear(Event::Time);
+            turns += 1;
+            assert!(turns < 10_000, "something is due for ever");
+        }
+        self.now = end;
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<Option<Event>, Box<Effect>> {
+        match effect {
+            Effect::Policy(_) if self.policy_hangs => Err(Box::new(effect)),
+            Effect::Store(_) if self.store_hangs => Err(Box::new(effect)),
+            // Tests of swaps say themselves what comes of them.
+            Effect::Trial(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
+                Err(Box::new(effect))
+            }
+            Effect::Policy(call) => Ok(Some(self.call(call))),
+            Effect::Datapath(call) => Ok(match call {
+                DatapathCall::Commit(_, cause) => {
+                    Some(Event::Committed { report: Report::default(), cause, took: Duration::ZERO })
+                }
+                DatapathCall::Settle => self.did("settled", Event::Adopted(Report::default())),
+                DatapathCall::Adopt => self.did("adopted", Event::Adopted(Report::default())),
+                DatapathCall::Report => None,
+            }),
+            Effect::Store(StoreCall::Renew(_, attributes)) => {
+                let address = attributes.public_ip.map(|address| address.to_string()).unwrap_or_default();
+                self.done.push(format!("renewed as {address}"));
+                Ok(Some(Event::Renewed(Ok((Renewed::Until(None), Some(RENEWAL))))))
+            }
+            Effect::Store(StoreCall::Acquire(attributes)) => {
+                let acquired = Lease { attributes, ..lease("10.5.9.0/24", 1) };
+                self.done.push("acquired 10.5.9.0/24".to_owned());
+                Ok(Some(Event::Acquired(Ok((acquired, Some(RENEWAL))))))
+            }
+            Effect::Rules(subnets) => Ok(self.did(&format!("rules {subnets}"), Event::Rules(Ok(())))),
+            Effect::SubnetFile(subnets, mtu) => {
+                Ok(self.did(&format!("file {subnets} {mtu}"), Event::SubnetFile(true)))
+            }
+            Effect::LookAtExternal => Ok(Some(Event::External(Some(external(1))))),
+            Effect::Tell(News::Step(step, done)) => {
+                let name = step.missing();
+                let _ = if done { self.ready.insert(name) } else { self.ready.remove(name) };
+                Ok(None)
+            }
+            Effect::Tell(News::PluginSuspended(suspended)) => {
+                if self.done.last().is_none_or(|last| *last != format!("suspended {suspended}")) {
+                    self.done.push(format!("suspended {suspended}"));
+                }
+                Ok(None)
+            }
+            Effect::Tell(_) => Ok(None),
+        }
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "what every arm answers")]
+    fn did(&mut self, what: &str, event: Event) -> Option<Event> {
+        self.done.push(what.to_owned());
+        Some(event)
+    }
+
+    fn call(&mut self, call: PolicyCall) -> Event {
+        match call {
+            PolicyCall::LeaseAcquired(lease) => {
+                self.calls.push(format!("lease {}", lease.subnets));
+                let failed = self.lease_fails;
+                Event::LeaseTaken(if failed { Err(plugin_error()) } else { Ok(Transaction::default()) })
+            }
+            PolicyCall::Apply(changes, _) => {
+                for change in &changes {
+                    self.calls.push(match change {
+                        PeerChange::Put(_, lease) => format!("put {}", lease.subnets),
+                        PeerChange::Removed(id) => format!("removed {id}"),
+                    });
+                }
+                let applied = if self.peers_fail {
+                    let deferred = changes.into_iter().filter(|change| matches!(change, PeerChange::Put(..)));
+                    ApplyOutcome {
+                        failures: vec![plugin_error()],
+                        deferred: deferred.collect(),
+                        ..ApplyOutcome::default()
+                    }
+                } else {
+                    ApplyOutcome::default()
+                };
+                Event::ApplyOutcome(applied, Duration::ZERO)
+            }
+            PolicyCall::Tick => {
+                self.calls.push("tick".to_owned());
+                Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))))
+            }
+        }
+    }
+
+    /// A tick begins, and does not end.
+    fn begin_tick_that_hangs(&mut self) {
+        self.policy_hangs = true;
+        self.pass(Duration::from_mins(5));
+        assert!(matches!(self.todo[..], [Effect::Policy(PolicyCall::Tick)]), "{:?}", self.todo);
+    }
+
+    fn end_tick(&mut self) {
+        self.policy_hangs = false;
+        self.go_on();
+    }
+
+    /// The one thing that is still to be done.
+    #[track_caller]
+    fn only(&mut self) -> Effect {
+        assert_eq!(self.todo.len(), 1, "{:?}", self.todo);
+        self.todo.remove(0)
+    }
+
+    /// An operator asks for a swap.
+    fn ask_for_swap(
+        &mut self,
+        plugin: &str,
+    ) -> oneshot::Receiver<Result<flannel_telemetry::control::Swapped, String>> {
+        let (answer, answered) = oneshot::channel();
+        self.hear(Event::SwapAsked(plugin.to_owned(), answer));
+        answered
+    }
+
+    /// The kernel has taken what the candidate wants.
+    #[track_caller]
+    fn swap_succeeds(&mut self) {
+        let replace = self.only();
+        assert!(matches!(replace, Effect::Trial(TrialCall::Replace { .. })), "{replace:?}");
+        self.hear(Event::Replaced(Ok((10, 2))));
+        let took_over =
+            matches!(self.todo[..], [Effect::Trial(TrialCall::TakeOver), Effect::Answer(_, Ok(_))]);
+        assert!(took_over, "{:?}", self.todo);
+        self.todo.clear();
+    }
+}
+
+fn candidate() -> Candidate {
+    let (name, version, digest) = ("vxlan".to_owned(), "2".to_owned(), "new".to_owned());
+    Candidate { name, version, digest, published: attributes(1), mtu: 1450, rejected: Vec::new() }
+}
+
+#[test]
+fn a_node_takes_up_its_lease_and_then_its_peers_and_is_ready() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    assert_eq!(node.calls, ["lease 10.5.1.0/24"]);
+    assert_eq!(node.done, ["rules 10.5.1.0/24", "file 10.5.1.0/24 1450"]);
+    let leases = vec![Arc::new(lease("10.5.1.0/24", 1)), Arc::new(lease("10.5.2.0/24", 2))];
+    node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+    assert_eq!(node.calls[1..], ["put 10.5.2.0/24", "tick"]);
+    assert_eq!(node.done[2..], ["suspended false", "adopted"]);
+    assert!(!node.coordinator.is_starting() && node.ready.len() == 3, "{:?}", node.ready);
+}
+
+#[test]
+fn a_plugin_that_keeps_failing_is_suspended_and_resumed() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.peers_fail = true;
+    node.hear(put("10.5.3.0/24", 3));
+    node.pass(Duration::from_mins(20));
+    let attempts = node.calls.iter().filter(|call| *call == "put 10.5.3.0/24").count();
+    assert_eq!(attempts, SUSPEND_AFTER_FAILURES as usize);
+    assert_eq!(node.done, ["suspended false", "suspended true"]);
+    // Nothing changes by time alone; the operator's word is a reason to try again.
+    node.peers_fail = false;
+    node.calls.clear();
+    node.hear(Event::Reload);
+    node.hear(put("10.5.4.0/24", 4));
+    node.pass(RETRY.min * 2);
+    assert!(node.calls.contains(&"put 10.5.3.0/24".to_owned()), "{:?}", node.calls);
+    assert_eq!(node.done.last().map(String::as_str), Some("suspended false"));
+}
+
+#[test]
+fn what_earlier_runs_left_stays_until_the_policy_has_answered_for_all_peers() {
+    let mut node = Node::new();
+    node.peers_fail = true;
+    node.hear(Event::Time);
+    let leases = vec![Arc::new(lease("10.5.1.0/24", 1)), Arc::new(lease("10.5.2.0/24", 2))];
+    node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+    assert!(node.done.contains(&"settled".to_owned()) && !node.done.contains(&"adopted".to_owned()));
+    node.peers_fail = false;
+    node.pass(RETRY.min * 2);
+    assert_eq!(node.done.iter().filter(|what| *what == "adopted").count(), 1);
+}
+
+#[test]
+fn a_lease_that_is_lost_during_a_tick_is_acquired_again_meanwhile_and_taken_up_after_it() {
+    let mut node = Node::serving(&[]);
+    node.begin_tick_that_hangs();
+    node.store_hangs = true;
+    node.hear(put("10.5.1.0/24", 9));
+    assert!(matches!(node.todo.pop(), Some(Effect::Store(StoreCall::Renew(..)))));
+    node.store_hangs = false;
+    node.hear(Event::Renewed(Ok((Renewed::Lost, None))));
+    assert_eq!(node.done, ["acquired 10.5.9.0/24"], "beside the tick");
+    assert!(node.calls.is_empty(), "{:?}", node.calls);
+    assert_eq!(node.ready.len(), 2, "not ready before the new subnet is in force");
+    node.end_tick();
+    // Who has our former subnet is a peer now.
+    assert_eq!(node.calls, ["tick", "lease 10.5.9.0/24", "put 10.5.1.0/24"]);
+    assert_eq!(node.done[1..], ["rules 10.5.9.0/24", "file 10.5.9.0/24 1450", "suspended false"]);
+    assert_eq!(node.ready.len(), 4, "{:?}", node.ready);
+}
+
+#[test]
+fn lease_changes_during_a_tick_arrive_in_order_after_it() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.begin_tick_that_hangs();
+    node.hear(put("10.5.3.0/24", 3));
+    let gone = lease("10.5.2.0/24", 2).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    node.hear(put("10.5.2.0/24", 4));
+    assert!(node.calls.is_empty());
+    node.end_tick();
+    assert_eq!(node.calls, ["tick", "put 10.5.3.0/24", "removed #1", "put 10.5.2.0/24"]);
+}
+
+#[test]
+fn a_store_that_is_slower_to_be_followed_than_it_tells_has_to_wait() {
+    let mut node = Node::serving(&[]);
+    node.policy_hangs = true;
+    let peers = (0..20_000_u32).map(|n| format!("10.{}.{}.0/24", 64 + n / 256, n % 256));
+    for subnet in peers {
+        if !node.coordinator.takes_leases() {
+            break;
+        }
+        node.hear(put(&subnet, 9));
+    }
+    assert!(!node.coordinator.takes_leases());
+    node.policy_hangs = false;
+    node.go_on();
+    assert!(node.coordinator.takes_leases());
+}
+
+#[test]
+fn a_store_that_hangs_while_a_renewal_is_due_holds_nothing_up_and_the_lease_is_renewed_when_it_is_back() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.store_hangs = true;
+    node.pass(RENEWAL);
+    let renewal = node.todo.iter().filter(|effect| matches!(effect, Effect::Store(_))).count();
+    assert_eq!(renewal, 1, "one question at a time: {:?}", node.todo);
+    node.pass(Duration::from_mins(1));
+    // Peers that are known come and go, and whoever asks is answered.
+    node.hear(put("10.5.2.0/24", 22));
+    assert_eq!(node.calls.last().map(String::as_str), Some("put 10.5.2.0/24"));
+    assert_eq!(node.coordinator.peers(&HashMap::new()).len(), 1);
+    node.store_hangs = false;
+    node.go_on();
+    assert_eq!(node.done.iter().filter(|what| *what == "renewed as 192.168.0.1").count(), 1);
+    assert!(node.todo.is_empty(), "{:?}", node.todo);
+}
+
+#[test]
+fn a_renewal_that_fails_is_tried_again_after_a_minute() {
+    let mut node = Node::serving(&[]);
+    node.store_hangs = true;
+    node.pass(RENEWAL);
+    assert!(matches!(node.only(), Effect::Store(StoreCall::Renew(..))));
+    node.hear(Event::Renewed(Err(away())));
+    node.pass(RENEWAL_RETRY - Duration::from_secs(1));
+    assert!(node.todo.is_empty(), "{:?}", node.todo);
+    node.pass(Duration::from_secs(1));
+    assert!(matches!(node.only(), Effect::Store(StoreCall::Renew(..))));
+}
+
+#[test]
+fn a_node_whose_address_changes_while_the_store_is_away_serves_its_peers_and_says_so_when_the_store_is_back()
+{
+    let mut before = Node::serving(&[("10.5.2.0/24", 2)]);
+    before.hear(Event::External(Some(external(7))));
+    let Effect::Restart(now) = before.only() else { panic!("no restart") };
+    assert_eq!(now, external(7));
+    let Preserved { own, view, .. } = before.coordinator.preserve();
+    assert_eq!(own, lease("10.5.1.0/24", 1), "as the store has it");
+
+    let mut node = Node::with(view, external(7), attributes(7));
+    node.store_hangs = true;
+    node.hear(Event::Time);
+    assert_eq!(node.calls, ["lease 10.5.1.0/24", "put 10.5.2.0/24", "tick"]);
+    assert!(matches!(node.todo[..], [Effect::Store(StoreCall::Renew(..))]), "{:?}", node.todo);
+    assert!(!node.ready.contains(Step::Lease.missing()));
+    node.todo.clear();
+    node.hear(Event::Renewed(Err(away())));
+    node.store_hangs = false;
+    // Others do not find it: this is not left for a minute.
+    node.pass(Duration::from_secs(1));
+    assert!(node.done.contains(&"renewed as 192.168.0.7".to_owned()), "{:?}", node.done);
+    assert!(node.ready.contains(Step::Lease.missing()));
+    // The store's own word of it is no news.
+    node.hear(put("10.5.1.0/24", 7));
+    assert!(node.todo.is_empty() && node.done.iter().filter(|what| what.starts_with("renewed")).count() == 1);
+}
+
+#[test]
+fn a_restart_waits_for_the_policy() {
+    let mut node = Node::serving(&[]);
+    node.begin_tick_that_hangs();
+    node.hear(Event::External(Some(external(7))));
+    node.hear(put("10.5.2.0/24", 2));
+    assert!(matches!(node.todo[..], [Effect::Policy(PolicyCall::Tick)]), "{:?}", node.todo);
+    node.end_tick();
+    assert!(matches!(node.only(), Effect::Restart(_)));
+}
+
+#[test]
+fn while_the_plugin_fails_for_a_new_subnet_firewall_and_subnet_file_are_for_the_old_one_and_the_node_is_not_ready()
+ {
+    let mut node = Node::serving(&[]);
+    node.lease_fails = true;
+    node.store_hangs = true;
+    node.hear(put("10.5.1.0/24", 9));
+    node.todo.clear();
+    node.store_hangs = false;
+    node.hear(Event::Renewed(Ok((Renewed::Lost, None))));
+    assert_eq!(node.calls[0], "lease 10.5.9.0/24");
+    assert_eq!(node.done[0], "acquired 10.5.9.0/24");
+    assert!(
+        !node.done.iter().any(|what| what.starts_with("rules") || what.starts_with("file")),
+        "{:?}",
+        node.done
+    );
+    assert!(!node.ready.contains(Step::Rules.missing()) && !node.ready.contains(Step::SubnetFile.missing()));
+    node.lease_fails = false;
+    node.pass(RENEWAL_RETRY);
+    assert!(node.done.contains(&"file 10.5.9.0/24 1450".to_owned()), "{:?}", node.done);
+    assert!(node.ready.contains(Step::Rules.missing()) && node.ready.contains(Step::SubnetFile.missing()));
+}
+
+#[test]
+fn at_the_very_start_a_plugin_that_fails_for_the_lease_ends_the_daemon() {
+    let mut node = Node::new();
+    node.lease_fails = true;
+    node.hear(Event::Time);
+    assert!(matches!(node.only(), Effect::Fail(DaemonError::Plugin(_))));
+}
+
+#[test]
+fn a_swap_that_is_asked_for_during_a_tick_takes_place_after_it() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.begin_tick_that_hangs();
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    let Some(Effect::Trial(TrialCall::Start { peers, .. })) = node.todo.pop() else {
+        panic!("it is tried beside the tick: {:?}", node.todo);
+    };
+    assert_eq!(peers.len(), 1);
+    node.hear(Event::Tried(Ok(Some(candidate()))));
+    assert!(matches!(node.todo[..], [Effect::Policy(PolicyCall::Tick)]), "{:?}", node.todo);
+    node.end_tick();
+    node.swap_succeeds();
+    assert_eq!(node.calls, ["tick", "tick"], "the new one's first tick, too");
+    assert_eq!(node.coordinator.plugin.digest, "new");
+}
+
+#[test]
+fn what_changes_while_a_plugin_is_tried_is_known_to_it_before_it_takes_over() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    node.todo.clear();
+    node.hear(put("10.5.3.0/24", 3));
+    assert_eq!(node.calls, ["put 10.5.3.0/24"], "the one that serves goes on");
+    node.hear(Event::Tried(Ok(Some(candidate()))));
+    let Effect::Trial(TrialCall::CatchUp { since, .. }) = node.only() else {
+        panic!("nothing to catch up with")
+    };
+    assert!(
+        matches!(&since[..], [PeerChange::Put(_, peer)] if peer.subnets == lease("10.5.3.0/24", 3).subnets)
+    );
+    // What comes from now on is for the one that will serve then.
+    node.hear(put("10.5.4.0/24", 4));
+    assert_eq!(node.calls, ["put 10.5.3.0/24"]);
+    node.hear(Event::CaughtUp(Ok(candidate())));
+    node.swap_succeeds();
+    assert_eq!(node.calls[1..], ["put 10.5.4.0/24", "tick"]);
+}
+
+#[test]
+fn a_swap_that_the_kernel_refuses_leaves_the_plugin_that_serves_with_all_that_came_meanwhile() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    node.todo.clear();
+    node.hear(Event::Tried(Ok(Some(candidate()))));
+    node.todo.clear();
+    node.hear(put("10.5.3.0/24", 3));
+    node.hear(Event::Replaced(Err("no such device".to_owned())));
+    assert_eq!(node.calls, ["put 10.5.3.0/24"]);
+    let Some(Effect::Answer(_, Err(reason))) = node.todo.pop() else { panic!("{:?}", node.todo) };
+    assert_eq!(reason, "the kernel refuses what it declares: no such device");
+    assert_eq!(node.coordinator.plugin.digest, "old");
+}
+
+#[test]
+fn two_swaps_at_once_are_one_and_a_refusal() {
+    let mut node = Node::serving(&[]);
+    let _first = node.ask_for_swap("/plugins/next.wasm");
+    assert!(matches!(node.only(), Effect::Trial(TrialCall::Start { .. })));
+    let _second = node.ask_for_swap("/plugins/other.wasm");
+    let Effect::Answer(_, Err(reason)) = node.only() else { panic!("no answer") };
+    assert!(reason.contains("a swap to /plugins/next.wasm is under way"), "{reason}");
+}
+
+#[test]
+fn a_swap_that_is_asked_for_before_all_peers_are_known_waits_for_them() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    assert!(node.todo.is_empty(), "{:?}", node.todo);
+    node.hear(Event::Store(StoreEvent::Snapshot(vec![Arc::new(lease("10.5.1.0/24", 1))])));
+    assert!(matches!(node.only(), Effect::Trial(TrialCall::Start { .. })));
+}
+
+#[test]
+fn a_plugin_that_takes_over_with_another_mtu_and_other_data_is_published() {
+    let mut node = Node::serving(&[]);
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    node.todo.clear();
+    let data = serde_json::value::RawValue::from_string("{\"VNI\":7}".to_owned()).ok();
+    let published = Attributes { backend_data: data, ..attributes(1) };
+    node.hear(Event::Tried(Ok(Some(Candidate { published: published.clone(), mtu: 1400, ..candidate() }))));
+    node.swap_succeeds();
+    assert!(node.done.contains(&"file 10.5.1.0/24 1400".to_owned()), "{:?}", node.done);
+    assert!(node.done.contains(&"renewed as 192.168.0.1".to_owned()), "{:?}", node.done);
+    assert_eq!(node.coordinator.own.lease.attributes, published);
+}
+
+#[test]
+fn a_plugin_file_that_changes_during_a_swap_is_looked_at_afterwards() {
+    let mut node = Node::serving(&[]);
+    node.hear(Event::PluginFileChanged);
+    assert!(matches!(node.only(), Effect::Trial(TrialCall::Start { unless: Some(_), .. })));
+    node.hear(Event::PluginFileChanged);
+    assert!(node.todo.is_empty());
+    node.hear(Event::Tried(Ok(None)));
+    assert!(matches!(node.only(), Effect::Trial(TrialCall::Start { unless: Some(_), .. })));
+}
+
+#[test]
+fn changes_of_routing_come_in_bursts_and_the_policy_is_asked_once() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    for _ in 0..5 {
+        node.hear(Event::RoutingChanged);
+        node.pass(DEBOUNCE / 2);
+    }
+    assert!(node.calls.is_empty());
+    node.pass(DEBOUNCE);
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}

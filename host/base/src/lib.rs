@@ -2,12 +2,19 @@
 
 #![warn(unreachable_pub)]
 
+pub mod atomic_file;
+mod backoff;
 pub mod ca_bundle;
+mod log_throttle;
+mod secret;
 pub mod text;
 mod timestamp;
 
 use std::time::Duration;
 
+pub use backoff::Backoff;
+pub use log_throttle::LogThrottle;
+pub use secret::Secret;
 pub use timestamp::{NoTimestamp, Timestamp};
 
 /// Microseconds for a log field: a number in JSON, which wider types are not.

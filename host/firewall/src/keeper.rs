@@ -19,7 +19,7 @@ use super::{Command, FirewallStatus};
 /// How often rules are put in place and looked at again before it is given up for the time being.
 const ATTEMPTS: usize = 4;
 /// For how long after a repair notifications wait: two daemons that undo each other's work shall not fill the CPU with it.
-const TRUCE: Duration = Duration::from_secs(1);
+const REPAIR_COOLDOWN: Duration = Duration::from_secs(1);
 
 /// Rules that are looked at and replaced as a whole.
 enum Set {
@@ -82,13 +82,13 @@ impl View {
 }
 
 /// A set that is wanted.
-struct Kept {
+struct WantedSet {
     set: Set,
     /// How the installed program shows the set, if it is not how we say it.
     spelling: Option<View>,
 }
 
-impl Kept {
+impl WantedSet {
     /// Puts the set in place if it is not. Returns whether it was not.
     async fn ensure(&mut self, tools: &Tools) -> Result<bool, FirewallError> {
         let expected = self.set.expected(tools).await?;
@@ -154,7 +154,7 @@ fn other(mode: Mode) -> Mode {
 }
 
 /// What is to be kept, and what is to be removed.
-fn plan(mode: Mode, rules: &Rules) -> (Vec<Kept>, Vec<Cleaning>) {
+fn plan(mode: Mode, rules: &Rules) -> (Vec<WantedSet>, Vec<Cleaning>) {
     let (mut sets, mut cleanings) = (Vec::new(), Vec::new());
     for family in Family::ALL {
         let networks = rules.family(family);
@@ -178,23 +178,23 @@ fn plan(mode: Mode, rules: &Rules) -> (Vec<Kept>, Vec<Cleaning>) {
         }
     }
     cleanings.extend(Cleaning::all_of(other(mode)));
-    (sets.into_iter().map(|set| Kept { set, spelling: None }).collect(), cleanings)
+    (sets.into_iter().map(|set| WantedSet { set, spelling: None }).collect(), cleanings)
 }
 
 /// Whether a change to the rules is asked for, or undoes what somebody else did.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Occasion {
+enum Trigger {
     Request,
     Check,
 }
 
 /// The state of the task.
-pub(super) struct Keeper {
+pub(super) struct FirewallReconciler {
     tools: Tools,
     mode: Mode,
     resync: Duration,
     status: Arc<Mutex<FirewallStatus>>,
-    kept: Vec<Kept>,
+    kept: Vec<WantedSet>,
     /// What remains to be removed.
     cleanings: Vec<Cleaning>,
     watch: Option<Watch>,
@@ -202,7 +202,7 @@ pub(super) struct Keeper {
     said: Vec<String>,
 }
 
-impl Keeper {
+impl FirewallReconciler {
     pub(crate) fn new(
         tools: Tools,
         mode: Mode,
@@ -221,7 +221,7 @@ impl Keeper {
     /// Puts other rules in place. Fails if there is no masquerading although it is wanted.
     pub(crate) async fn set(&mut self, rules: &Rules) -> Result<(), FirewallError> {
         (self.kept, self.cleanings) = plan(self.mode, rules);
-        self.work(Occasion::Request).await.map(drop)
+        self.work(Trigger::Request).await.map(drop)
     }
 
     /// Keeps the rules until nobody wants them kept any more.
@@ -246,11 +246,11 @@ impl Keeper {
                     if let Err(error) = noticed {
                         warn!(%error, "nf_tables cannot be watched any more: rules are looked at every {:?}", self.resync);
                         self.watch = None;
-                    } else if let Ok(true) = self.work(Occasion::Check).await {
-                        truce = Instant::now() + TRUCE;
+                    } else if let Ok(true) = self.work(Trigger::Check).await {
+                        truce = Instant::now() + REPAIR_COOLDOWN;
                     }
                 }
-                () = sleep_until(due) => drop(self.work(Occasion::Check).await),
+                () = sleep_until(due) => drop(self.work(Trigger::Check).await),
             }
             due = Instant::now() + self.resync;
         }
@@ -258,7 +258,7 @@ impl Keeper {
 
     /// Looks at everything, and puts right what is not. Returns whether something was not; fails if it is masquerading that
     /// cannot be had.
-    async fn work(&mut self, occasion: Occasion) -> Result<bool, FirewallError> {
+    async fn work(&mut self, occasion: Trigger) -> Result<bool, FirewallError> {
         // Before the look: what changes after it is news.
         if let Some(watch) = &mut self.watch {
             watch.drain();
@@ -271,8 +271,8 @@ impl Keeper {
                 Ok(true) => {
                     changed += 1;
                     match occasion {
-                        Occasion::Request => debug!("{} put in place", kept.set.name()),
-                        Occasion::Check => {
+                        Trigger::Request => debug!("{} put in place", kept.set.name()),
+                        Trigger::Check => {
                             warn!("{} were changed by another program, and put back", kept.set.name());
                         }
                     }
@@ -311,7 +311,7 @@ impl Keeper {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.ok = ok;
         status.last_error = failures.first().cloned();
-        if occasion == Occasion::Check {
+        if occasion == Trigger::Check {
             status.repairs += changed;
         }
         self.said = failures;

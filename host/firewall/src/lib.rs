@@ -1,5 +1,5 @@
 //! Masquerading and forwarding: the firewall rules without which pods reach neither the outside nor, where the policy is to
-//! drop, each other. The way in is [`Firewall`].
+//! drop, each other. The entry point is [`Firewall`].
 //!
 //! The rules, their chains, tables and comments are upstream's, because other programs look for them, and upstream's own
 //! clean-up does. They are one of two sets, `iptables` or `nftables`; the other set is removed. What differs from upstream:
@@ -40,7 +40,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use keeper::{Cleaning, Keeper};
+use keeper::{Cleaning, FirewallReconciler};
 use tool::Tools;
 
 /// How the rules stand.
@@ -87,7 +87,7 @@ impl Firewall {
         resync: Duration,
     ) -> Result<Self, FirewallError> {
         let status = Arc::new(Mutex::new(FirewallStatus { mode, ok: false, last_error: None, repairs: 0 }));
-        let mut keeper = Keeper::new(tools, mode, resync, Arc::clone(&status));
+        let mut keeper = FirewallReconciler::new(tools, mode, resync, Arc::clone(&status));
         keeper.set(&rules).await?;
         let (commands, inbox) = mpsc::channel(1);
         let task = tokio::spawn(keeper.run(inbox));

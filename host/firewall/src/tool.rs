@@ -13,7 +13,7 @@ use super::error::FirewallError;
 use super::rules::Family;
 
 /// How long a program may take. On a host with many services others hold the xtables lock for seconds.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PROGRAM_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Which programs are used, and where they are found.
 #[derive(Clone, Debug, Default)]
@@ -63,9 +63,9 @@ impl Tools {
                 _ => start(error),
             })?;
         let command = || format!("{program} {}", arguments.join(" ")).trim_end().to_owned();
-        let output = timeout(PATIENCE, child.wait_with_output())
+        let output = timeout(PROGRAM_TIMEOUT, child.wait_with_output())
             .await
-            .map_err(|_| FirewallError::Stuck { command: command(), seconds: PATIENCE.as_secs() })?
+            .map_err(|_| FirewallError::Stuck { command: command(), seconds: PROGRAM_TIMEOUT.as_secs() })?
             .map_err(start)?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

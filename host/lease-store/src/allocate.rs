@@ -2,6 +2,7 @@
 
 use flannel_model::lease::{Attributes, Subnets};
 use flannel_model::network_config::NetworkConfig;
+use flannel_model::node_identity::NodeIdentity;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::store::{Acquire, StoreError};
@@ -15,14 +16,11 @@ pub(super) fn is_own(request: &Acquire, attributes: &Attributes) -> bool {
     same_owner(request.config.enable_ipv4, &request.attributes, attributes)
 }
 
-/// Whether two leases belong to the same node: the same public IPv4 address, or the same IPv6 address if IPv4 is off.
-/// No address is nobody's.
+/// Whether two leases belong to the same node. `ipv4`: whether the cluster has IPv4.
 pub(super) fn same_owner(ipv4: bool, a: &Attributes, b: &Attributes) -> bool {
-    if ipv4 {
-        a.public_ip.is_some() && a.public_ip == b.public_ip
-    } else {
-        a.public_ipv6.is_some() && a.public_ipv6 == b.public_ipv6
-    }
+    let a = NodeIdentity::of(a);
+    let a = if ipv4 { a } else { a.without_ipv4() };
+    a.is_same_node(&NodeIdentity::of(b))
 }
 
 /// Refuses a request of a node that could not be told from others.
@@ -303,7 +301,9 @@ mod tests {
         };
         assert!(same_owner(true, &attributes(Some(1), Some(1)), &attributes(Some(1), None)));
         assert!(!same_owner(true, &attributes(Some(1), Some(1)), &attributes(Some(2), Some(1))));
-        assert!(!same_owner(true, &attributes(None, Some(1)), &attributes(None, Some(1))));
+        // A node that had no IPv4 address yet.
+        assert!(same_owner(true, &attributes(Some(1), Some(1)), &attributes(None, Some(1))));
+        assert!(!same_owner(true, &attributes(Some(1), None), &attributes(None, Some(1))));
         assert!(same_owner(false, &attributes(None, Some(1)), &attributes(Some(2), Some(1))));
         assert!(!same_owner(false, &attributes(None, None), &attributes(None, None)));
     }

@@ -19,11 +19,11 @@ use super::file::FileStore;
 use super::store::{Acquire, Change, Event, LeaseStore, Renewed, StoreError};
 
 /// No test waits for a time, but none waits forever.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A store, and a way past it.
 #[async_trait]
-pub(super) trait World: Send + Sync {
+pub(super) trait StoreHarness: Send + Sync {
     /// A node's way in.
     fn node(&self) -> Arc<dyn LeaseStore>;
     async fn write_config(&self, text: &str);
@@ -43,7 +43,7 @@ impl Directory {
 }
 
 #[async_trait]
-impl World for Directory {
+impl StoreHarness for Directory {
     fn node(&self) -> Arc<dyn LeaseStore> {
         Arc::new(FileStore::open(self.0.path()).expect("store"))
     }
@@ -90,7 +90,7 @@ impl Etcd {
 }
 
 #[async_trait]
-impl World for Etcd {
+impl StoreHarness for Etcd {
     fn node(&self) -> Arc<dyn LeaseStore> {
         self.store()
     }
@@ -178,10 +178,10 @@ pub(super) fn subnets(name: &str) -> Subnets {
 }
 
 pub(super) async fn acquire(store: &Arc<dyn LeaseStore>, request: &Acquire) -> Lease {
-    timeout(PATIENCE, store.acquire(request)).await.expect("in time").expect("a lease")
+    timeout(TEST_TIMEOUT, store.acquire(request)).await.expect("in time").expect("a lease")
 }
 
-async fn leases(world: &dyn World) -> Vec<Lease> {
+async fn leases(world: &dyn StoreHarness) -> Vec<Lease> {
     world.node().leases().await.expect("leases").leases
 }
 
@@ -194,7 +194,7 @@ fn assert_disjoint(leases: &[Lease]) {
 }
 
 /// Lets nodes ask at the same moment, each with a connection of its own.
-async fn together(world: &dyn World, requests: Vec<Acquire>) -> Vec<Result<Lease, StoreError>> {
+async fn together(world: &dyn StoreHarness, requests: Vec<Acquire>) -> Vec<Result<Lease, StoreError>> {
     let barrier = Arc::new(Barrier::new(requests.len()));
     let nodes: Vec<_> = requests
         .into_iter()
@@ -203,7 +203,7 @@ async fn together(world: &dyn World, requests: Vec<Acquire>) -> Vec<Result<Lease
             tokio::spawn(async move {
                 let _ = store.leases().await;
                 barrier.wait().await;
-                timeout(PATIENCE, store.acquire(&request)).await.expect("in time")
+                timeout(TEST_TIMEOUT, store.acquire(&request)).await.expect("in time")
             })
         })
         .collect();
@@ -230,9 +230,10 @@ impl View {
     }
 
     pub(super) async fn event(&mut self) -> Event {
-        let event = timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("a watch goes on");
+        let event =
+            timeout(TEST_TIMEOUT, self.events.recv()).await.expect("in time").expect("a watch goes on");
         match &event {
-            Event::Snapshot(leases) | Event::Bereft(leases) => {
+            Event::Snapshot(leases) | Event::StoreReset(leases) => {
                 self.snapshots += 1;
                 self.leases = leases.iter().map(|lease| (lease.subnets, Lease::clone(lease))).collect();
             }
@@ -260,7 +261,7 @@ impl View {
     }
 }
 
-async fn a_config_that_is_missing_is_an_error_that_says_where(world: &dyn World) {
+async fn a_config_that_is_missing_is_an_error_that_says_where(world: &dyn StoreHarness) {
     let store = world.node();
     let error = store.network_config().await.expect_err("nothing there");
     assert!(matches!(&error, StoreError::NoConfig { .. }), "{error}");
@@ -270,7 +271,7 @@ async fn a_config_that_is_missing_is_an_error_that_says_where(world: &dyn World)
 }
 
 /// Three nodes, three subnets: one that takes another's leaves one without.
-async fn nodes_that_start_together_never_share_a_subnet(world: &dyn World) {
+async fn nodes_that_start_together_never_share_a_subnet(world: &dyn StoreHarness) {
     for round in 0..100 {
         let config = format!("{{\"Network\":\"10.{round}.0.0/28\"}}");
         let requests = (1..=3).map(|node| {
@@ -288,7 +289,7 @@ async fn nodes_that_start_together_never_share_a_subnet(world: &dyn World) {
 }
 
 /// There is much room for IPv4, and none to spare for IPv6.
-async fn nodes_that_start_together_never_share_a_subnet_of_either_family(world: &dyn World) {
+async fn nodes_that_start_together_never_share_a_subnet_of_either_family(world: &dyn StoreHarness) {
     for round in 0..100 {
         let config = format!(
             "{{\"Network\":\"10.5.0.0/16\",\"EnableIPv6\":true,\"IPv6Network\":\"fc00:{round}::/60\",\"IPv6SubnetLen\":62}}"
@@ -309,7 +310,7 @@ async fn nodes_that_start_together_never_share_a_subnet_of_either_family(world: 
 }
 
 /// As it is while an operator changes the config and only some nodes have been started again.
-async fn subnets_of_different_lengths_never_overlap(world: &dyn World) {
+async fn subnets_of_different_lengths_never_overlap(world: &dyn StoreHarness) {
     for round in 0..20 {
         let requests = [26, 27, 28].into_iter().zip(1..).map(|(length, node)| {
             let mut request =
@@ -324,14 +325,14 @@ async fn subnets_of_different_lengths_never_overlap(world: &dyn World) {
     assert_disjoint(&leases(world).await);
 }
 
-async fn a_hundred_nodes_that_start_together_all_get_a_lease(world: &dyn World) {
+async fn a_hundred_nodes_that_start_together_all_get_a_lease(world: &dyn StoreHarness) {
     let requests = (1..=100).map(|node| request(CONFIG, node)).collect();
     let leases: Vec<Lease> =
         together(world, requests).await.into_iter().collect::<Result<_, _>>().expect("there is room for all");
     assert_disjoint(&leases);
 }
 
-async fn a_node_that_starts_again_has_its_lease_again(world: &dyn World) {
+async fn a_node_that_starts_again_has_its_lease_again(world: &dyn StoreHarness) {
     acquire(&world.node(), &request(CONFIG, 2)).await;
     let first = acquire(&world.node(), &request(CONFIG, 1)).await;
     let mut again = request(CONFIG, 1);
@@ -344,7 +345,7 @@ async fn a_node_that_starts_again_has_its_lease_again(world: &dyn World) {
     assert_eq!(leases(world).await.len(), 2);
 }
 
-async fn nodes_with_ipv6_only_are_told_apart_by_their_ipv6_address(world: &dyn World) {
+async fn nodes_with_ipv6_only_are_told_apart_by_their_ipv6_address(world: &dyn StoreHarness) {
     let v6_only = |node: u8| {
         let mut request =
             request(r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:5::/48"}"#, node);
@@ -362,7 +363,7 @@ async fn nodes_with_ipv6_only_are_told_apart_by_their_ipv6_address(world: &dyn W
     assert!(matches!(world.node().renew(&two).await, Ok(Renewed::Until(Some(_)))));
 }
 
-async fn the_previous_subnet_is_taken_again_if_it_is_free(world: &dyn World) {
+async fn the_previous_subnet_is_taken_again_if_it_is_free(world: &dyn StoreHarness) {
     let mut one = request(CONFIG, 1);
     one.previous = Some(subnets("10.5.77.0-24"));
     assert_eq!(Some(acquire(&world.node(), &one).await.subnets), one.previous);
@@ -372,7 +373,7 @@ async fn the_previous_subnet_is_taken_again_if_it_is_free(world: &dyn World) {
     assert_ne!(Some(other.subnets), one.previous, "it is another node's now");
 }
 
-async fn a_lease_that_does_not_fit_the_config_is_given_back(world: &dyn World) {
+async fn a_lease_that_does_not_fit_the_config_is_given_back(world: &dyn StoreHarness) {
     let before = acquire(&world.node(), &request(CONFIG, 1)).await;
     let after = acquire(&world.node(), &request(r#"{"Network":"10.6.0.0/16"}"#, 1)).await;
     assert!(after.subnets.to_string().starts_with("10.6."), "{}", after.subnets);
@@ -380,7 +381,7 @@ async fn a_lease_that_does_not_fit_the_config_is_given_back(world: &dyn World) {
     assert_eq!(leases(world).await.len(), 1);
 }
 
-async fn an_old_lease_without_ipv6_is_no_obstacle(world: &dyn World) {
+async fn an_old_lease_without_ipv6_is_no_obstacle(world: &dyn StoreHarness) {
     world.write("10.5.1.0-24", &codec::encode(&attributes(9))).await;
     let mut dual = request(r#"{"Network":"10.5.0.0/22","EnableIPv6":true,"IPv6Network":"fc00:5::/48"}"#, 1);
     dual.attributes.public_ipv6 = Some([0xfd77, 0, 0, 0, 0, 0, 0, 1].into());
@@ -388,7 +389,7 @@ async fn an_old_lease_without_ipv6_is_no_obstacle(world: &dyn World) {
     assert!(lease.subnets.v6.is_some() && !lease.subnets.overlaps(&subnets("10.5.1.0-24")));
 }
 
-async fn a_renewal_keeps_the_lease_and_writes_its_attributes(world: &dyn World) {
+async fn a_renewal_keeps_the_lease_and_writes_its_attributes(world: &dyn StoreHarness) {
     let store = world.node();
     let mut lease = acquire(&store, &request(CONFIG, 1)).await;
     let almost = Duration::from_hours(23);
@@ -402,7 +403,7 @@ async fn a_renewal_keeps_the_lease_and_writes_its_attributes(world: &dyn World) 
     assert_eq!((found.len(), found[0].subnets), (1, lease.subnets));
 }
 
-async fn a_lease_that_is_gone_is_lost(world: &dyn World) {
+async fn a_lease_that_is_gone_is_lost(world: &dyn StoreHarness) {
     let store = world.node();
     let lease = acquire(&store, &request(CONFIG, 1)).await;
     world.remove(&key_name(&lease.subnets)).await;
@@ -410,7 +411,7 @@ async fn a_lease_that_is_gone_is_lost(world: &dyn World) {
     assert_eq!(world.read(&key_name(&lease.subnets)).await, None);
 }
 
-async fn a_lease_that_somebody_else_has_written_is_lost_and_left_alone(world: &dyn World) {
+async fn a_lease_that_somebody_else_has_written_is_lost_and_left_alone(world: &dyn StoreHarness) {
     let store = world.node();
     let lease = acquire(&store, &request(CONFIG, 1)).await;
     let name = key_name(&lease.subnets);
@@ -421,7 +422,7 @@ async fn a_lease_that_somebody_else_has_written_is_lost_and_left_alone(world: &d
     assert_ne!(acquire(&store, &request(CONFIG, 1)).await.subnets, lease.subnets);
 }
 
-async fn a_lease_overwritten_with_rubbish_stays_and_is_written_anew(world: &dyn World) {
+async fn a_lease_overwritten_with_rubbish_stays_and_is_written_anew(world: &dyn StoreHarness) {
     let store = world.node();
     let lease = acquire(&store, &request(CONFIG, 1)).await;
     let name = key_name(&lease.subnets);
@@ -434,7 +435,7 @@ async fn a_lease_overwritten_with_rubbish_stays_and_is_written_anew(world: &dyn 
     assert_eq!(world.read(&name).await, Some(codec::encode(&lease.attributes)));
 }
 
-async fn a_watch_begins_with_all_leases_and_goes_on_with_changes(world: &dyn World) {
+async fn a_watch_begins_with_all_leases_and_goes_on_with_changes(world: &dyn StoreHarness) {
     let store = world.node();
     let one = acquire(&store, &request(CONFIG, 1)).await;
     let mut view = View::new(world.node()).await;
@@ -452,7 +453,7 @@ async fn a_watch_begins_with_all_leases_and_goes_on_with_changes(world: &dyn Wor
     assert_eq!(view.snapshots, 1, "nothing was missed");
 }
 
-async fn changes_come_in_their_order(world: &dyn World) {
+async fn changes_come_in_their_order(world: &dyn StoreHarness) {
     const LAST: u8 = 100;
     let mut view = View::new(world.node()).await;
     for step in 1..=LAST {
@@ -473,7 +474,7 @@ async fn changes_come_in_their_order(world: &dyn World) {
     view.until(|view| seen(view) == 1).await;
 }
 
-async fn unreadable_entries_disturb_nobody(world: &dyn World) {
+async fn unreadable_entries_disturb_nobody(world: &dyn StoreHarness) {
     let store = world.node();
     let one = acquire(&store, &request(CONFIG, 1)).await;
     let mut view = View::new(world.node()).await;
@@ -498,7 +499,7 @@ async fn unreadable_entries_disturb_nobody(world: &dyn World) {
     assert_eq!(View::new(world.node()).await.leases.len(), 3);
 }
 
-async fn the_network_is_used_up_to_the_last_subnet(world: &dyn World) {
+async fn the_network_is_used_up_to_the_last_subnet(world: &dyn StoreHarness) {
     let config = r#"{"Network":"10.5.0.0/28"}"#;
     for node in 1..=3 {
         acquire(&world.node(), &request(config, node)).await;
@@ -513,7 +514,7 @@ async fn the_network_is_used_up_to_the_last_subnet(world: &dyn World) {
     acquire(&world.node(), &request(config, 2)).await;
 }
 
-async fn values_are_upstreams_byte_for_byte(world: &dyn World) {
+async fn values_are_upstreams_byte_for_byte(world: &dyn StoreHarness) {
     let mut dual = request(r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fc00:5::/48"}"#, 11);
     dual.previous = Some(subnets("10.5.60.0-24&fc00:5:0:8::-64"));
     dual.attributes.public_ipv6 = "fd77::11".parse().ok();
@@ -528,7 +529,7 @@ async fn values_are_upstreams_byte_for_byte(world: &dyn World) {
     );
 }
 
-async fn a_node_without_a_public_address_gets_no_lease(world: &dyn World) {
+async fn a_node_without_a_public_address_gets_no_lease(world: &dyn StoreHarness) {
     let mut nobody = request(CONFIG, 1);
     nobody.attributes.public_ip = None;
     let error = world.node().acquire(&nobody).await.expect_err("no identity");

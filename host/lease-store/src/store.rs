@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
+use flannel_base::Backoff;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::network_config::NetworkConfig;
 use tokio::sync::mpsc::Receiver;
@@ -14,8 +15,9 @@ pub const LEASE_TTL: Duration = Duration::from_hours(24);
 /// How many events a watch holds for a receiver that is busy; the store waits when it is full.
 pub(super) const WATCH_QUEUE: usize = 16;
 
-/// First and longest wait between attempts to get a broken watch going again; as upstream.
-pub(super) const RECONNECT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Waits between attempts to get a broken watch going again; as upstream.
+pub(super) const RECONNECT: Backoff =
+    Backoff { min: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// A place that all nodes share, with the network config and everybody's leases.
 #[async_trait]
@@ -83,7 +85,7 @@ pub enum Event {
     Snapshot(Vec<Arc<Lease>>),
     /// All leases in a store that has lost its data since the last event. The node of a lease that is not in it may well
     /// be there: it has not written again yet.
-    Bereft(Vec<Arc<Lease>>),
+    StoreReset(Vec<Arc<Lease>>),
     /// What has changed since, in its order; never empty.
     Changes(Vec<Change>),
 }
@@ -160,9 +162,4 @@ pub enum StoreError {
         /// The flag that sets it.
         option: &'static str,
     },
-}
-
-/// Doubles a waiting time, up to the longest.
-pub(super) fn longer(wait: Duration) -> Duration {
-    (wait * 2).min(RECONNECT.1)
 }

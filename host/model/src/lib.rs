@@ -3,6 +3,7 @@
 //! | Module | What it says |
 //! |---|---|
 //! | [`lease`] | who has which subnets |
+//! | [`node_identity`] | whose a lease is |
 //! | [`network_config`] | what the operator wants of the cluster |
 //! | [`codec`] | how leases are written in a store |
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
@@ -17,6 +18,7 @@ pub mod entry;
 pub mod lease;
 pub mod ledger;
 pub mod network_config;
+pub mod node_identity;
 pub mod offloads;
 pub mod subnet_file;
 pub mod wireguard;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use flannel_base::Secret;
 use ipnet::IpNet;
 
 const LENGTH: usize = 32;
@@ -32,36 +33,30 @@ impl FromStr for PublicKey {
     }
 }
 
-/// A private or preshared key.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Secret([u8; LENGTH]);
+/// A private or preshared key. It is not shown, and overwritten when it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SecretKey(Secret<[u8; LENGTH]>);
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
-}
-
-impl Secret {
+impl SecretKey {
     /// For the kernel alone.
     pub fn bytes(&self) -> [u8; LENGTH] {
-        self.0
+        *self.0.reveal()
     }
 
     /// As the kernel tells of it.
     pub fn from_bytes(bytes: [u8; LENGTH]) -> Self {
-        Self(bytes)
+        Self(Secret::new(bytes))
     }
 }
 
-impl FromStr for Secret {
+impl FromStr for SecretKey {
     type Err = String;
 
     /// Reads base64 of 32 bytes, as `wg genkey` and `wg genpsk` print it. The error does not repeat the text.
     fn from_str(text: &str) -> Result<Self, String> {
         let bytes = BASE64_STANDARD.decode(text.trim()).ok();
         let bytes = bytes.and_then(|bytes| <[u8; LENGTH]>::try_from(bytes).ok());
-        bytes.map(Self).ok_or_else(|| {
+        bytes.map(Self::from_bytes).ok_or_else(|| {
             "not a key: base64 of 32 bytes, as `wg genkey` and `wg genpsk` print it".to_owned()
         })
     }
@@ -73,13 +68,13 @@ pub struct Keys {
     /// What peers know it by.
     pub public: PublicKey,
     /// What only the kernel gets.
-    pub private: Secret,
+    pub private: SecretKey,
 }
 
 impl Keys {
     /// Those of a private key.
-    pub fn of(private: Secret) -> Self {
-        let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(private.0));
+    pub fn of(private: SecretKey) -> Self {
+        let public = x25519_dalek::PublicKey::from(&x25519_dalek::StaticSecret::from(private.bytes()));
         Self { public: PublicKey(public.to_bytes()), private }
     }
 }
@@ -97,7 +92,7 @@ pub struct WireguardPeer {
     /// Seconds between packets that keep a NAT open; 0: none.
     pub keepalive: u16,
     /// The key that both share besides.
-    pub preshared: Option<Secret>,
+    pub preshared: Option<SecretKey>,
 }
 
 impl WireguardPeer {
@@ -118,12 +113,12 @@ mod tests {
     #[test]
     fn the_public_key_is_the_private_keys() {
         // RFC 7748, section 6.1: Alice's keys.
-        let private: Secret = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=".parse().expect("a key");
+        let private: SecretKey = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=".parse().expect("a key");
         assert_eq!(Keys::of(private).public.to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
     }
 
     #[test]
     fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", Secret([7; LENGTH])), "(hidden)");
+        assert_eq!(format!("{:?}", SecretKey::from_bytes([7; LENGTH])), "SecretKey((hidden))");
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{environment, lease};
 
 /// The most leases that are handed over: their numbers are 16 bits.
-pub const MOST: u16 = u16::MAX;
+pub const MAX_LEASES: u16 = u16::MAX;
 /// For how long each number of leases is measured, and how often at least.
 const TIME: Duration = Duration::from_millis(500);
 const LEAST_CALLS: usize = 5;
@@ -38,7 +38,7 @@ pub fn measure(artifact: &Artifact, backend: &str, leases: &[u16]) -> Result<Vec
     let state = Arc::new(DirState::open(directory.path()));
     let (mut policy, _) =
         Policy::start(artifact, environment, Limits::default(), state).map_err(|error| error.to_string())?;
-    policy.lease_acquired(&lease(MOST, &backend_type, false)).map_err(|error| error.to_string())?;
+    policy.lease_acquired(&lease(MAX_LEASES, &backend_type, false)).map_err(|error| error.to_string())?;
     leases.iter().map(|&count| cost(&mut policy, &backend_type, count)).collect()
 }
 

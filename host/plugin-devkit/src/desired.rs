@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use flannel_model::entry::{Device, DeviceSpec, Entry};
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
-use flannel_plugin_host::Registered;
+use flannel_plugin_host::Registration;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -144,7 +144,7 @@ pub struct Fate {
 impl Desired {
     /// Puts together what was declared, for these peers. `interface` is the external interface's name.
     pub fn new<'a>(
-        registered: &Registered,
+        registered: &Registration,
         declared: &Transaction,
         interface: &str,
         peers: impl IntoIterator<Item = (PeerId, &'a Lease, Fate)>,
@@ -185,7 +185,7 @@ fn peer(lease: &Lease, entries: &[Entry], interface: &str, fate: Fate) -> ShownP
     ShownPeer {
         subnets: lease.subnets.to_string(),
         public: texts(lease.attributes.public_addresses()),
-        entries: entries.into_iter().map(|entry| ShownEntry::new(entry, interface)).collect(),
+        entries: entries.into_iter().filter_map(|entry| ShownEntry::new(entry, interface)).collect(),
         rejected: fate.rejected,
         failed: fate.failed,
     }
@@ -241,12 +241,14 @@ impl ShownDevice {
 }
 
 impl ShownEntry {
-    fn new(entry: &Entry, interface: &str) -> Self {
-        let device = match entry.device() {
+    /// `None` for what no plugin declares.
+    fn new(entry: &Entry, interface: &str) -> Option<Self> {
+        let device = match entry.device()? {
             Device::External => interface.to_owned(),
             Device::Own(name) => name.to_string(),
         };
-        match entry {
+        Some(match entry {
+            Entry::Blackhole { .. } => return None,
             Entry::Route { destination, via, onlink, .. } => Self::Route {
                 destination: destination.to_string(),
                 via: via.map(|via| via.to_string()),
@@ -272,7 +274,7 @@ impl ShownEntry {
                 endpoint: endpoint.to_string(),
                 device,
             },
-        }
+        })
     }
 
     /// Kind, device, what it is about, and what is said of that.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use flannel_cloud::Provider;
-use flannel_plugin_host::Asker;
+use flannel_plugin_host::GrantRequest;
 use flannel_plugin_host::Need;
 use flannel_plugin_host::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 use flannel_plugin_host::{CONTRACT, INTERFACES, WASI};
@@ -82,7 +82,8 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
     let mut imports = artifact.imports();
     imports
         .sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name).unwrap_or(usize::MAX));
-    let asker = Asker { digest: artifact.digest(), name: &described.name, imports: &imports, needs: &needs };
+    let asker =
+        GrantRequest { digest: artifact.digest(), name: &described.name, imports: &imports, needs: &needs };
     let granted = grants.of(&asker).map_err(|error| error.to_string())?;
     let missing = granted.missing(&asker);
     let policies = Provider::ALL.into_iter().filter_map(|provider| {

@@ -9,9 +9,9 @@ use flannel_model::entry::DEFAULT_VXLAN_PORT;
 use flannel_model::entry::Mac;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::offloads::Offloads;
-use flannel_model::wireguard::{Keys, Secret};
+use flannel_model::wireguard::{Keys, SecretKey};
 use flannel_plugin_host::{
-    Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, Registered, Secrets, withhold,
+    Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, Registration, Secrets, extract_secrets,
 };
 use ipnet::IpNet;
 use serde_json::Value;
@@ -61,7 +61,7 @@ impl SampleNode {
     pub fn own(families: Families) -> Self {
         let v4 = [192, 168, 0, 100];
         let v6 = [0xfd77, 0, 0, 0, 0, 0, 0, 0x100];
-        let subnets = super::peers::subnets(super::bench::MOST, families);
+        let subnets = super::peers::subnets(super::bench::MAX_LEASES, families);
         Self::at(families, v4, v6, subnets, OWN)
     }
 
@@ -94,7 +94,7 @@ impl SampleNode {
         let value: Value = serde_json::from_str(backend).map_err(|error| format!("not JSON: {error}"))?;
         let named = value.as_object().into_iter().flatten().find(|(key, _)| key.eq_ignore_ascii_case("type"));
         let backend_type = named.and_then(|(_, value)| value.as_str()).unwrap_or("udp").to_ascii_lowercase();
-        let (config, secrets): (String, Secrets) = withhold(&backend_type, backend)?;
+        let (config, secrets): (String, Secrets) = extract_secrets(&backend_type, backend)?;
         Ok(Environment {
             node: self.facts.clone(),
             backend_type,
@@ -108,7 +108,7 @@ impl SampleNode {
     }
 
     /// The lease that it has once the plugin has said what to publish.
-    pub fn lease(&self, registered: &Registered) -> Lease {
+    pub fn lease(&self, registered: &Registration) -> Lease {
         let attributes = Attributes {
             public_ip: self.facts.public_ipv4,
             public_ipv6: self.facts.public_ipv6,
@@ -145,7 +145,7 @@ impl LinkFacts for DryNode {
     fn wireguard_keys(&self) -> Result<Keys, String> {
         let mut bytes = [0x40; 32];
         bytes[1..3].copy_from_slice(&self.number.to_be_bytes());
-        BASE64_STANDARD.encode(bytes).parse::<Secret>().map(Keys::of)
+        BASE64_STANDARD.encode(bytes).parse::<SecretKey>().map(Keys::of)
     }
 }
 

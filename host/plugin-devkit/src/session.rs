@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::Transaction;
 use flannel_plugin_host::{
-    Applied, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registered,
+    ApplyOutcome, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registration,
 };
 use tempfile::TempDir;
 
@@ -42,7 +42,7 @@ pub(crate) struct Session {
     /// The policy.
     pub policy: Policy,
     /// What it said at its start.
-    pub registered: Registered,
+    pub registered: Registration,
     /// All that it has declared.
     pub declared: Transaction,
     _state: TempDir,
@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Hands changes over, and keeps what is declared for them.
-    pub(crate) fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+    pub(crate) fn apply(&mut self, changes: &[PeerChange]) -> ApplyOutcome {
         let mut applied = self.policy.apply(changes);
         self.policy.take_records();
         self.declared.merge(std::mem::take(&mut applied.transaction));

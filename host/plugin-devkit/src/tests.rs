@@ -1,7 +1,7 @@
 //! The kit, with what `cargo xtask plugins` made.
 
-use flannel_plugin_host::testing::component;
 use flannel_plugin_host::{Artifact, Grants};
+use flannel_test_support::component;
 use serde_json::Value;
 
 use super::check::{Check, Verdict, check, difference};

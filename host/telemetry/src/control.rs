@@ -50,7 +50,7 @@ const BACKLOG: i32 = 64;
 const SWAP_TIME: Duration = Duration::from_mins(5);
 
 /// The way back to whoever asked for something that can be refused.
-pub type Answerer<T> = oneshot::Sender<Result<T, String>>;
+pub type Responder<T> = oneshot::Sender<Result<T, String>>;
 
 /// What somebody wants of the daemon.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
     /// Another plugin, by its reference, in the place of the one that serves.
-    Swap(String, Answerer<Swapped>),
+    Swap(String, Responder<Swapped>),
 }
 
 /// A swap of the plugin that is done.
@@ -106,7 +106,7 @@ impl ControlSocket {
         let failed = |reason: String| ObserveError::Socket { path: path.to_owned(), reason };
         make_parent(path).map_err(|error| failed(format!("its directory cannot be made: {error}")))?;
         let lock = lock(path)?;
-        make_way(path)?;
+        remove_stale_socket(path)?;
         let listener = listener(path).map_err(|error| failed(error.to_string()))?;
         let file = SocketFile::new(path, lock).map_err(|error| failed(error.to_string()))?;
         Ok(Self { listener, file })
@@ -183,14 +183,14 @@ fn lock(path: &Path) -> Result<File, ObserveError> {
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(failed(error)),
         Err(TryLockError::WouldBlock) => {
-            let pid = if let Ok(Listening::Yes(pid)) = who_listens(path) { pid } else { None };
+            let pid = if let Ok(Listening::Yes(pid)) = probe_listener(path) { pid } else { None };
             Err(ObserveError::AnotherRuns { path: path.to_owned(), pid })
         }
     }
 }
 
 /// Removes a socket on which nobody listens; anything else that is in the way is an error.
-fn make_way(path: &Path) -> Result<(), ObserveError> {
+fn remove_stale_socket(path: &Path) -> Result<(), ObserveError> {
     let failed = |reason: String| ObserveError::Socket { path: path.to_owned(), reason };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -200,7 +200,7 @@ fn make_way(path: &Path) -> Result<(), ObserveError> {
         }
         Ok(_) => {}
     }
-    match who_listens(path) {
+    match probe_listener(path) {
         Ok(Listening::Yes(pid)) => Err(ObserveError::AnotherRuns { path: path.to_owned(), pid }),
         Ok(Listening::No) => fs::remove_file(path)
             .map_err(|error| failed(format!("what a dead daemon left cannot be removed: {error}"))),
@@ -214,7 +214,7 @@ enum Listening {
 }
 
 /// Connects, but does not wait for a process that hangs.
-fn who_listens(path: &Path) -> rustix::io::Result<Listening> {
+fn probe_listener(path: &Path) -> rustix::io::Result<Listening> {
     let socket = new_socket()?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Ok(()) => {

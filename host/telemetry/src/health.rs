@@ -41,6 +41,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a node has to have done before it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// The store has the node's lease, with the addresses that the node has.
+    Lease,
     /// The firewall rules are in place, as far as they are wanted.
     Rules,
     /// The subnet file is written.
@@ -50,7 +52,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 3] = [Self::Rules, Self::SubnetFile, Self::Snapshot];
+    const ALL: [Self; 4] = [Self::Lease, Self::Rules, Self::SubnetFile, Self::Snapshot];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -59,6 +61,7 @@ impl Step {
     /// What is missing while this is not done.
     pub fn missing(self) -> &'static str {
         match self {
+            Self::Lease => "the node's lease is not in the store",
             Self::Rules => "the firewall rules are not in place",
             Self::SubnetFile => "the subnet file is not written",
             Self::Snapshot => "the first snapshot of leases is not applied",
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(server.ask("GET", "/healthz").await, text("200 OK", "flanneld is running"));
         let not_yet = text("503 Service Unavailable", "flanneld is not ready yet");
         assert_eq!(server.ask("GET", "/readyz").await, not_yet);
-        for step in [Step::Rules, Step::SubnetFile] {
+        for step in [Step::Lease, Step::Rules, Step::SubnetFile] {
             assert!(!server.readiness.done(step));
             assert_eq!(server.ask("GET", "/readyz").await, not_yet);
         }

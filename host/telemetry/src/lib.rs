@@ -1,7 +1,7 @@
 //! How the daemon tells about itself: to probes and Prometheus ([`health`], [`metrics`]), to the operator ([`status`], over
 //! the [`control`] socket) and to systemd ([`systemd`]).
 //!
-//! Nothing in here knows the other rooms, and nothing in here can hold them up: every answer has a time limit, and clients
+//! Nothing in here knows the daemon's other crates, and nothing in here can hold them up: every answer has a time limit, and clients
 //! that are slow or many are cut off.
 
 #![warn(unreachable_pub)]
@@ -21,6 +21,6 @@ mod tunnel;
 pub use error::ObserveError;
 pub use fdstore::FdStore;
 pub use health::{HealthServer, Readiness, Step};
-pub use metrics::{CallOutcome, CloudOutcome, EntryKind, Metrics};
+pub use metrics::{CallOutcome, CloudOutcome, Metrics};
 pub use status::Status;
 pub use systemd::Systemd;

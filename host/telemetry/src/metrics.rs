@@ -117,34 +117,6 @@ impl CloudOutcome {
     }
 }
 
-/// What an entry is for the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EntryKind {
-    /// A route.
-    Route,
-    /// A permanent neighbour.
-    Neighbour,
-    /// An FDB entry.
-    Fdb,
-    /// A peer of a WireGuard device.
-    WireguardPeer,
-    /// A subnet behind a tunnel of this process.
-    TunnelPeer,
-}
-
-impl EntryKind {
-    /// The label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Route => "route",
-            Self::Neighbour => "neighbour",
-            Self::Fdb => "fdb",
-            Self::WireguardPeer => "wireguard_peer",
-            Self::TunnelPeer => "tunnel_peer",
-        }
-    }
-}
-
 /// All figures. A clone counts into the same ones.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -441,8 +413,8 @@ impl Metrics {
     }
 
     /// How many entries of a kind should be there, and how many of them the kernel refused or wait for their device.
-    pub fn entries(&self, kind: EntryKind, desired: usize, failed: usize, waiting: usize) {
-        let labels = [("kind", kind.as_str())];
+    pub fn entries(&self, kind: &'static str, desired: usize, failed: usize, waiting: usize) {
+        let labels = [("kind", kind)];
         self.0.entries.get_or_create(&labels).set(wide(desired));
         self.0.entries_failed.get_or_create(&labels).set(wide(failed));
         self.0.entries_waiting.get_or_create(&labels).set(wide(waiting));
@@ -544,9 +516,9 @@ mod tests {
         metrics.peers(3);
         metrics.peers_rejected(1);
         metrics.peers_deferred(2);
-        metrics.entries(EntryKind::Route, 3, 1, 2);
-        metrics.entries(EntryKind::Neighbour, 3, 0, 0);
-        metrics.entries(EntryKind::Fdb, 3, 0, 0);
+        metrics.entries("route", 3, 1, 2);
+        metrics.entries("neighbour", 3, 0, 0);
+        metrics.entries("fdb", 3, 0, 0);
         metrics.reconciled(took, 9, 1);
         metrics.resync();
         metrics.notifications(4);

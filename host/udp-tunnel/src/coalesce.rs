@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use super::bytes::low32;
 use super::counters::Reason;
-use super::merge::{Head, MOST, same_flow};
+use super::merge::{Head, MAX_SEGMENTS, same_flow};
 use super::packet::Inner;
 use super::path::Path;
 
@@ -90,7 +90,7 @@ impl Coalescer {
                 continue;
             };
             let vnet = head.seal(&mut memory[start..first_end]).bytes();
-            let mut slices = [IoSlice::new(&[]); MOST + 1];
+            let mut slices = [IoSlice::new(&[]); MAX_SEGMENTS + 1];
             slices[0] = IoSlice::new(&vnet);
             slices[1] = IoSlice::new(&memory[start..first_end]);
             let mut used = 2;

@@ -186,7 +186,7 @@ impl LiveTraffic {
 
 /// One thread's counters.
 #[derive(Default)]
-pub(crate) struct Tallies {
+pub(crate) struct Counters {
     /// All its traffic.
     pub traffic: LiveTraffic,
     /// ICMP errors given.
@@ -196,7 +196,7 @@ pub(crate) struct Tallies {
     drops: [AtomicU64; Reason::ALL.len()],
 }
 
-impl Tallies {
+impl Counters {
     /// Counts dropped packets.
     pub(crate) fn drop(&self, reason: Reason, packets: usize) {
         self.drops[reason as usize].fetch_add(packets as u64, Relaxed);

@@ -1,15 +1,15 @@
 //! From the kernel to the peers: reads the TUN device until it is empty, splits, and sends.
 
 use super::counters::Reason;
-use super::fragment::Cut;
+use super::fragment::Fragmenter;
 use super::icmp::{self, Problem};
 use super::limiter::Limiter;
-use super::outbox::{Outbox, Piece};
 use super::packet::Inner;
 use super::path::Path;
-use super::roster::Peer;
-use super::segment::Split;
+use super::peer_table::Peer;
+use super::segment::GsoSegmenter;
 use super::sender::Sender;
+use super::tx_batch::{Piece, TxBatch};
 use super::vnet::{self, Vnet};
 
 /// Bytes of packets read before they are sent: about four super-packets. More would fall out of the core's cache before
@@ -23,7 +23,7 @@ pub(crate) struct DeviceGone;
 
 /// One thread's way out.
 pub(crate) struct Egress {
-    outbox: Outbox,
+    outbox: TxBatch,
     sender: Sender,
     limiter: Limiter,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Egress {
 impl Egress {
     /// One with empty buffers.
     pub(crate) fn new(gso: bool) -> Self {
-        Self { outbox: Outbox::new(PACKETS, HEADERS, gso), sender: Sender::new(), limiter: Limiter::new() }
+        Self { outbox: TxBatch::new(PACKETS, HEADERS, gso), sender: Sender::new(), limiter: Limiter::new() }
     }
 
     /// Sends what the device has, up to one batch; the number of datagrams.
@@ -82,7 +82,7 @@ impl Egress {
         let Some(peer) = path.roster.peer(number) else { return Err(Reason::NoRoute) };
         let v4 = peer.endpoint.address.is_ipv4();
         let split = match vnet.segments()? {
-            Some((segments, size)) => Some(Split::new(packet, &inner, segments, size)?),
+            Some((segments, size)) => Some(GsoSegmenter::new(packet, &inner, segments, size)?),
             None => None,
         };
         let largest = split.map_or(inner.total, |s| inner.total.min(s.header + s.size));
@@ -94,7 +94,7 @@ impl Egress {
                 return Err(Reason::TooBig);
             }
         }
-        if !inner.take_hop(packet) {
+        if !inner.decrement_ttl(packet) {
             path.answer(packet, &inner, Problem::HopsExhausted, &mut self.limiter);
             return Err(Reason::HopsExhausted);
         }
@@ -119,7 +119,15 @@ impl Egress {
         Ok(())
     }
 
-    fn split(&mut self, start: usize, inner: &Inner, split: &Split, peer: u32, v4: bool, path: Path<'_>) {
+    fn split(
+        &mut self,
+        start: usize,
+        inner: &Inner,
+        split: &GsoSegmenter,
+        peer: u32,
+        v4: bool,
+        path: Path<'_>,
+    ) {
         for index in 0..split.count {
             if !self.outbox.has_space() {
                 self.flush(path);
@@ -139,7 +147,7 @@ impl Egress {
         v4: bool,
         path: Path<'_>,
     ) -> Result<(), Reason> {
-        let cut = Cut::new(inner, limit).ok_or(Reason::TooBig)?;
+        let cut = Fragmenter::new(inner, limit).ok_or(Reason::TooBig)?;
         for index in 0..cut.count {
             if !self.outbox.has_space() {
                 self.flush(path);
@@ -154,8 +162,8 @@ impl Egress {
 
 /// Tells the sender of a datagram that the kernel found too large for the way. One that may be fragmented is lost, but
 /// the path MTU is known from now on, and the next is fragmented.
-fn tell_too_big(outbox: &Outbox, pieces: &[Piece], peer: &Peer, path: Path<'_>, limiter: &mut Limiter) {
-    let mut quote = [0; icmp::LARGEST];
+fn tell_too_big(outbox: &TxBatch, pieces: &[Piece], peer: &Peer, path: Path<'_>, limiter: &mut Limiter) {
+    let mut quote = [0; icmp::MAX_ERROR_BYTES];
     let mut quoted = 0;
     let mut length = 0;
     for &piece in pieces {

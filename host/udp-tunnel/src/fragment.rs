@@ -11,7 +11,7 @@ const COPIED: u8 = 0x80;
 
 /// How one packet is to be cut.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
+pub(crate) struct Fragmenter {
     total: usize,
     /// Bytes of the IP header.
     pub header: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Cut {
     pub count: usize,
 }
 
-impl Cut {
+impl Fragmenter {
     /// Cuts an IPv4 packet into fragments of at most `limit` bytes; none if that is too little for any payload.
     pub(crate) fn new(inner: &Inner, limit: usize) -> Option<Self> {
         let size = limit.checked_sub(inner.transport)? & !7;

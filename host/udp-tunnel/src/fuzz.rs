@@ -1,10 +1,10 @@
 //! The way in for fuzzing: whatever the bytes, nothing may panic.
 
 use super::coalesce::Coalescer;
-use super::fragment::Cut;
-use super::icmp::{Addresses, LARGEST, Problem, answer};
+use super::fragment::Fragmenter;
+use super::icmp::{Addresses, MAX_ERROR_BYTES, Problem, answer};
 use super::packet::{Inner, LARGEST_HEADER};
-use super::segment::Split;
+use super::segment::GsoSegmenter;
 use super::vnet::{LENGTH, Vnet};
 
 /// Treats bytes as what a TUN device gives (a virtio header and a packet) and as two datagrams of a peer. Panics on a
@@ -20,11 +20,11 @@ fn from_device(data: &[u8]) {
     let Ok(inner) = Inner::parse(&packet) else { return };
     let packet = &mut packet[..inner.total];
     let _ = vnet.complete_checksum(packet, &inner);
-    inner.take_hop(packet);
+    inner.decrement_ttl(packet);
     answers(packet, &inner);
     let mut header = [0; LARGEST_HEADER];
     if let Ok(Some((segments, size))) = vnet.segments()
-        && let Ok(split) = Split::new(packet, &inner, segments, size)
+        && let Ok(split) = GsoSegmenter::new(packet, &inner, segments, size)
     {
         for split in [Some(split), split.narrowed(size)].into_iter().flatten() {
             for index in 0..split.count {
@@ -32,7 +32,7 @@ fn from_device(data: &[u8]) {
             }
         }
     }
-    if let Some(cut) = Cut::new(&inner, 576) {
+    if let Some(cut) = Fragmenter::new(&inner, 576) {
         for index in 0..cut.count {
             cut.write(packet, index, &mut header[..cut.header]);
         }
@@ -46,7 +46,7 @@ fn from_peer(data: &[u8]) {
     for (start, end) in [(0, middle), (middle, memory.len())] {
         let datagram = &mut memory[start..end];
         let Ok(inner) = Inner::parse(datagram) else { continue };
-        inner.take_hop(&mut datagram[..inner.total]);
+        inner.decrement_ttl(&mut datagram[..inner.total]);
         answers(&datagram[..inner.total], &inner);
         coalescer.push(&memory, start, &inner);
     }
@@ -60,7 +60,7 @@ fn from_peer(data: &[u8]) {
 fn answers(packet: &[u8], inner: &Inner) {
     let addresses =
         Addresses { v4: Some(std::net::Ipv4Addr::new(10, 5, 1, 0)), v6: Some(std::net::Ipv6Addr::LOCALHOST) };
-    let mut out = [0; LARGEST];
+    let mut out = [0; MAX_ERROR_BYTES];
     for problem in [Problem::NoRoute, Problem::HopsExhausted, Problem::TooBig(1400)] {
         answer(packet, inner, problem, &addresses, &mut out);
     }

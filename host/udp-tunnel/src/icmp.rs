@@ -7,7 +7,7 @@ use super::checksum::Sum;
 use super::packet::{ICMP, ICMPV6, Inner, seal_v4};
 
 /// The largest answer in bytes: ICMPv6 quotes as much as fits the least MTU of IPv6 (RFC 4443, section 2.4).
-pub(crate) const LARGEST: usize = 1280;
+pub(crate) const MAX_ERROR_BYTES: usize = 1280;
 
 /// The TTL of "unreachable", as upstream sends it.
 const UPSTREAM_TTL: u8 = 8;
@@ -34,7 +34,7 @@ pub struct Addresses {
     pub v6: Option<Ipv6Addr>,
 }
 
-/// Writes the answer about `packet` to `out` (of at least [`LARGEST`] bytes) and returns its length. None where no
+/// Writes the answer about `packet` to `out` (of at least [`MAX_ERROR_BYTES`] bytes) and returns its length. None where no
 /// answer may be given: see [`may_answer`].
 pub(crate) fn answer(
     packet: &[u8],
@@ -111,7 +111,7 @@ fn answer_v6(
     to: Ipv6Addr,
     out: &mut [u8],
 ) -> usize {
-    let quoted = packet.len().min(inner.total).min(LARGEST - 48);
+    let quoted = packet.len().min(inner.total).min(MAX_ERROR_BYTES - 48);
     let length = 48 + quoted;
     out[..48].fill(0);
     out[0] = 0x60;

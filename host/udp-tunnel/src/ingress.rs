@@ -8,11 +8,11 @@ use super::coalesce::Coalescer;
 use super::counters::Reason;
 use super::icmp::{self, Problem};
 use super::limiter::Limiter;
-use super::outbox::Outbox;
 use super::packet::Inner;
 use super::path::Path;
 use super::receiver::{BUFFER, Receiver};
 use super::sender::Sender;
+use super::tx_batch::TxBatch;
 
 /// Buffers received at once when each holds many datagrams, and when each holds one.
 const BUFFERS_GRO: usize = 16;
@@ -33,7 +33,7 @@ pub(crate) struct Ingress {
 /// What happens to the packets received, apart from the memory that they lie in.
 struct Checks {
     coalescer: Coalescer,
-    answers: Outbox,
+    answers: TxBatch,
     sender: Sender,
     limiter: Limiter,
     /// The peer of the latest packets and their number and bytes, not yet counted.
@@ -49,7 +49,7 @@ impl Ingress {
             buffers,
             checks: Checks {
                 coalescer: Coalescer::new(tso, uso),
-                answers: Outbox::new(ANSWERS, ANSWER_HEADERS, false),
+                answers: TxBatch::new(ANSWERS, ANSWER_HEADERS, false),
                 sender: Sender::new(),
                 limiter: Limiter::new(),
                 latest: (0, 0, 0),
@@ -114,7 +114,7 @@ impl Checks {
             let known = path.roster.endpoint(sender).is_some();
             return Err(if known { Reason::ForeignSource } else { Reason::UnknownSender });
         };
-        if !inner.take_hop(packet) {
+        if !inner.decrement_ttl(packet) {
             self.answer(packet, &inner, path);
             return Err(Reason::HopsExhausted);
         }

@@ -5,7 +5,7 @@
 //! routes of the device are set elsewhere, by netlink.
 //!
 //! ```text
-//!            Egress: read until empty, look up, split, checksum       Outbox, Sender
+//!            Egress: read until empty, look up, split, checksum       TxBatch, Sender
 //!   TUN  ──────────────────────────────────────────────────────────▶  sendmmsg, UDP_SEGMENT
 //!  queue ◀──────────────────────────────────────────────────────────  recvmmsg, UDP_GRO
 //!            Coalescer: merge            Ingress: check, look up      Receiver
@@ -13,7 +13,7 @@
 
 #![warn(unreachable_pub)]
 
-mod answerer;
+mod adaptive_poll;
 mod bytes;
 mod checksum;
 mod coalesce;
@@ -26,17 +26,16 @@ mod fragment;
 #[cfg(any(test, feature = "fuzz"))]
 mod fuzz;
 mod icmp;
+mod icmp_sender;
 mod ingress;
 mod inherited;
 mod limiter;
-mod lull;
 mod merge;
 mod meter;
-mod outbox;
 mod packet;
 mod path;
+mod peer_table;
 mod receiver;
-mod roster;
 mod segment;
 mod sender;
 mod socket;
@@ -44,6 +43,7 @@ mod spec;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tx_batch;
 mod vnet;
 mod worker;
 
@@ -65,12 +65,12 @@ pub use inherited::Inherited;
 pub use meter::Meter;
 pub use spec::{DEFAULT_PORT, PeerChange, TunnelPeer, TunnelSpec};
 
-use answerer::Answerer;
-use counters::Tallies;
+use counters::Counters;
 use device::Device;
-use roster::{Roster, Shared};
+use icmp_sender::IcmpSender;
+use peer_table::{PeerTable, Shared};
 use socket::Sockets;
-use worker::{Lane, Means};
+use worker::{QueueHandles, TunnelQueue};
 
 /// A tunnel at work. Dropping it stops its threads and closes its descriptors; a device that is not persistent goes.
 pub struct Tunnel {
@@ -78,13 +78,13 @@ pub struct Tunnel {
     index: u32,
     offloads: Offloads,
     shared: Arc<Shared>,
-    tallies: Vec<Arc<Tallies>>,
+    tallies: Vec<Arc<Counters>>,
     stop: Arc<OwnedFd>,
     settled: Arc<OwnedFd>,
     lost: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     /// All queues and sockets, for [`Tunnel::descriptors`].
-    lanes: Vec<Arc<Lane>>,
+    lanes: Vec<Arc<TunnelQueue>>,
 }
 
 impl Tunnel {
@@ -110,10 +110,10 @@ impl Tunnel {
         }
         let device = Device::open(&spec.name, queues, inherited.queues, offloads.tso, spec.persist)?;
         offloads.tso = device.tso;
-        let means = Means { offloads, uso: device.uso };
+        let means = QueueHandles { offloads, uso: device.uso };
 
         let ports = (spec.ipv4.map_or(0, |a| a.port()), spec.ipv6.map_or(0, |a| a.port()));
-        let shared = Arc::new(Shared::new(Roster::new(ports, spec.addresses, spec.mtu as usize)));
+        let shared = Arc::new(Shared::new(PeerTable::new(ports, spec.addresses, spec.mtu as usize)));
         let bell = || {
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map(Arc::new)
@@ -135,13 +135,13 @@ impl Tunnel {
         let (mut v4, mut v6) = (sockets.next().into_iter().flatten(), sockets.next().into_iter().flatten());
         for queue in device.queues {
             let sockets = Sockets { v4: v4.next(), v6: v6.next() };
-            let lane = Lane { queue, sockets, answerer: Answerer::open(), tallies: Arc::default() };
+            let lane = TunnelQueue { queue, sockets, answerer: IcmpSender::open(), tallies: Arc::default() };
             tunnel.start(Arc::new(lane), means)?;
         }
         Ok(tunnel)
     }
 
-    fn start(&mut self, lane: Arc<Lane>, means: Means) -> Result<(), TunnelError> {
+    fn start(&mut self, lane: Arc<TunnelQueue>, means: QueueHandles) -> Result<(), TunnelError> {
         self.tallies.push(Arc::clone(&lane.tallies));
         self.lanes.push(Arc::clone(&lane));
         let (shared, stop, lost) = (Arc::clone(&self.shared), Arc::clone(&self.stop), Arc::clone(&self.lost));
@@ -184,18 +184,18 @@ impl Tunnel {
 
     /// Makes `peers` the only ones, and lets packets pass. Those that stay keep their counters.
     pub fn set_peers(&self, peers: &[TunnelPeer]) {
-        self.shared.change(|roster| roster.replace(peers));
-        self.settle();
+        self.shared.change(|table| table.replace(peers));
+        self.start_forwarding();
     }
 
     /// Changes some peers. Threads see all the changes at once, from their next batch on.
     pub fn update(&self, changes: &[PeerChange]) {
-        self.shared.change(|roster| changes.iter().for_each(|change| roster.apply(change)));
+        self.shared.change(|table| changes.iter().for_each(|change| table.apply(change)));
     }
 
     /// Says that all peers are known: from now on packets pass. Until then they wait in the kernel, since whose they are may turn
     /// out in a moment.
-    pub fn settle(&self) {
+    pub fn start_forwarding(&self) {
         if let Err(error) = rustix::io::write(&*self.settled, &1u64.to_ne_bytes()) {
             tracing::error!(%error, "the tunnel's threads cannot be told to begin");
         }
@@ -208,12 +208,12 @@ impl Tunnel {
 
     /// Sets the source addresses of ICMP errors.
     pub fn set_addresses(&self, addresses: Addresses) {
-        self.shared.change(|roster| roster.addresses = addresses);
+        self.shared.change(|table| table.addresses = addresses);
     }
 
     /// Sets the bytes of the largest inner packet; see [`TunnelSpec::mtu`].
     pub fn set_mtu(&self, mtu: u32) {
-        self.shared.change(|roster| roster.mtu = mtu as usize);
+        self.shared.change(|table| table.mtu = mtu as usize);
     }
 
     /// What has passed so far.

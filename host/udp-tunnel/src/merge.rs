@@ -10,9 +10,9 @@ const PSH: u8 = 0x08;
 const ACK: u8 = 0x10;
 
 /// Bytes of the largest super-packet: what IPv4's length field can say.
-const LARGEST: usize = 65_535;
+const MAX_PACKET_BYTES: usize = 65_535;
 /// Packets in one; bounds the pieces that a write consists of.
-pub(crate) const MOST: usize = 64;
+pub(crate) const MAX_SEGMENTS: usize = 64;
 
 /// A packet whose checksums are right and that is of a kind which can be merged.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,7 @@ impl Head {
 
     /// Whether nothing may follow.
     pub(crate) fn is_full(&self) -> bool {
-        self.push || self.count == MOST || self.payload < self.size * self.count
+        self.push || self.count == MAX_SEGMENTS || self.payload < self.size * self.count
     }
 
     /// Takes `next` in, if it continues what is there. `first` is the first packet's bytes, `packet` the next one's.
@@ -90,7 +90,7 @@ impl Head {
             || next.segments != self.segments
             || next.header != self.header
             || next.size > self.size
-            || self.header + self.payload + next.payload > LARGEST
+            || self.header + self.payload + next.payload > MAX_PACKET_BYTES
             || !self.same_ip(first, packet)
             || !(self.is_udp() || self.same_tcp(first, packet))
         {

@@ -2,24 +2,24 @@
 
 use std::sync::Arc;
 
-use super::counters::{Tallies, TunnelCounters};
-use super::roster::Shared;
+use super::counters::{Counters, TunnelCounters};
+use super::peer_table::Shared;
 
 /// The way to a tunnel's counters. They stay readable, and stand still, when the tunnel is gone.
 #[derive(Clone)]
 pub struct Meter {
     shared: Arc<Shared>,
-    tallies: Vec<Arc<Tallies>>,
+    tallies: Vec<Arc<Counters>>,
 }
 
 impl Meter {
-    pub(super) fn new(shared: Arc<Shared>, tallies: Vec<Arc<Tallies>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, tallies: Vec<Arc<Counters>>) -> Self {
         Self { shared, tallies }
     }
 
     /// What has passed so far, without peers.
     pub fn totals(&self) -> TunnelCounters {
-        Tallies::sum(self.tallies.iter().map(AsRef::as_ref))
+        Counters::sum(self.tallies.iter().map(AsRef::as_ref))
     }
 
     /// What has passed so far.

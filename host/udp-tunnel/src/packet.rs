@@ -140,7 +140,7 @@ impl Inner {
     }
 
     /// Takes one hop off; false, and nothing changed, where none would be left.
-    pub(crate) fn take_hop(&self, packet: &mut [u8]) -> bool {
+    pub(crate) fn decrement_ttl(&self, packet: &mut [u8]) -> bool {
         let at = if self.v4 { 8 } else { 7 };
         if packet[at] <= 1 {
             return false;

@@ -2,28 +2,28 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::answerer::Answerer;
-use super::counters::{Reason, Tallies};
+use super::counters::{Counters, Reason};
 use super::device::Queue;
 use super::icmp::{self, Problem};
+use super::icmp_sender::IcmpSender;
 use super::limiter::Limiter;
 use super::packet::Inner;
-use super::roster::Roster;
+use super::peer_table::PeerTable;
 use super::socket::Sockets;
 
 /// A thread's queue, sockets and counters, and the peers as they are for this batch.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
     /// The peers.
-    pub roster: &'a Roster,
+    pub roster: &'a PeerTable,
     /// To the peers.
     pub sockets: &'a Sockets,
     /// To the kernel.
     pub queue: &'a Queue,
     /// To senders of packets here.
-    pub answerer: &'a Answerer,
+    pub answerer: &'a IcmpSender,
     /// What is counted.
-    pub tallies: &'a Tallies,
+    pub tallies: &'a Counters,
 }
 
 impl Path<'_> {
@@ -34,7 +34,7 @@ impl Path<'_> {
 
     /// Answers about a packet that came from the kernel.
     pub(crate) fn answer(&self, packet: &[u8], inner: &Inner, problem: Problem, limiter: &mut Limiter) {
-        let mut out = [0; icmp::LARGEST];
+        let mut out = [0; icmp::MAX_ERROR_BYTES];
         let answer = icmp::answer(packet, inner, problem, &self.roster.addresses, &mut out);
         let Some(length) = answer.filter(|_| limiter.take()) else { return };
         let answer = &out[..length];

@@ -14,7 +14,7 @@ const CWR: u8 = 0x80;
 
 /// How one super-packet is to be split.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Split {
+pub(crate) struct GsoSegmenter {
     inner: Inner,
     segments: Segments,
     /// Bytes of the IP and transport headers.
@@ -25,7 +25,7 @@ pub(crate) struct Split {
     pub count: usize,
 }
 
-impl Split {
+impl GsoSegmenter {
     /// Checks that the packet is what the virtio header says: the kernel's word on lengths is not enough to index by.
     pub(crate) fn new(packet: &[u8], inner: &Inner, segments: Segments, size: usize) -> Result<Self, Reason> {
         let (protocol, least) = match segments {

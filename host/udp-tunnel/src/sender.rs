@@ -1,4 +1,4 @@
-//! Sends an [`Outbox`], and copes with what the kernel says to it.
+//! Sends an [`TxBatch`], and copes with what the kernel says to it.
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -6,10 +6,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::bytes::low16;
 use super::counters::Reason;
 use super::endpoint::SocketName;
-use super::outbox::{Message, Outbox, Piece};
 use super::path::Path;
-use super::roster::Peer;
+use super::peer_table::Peer;
 use super::socket::read_errors;
+use super::tx_batch::{Message, Piece, TxBatch};
 
 /// How often one message is tried: each report of an earlier error costs one try, and more may come meanwhile.
 const TRIES: usize = 3;
@@ -40,9 +40,9 @@ impl Sender {
     /// for the way, once the path MTU has been learnt.
     pub(crate) fn flush(
         &mut self,
-        outbox: &mut Outbox,
+        outbox: &mut TxBatch,
         path: Path<'_>,
-        mut refused: impl FnMut(&Outbox, &[Piece], &Peer),
+        mut refused: impl FnMut(&TxBatch, &[Piece], &Peer),
     ) {
         self.prepare(outbox, path);
         let mut start = 0;
@@ -61,7 +61,7 @@ impl Sender {
         outbox.clear_messages();
     }
 
-    fn prepare(&mut self, outbox: &Outbox, path: Path<'_>) {
+    fn prepare(&mut self, outbox: &TxBatch, path: Path<'_>) {
         self.pieces.clear();
         self.pieces.extend(outbox.pieces.iter().map(|&piece| {
             let bytes = outbox.bytes(piece);
@@ -92,10 +92,10 @@ impl Sender {
     fn send(
         &mut self,
         mut run: std::ops::Range<usize>,
-        outbox: &mut Outbox,
+        outbox: &mut TxBatch,
         socket: BorrowedFd<'_>,
         path: Path<'_>,
-        refused: &mut impl FnMut(&Outbox, &[Piece], &Peer),
+        refused: &mut impl FnMut(&TxBatch, &[Piece], &Peer),
     ) {
         let mut tries = 0;
         while let Some(&message) = outbox.messages[run.clone()].first() {
@@ -148,10 +148,10 @@ impl Sender {
     fn send_singly(
         &mut self,
         message: &Message,
-        outbox: &Outbox,
+        outbox: &TxBatch,
         socket: BorrowedFd<'_>,
         path: Path<'_>,
-        refused: &mut impl FnMut(&Outbox, &[Piece], &Peer),
+        refused: &mut impl FnMut(&TxBatch, &[Piece], &Peer),
     ) -> bool {
         let Some(peer) = path.roster.peer(message.peer) else { return false };
         let mut fine = true;

@@ -10,16 +10,16 @@ use flannel_model::offloads::Offloads;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::counters::Tallies;
+use super::counters::Counters;
 use super::endpoint::address_of;
 use super::error::TunnelError;
-use super::roster::Roster;
+use super::peer_table::PeerTable;
 
 /// Bytes of the socket buffers: some milliseconds of traffic at 10 Gbit/s, so that a thread may be scheduled away.
 const BUFFER: usize = 8 << 20;
 /// How long the kernel may hold up a send whose buffer is full. Waiting pushes back on senders, as a full device queue
 /// does; without a limit a link that is stuck would stick the thread.
-const PATIENCE: std::time::Duration = std::time::Duration::from_millis(50);
+const RECEIVE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(50);
 /// How often, and after which time, a port in use is tried again.
 const GRACE_TRIES: usize = 10;
 const GRACE: std::time::Duration = std::time::Duration::from_millis(20);
@@ -108,7 +108,7 @@ fn set_up(socket: &OwnedFd, v4: bool, offloads: &mut Offloads) -> io::Result<()>
     if sockopt::set_socket_send_buffer_size_force(socket, BUFFER).is_err() {
         sockopt::set_socket_send_buffer_size(socket, BUFFER)?;
     }
-    sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(PATIENCE))?;
+    sockopt::set_socket_timeout(socket, sockopt::Timeout::Send, Some(RECEIVE_TIMEOUT))?;
     // Datagrams are never fragmented: a packet too large is refused with EMSGSIZE, and the error queue tells the path
     // MTU, and whom a report of ICMP is about, which this one socket for all peers could not know otherwise.
     if v4 {
@@ -147,7 +147,7 @@ fn set(socket: impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Resu
 }
 
 /// Reads the error queue: path MTUs are remembered, other errors counted.
-pub(crate) fn read_errors(socket: BorrowedFd<'_>, roster: &Roster, tallies: &Tallies) {
+pub(crate) fn read_errors(socket: BorrowedFd<'_>, roster: &PeerTable, tallies: &Counters) {
     for _ in 0..REPORTS {
         // SAFETY: all zeroes is a valid value of these structures of the kernel.
         let (mut name, mut header): (libc::sockaddr_storage, libc::msghdr) = unsafe { std::mem::zeroed() };

@@ -7,32 +7,32 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use flannel_model::offloads::Offloads;
 use rustix::event::{PollFd, PollFlags};
 
-use super::answerer::Answerer;
-use super::counters::Tallies;
+use super::adaptive_poll::AdaptivePoll;
+use super::counters::Counters;
 use super::device::Queue;
 use super::egress::Egress;
+use super::icmp_sender::IcmpSender;
 use super::ingress::Ingress;
-use super::lull::Lull;
 use super::path::Path;
-use super::roster::{Shared, View};
+use super::peer_table::{Shared, View};
 use super::socket::{Sockets, read_errors, stop_coalescing};
 
 /// Batches of one direction before the other gets its turn.
 const TURNS: usize = 4;
 
 /// What a thread works on.
-pub(crate) struct Lane {
+pub(crate) struct TunnelQueue {
     /// Its queue of the device.
     pub queue: Queue,
     /// Its sockets.
     pub sockets: Sockets,
     /// For ICMP errors.
-    pub answerer: Answerer,
+    pub answerer: IcmpSender,
     /// Its counters.
-    pub tallies: Arc<Tallies>,
+    pub tallies: Arc<Counters>,
 }
 
-impl Lane {
+impl TunnelQueue {
     /// The queue and the sockets.
     pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let Sockets { v4, v6 } = &self.sockets;
@@ -42,7 +42,7 @@ impl Lane {
 
 /// What may be used, as found.
 #[derive(Clone, Copy)]
-pub(crate) struct Means {
+pub(crate) struct QueueHandles {
     /// See there.
     pub offloads: Offloads,
     /// The device takes super-packets of UDP too.
@@ -52,8 +52,8 @@ pub(crate) struct Means {
 /// Waits until `settled` becomes readable, then runs until `stop` does. `lost` is set when the device is gone, or the thread can
 /// do no more.
 pub(crate) fn run(
-    lane: &Lane,
-    means: Means,
+    lane: &TunnelQueue,
+    means: QueueHandles,
     shared: Arc<Shared>,
     [stop, settled]: [&OwnedFd; 2],
     lost: &AtomicBool,
@@ -66,7 +66,7 @@ pub(crate) fn run(
     let mut device = true;
     // Sockets in which an earlier process may have left it on: until none of its datagrams waits.
     let mut coalescing = [!means.offloads.gro; 2];
-    let mut lull = Lull::default();
+    let mut lull = AdaptivePoll::default();
     // How many came in the latest round.
     let mut packets = usize::MAX;
     let nothing = PollFlags::empty();

@@ -177,7 +177,7 @@ pub(super) fn ways() -> Vec<Way> {
         .filter(|way| match way.obstacle() {
             None => true,
             Some(reason) => {
-                flannel_skip::skip(format_args!("no rules by {way} here: {reason}"));
+                flannel_test_support::skip(format_args!("no rules by {way} here: {reason}"));
                 false
             }
         })

@@ -12,14 +12,14 @@ use tracing::{debug, info, warn};
 
 use super::EtcdStore;
 use super::cluster::Failure;
-use super::read::{Entry, LARGEST, Listing};
+use super::read::{Entry, Listing, MAX_LISTING_BYTES};
 use crate::allocate::{self, random};
 use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
 /// How often everything is read anew before it is given up for now.
-const READINGS: u32 = 20;
+const MAX_READ_ATTEMPTS: u32 = 20;
 /// How many times others may be faster with new leases between two readings: each time one of them has got its lease.
-const DEFEATS: u32 = 1_000;
+const MAX_CONFLICTS: u32 = 1_000;
 /// The longest wait after a defeat, so that those who wait do not all come at once again.
 const JITTER_MS: u64 = 40;
 
@@ -35,7 +35,7 @@ impl EtcdStore {
         if let Some(lease) = self.take_up_previous(request).await? {
             return Ok(lease);
         }
-        for _ in 0..READINGS {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let listing = self.list().await?;
             let is_own = |entry: &&Entry| {
                 entry.attributes.as_ref().is_some_and(|attributes| allocate::is_own(request, attributes))
@@ -117,7 +117,7 @@ impl EtcdStore {
         let mut revision = listing.revision;
         let mut leased: Vec<Subnets> = listing.entries.into_iter().map(|entry| entry.subnets).collect();
         let granted = self.grant().await?;
-        for defeats in 0..DEFEATS {
+        for defeats in 0..MAX_CONFLICTS {
             let subnets = match allocate::choose(request, leased.iter()) {
                 Ok(subnets) => subnets,
                 Err(error) => {
@@ -185,7 +185,7 @@ impl EtcdStore {
                 || allocate::same_owner(has_v4, attributes, found)
         };
         let wanted = &Lease { attributes: attributes.clone(), ..lease.clone() };
-        for _ in 0..READINGS {
+        for _ in 0..MAX_READ_ATTEMPTS {
             let response = self.get(key.clone(), GetOptions::new()).await?;
             let Some(kv) = response.kvs().first() else {
                 return Ok(Renewed::Lost);
@@ -243,7 +243,7 @@ impl EtcdStore {
         self.cluster
             .call(|client| {
                 let txn = txn.clone();
-                async move { client.kv_client().max_decoding_message_size(LARGEST).txn(txn).await }
+                async move { client.kv_client().max_decoding_message_size(MAX_LISTING_BYTES).txn(txn).await }
             })
             .await
     }

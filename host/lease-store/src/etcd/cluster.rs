@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, ConnectOptions, Error};
+use flannel_base::text::one_line;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -294,8 +295,4 @@ fn chain(message: &str, mut cause: Option<&(dyn std::error::Error + 'static)>) -
         cause = error.source();
     }
     text
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -13,9 +13,9 @@ use crate::store::StoreError;
 /// How many leases are read at once: some hundred kilobytes.
 const PAGE: i64 = 2_000;
 /// The largest answer that is read; gRPC's own limit of 4 MiB is less than a page of leases may have.
-pub(super) const LARGEST: usize = 64 << 20;
+pub(super) const MAX_LISTING_BYTES: usize = 64 << 20;
 /// How often a reading is begun again that a compaction ended.
-const READINGS: u32 = 5;
+const MAX_READ_ATTEMPTS: u32 = 5;
 
 /// A key under `subnets/` whose name is that of a lease.
 pub(super) struct Entry {
@@ -76,7 +76,7 @@ impl EtcdStore {
             .call(|client| {
                 let (key, options) = (key.clone(), options.clone());
                 async move {
-                    let mut kv = client.kv_client().max_decoding_message_size(LARGEST);
+                    let mut kv = client.kv_client().max_decoding_message_size(MAX_LISTING_BYTES);
                     kv.get(key, Some(options)).await
                 }
             })
@@ -89,7 +89,7 @@ impl EtcdStore {
         loop {
             readings += 1;
             match self.list_once().await {
-                Err(Failure::Refused { code: OUT_OF_RANGE, .. }) if readings < READINGS => {}
+                Err(Failure::Refused { code: OUT_OF_RANGE, .. }) if readings < MAX_READ_ATTEMPTS => {}
                 result => return result,
             }
         }
@@ -108,7 +108,7 @@ impl EtcdStore {
                 .call(|client| {
                     let (from, options) = (from.clone(), options.clone());
                     async move {
-                        let mut kv = client.kv_client().max_decoding_message_size(LARGEST);
+                        let mut kv = client.kv_client().max_decoding_message_size(MAX_LISTING_BYTES);
                         let response = kv.get(from, Some(options)).await?;
                         if response.header().is_none() {
                             return Err(Error::Internal("an answer without a revision".to_owned()));

@@ -14,7 +14,7 @@ use etcd_client::Client;
 use tempfile::TempDir;
 
 /// How long etcd may take to answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 pub(crate) struct Server {
     ports: (u16, u16),
@@ -91,7 +91,7 @@ impl Server {
         self.keeper = Some(Keeper { stop, thread });
         let begun = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", self.ports.0)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "etcd does not listen: {}", self.log());
+            assert!(begun.elapsed() < TEST_TIMEOUT, "etcd does not listen: {}", self.log());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -104,7 +104,7 @@ impl Server {
             match client.get("health", None).await {
                 Ok(_) => return client,
                 Err(error) => {
-                    assert!(begun.elapsed() < PATIENCE, "etcd does not serve: {error}: {}", self.log());
+                    assert!(begun.elapsed() < TEST_TIMEOUT, "etcd does not serve: {error}: {}", self.log());
                 }
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

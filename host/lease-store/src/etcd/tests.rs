@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::server::Server;
 use super::{EtcdOptions, EtcdSecurity, EtcdStore, join};
-use crate::conformance::{CONFIG, Etcd, View, World, acquire, attributes, raw, request, subnets};
+use crate::conformance::{CONFIG, Etcd, StoreHarness, View, acquire, attributes, raw, request, subnets};
 use crate::store::{LeaseStore, Renewed, StoreError};
 
 /// A connection to etcd that can be cut.

@@ -2,20 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use flannel_base::LogThrottle;
 use flannel_base::text::excerpt;
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::EtcdStore;
 use super::cluster::{ANSWER, Failure, OUT_OF_RANGE};
-use super::read::{Entry, LARGEST, Listing};
-use crate::store::{Change, Event, RECONNECT, WATCH_QUEUE, longer};
+use super::read::{Entry, Listing, MAX_LISTING_BYTES};
+use crate::store::{Change, Event, RECONNECT, WATCH_QUEUE};
 
 /// How often the log repeats that the watch is broken.
 const REMIND: Duration = Duration::from_mins(1);
@@ -87,8 +88,9 @@ impl From<Failure> for Ended {
 
 impl Follower {
     async fn follow(&mut self) {
-        let mut wait = RECONNECT.0;
-        let mut said: Option<Instant> = None;
+        let mut failures = 0;
+        // Of several members each has its own words: one line a while is enough for all.
+        let mut throttle = LogThrottle::new(Some(REMIND));
         loop {
             self.lively = false;
             let ended = match self.once().await {
@@ -96,7 +98,8 @@ impl Follower {
                 Err(ended) => ended,
             };
             if self.lively {
-                (wait, said) = (RECONNECT.0, None);
+                failures = 0;
+                throttle.reset();
             }
             match ended {
                 Ended::Unheard => return,
@@ -106,16 +109,15 @@ impl Follower {
                 }
                 Ended::Broken(failure) => {
                     let (Failure::Away(reason) | Failure::Refused { reason, .. }) = failure;
-                    if said.is_none_or(|when| when.elapsed() >= REMIND) {
+                    if throttle.says("broken", Instant::now()) {
                         warn!(
                             "the watch of leases in etcd is broken: {reason}; going on with what is known, and trying again"
                         );
-                        said = Some(Instant::now());
                     }
                 }
             }
-            sleep(wait).await;
-            wait = longer(wait);
+            sleep(RECONNECT.after(failures)).await;
+            failures = failures.saturating_add(1);
         }
     }
 
@@ -186,7 +188,7 @@ impl Follower {
             warn!(
                 "etcd has lost its data: leases that are missing in it are held until their nodes write again"
             );
-            Event::Bereft(leases)
+            Event::StoreReset(leases)
         } else {
             Event::Snapshot(leases)
         };
@@ -204,7 +206,7 @@ impl Follower {
             .with_range(keys.subnets_end())
             .with_start_revision(from)
             .with_progress_notify();
-        let mut client = client.watch_client().max_decoding_message_size(LARGEST);
+        let mut client = client.watch_client().max_decoding_message_size(MAX_LISTING_BYTES);
         let opened = timeout(ANSWER, async {
             let mut stream = client.watch(keys.subnets.clone(), Some(options)).await?;
             let first = stream.message().await?;

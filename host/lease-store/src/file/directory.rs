@@ -23,7 +23,7 @@ const LOCK: &str = ".lock";
 /// What files are called that are not complete yet.
 const UNFINISHED: &str = ".unfinished-";
 /// A file longer than this is not read; etcd would not take it either.
-const LONGEST: u64 = 1024 * 1024;
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// How long the lock is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// A file that changed this shortly ago is read again although it looks the same: time stamps are coarse.
@@ -395,7 +395,7 @@ fn read_entry(dir: &Dir, name: &str, metadata: &Metadata) -> io::Result<Result<A
 
 fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    dir.open(name)?.take(LONGEST).read_to_end(&mut bytes)?;
+    dir.open(name)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -5,8 +5,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use flannel_base::LogThrottle;
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
 use inotify::{EventMask, Inotify, WatchMask};
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::directory::{Cache, Content, Directory, Entry};
-use crate::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE, longer};
+use crate::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE};
 
 /// How long after a reading the directory is read again if nothing prompts it.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -42,8 +43,8 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
     let mut notify: Option<Notify> = None;
     let mut cache = Cache::default();
     let mut known: Option<Known> = None;
-    let mut wait = RECONNECT.0;
-    let (mut said, mut said_blind) = (None, false);
+    let mut failures = 0;
+    let (mut throttle, mut said_blind) = (LogThrottle::new(None), false);
     let mut prompt = Prompt::All;
     loop {
         // Before the reading: what changes after it prompts the next.
@@ -62,7 +63,8 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
             look(Arc::clone(directory), cache, std::mem::replace(&mut prompt, Prompt::All)).await;
         match looked {
             Ok(looked) => {
-                (wait, said) = (RECONNECT.0, None);
+                failures = 0;
+                throttle.reset();
                 let event = match (&mut known, looked) {
                     (Some(known), Looked::All(entries)) => Event::Changes(known.update(entries)),
                     (Some(known), Looked::Some(entries)) => Event::Changes(known.update_some(entries)),
@@ -82,13 +84,12 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
             }
             Err(error) => {
                 let text = error.to_string();
-                if said.as_ref() != Some(&text) {
+                if throttle.says(&text, Instant::now()) {
                     warn!("{text}; going on with the leases that are known, and trying again");
-                    said = Some(text);
                 }
                 notify = None;
-                sleep(wait).await;
-                wait = longer(wait);
+                sleep(RECONNECT.after(failures)).await;
+                failures = failures.saturating_add(1);
             }
         }
     }

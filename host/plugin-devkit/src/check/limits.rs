@@ -17,7 +17,7 @@ const SETTLING: u64 = 20;
 const ROUNDS: u64 = 100;
 /// Rounds for those that have grown until then, and how often they are given so many.
 const LONG: u64 = 200;
-const PATIENCE: u64 = 3;
+const MAX_RESTARTS: u64 = 3;
 /// Bytes by which memory may grow over all rounds: less than 41 for each lease that was handed over.
 const GROWTH: usize = 1 << 20;
 
@@ -116,14 +116,14 @@ fn memory(subject: &Subject, changes: impl Fn(u64) -> Vec<PeerChange>) -> Outcom
         let each = (then - before) as u64 / leases;
         return Ok(format!("{} KiB after {rounds} rounds, {each} bytes more for each lease", then >> 10));
     }
-    for _ in 0..PATIENCE {
+    for _ in 0..MAX_RESTARTS {
         let then = after(LONG)?;
         if then <= now + GROWTH {
             return Ok(format!("{} KiB, no more after a further {LONG} rounds", then >> 10));
         }
         now = then;
     }
-    let rounds = SETTLING + ROUNDS + PATIENCE * LONG;
+    let rounds = SETTLING + ROUNDS + MAX_RESTARTS * LONG;
     Err(Stop::Failed(format!(
         "{} KiB at first, {} KiB after {rounds} rounds of {ROUND} leases, and still growing",
         before >> 10,

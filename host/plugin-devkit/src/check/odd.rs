@@ -1,7 +1,7 @@
 //! Leases that nobody should write: each costs its own peer what the policy makes of it, and nobody else anything.
 
 use flannel_model::lease::{Attributes, Lease};
-use flannel_plugin_host::{Applied, PeerChange};
+use flannel_plugin_host::{ApplyOutcome, PeerChange};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -24,7 +24,7 @@ pub(super) fn foreign(subject: &Subject) -> Outcome {
         let mut lease = subject.lease(number);
         backend_type.clone_into(&mut lease.attributes.backend_type);
         let id = u64::from(number);
-        let Applied { failures, rejected, .. } = session.apply(&[subject::put(id, lease)]);
+        let ApplyOutcome { failures, rejected, .. } = session.apply(&[subject::put(id, lease)]);
         if let Some(error) = failures.first() {
             return Err(Stop::Failed(format!("BackendType {backend_type:?}: {error}")));
         }
@@ -194,7 +194,7 @@ impl<'a> Trial<'a> {
         let id = odd.id();
         let mut changes: Vec<PeerChange> = self.subject.puts(GOOD..=GOOD);
         changes.push(odd);
-        let Applied { failures, rejected, deferred, .. } = self.session.apply(&changes);
+        let ApplyOutcome { failures, rejected, deferred, .. } = self.session.apply(&changes);
         if let Some(error) = failures.iter().find(|error| !in_words(error)) {
             return Err(Stop::Failed(format!("{said}: {error}")));
         }

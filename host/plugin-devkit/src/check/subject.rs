@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flannel_model::entry::Entry;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::ledger::PeerId;
-use flannel_plugin_host::{Applied, Artifact, Described, DirState, Limits, PeerChange, Policy};
+use flannel_plugin_host::{ApplyOutcome, Artifact, Description, DirState, Limits, PeerChange, Policy};
 
 use super::super::desired::Desired;
 use super::super::node::{Families, SampleNode};
@@ -27,7 +27,7 @@ pub(super) struct Subject<'a> {
     /// The network config's `Backend` object.
     pub backend: String,
     /// What the plugin says of itself.
-    pub described: Described,
+    pub described: Description,
     /// The families for which it is checked most.
     pub families: Families,
     /// What nodes of its own kind publish.
@@ -110,7 +110,7 @@ impl fmt::Display for Subject<'_> {
 }
 
 /// Asks a fresh instance who it is.
-pub(super) fn describe(artifact: &Artifact) -> Result<Described, String> {
+pub(super) fn describe(artifact: &Artifact) -> Result<Description, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
     let environment = super::super::environment("{}", false)?;
@@ -140,7 +140,7 @@ pub(super) fn removed(id: u64) -> PeerChange {
 
 /// Hands over changes that nothing is wrong with.
 pub(super) fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), String> {
-    let Applied { failures, rejected, .. } = session.apply(changes);
+    let ApplyOutcome { failures, rejected, .. } = session.apply(changes);
     if let Some(error) = failures.first() {
         return Err(error.to_string());
     }

@@ -2,14 +2,14 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::super::fragment::Cut;
-use super::super::icmp::{Addresses, LARGEST, Problem, answer};
+use super::super::fragment::Fragmenter;
+use super::super::icmp::{Addresses, MAX_ERROR_BYTES, Problem, answer};
 use super::super::packet::Inner;
 use super::model::{Made, Random, check};
 
 fn cut(packet: &[u8], limit: usize) -> Vec<Vec<u8>> {
     let inner = Inner::parse(packet).expect("a packet");
-    let cut = Cut::new(&inner, limit).expect("can be cut");
+    let cut = Fragmenter::new(&inner, limit).expect("can be cut");
     (0..cut.count)
         .map(|index| {
             let mut fragment = vec![0; cut.header];
@@ -63,7 +63,7 @@ const FROM: Addresses =
 
 fn answered(packet: &[u8], problem: Problem) -> Option<Vec<u8>> {
     let inner = Inner::parse(packet).expect("a packet");
-    let mut out = vec![0; LARGEST];
+    let mut out = vec![0; MAX_ERROR_BYTES];
     let length = answer(packet, &inner, problem, &FROM, &mut out)?;
     check(&out[..length]).expect("a right answer");
     Some(out[..length].to_vec())

@@ -33,7 +33,7 @@ pub(super) fn is_available() -> bool {
     } else {
         return true;
     };
-    flannel_skip::skip(missing);
+    flannel_test_support::skip(missing);
     false
 }
 

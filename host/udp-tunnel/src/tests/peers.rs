@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::icmp::Addresses;
-use super::super::roster::{Peer, Roster, Shared};
+use super::super::peer_table::{Peer, PeerTable, Shared};
 use super::super::spec::{PeerChange, TunnelPeer};
 use super::model::Random;
 
-fn empty() -> Roster {
-    Roster::new((8285, 8285), Addresses::default(), 1450)
+fn empty() -> PeerTable {
+    PeerTable::new((8285, 8285), Addresses::default(), 1450)
 }
 
 fn peer(id: u64, subnets: &[IpNet]) -> TunnelPeer {
@@ -83,7 +83,7 @@ fn the_longest_prefix_wins_as_in_a_naive_search() {
 #[test]
 fn a_subnet_that_changes_hands_goes_to_the_last_one_set_and_falls_back() {
     let net = "10.5.3.0/24".parse().expect("a net");
-    let at = |roster: &Roster| {
+    let at = |roster: &PeerTable| {
         roster.find(IpAddr::V4(Ipv4Addr::new(10, 5, 3, 9))).and_then(|n| roster.peer(n)).map(Peer::id)
     };
     let mut roster = empty();

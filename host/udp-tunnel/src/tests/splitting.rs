@@ -3,7 +3,7 @@
 use super::super::checksum::{Sum, adjust};
 use super::super::counters::Reason;
 use super::super::packet::Inner;
-use super::super::segment::Split;
+use super::super::segment::GsoSegmenter;
 use super::super::vnet::{Segments, Vnet};
 use super::model::{Made, Random, check, slow_sum};
 
@@ -31,7 +31,7 @@ fn a_changed_word_changes_the_checksum_as_a_new_sum_would() {
         made.id = u16::try_from(random.below(65_536)).expect("fits");
         let mut packet = made.bytes();
         let inner = Inner::parse(&packet).expect("a packet");
-        assert!(inner.take_hop(&mut packet));
+        assert!(inner.decrement_ttl(&mut packet));
         assert_eq!(packet[8], made.ttl - 1);
         check(&packet).expect("still right");
     }
@@ -43,7 +43,7 @@ fn the_last_hop_is_not_taken() {
     for ttl in [0, 1] {
         let mut packet = Made { ttl, ..Made::udp(vec![1]) }.bytes();
         let before = packet.clone();
-        assert!(!Inner::parse(&packet).expect("a packet").take_hop(&mut packet));
+        assert!(!Inner::parse(&packet).expect("a packet").decrement_ttl(&mut packet));
         assert_eq!(packet, before);
     }
 }
@@ -70,7 +70,7 @@ fn what_is_no_packet_is_told_by_reason() {
 /// Splits a super-packet; the packets as they would go on the wire.
 pub(super) fn split(super_packet: &[u8], segments: Segments, size: usize) -> Vec<Vec<u8>> {
     let inner = Inner::parse(super_packet).expect("a packet");
-    let split = Split::new(super_packet, &inner, segments, size).expect("a super-packet");
+    let split = GsoSegmenter::new(super_packet, &inner, segments, size).expect("a super-packet");
     (0..split.count)
         .map(|index| {
             let mut packet = vec![0; split.header];

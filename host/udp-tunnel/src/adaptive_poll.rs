@@ -20,12 +20,12 @@ const CROWDED: i32 = 200;
 
 /// One thread's waiting.
 #[derive(Default)]
-pub(crate) struct Lull {
+pub(crate) struct AdaptivePoll {
     /// How many rounds in a row were part of a conversation; below zero where the core is crowded.
     calm: i32,
 }
 
-impl Lull {
+impl AdaptivePoll {
     /// Waits until something is ready. `packets` is how many came in the latest round. While it is one now and then, and
     /// soon after each other, the thread watches instead of sleeping, and leaves the core to whoever wants it. Where
     /// packets come seldom this costs nothing; where they come in plenty it is not done, for it would only take the

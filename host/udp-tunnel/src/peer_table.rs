@@ -1,4 +1,4 @@
-//! The peers. A [`Roster`] is a snapshot that never changes once threads see it; [`Shared`] hands out the newest.
+//! The peers. A [`PeerTable`] is a snapshot that never changes once threads see it; [`Shared`] hands out the newest.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ struct Shares {
 
 /// All that the threads need to know. Numbers of peers are valid within one snapshot.
 #[derive(Clone)]
-pub(crate) struct Roster {
+pub(crate) struct PeerTable {
     /// The ports that peers are sent to, by family.
     ports: (u16, u16),
     /// The source of ICMP errors.
@@ -47,7 +47,7 @@ pub(crate) struct Roster {
     endpoints: HashMap<IpAddr, Shares>,
 }
 
-impl Roster {
+impl PeerTable {
     /// One without peers. `ports` are the ones of IPv4 and IPv6.
     pub(crate) fn new(ports: (u16, u16), addresses: Addresses, mtu: usize) -> Self {
         Self {
@@ -198,24 +198,24 @@ impl Peer {
 /// The newest snapshot. Threads look at a counter for each batch and take the lock only after a change.
 pub(crate) struct Shared {
     generation: AtomicU64,
-    newest: Mutex<Arc<Roster>>,
+    newest: Mutex<Arc<PeerTable>>,
 }
 
 impl Shared {
     /// Starts with `roster`.
-    pub(crate) fn new(roster: Roster) -> Self {
+    pub(crate) fn new(roster: PeerTable) -> Self {
         Self { generation: AtomicU64::new(0), newest: Mutex::new(Arc::new(roster)) }
     }
 
     /// The newest snapshot.
-    pub(crate) fn newest(&self) -> Arc<Roster> {
+    pub(crate) fn newest(&self) -> Arc<PeerTable> {
         Arc::clone(&self.newest.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes a copy and makes it the newest.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Roster)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut PeerTable)) {
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut copy = Roster::clone(&newest);
+        let mut copy = PeerTable::clone(&newest);
         change(&mut copy);
         let old = std::mem::replace(&mut *newest, Arc::new(copy));
         self.generation.fetch_add(1, Ordering::Release);
@@ -229,7 +229,7 @@ impl Shared {
 pub(crate) struct View {
     shared: Arc<Shared>,
     generation: u64,
-    roster: Arc<Roster>,
+    roster: Arc<PeerTable>,
 }
 
 impl View {
@@ -241,7 +241,7 @@ impl View {
     }
 
     /// The newest snapshot.
-    pub(crate) fn refresh(&mut self) -> &Roster {
+    pub(crate) fn refresh(&mut self) -> &PeerTable {
         let generation = self.shared.generation.load(Ordering::Acquire);
         if generation != self.generation {
             self.generation = generation;

@@ -47,7 +47,7 @@ pub(crate) struct Message {
 }
 
 /// The packets, and how they are to be sent.
-pub(crate) struct Outbox {
+pub(crate) struct TxBatch {
     /// Packets, then headers of segments.
     memory: Box<[u8]>,
     /// Where the headers start.
@@ -62,7 +62,7 @@ pub(crate) struct Outbox {
     pub gso: bool,
 }
 
-impl Outbox {
+impl TxBatch {
     /// One for so many bytes of packets and of segments' headers.
     pub(crate) fn new(packets: usize, headers: usize, gso: bool) -> Self {
         Self {

@@ -8,12 +8,12 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, se
 /// Raw sockets. Written to the TUN device as upstream does, an answer from the tunnel's own address is dropped by the
 /// kernel as a "martian", for it comes from outside with a source of this host (`accept_local` in ip-sysctl.rst). Sent
 /// from here it is the host's own packet.
-pub(crate) struct Answerer {
+pub(crate) struct IcmpSender {
     v4: Option<OwnedFd>,
     v6: Option<OwnedFd>,
 }
 
-impl Answerer {
+impl IcmpSender {
     /// One in the calling thread's network namespace. Without CAP_NET_RAW it sends nothing.
     pub(crate) fn open() -> Self {
         // Packets are given with their IP header: that is what IPPROTO_RAW says (raw(7)).

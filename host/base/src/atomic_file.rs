@@ -1,0 +1,102 @@
+//! Files that are there as a whole or not at all, whoever reads them and whenever the power goes.
+//!
+//! The one rule: written aside, synced, renamed, and the directory synced, so that the new name survives, too. (Not every file system
+//! can sync a directory, and those that cannot are no error.) What is reached by a directory's descriptor, in the store of leases and of
+//! plugins, follows the same rule there.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Which mode a file gets.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// This one.
+    Exactly(u32),
+    /// That of the file in whose place it comes, and this one where there is none.
+    KeepOr(u32),
+}
+
+/// Puts a file in the place of what is there. Directories that are missing are made, for everybody to read.
+pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    let (written, directory) = written_beside(path, bytes, mode)?;
+    written.persist(path).map_err(|error| error.error)?;
+    sync_directory(directory);
+    Ok(())
+}
+
+/// Makes a file that is not there yet; [`io::ErrorKind::AlreadyExists`] if it is there by now.
+pub fn create(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
+    let (written, directory) = written_beside(path, bytes, mode)?;
+    written.persist_noclobber(path).map_err(|error| error.error)?;
+    sync_directory(directory);
+    Ok(())
+}
+
+fn written_beside<'p>(path: &'p Path, bytes: &[u8], mode: Mode) -> io::Result<(NamedTempFile, &'p Path)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name"));
+    };
+    let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    let mode = match (mode, path.metadata()) {
+        (Mode::KeepOr(_), Ok(found)) if found.is_file() => found.permissions().mode() & 0o7777,
+        (Mode::Exactly(mode) | Mode::KeepOr(mode), _) => mode,
+    };
+    let prefix = format!(".{}", name.to_string_lossy());
+    // For nobody else's eyes until it is complete.
+    let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    Ok((file, directory))
+}
+
+fn sync_directory(directory: &Path) {
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_keeps_the_mode_that_somebody_chose() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("made/for/it/file");
+        let mode = || path.metadata().expect("file").permissions().mode() & 0o7777;
+        replace(&path, b"one", Mode::KeepOr(0o644)).expect("written");
+        assert_eq!(mode(), 0o644);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("mode");
+        replace(&path, b"two", Mode::KeepOr(0o644)).expect("written over");
+        assert_eq!((mode(), std::fs::read(&path).expect("read")), (0o600, b"two".to_vec()));
+        replace(&path, b"three", Mode::Exactly(0o400)).expect("written over");
+        assert_eq!(mode(), 0o400);
+        let parent = path.parent().expect("parent");
+        assert_eq!(parent.read_dir().expect("listing").count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_made() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        create(&path, b"one", Mode::Exactly(0o400)).expect("made");
+        let error = create(&path, b"two", Mode::Exactly(0o400)).expect_err("it is there");
+        assert_eq!(
+            (error.kind(), std::fs::read(&path).expect("read")),
+            (io::ErrorKind::AlreadyExists, b"one".to_vec())
+        );
+        assert_eq!(directory.path().read_dir().expect("listing").count(), 1);
+    }
+
+    #[test]
+    fn what_has_no_name_is_refused() {
+        assert_eq!(
+            replace(Path::new("/"), b"", Mode::Exactly(0o644)).expect_err("no name").kind(),
+            io::ErrorKind::InvalidInput
+        );
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use flannel_lab::artifacts::plugin;
 use flannel_lab::cloud::alibaba::{ACCESS_KEY, Alibaba, Call, Fault, instance_at};
-use flannel_lab::prober::Mark;
+use flannel_lab::ping_probe::Mark;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Pings, Prober, wait};
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::cloud::alibaba::{ACCESS_KEY, Alibaba, Fault, instance_at};
-use flannel_lab::{Lab, Namespace, Underlay, artifacts, cloud::python, nursery, wait};
+use flannel_lab::{Lab, Namespace, Underlay, artifacts, child_reaper, cloud::python, wait};
 use serde_json::{Value, json};
 
 const OUR_SUBNET: &str = "10.5.3.0/24";
@@ -47,7 +47,7 @@ impl Library {
         command.args([scheme, "192.168.77.1", port]).args(credentials);
         command.env_remove("http_proxy").env_remove("HTTP_PROXY");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = nursery::spawn(command)?;
+        let mut child = child_reaper::spawn(command)?;
         let input = child.stdin.take().context("its input")?;
         let output = BufReader::new(child.stdout.take().context("its output")?);
         Ok(Some(Self { child, input, output }))
@@ -99,7 +99,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flannel_lab::cloud::aws::{ACCESS_KEY, Aws, Fault, Mode, ROLE};
 use flannel_lab::cloud::python;
-use flannel_lab::{Lab, Underlay, artifacts, nursery, wait};
+use flannel_lab::{Lab, Underlay, artifacts, child_reaper, wait};
 use serde_json::{Value, json};
 
 const SUBNET: &str = "10.5.1.0/24";
@@ -63,7 +63,7 @@ impl Library {
         command.arg(artifacts::workspace().join("tests/python/clouds/aws_client.py")).arg(aws.url());
         command.env("HOME", lab.directory()).env("NO_PROXY", "*");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = nursery::spawn(command)?;
+        let mut child = child_reaper::spawn(command)?;
         let input = child.stdin.take().context("its input")?;
         let output = BufReader::new(child.stdout.take().context("its output")?);
         let mut library = Self { child, input, output };
@@ -103,7 +103,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        nursery::end(&mut self.child);
+        child_reaper::end(&mut self.child);
     }
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use flannel_lab::artifacts::plugin;
 use flannel_lab::cloud::aws::{Aws, Fault};
-use flannel_lab::prober::{self, Mark};
+use flannel_lab::ping_probe::{self, Mark};
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, wait};
 
 /// Two nodes, whose daemons do not run yet. None, with the reason on standard output: moto cannot be had here.
 fn prepared() -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::AwsVpc.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     Cluster::prepare(&ClusterOptions::of(Backend::AwsVpc, false)).map(Some)
@@ -182,7 +182,7 @@ fn swaps_under_traffic_lose_nothing_and_change_nothing() -> Result<()> {
     let before = cloud(&cluster)?.mutations();
     let (from, to) = (cluster.pod(0)?, cluster.pod(1)?.addresses());
     let to = to.into_iter().next().context("an address")?;
-    let pings = Prober::start(from.namespace(), Echo::to(to), prober::INTERVAL)?;
+    let pings = Prober::start(from.namespace(), Echo::to(to), ping_probe::INTERVAL)?;
     let component = plugin("aws-vpc")?;
     for _ in 0..10 {
         cluster.swap(0, &component)?;

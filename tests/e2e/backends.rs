@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::repair::Damage;
-use flannel_lab::watcher::Watcher;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Pings};
 
 /// A cluster, or none, with a reason on standard output, where this kernel cannot have it.
 fn cluster(backend: Backend, ipv6: bool) -> Result<Option<Cluster>> {
     if let Some(reason) = backend.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     Cluster::start(&ClusterOptions::of(backend, ipv6)).map(Some)
@@ -174,7 +174,7 @@ fn with_wireguard_a_restart_changes_nothing() -> Result<()> {
 fn where_the_kernel_lacks_a_device_the_daemon_says_which_module() -> Result<()> {
     for backend in [Backend::Ipip, Backend::Wireguard] {
         if backend.missing()?.is_none() {
-            flannel_skip::skip(format_args!("this kernel has {backend}"));
+            flannel_test_support::skip(format_args!("this kernel has {backend}"));
             continue;
         }
         let mut cluster =

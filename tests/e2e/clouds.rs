@@ -73,14 +73,14 @@ fn leaves_a_core(lab: &Lab, options: &DaemonOptions, until: impl Fn() -> Result<
 fn a_daemon_that_has_asked_a_cloud_leaves_no_core_behind() -> Result<()> {
     let everything = Rlimit { current: None, maximum: None };
     if setrlimit(Resource::Core, everything).is_err() {
-        flannel_skip::skip("cores cannot be allowed here");
+        flannel_test_support::skip("cores cannot be allowed here");
         return Ok(());
     }
     let (lab, store, cloud, options) = node_in_a_cloud()?;
     store.put_config(&Backend::Alloc.config(false))?;
     let other = DaemonOptions::new(&store, None, Some(flannel_lab::artifacts::plugin("alloc")?))?;
     if !leaves_a_core(&lab, &other, || Ok(true))? {
-        flannel_skip::skip("this machine writes no cores at all");
+        flannel_test_support::skip("this machine writes no cores at all");
         return Ok(());
     }
     store.put_config(&Backend::AliVpc.config(false))?;

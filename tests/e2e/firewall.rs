@@ -31,7 +31,7 @@ impl Scene {
         before: impl Fn(&Node) -> Result<()>,
     ) -> Result<Option<Self>> {
         if let Some(reason) = firewall.missing()? {
-            flannel_skip::skip(format_args!("this machine has no such firewall: {reason}"));
+            flannel_test_support::skip(format_args!("this machine has no such firewall: {reason}"));
             return Ok(None);
         }
         let mut cluster =
@@ -333,7 +333,7 @@ fn rules_of_nftables_stay_until_they_are_removed() -> Result<()> {
 /// A node whose network config says the other firewall now has the rules of that one alone.
 fn rules_of_the_other_firewall_go(first: Firewall, second: Firewall) -> Result<()> {
     if second.missing()?.is_some() {
-        flannel_skip::skip("this machine has only one of the firewalls");
+        flannel_test_support::skip("this machine has only one of the firewalls");
         return Ok(());
     }
     let Some(mut scene) = Scene::new(first, MASQUERADE)? else { return Ok(()) };

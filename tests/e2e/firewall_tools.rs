@@ -13,7 +13,7 @@ const BRIDGE_SWITCHES: [&str; 2] = ["bridge/bridge-nf-call-iptables", "bridge/br
 /// A cluster that masquerades with this firewall, with pods; none if this machine does not have it.
 fn cluster(firewall: Firewall, prepare: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Option<Cluster>> {
     if let Some(reason) = firewall.missing()? {
-        flannel_skip::skip(format_args!("this machine has no such firewall: {reason}"));
+        flannel_test_support::skip(format_args!("this machine has no such firewall: {reason}"));
         return Ok(None);
     }
     let options = ClusterOptions { config: firewall.config(), ..ClusterOptions::default() };
@@ -106,7 +106,7 @@ const OPERATORS: &str = "-t nat -A POSTROUTING -s 192.0.2.0/24 -j ACCEPT";
 /// An operator's rules of iptables-legacy stay as they are, and ours work beside them.
 fn rules_of_the_old_iptables_stay_beside(firewall: Firewall) -> Result<()> {
     if let Some(reason) = legacy_missing()? {
-        flannel_skip::skip(reason);
+        flannel_test_support::skip(reason);
         return Ok(());
     }
     let by_the_operator = |node: &Node| node.namespace().tool("iptables-legacy", OPERATORS).map(drop);
@@ -134,7 +134,7 @@ fn rules_of_the_old_iptables_stay_beside_ours_of_nftables() -> Result<()> {
 #[test]
 fn where_the_machines_iptables_is_the_old_one_it_is_what_is_used() -> Result<()> {
     if let Some(reason) = legacy_missing()? {
-        flannel_skip::skip(reason);
+        flannel_test_support::skip(reason);
         return Ok(());
     }
     let names =
@@ -164,7 +164,7 @@ fn where_the_machines_iptables_is_the_old_one_it_is_what_is_used() -> Result<()>
 /// as its sender's, also where whatever is not accepted is dropped.
 fn with_br_netfilter_pods_see_each_other_as_they_are(firewall: Firewall) -> Result<()> {
     if !Path::new("/proc/sys/net").join(BRIDGE_SWITCHES[0]).exists() {
-        flannel_skip::skip("this kernel has not loaded br_netfilter");
+        flannel_test_support::skip("this kernel has not loaded br_netfilter");
         return Ok(());
     }
     let prepare = |node: &Node| -> Result<()> {

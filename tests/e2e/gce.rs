@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use flannel_lab::artifacts::plugin;
 use flannel_lab::cloud::gce::{Fault, Gce, Notice, Row, TOKEN_PREFIX};
-use flannel_lab::prober::Mark;
+use flannel_lab::ping_probe::Mark;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, wait};
 use serde_json::{Value, json};
 

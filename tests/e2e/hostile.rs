@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use flannel_lab::artifacts;
 use flannel_lab::log::LogLine;
-use flannel_lab::prober::{self, Mark};
+use flannel_lab::ping_probe::{self, Mark};
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Prober, Store};
 
 /// The peer for which the plugin misbehaves.
@@ -35,7 +35,7 @@ fn cluster_like(like: Backend, backend: &str) -> Result<Cluster> {
 fn ping(cluster: &Cluster) -> Result<Prober> {
     let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
     let to = to.addresses().into_iter().next().context("an address")?;
-    Prober::start(from.namespace(), Echo::to(to), prober::INTERVAL)
+    Prober::start(from.namespace(), Echo::to(to), ping_probe::INTERVAL)
 }
 
 /// A node that exists only as a lease appears: with a subnet of its own, and data that may name a deed.
@@ -137,7 +137,7 @@ fn a_component_that_traps_costs_the_peer_that_it_traps_for() -> Result<()> {
 #[test]
 fn a_tunnel_of_the_host_goes_on_while_the_component_behind_it_traps() -> Result<()> {
     if let Some(reason) = Backend::Udp.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(());
     }
     let backend = format!(r#","Over":"udp","In":"apply","Do":"panic","Subnet":"{VICTIM}/24""#);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use flannel_lab::watcher::Watcher;
+use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, Place};
 
 /// Two nodes are near, and this one is behind the router.
@@ -18,7 +18,7 @@ fn config(direct: bool) -> String {
 /// A cluster with a far node, or none, with a reason on standard output, where this kernel cannot have it.
 fn cluster(direct: bool) -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::Ipip.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     let options = ClusterOptions { config: config(direct), ..ClusterOptions::of(Backend::Ipip, false) };

@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use flannel_lab::watcher::{Object, Watcher};
-use flannel_lab::{Echo, Lab, Node, Place, Pod, Prober, Underlay, nursery, prober, wait};
+use flannel_lab::netlink_monitor::{Object, Watcher};
+use flannel_lab::{Echo, Lab, Node, Place, Pod, Prober, Underlay, child_reaper, ping_probe, wait};
 
 const DUAL: Underlay = Underlay { ipv6: true, mtu: 1500 };
 
@@ -56,9 +56,9 @@ fn a_cable_that_is_pulled_shows_as_loss_and_a_gap() -> Result<()> {
     let lab = Lab::new(2, DUAL)?;
     let [from, to] = lab.nodes() else { panic!("two nodes") };
     Echo::to(to.address().into()).once(from.namespace())?;
-    let prober = Prober::start(from.namespace(), Echo::to(to.address().into()), prober::INTERVAL)?;
+    let prober = Prober::start(from.namespace(), Echo::to(to.address().into()), ping_probe::INTERVAL)?;
     std::thread::sleep(Duration::from_millis(300));
-    let whole = prober.report(prober::Mark::default());
+    let whole = prober.report(ping_probe::Mark::default());
     assert_eq!(whole.lost, 0, "{whole:?}");
 
     let pulled = prober.mark();
@@ -137,10 +137,10 @@ fn nothing_of_a_lab_remains_when_it_is_dropped() -> Result<()> {
     let spaces = inodes(&lab)?;
     let mut command = lab.node(0).namespace().command("sleep");
     command.arg("1000");
-    let mut child = nursery::spawn(command)?;
+    let mut child = child_reaper::spawn(command)?;
     assert!(!holders(&spaces).is_empty(), "the check itself finds a lab that is there");
     let directory = lab.directory().to_owned();
-    nursery::end(&mut child);
+    child_reaper::end(&mut child);
     drop(lab);
     assert!(!directory.exists());
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
@@ -179,7 +179,7 @@ fn a_lab_that_waits_to_be_killed() -> Result<()> {
     let lab = Lab::new(1, DUAL)?;
     let mut command = lab.node(0).namespace().command("sleep");
     command.arg("1000");
-    nursery::spawn(command)?;
+    child_reaper::spawn(command)?;
     let spaces: Vec<String> = inodes(&lab)?.iter().map(ToString::to_string).collect();
     // The directory would stay after a kill: it goes first.
     std::fs::remove_dir_all(lab.directory())?;

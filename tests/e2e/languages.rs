@@ -22,7 +22,7 @@ impl Built {
             artifacts::components().canonicalize().context("build them first: cargo xtask languages")?;
         let component = directory.join(name).with_extension("wasm");
         if let Ok(reason) = std::fs::read_to_string(component.with_extension("skipped")) {
-            flannel_skip::skip(&reason);
+            flannel_test_support::skip(&reason);
             return Ok(None);
         }
         ensure!(component.is_file(), "{name}.wasm is not there; build it first: cargo xtask languages");

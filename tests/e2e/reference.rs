@@ -33,11 +33,11 @@ struct Mixed {
 /// none.
 fn mixed(backend: Backend, config: &str, last: Place) -> Result<Option<Mixed>> {
     let Some(program) = reference::program() else {
-        flannel_skip::skip(format_args!("{} names no upstream flanneld", reference::VARIABLE));
+        flannel_test_support::skip(format_args!("{} names no upstream flanneld", reference::VARIABLE));
         return Ok(None);
     };
     if let Some(reason) = backend.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     // With iptables upstream does not start without the module br_netfilter.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use flannel_lab::cluster::DUAL_STACK;
-use flannel_lab::watcher::Watcher;
+use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::{Cluster, ClusterOptions, Pings};
 
 /// Long enough for many packets, and for whatever comes a little later.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::artifacts::{component, plugin};
-use flannel_lab::prober::Mark;
-use flannel_lab::watcher::Watcher;
+use flannel_lab::netlink_monitor::Watcher;
+use flannel_lab::ping_probe::Mark;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Pod, Prober, wait};
 
 /// A ping a thousand times a second.
@@ -249,7 +249,7 @@ fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched()
 #[test]
 fn a_tunnel_of_the_host_goes_on_through_swaps() -> Result<()> {
     if let Some(reason) = Backend::Udp.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(());
     }
     let cluster = Cluster::start(&ClusterOptions::of(Backend::Udp, false))?;

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::cluster::IPV6_ONLY;
-use flannel_lab::manager::ServiceManager;
-use flannel_lab::prober::{self, Mark};
+use flannel_lab::fake_systemd::ServiceManager;
+use flannel_lab::ping_probe::{self, Mark};
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Place, Pod, Prober, datagram, http, wait};
 
 /// A cluster of two nodes, or none, with a reason on standard output, where this machine cannot have it.
 fn cluster(prepare: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::Udp.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     let mut cluster = Cluster::prepare(&ClusterOptions::of(Backend::Udp, false))?;
@@ -45,16 +45,16 @@ fn lost_while_away(take_away: impl Fn(&mut Cluster) -> Result<()>) -> Result<Opt
     let kept = manager.kept(KEPT);
     let echo = Echo::to(cluster.pod(1)?.ipv4()?);
     // Where a daemon takes longer to start, no more packets wait for it: the kernel's queues hold some hundreds.
-    let interval = wait::scaled(prober::INTERVAL);
+    let interval = wait::scaled(ping_probe::INTERVAL);
     let ping = Prober::start(cluster.pod(0)?.namespace(), echo, interval)?;
     for _ in 0..3 {
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(interval * 20);
         take_away(&mut cluster)?;
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(interval * 10);
         cluster.launch(0)?.wait_ready()?;
         assert_eq!(manager.kept(KEPT), kept, "the same ones are gone on with");
     }
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(interval * 20);
     let report = ping.report(Mark::default());
     assert!(report.received > 80, "{report:?}");
     Ok(Some(report.lost))

@@ -24,7 +24,7 @@ fn netem_missing() -> Result<Option<String>> {
 /// A stream from pod to pod arrives whole over links of each kind, and a node that comes then is reached over them as well.
 fn a_stream_arrives_whole(backend: Backend) -> Result<()> {
     if let Some(reason) = netem_missing()?.or(backend.missing()?) {
-        flannel_skip::skip(reason);
+        flannel_test_support::skip(reason);
         return Ok(());
     }
     let mut cluster = Cluster::start(&ClusterOptions::of(backend, false))?;
@@ -105,12 +105,14 @@ fn with_udp_a_stream_arrives_whole_over_links_that_lose_reorder_and_delay() -> R
 /// Nodes whose addresses are on a dummy device, as where a routing daemon announces them: no link has them.
 fn nodes_with_addresses_on_no_link_reach_each_other(backend: Backend) -> Result<()> {
     if let Some(reason) = backend.missing()? {
-        flannel_skip::skip(reason);
+        flannel_test_support::skip(reason);
         return Ok(());
     }
     let space = Namespace::new("a namespace to try a device in")?;
     if let Err(error) = space.ip("link add probe type dummy") {
-        flannel_skip::skip(format_args!("this kernel has no dummy devices (module dummy): {error:#}"));
+        flannel_test_support::skip(format_args!(
+            "this kernel has no dummy devices (module dummy): {error:#}"
+        ));
         return Ok(());
     }
     let mut cluster = Cluster::prepare(&ClusterOptions::of(backend, false))?;

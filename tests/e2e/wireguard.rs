@@ -31,7 +31,7 @@ fn with(config: &str, options: &str) -> String {
 /// A cluster without daemons yet, or none, with a reason on standard output, where this kernel cannot have it.
 fn prepare(nodes: usize, config: String) -> Result<Option<Cluster>> {
     if let Some(reason) = Backend::Wireguard.missing()? {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return Ok(None);
     }
     Cluster::prepare(&ClusterOptions { nodes, config, ..ClusterOptions::of(Backend::Wireguard, false) })

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use flannel_base::Backoff;
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
@@ -12,20 +13,20 @@ use tracing::debug;
 use super::options::CloudOptions;
 use super::redact::redact;
 use super::request::{Answer, Failure, Instance, Provider, Request};
-use super::vendor::{Prepared, Vendor, Verdict};
-use crate::http::{Http, HttpError, Plain, Times};
+use super::vendor::{Prepared, ResponseClass, Vendor};
+use crate::http::{CleartextPolicy, Http, HttpError, Timeouts};
 
 /// So often a request is sent at the most.
 const ATTEMPTS: u32 = 6;
-/// The first wait before another attempt, which doubles, and the longest; the real one is anything from half of it to all of it, so that
+/// Waits before another attempt; the real one is anything from half of it to all of it, so that
 /// nodes that were turned away together do not come back together.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+const BACKOFF: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(8) };
 /// How long what the metadata service says is good for.
-const KEPT: Duration = Duration::from_mins(1);
+const METADATA_CACHE_TTL: Duration = Duration::from_mins(1);
 /// Bytes of the largest answer.
-pub(crate) const LARGEST: usize = 4 << 20;
+pub(crate) const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// How long a cloud may take.
-const TIMES: Times = Times {
+const TIMES: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(10),
     whole: Duration::from_secs(30),
@@ -45,7 +46,7 @@ pub struct Client {
 
 /// How one attempt ended.
 enum Attempt {
-    Answered(Answer, Verdict),
+    Answered(Answer, ResponseClass),
     /// Nothing was sent, or nobody will have heard it.
     Unsent(String),
     /// It may have been carried out.
@@ -59,9 +60,10 @@ impl Client {
         Self::with(options, vendors)
     }
 
-    pub(super) fn with(options: CloudOptions, vendors: BTreeMap<Provider, Arc<dyn Vendor>>) -> Self {
+    /// With these clouds and no others.
+    pub fn with(options: CloudOptions, vendors: BTreeMap<Provider, Arc<dyn Vendor>>) -> Self {
         Self {
-            http: Http::new(options.authorities, Plain::Anywhere, TIMES),
+            http: Http::new(options.authorities, CleartextPolicy::Anywhere, TIMES),
             vendors,
             instances: Mutex::default(),
             closed: watch::Sender::new(false),
@@ -81,7 +83,8 @@ impl Client {
 
     /// What this machine is. Asked anew after a minute.
     pub async fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
-        let kept = self.instances().get(&provider).filter(|(at, _)| at.elapsed() < KEPT).cloned();
+        let kept =
+            self.instances().get(&provider).filter(|(at, _)| at.elapsed() < METADATA_CACHE_TTL).cloned();
         if let Some((_, instance)) = kept {
             return Ok(instance);
         }
@@ -139,13 +142,13 @@ impl Client {
                     );
                     let answer = Answer { attempts, ..answer };
                     let wait = match verdict {
-                        Verdict::Final => return Ok(answer),
-                        Verdict::Failed if !request.idempotent => return Ok(answer),
-                        Verdict::Failed => wait,
-                        Verdict::Throttled(least) => wait.max(least.unwrap_or_default()),
+                        ResponseClass::Final => return Ok(answer),
+                        ResponseClass::Failed if !request.idempotent => return Ok(answer),
+                        ResponseClass::Failed => wait,
+                        ResponseClass::Throttled(least) => wait.max(least.unwrap_or_default()),
                         // Once: others that are not good enough either are for the operator.
-                        Verdict::CredentialsRefused if refused => return Ok(answer),
-                        Verdict::CredentialsRefused => {
+                        ResponseClass::CredentialsRefused if refused => return Ok(answer),
+                        ResponseClass::CredentialsRefused => {
                             refused = true;
                             vendor.forget_credentials();
                             Duration::ZERO
@@ -177,8 +180,8 @@ impl Client {
         let clean = |error: HttpError| redact(&error.to_string(), &secrets).into_owned();
         let answer = match self.http.send(&url, sent, TIMES.answer).await {
             Ok(answer) => answer,
-            Err(error @ HttpError::Unconnected { .. }) => return Ok(Attempt::Unsent(clean(error))),
-            Err(error @ HttpError::Away { .. }) => return Ok(Attempt::Unknown(clean(error))),
+            Err(error @ HttpError::ConnectFailed { .. }) => return Ok(Attempt::Unsent(clean(error))),
+            Err(error @ HttpError::Interrupted { .. }) => return Ok(Attempt::Unknown(clean(error))),
             Err(error) => return Err(Failure::Unreachable(clean(error))),
         };
         let status = answer.response.status().as_u16();
@@ -190,21 +193,21 @@ impl Client {
                 (name.as_str().to_owned(), redact(&value, &secrets).into_owned())
             })
             .collect();
-        let body = match answer.body("answer", LARGEST).await {
+        let body = match answer.body("answer", MAX_ANSWER_BYTES).await {
             Ok(body) => body,
-            Err(error @ HttpError::Away { .. }) => return Ok(Attempt::Unknown(clean(error))),
+            Err(error @ HttpError::Interrupted { .. }) => return Ok(Attempt::Unknown(clean(error))),
             Err(error) => return Err(Failure::Unreachable(clean(error))),
         };
         let body = redact(&String::from_utf8_lossy(&body), &secrets).into_owned();
         let answer = Answer { status, headers, body, attempts: 0 };
-        let verdict = vendor.judge(&answer);
+        let verdict = vendor.classify(&answer);
         Ok(Attempt::Answered(answer, verdict))
     }
 }
 
 /// How long to wait after so many attempts.
 fn backoff(attempts: u32) -> Duration {
-    let longest = BACKOFF.0.saturating_mul(1 << (attempts - 1).min(16)).min(BACKOFF.1);
+    let longest = BACKOFF.after(attempts - 1);
     let mut byte = [0];
     // Without randomness the wait is the longest.
     let share = getrandom::fill(&mut byte).map_or(255, |()| u32::from(byte[0]));

@@ -12,13 +12,13 @@ use zeroize::Zeroizing;
 
 use super::is_label;
 use super::request::Failure;
-use super::secret::Secret;
+use crate::Secret;
 use crate::http::{Http, HttpError, Url};
 
 /// It is next door.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of the longest answer.
-const LARGEST: usize = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Seconds that a token is asked for: for the questions of one session.
 const SECONDS: HeaderValue = HeaderValue::from_static("60");
 /// More network interfaces than any instance has.
@@ -94,14 +94,14 @@ impl Imds {
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::PUT;
         request.headers_mut().insert(lifetime, SECONDS);
-        let answer = match http.send(&below(base, "api/token"), request, PATIENCE).await {
+        let answer = match http.send(&below(base, "api/token"), request, READ_TIMEOUT).await {
             Ok(answer) => answer,
-            Err(HttpError::Away { .. }) if tokenless.is_empty() => return Ok(None),
+            Err(HttpError::Interrupted { .. }) if tokenless.is_empty() => return Ok(None),
             Err(error) => return Err(unreachable(error)),
         };
         match answer.response.status().as_u16() {
             200 => {
-                let body = Zeroizing::new(answer.body("token", LARGEST).await.map_err(unreachable)?);
+                let body = Zeroizing::new(answer.body("token", MAX_ANSWER_BYTES).await.map_err(unreachable)?);
                 let value = HeaderValue::from_bytes(body.trim_ascii()).ok().filter(|value| !value.is_empty());
                 let mut value = value.ok_or_else(|| odd("its token is none"))?;
                 value.set_sensitive(true);
@@ -120,10 +120,10 @@ impl Session<'_> {
         let mut request = Request::new(Full::new(Bytes::new()));
         request.headers_mut().extend(self.token.clone());
         let url = below(self.base, path);
-        let answer = self.http.send(&url, request, PATIENCE).await.map_err(unreachable)?;
+        let answer = self.http.send(&url, request, READ_TIMEOUT).await.map_err(unreachable)?;
         match answer.response.status().as_u16() {
             200 => {
-                let body = answer.body("answer", LARGEST).await.map_err(unreachable)?;
+                let body = answer.body("answer", MAX_ANSWER_BYTES).await.map_err(unreachable)?;
                 let text =
                     String::from_utf8(body).map_err(|_| odd(&format!("{} is no text", url.shown())))?;
                 Ok(Some(Secret::new(text)))

@@ -1,5 +1,5 @@
 //! The API of the cloud that the node runs in: finds the endpoint, adds credentials, signs, sends and repeats; and asks the metadata
-//! service what this machine is. Everything secret stays in this room: it comes out of neither answers nor errors.
+//! service what this machine is. Everything secret stays in this crate: it comes out of neither answers nor errors.
 //!
 //! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
 
@@ -14,11 +14,6 @@ mod imds;
 mod options;
 mod redact;
 mod request;
-mod secret;
-#[cfg(any(test, feature = "test-support"))]
-pub mod testing;
-#[cfg(test)]
-mod tests;
 mod vendor;
 
 use std::collections::BTreeMap;
@@ -29,8 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub use client::Client;
 pub use options::{CloudOptions, Endpoint, EndpointError, Variables};
 pub use request::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
-pub use secret::Secret;
-pub use vendor::{Prepared, Vendor, Verdict};
+pub use vendor::{Prepared, ResponseClass, Vendor};
 
 /// All clouds that there are.
 fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
@@ -50,8 +44,11 @@ pub fn is_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// A text that nobody gets to see.
+pub type Secret = flannel_base::Secret<String>;
+
 /// Percent-encoded (RFC 3986, 2.1): all but its unreserved characters (2.3), as all signatures want it.
-fn percent(text: &str) -> String {
+pub fn percent(text: &str) -> String {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
     utf8_percent_encode(text, ENCODED).to_string()
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::request::Provider;
-use super::secret::Secret;
+use crate::Secret;
 use crate::http::Url;
 
 /// Where environment variables come from: the process's, or a test's.

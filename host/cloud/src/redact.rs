@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::percent;
-use super::secret::Secret;
+use crate::Secret;
 
 /// What stands in their place.
 const PLACEHOLDER: &str = "(hidden)";

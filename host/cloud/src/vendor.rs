@@ -7,7 +7,7 @@ use hyper::header::{HeaderName, HeaderValue};
 use hyper::{Method, body::Bytes};
 
 use super::request::{Answer, Failure, Instance, Request};
-use super::secret::Secret;
+use crate::Secret;
 use crate::http::{Http, Url};
 
 /// A request as it goes over the wire: signed, and to be sent once.
@@ -28,7 +28,7 @@ pub struct Prepared {
 
 /// What an answer means for the one who sends requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ResponseClass {
     /// It is for the plugin, be it good or bad news.
     Final,
     /// Turned away for being too many, so not carried out; after this long at the earliest, if the cloud said so.
@@ -46,7 +46,7 @@ pub trait Vendor: Send + Sync {
     async fn prepare(&self, http: &Http, request: &Request) -> Result<Prepared, Failure>;
 
     /// What an answer means.
-    fn judge(&self, answer: &Answer) -> Verdict;
+    fn classify(&self, answer: &Answer) -> ResponseClass;
 
     /// Forgets the credentials that are kept: the next request gets them anew from where they come from.
     fn forget_credentials(&self);

@@ -9,15 +9,15 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::compiled;
+use super::debuginfo::Lines;
 use super::digest::Digest;
 use super::engine;
-use super::imports::{self, MisfitError};
-use super::lines::Lines;
+use super::imports::{self, IncompatibleComponent};
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
 
 /// Bytes of the largest plugin; components with an interpreter inside have some 40 MB.
-pub(crate) const LARGEST: usize = 256 << 20;
+pub(crate) const MAX_COMPONENT_BYTES: usize = 256 << 20;
 
 /// A plugin that is part of the binary.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,7 @@ pub enum ArtifactError {
         /// Where it came from.
         source: Source,
         /// What does not fit.
-        misfit: MisfitError,
+        misfit: IncompatibleComponent,
     },
 }
 
@@ -147,7 +147,7 @@ impl Artifact {
     pub fn load_pinned(path: &Path, pin: Option<Digest>, cache: &Path) -> Result<Self, ArtifactError> {
         let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
         let meta = std::fs::metadata(path).map_err(unreadable)?;
-        if !meta.is_file() || meta.len() > LARGEST as u64 {
+        if !meta.is_file() || meta.len() > MAX_COMPONENT_BYTES as u64 {
             let what = if meta.is_file() { "larger than 256 MiB" } else { "not a regular file" };
             return Err(unreadable(io::Error::other(what)));
         }
@@ -200,7 +200,7 @@ impl Artifact {
         let digest = Digest::of(bytes);
         let engine = engine::native().map_err(invalid)?;
         let component = compile(&engine, &digest).map_err(invalid)?;
-        imports::check(&engine, &component)
+        imports::check(&engine, &component, imports::served)
             .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
         let lines = Arc::new(Lines::of(bytes));
         Ok(Self { digest: digest.hex(), size: bytes.len(), source, engine, component, lines })

@@ -92,7 +92,7 @@ pub(crate) struct Call {
     /// Log lines so far, and the last one at level error.
     pub log_lines: u32,
     /// The last line at level error: what a panic left behind.
-    pub last_words: Option<String>,
+    pub panic_message: Option<String>,
     /// Until when clouds may be waited for; none: they have not been asked yet.
     pub cloud_end: Option<Instant>,
     /// Requests to clouds so far.
@@ -110,7 +110,7 @@ impl Call {
             state: BTreeMap::new(),
             refused: None,
             log_lines: 0,
-            last_words: None,
+            panic_message: None,
             cloud_end: None,
             cloud_requests: 0,
         }

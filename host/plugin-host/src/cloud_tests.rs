@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-use flannel_cloud::testing::{Server, Turn, canary, client};
 use flannel_cloud::{Answer, Client, Failure, Instance, Provider, Request};
+use flannel_fake_cloud::{SECRET, Server, Turn, client};
 
 use super::tests::{environment, start_in};
 use super::*;
-use crate::testing::component;
+use flannel_test_support::component;
 
 /// Whom a policy asks, in these tests.
 struct Desk(Client, tokio::runtime::Runtime);
@@ -86,9 +86,9 @@ fn an_answer_that_repeats_the_credentials_leaves_nothing_of_them_in_the_sandbox(
         let more = format!(r#","Canary":"{}""#, inverted(looked_for));
         tick(echoing(asker("ask", &more))).expect_err("says what it saw").to_string()
     };
-    let seen = ask(canary());
+    let seen = ask(SECRET);
     assert!(seen.contains("authorization: (hidden)") && seen.ends_with("i-1"), "{seen}");
-    assert!(!seen.contains(canary()), "{seen}");
+    assert!(!seen.contains(SECRET), "{seen}");
     // The search finds what is there.
     assert!(ask("authorization: (hidden)").contains("the canary is in here"));
 }

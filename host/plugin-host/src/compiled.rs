@@ -8,7 +8,7 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::digest::{DIGEST, Digest};
-use super::{engine, private};
+use super::{engine, private_dir};
 
 /// Compiles a component for all machines of this architecture, in the form that [`super::BuiltIn`] takes.
 pub fn compile_for_embedding(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
@@ -48,14 +48,14 @@ pub(crate) fn cached(
     cache: &Path,
 ) -> wasmtime::Result<Component> {
     let name = key.hex() + ".cwasm";
-    if let Some(packed) = private::read(cache, &name)
+    if let Some(packed) = private_dir::read(cache, &name)
         && let Some(loaded) = load(engine, &packed, key)
     {
         return Ok(loaded);
     }
     let code = engine.precompile_component(component)?;
     let packed = pack(component, &code);
-    if let Err(error) = private::keep(cache, &name, &packed) {
+    if let Err(error) = private_dir::keep(cache, &name, &packed) {
         warn!(file = %cache.join(name).display(), %error, "the compiled plugin cannot be cached: it is compiled again at the next start");
     }
     // SAFETY: wasmtime made the code just now.

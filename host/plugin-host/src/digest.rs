@@ -1,6 +1,6 @@
 //! SHA-256 digests as registries write them: `sha256:` and 64 hexadecimal digits in lower case.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -20,11 +20,7 @@ impl Digest {
 
     /// The 64 digits alone.
     pub fn hex(&self) -> String {
-        self.0.iter().fold(String::with_capacity(2 * DIGEST), |mut text, byte| {
-            // Writing into a string does not fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        hex::encode(self.0)
     }
 
     /// The digest itself.
@@ -48,22 +44,10 @@ impl FromStr for Digest {
     type Err = NoDigest;
 
     fn from_str(text: &str) -> Result<Self, NoDigest> {
-        let digits = text.strip_prefix("sha256:").ok_or(NoDigest)?.as_bytes();
-        if digits.len() != 2 * DIGEST {
-            return Err(NoDigest);
-        }
+        let digits = text.strip_prefix("sha256:").ok_or(NoDigest)?;
         let mut bytes = [0; DIGEST];
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = value(pair[0])? << 4 | value(pair[1])?;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-fn value(digit: u8) -> Result<u8, NoDigest> {
-    match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        _ => Err(NoDigest),
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| NoDigest)?;
+        // In lower case alone: a digest has one spelling.
+        Some(Self(bytes)).filter(|digest| digest.hex() == digits).ok_or(NoDigest)
     }
 }

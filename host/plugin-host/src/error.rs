@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
+use super::debuginfo::{Lines, Spot};
 use super::grants::GrantError;
-use super::lines::{Lines, Spot};
 
 /// A call that failed: which plugin, which function, and why. Nothing of its transaction is applied.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -63,9 +63,9 @@ const MACHINERY: [&str; 11] = [
 ];
 
 /// What a trap is, in words, and where: the functions with what is known of their lines.
-pub(super) fn describe_trap(error: &wasmtime::Error, last_words: Option<&str>, lines: &Lines) -> String {
+pub(super) fn describe_trap(error: &wasmtime::Error, panic_message: Option<&str>, lines: &Lines) -> String {
     let what = match error.downcast_ref::<Trap>() {
-        Some(Trap::UnreachableCodeReached) => match last_words {
+        Some(Trap::UnreachableCodeReached) => match panic_message {
             Some(words) => words.to_owned(),
             None => "it gave up (a panic, or an allocation that failed)".to_owned(),
         },

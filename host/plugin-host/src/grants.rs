@@ -12,7 +12,7 @@ use super::imports::INTERFACES;
 use super::needs::{CLOUD, Need, Pattern};
 
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
-const FREE: [&str; 3] = ["types", "log", "clock"];
+const UNRESTRICTED: [&str; 3] = ["types", "log", "clock"];
 
 /// What the built-in plugins are granted, by backend type.
 const BUILT_IN: [(&str, &[&str]); 9] = [
@@ -112,7 +112,7 @@ struct Grant {
 
 /// Who asks, and what for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct GrantRequest<'a> {
     /// SHA-256 of the component, as hexadecimal digits.
     pub digest: &'a str,
     /// As the plugin calls itself.
@@ -139,7 +139,7 @@ impl Granted {
     }
 
     /// What somebody asks for and has not, as grants have it.
-    pub fn missing(&self, asker: &Asker) -> Vec<String> {
+    pub fn missing(&self, asker: &GrantRequest) -> Vec<String> {
         let mut missing: Vec<String> =
             asker.imports.iter().filter(|import| needs_grant(import)).cloned().collect();
         missing.retain(|import| !self.interfaces.contains(import));
@@ -177,7 +177,7 @@ impl Grants {
 
     /// Whether a plugin has all that it asks for; answers which operations of clouds it may ask for. The error says what is missing,
     /// and how to grant it.
-    pub fn check(&self, asker: &Asker) -> Result<Vec<Pattern>, GrantError> {
+    pub fn check(&self, asker: &GrantRequest) -> Result<Vec<Pattern>, GrantError> {
         let granted = self.of(asker)?;
         let missing = granted.missing(asker);
         if missing.is_empty() {
@@ -194,7 +194,7 @@ impl Grants {
     }
 
     /// What a plugin is granted, beyond what needs no grant.
-    pub fn of(&self, asker: &Asker) -> Result<Granted, GrantError> {
+    pub fn of(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
         let all = self.texts_of(asker.digest, asker.name)?;
         let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
         // They were read once already.
@@ -243,7 +243,7 @@ pub(super) fn built_in(backend_type: &str) -> &'static [&'static str] {
 
 /// Whether an interface reaches something that a plugin must be granted.
 pub fn needs_grant(interface: &str) -> bool {
-    INTERFACES.contains(&interface) && !FREE.contains(&interface)
+    INTERFACES.contains(&interface) && !UNRESTRICTED.contains(&interface)
 }
 
 fn is_operation(text: &str) -> bool {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     fn check(grants: &Grants, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
-        grants.check(&Asker { digest, name, imports, needs: &[] }).map(drop)
+        grants.check(&GrantRequest { digest, name, imports, needs: &[] }).map(drop)
     }
 
     fn need(text: &str) -> Need {
@@ -318,7 +318,7 @@ mod tests {
         let needs =
             [need("cloud:aws:ec2:CreateRoute"), need("cloud:google:compute:GET projects/*/global/routes/*")];
         let imports = imports(&["log", "cloud"]);
-        let asker = Asker { digest: DIGEST, name: "p", imports: &imports, needs: &needs };
+        let asker = GrantRequest { digest: DIGEST, name: "p", imports: &imports, needs: &needs };
         let mut grants = Grants { allow: vec!["cloud:aws:ec2:*".to_owned()], ..Grants::default() };
         let error = grants.check(&asker).expect_err("refused").to_string();
         assert!(

@@ -32,7 +32,7 @@ const CLOUD_PERMISSIONS: &str = "flannel:backend/cloud-permissions@0.1.0";
 
 /// What does not fit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum MisfitError {
+pub enum IncompatibleComponent {
     /// An import that this host does not have in any version.
     #[error("it imports {import}, which this flanneld does not have; it has {PACKAGE}{{{have}}}@{CONTRACT}")]
     Unknown {
@@ -43,11 +43,13 @@ pub enum MisfitError {
     },
     /// An interface of another version of the contract.
     #[error(
-        "it imports {import}, and this flanneld has version {CONTRACT} of it: build the plugin against that version"
+        "it imports {import}, and this flanneld has version {have} of it: build the plugin against that version"
     )]
     OtherVersion {
         /// The import.
         import: String,
+        /// The versions that there are.
+        have: String,
     },
     /// An interface of WASI that no plugin gets.
     #[error(
@@ -67,8 +69,18 @@ pub(crate) fn has_needs(engine: &Engine, component: &Component) -> bool {
     component.component_type().exports(engine).any(|(name, _)| name == CLOUD_PERMISSIONS)
 }
 
-/// Checks imports and exports by their names; their types are checked when an instance is made.
-pub(crate) fn check(engine: &Engine, component: &Component) -> Result<(), MisfitError> {
+/// The versions in which this host serves an interface, the oldest first; none if it has no such interface. A second version of one is
+/// a second entry here, an interface and a file of its own in `capability/`, and both check alike (`wit/README.md`).
+pub(crate) fn served(interface: &str) -> &'static [&'static str] {
+    if INTERFACES.contains(&interface) { &[CONTRACT] } else { &[] }
+}
+
+/// Checks imports and exports by their names; their types are checked when an instance is made. `served`: see the function of that name.
+pub(crate) fn check(
+    engine: &Engine,
+    component: &Component,
+    served: impl Fn(&str) -> &'static [&'static str],
+) -> Result<(), IncompatibleComponent> {
     let kind = component.component_type();
     for (name, _) in kind.imports(engine) {
         if let Some(rest) = name.strip_prefix(wasi::NAMESPACE) {
@@ -77,20 +89,26 @@ pub(crate) fn check(engine: &Engine, component: &Component) -> Result<(), Misfit
         }
         let Some(rest) = name.strip_prefix(PACKAGE) else { return Err(unknown(name)) };
         let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
-        if !INTERFACES.contains(&interface) {
-            return Err(unknown(name));
-        }
-        if version != CONTRACT {
-            return Err(MisfitError::OtherVersion { import: name.to_owned() });
+        match served(interface) {
+            [] => return Err(unknown(name)),
+            versions if versions.contains(&version) => {}
+            versions => {
+                let (import, have) = (name.to_owned(), versions.join(" and "));
+                return Err(IncompatibleComponent::OtherVersion { import, have });
+            }
         }
     }
-    if kind.exports(engine).any(|(name, _)| name == POLICY) { Ok(()) } else { Err(MisfitError::NoPolicy) }
+    if kind.exports(engine).any(|(name, _)| name == POLICY) {
+        Ok(())
+    } else {
+        Err(IncompatibleComponent::NoPolicy)
+    }
 }
 
-fn check_wasi(import: &str, rest: &str) -> Result<(), MisfitError> {
+fn check_wasi(import: &str, rest: &str) -> Result<(), IncompatibleComponent> {
     let (interface, version) = rest.split_once('@').unwrap_or((rest, ""));
     let is_served = wasi::INTERFACES.contains(&interface) && version.starts_with(wasi::VERSION);
-    if is_served { Ok(()) } else { Err(MisfitError::Wasi { import: import.to_owned() }) }
+    if is_served { Ok(()) } else { Err(IncompatibleComponent::Wasi { import: import.to_owned() }) }
 }
 
 /// Whether a component imports anything of WASI.
@@ -108,6 +126,6 @@ pub(crate) fn names(engine: &Engine, component: &Component) -> Vec<String> {
     imports.filter_map(short).chain(wasi).collect()
 }
 
-fn unknown(import: &str) -> MisfitError {
-    MisfitError::Unknown { import: import.to_owned(), have: INTERFACES.join(",") }
+fn unknown(import: &str) -> IncompatibleComponent {
+    IncompatibleComponent::Unknown { import: import.to_owned(), have: INTERFACES.join(",") }
 }

@@ -13,14 +13,14 @@ use super::bindings::{Backend, BackendPre};
 use super::call::{Call, Function};
 use super::capability::{self, HostState};
 use super::convert::shown;
+use super::debuginfo::Lines;
 use super::error::{Cause, describe_trap};
 use super::imports;
-use super::lines::Lines;
 use super::wasi;
 use super::watchdog::{Pauser, Watchdog};
 
 /// A component that is linked and checked, from which instances are made.
-pub(crate) struct Template {
+pub(crate) struct LinkedComponent {
     engine: Engine,
     pre: BackendPre<HostState>,
     /// The same component, as far as it says what it needs of clouds; none: it does not.
@@ -70,7 +70,7 @@ impl From<&Cause> for Outcome {
     }
 }
 
-impl Template {
+impl LinkedComponent {
     /// Links a component. The error is for an operator.
     pub(crate) fn new(artifact: &Artifact) -> Result<Self, String> {
         let Artifact { engine, component, .. } = artifact;
@@ -149,8 +149,8 @@ impl Template {
         if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
             return Cause::TimedOut(budget);
         }
-        let last_words = state.call.last_words.clone().or_else(|| state.console.last_words());
-        Cause::Trapped(shown(&describe_trap(error, last_words.as_deref(), &self.lines), state.limits.text))
+        let panic_message = state.call.panic_message.clone().or_else(|| state.console.panic_message());
+        Cause::Trapped(shown(&describe_trap(error, panic_message.as_deref(), &self.lines), state.limits.text))
     }
 }
 
@@ -199,27 +199,27 @@ impl Instance {
     /// Calls a function that cannot answer an error.
     pub(crate) fn call<T>(
         &mut self,
-        template: &Template,
+        component: &LinkedComponent,
         call: Call,
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> Result<(T, Call), Cause> {
         let (function, begin) = (call.function, Instant::now());
-        let outcome = self.run(template, call, budget, run);
-        template.record(function, begin, &outcome);
+        let outcome = self.run(component, call, budget, run);
+        component.record(function, begin, &outcome);
         outcome
     }
 
     fn run<T>(
         &mut self,
-        template: &Template,
+        component: &LinkedComponent,
         call: Call,
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> Result<(T, Call), Cause> {
         self.store.data_mut().call = call;
         let guest = self.backend.flannel_backend_policy();
-        let outcome = template.timed(&mut self.store, budget, |store| run(guest, store));
+        let outcome = component.timed(&mut self.store, budget, |store| run(guest, store));
         match outcome {
             Ok(answer) => {
                 let ended = std::mem::replace(&mut self.store.data_mut().call, Call::new(Function::Describe));
@@ -227,7 +227,7 @@ impl Instance {
             }
             Err(error) => {
                 self.usable = false;
-                Err(template.cause(&error, self.store.data(), budget))
+                Err(component.cause(&error, self.store.data(), budget))
             }
         }
     }
@@ -235,15 +235,15 @@ impl Instance {
     /// Calls a function that can answer an error, and makes what it wrote durable if it did not.
     pub(crate) fn transact<T>(
         &mut self,
-        template: &Template,
+        component: &LinkedComponent,
         call: Call,
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<(T, Call), Cause> {
         let (function, begin) = (call.function, Instant::now());
         let outcome =
-            self.run(template, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
-        template.record(function, begin, &outcome);
+            self.run(component, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
+        component.record(function, begin, &outcome);
         outcome
     }
 
@@ -266,6 +266,8 @@ mod tests {
     use wasmtime::component::{Component, Linker};
 
     use super::*;
+    use crate::bindings::flannel::backend::clock;
+    use crate::imports::IncompatibleComponent;
     use crate::tests::environment;
     use crate::{DirState, Limits, engine};
 
@@ -300,6 +302,79 @@ mod tests {
             HostState::new("napper".to_owned(), Limits::default(), environment, state, watchdog.pauser());
         let mut store = limited_store(&engine, state);
         timed(&watchdog, &mut store, time, |store| linker.instantiate(store, &component).map(drop))
+    }
+
+    /// A record that has grown a field, as a second version of an interface may have it.
+    #[derive(wasmtime::component::ComponentType, wasmtime::component::Lower)]
+    #[component(record)]
+    struct Moment {
+        milliseconds: u64,
+        synchronised: bool,
+    }
+
+    /// Asks both versions of `clock` for the time, and traps unless they agree.
+    const BOTH_CLOCKS: &str = r#"(component
+        (import "flannel:backend/clock@0.1.0" (instance $first (export "wall" (func (result u64)))))
+        (import "flannel:backend/clock@0.2.0" (instance $second
+            (type $m (record (field "milliseconds" u64) (field "synchronised" bool)))
+            (export "moment" (type $moment (eq $m)))
+            (export "wall" (func (result $moment)))))
+        (core module $memory (memory (export "m") 1))
+        (core instance $memory (instantiate $memory))
+        (alias core export $memory "m" (core memory $m))
+        (core func $first (canon lower (func $first "wall")))
+        (core func $second (canon lower (func $second "wall") (memory $m)))
+        (core module $main
+            (import "" "m" (memory 1))
+            (import "" "first" (func $first (result i64)))
+            (import "" "second" (func $second (param i32)))
+            (func $start
+                (call $second (i32.const 0))
+                (if (i64.gt_u (i64.sub (call $first) (i64.load (i32.const 0))) (i64.const 3600000)) (then unreachable))
+                (if (i32.ne (i32.load8_u (i32.const 8)) (i32.const 1)) (then unreachable)))
+            (start $start))
+        (core instance (instantiate $main (with "" (instance
+            (export "m" (memory $m)) (export "first" (func $first)) (export "second" (func $second)))))))"#;
+
+    #[test]
+    fn a_second_version_of_an_interface_is_served_beside_its_first_to_the_same_component() {
+        let engine = engine::native().expect("engine");
+        let component = wat::parse_str(BOTH_CLOCKS).expect("a component");
+        let component = Component::new(&engine, component).expect("compiled");
+        let is_no_policy = |checked| matches!(checked, Err(IncompatibleComponent::NoPolicy));
+        let refused =
+            imports::check(&engine, &component, imports::served).expect_err("only the first is served");
+        assert!(
+            refused.to_string().contains("clock@0.2.0, and this flanneld has version 0.1.0"),
+            "{refused}"
+        );
+        // With the second version in the list, nothing is wrong with what it imports.
+        let both = |interface: &str| -> &'static [&'static str] {
+            if interface == "clock" { &["0.1.0", "0.2.0"] } else { imports::served(interface) }
+        };
+        assert!(is_no_policy(imports::check(&engine, &component, both)));
+
+        let mut linker = Linker::new(&engine);
+        capability::link_all(&mut linker).expect("the first version");
+        let mut second = linker.instance("flannel:backend/clock@0.2.0").expect("a name of its own");
+        second
+            .func_wrap("wall", |mut store: wasmtime::StoreContextMut<HostState>, (): ()| {
+                // Both versions lead to the same code of the host.
+                let milliseconds = clock::Host::wall(store.data_mut())?;
+                Ok((Moment { milliseconds, synchronised: true },))
+            })
+            .expect("the second version");
+        let watchdog = Watchdog::start(engine.clone()).expect("watchdog");
+        let directory = tempfile::tempdir().expect("directory");
+        let state = Arc::new(DirState::open(directory.path()));
+        let environment = environment(r#"{"Type":"clocks"}"#);
+        let mut state =
+            HostState::new("clocks".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        state.call = Call::new(Function::Register);
+        let mut store = limited_store(&engine, state);
+        let instantiated =
+            timed(&watchdog, &mut store, TIME * 20, |store| linker.instantiate(store, &component).map(drop));
+        instantiated.expect("both say the time");
     }
 
     #[test]

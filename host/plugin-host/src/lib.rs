@@ -10,6 +10,7 @@ mod call;
 mod capability;
 mod compiled;
 mod convert;
+mod debuginfo;
 mod digest;
 mod engine;
 mod error;
@@ -18,17 +19,14 @@ mod grants;
 mod imports;
 mod instance;
 mod limits;
-mod lines;
 mod load;
 mod needs;
 mod policy;
-mod private;
+mod private_dir;
 mod reference;
 mod registry;
 mod secrets;
 mod state;
-#[cfg(any(test, feature = "test-support"))]
-pub mod testing;
 mod wasi;
 mod watchdog;
 
@@ -38,16 +36,16 @@ pub use compiled::compile_for_embedding;
 pub use digest::{Digest, NoDigest};
 pub use error::{Cause, PluginError};
 pub use facts::{Clouds, Environment, Family, LinkFacts, NoClouds, NodeFacts};
-pub use grants::{Asker, GrantError, Grants, needs_grant, parse_grant};
+pub use grants::{GrantError, GrantRequest, Grants, needs_grant, parse_grant};
 pub use imports::{CONTRACT, INTERFACES, WASI};
 pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
 pub use load::load;
 pub use needs::{Need, Pattern};
-pub use policy::{Applied, Described, PeerChange, Policy, Registered, is_name};
+pub use policy::{ApplyOutcome, Description, PeerChange, Policy, Registration, is_name};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
 pub use registry::{Registries, RegistryError};
-pub use secrets::{Secrets, withhold};
+pub use secrets::{Secrets, extract_secrets};
 pub use state::DirState;
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permiss
 /// What grants of operations begin with; the interface's own name.
 pub(crate) const CLOUD: &str = "cloud";
 /// Needs of one plugin.
-const MOST: usize = 64;
+const MAX_NEEDS: usize = 64;
 /// Characters of an operation.
-const LONGEST: usize = 256;
+const MAX_NEED_CHARS: usize = 256;
 /// Permissions of one operation.
 const PERMISSIONS: usize = 8;
 
@@ -55,7 +55,7 @@ impl Pattern {
     fn checked(provider: Provider, service: &str, operation: &str) -> Option<Self> {
         let proper = |c: char| c.is_ascii_graphic() && !matches!(c, ',' | '"' | '\\');
         let words = operation.split(' ');
-        let is_operation = operation.len() <= LONGEST
+        let is_operation = operation.len() <= MAX_NEED_CHARS
             && words.clone().count() <= 2
             && words.into_iter().all(|word| !word.is_empty() && word.chars().all(proper));
         (is_label(service) && is_operation).then(|| Self {
@@ -117,8 +117,8 @@ fn covers(pattern: &str, operation: &str) -> bool {
 
 /// What a plugin has declared. The error says what is wrong with it.
 pub(crate) fn check(declared: Vec<wit::RequiredOperation>) -> Result<Vec<Need>, String> {
-    if declared.len() > MOST {
-        return Err(format!("{} needs; at most {MOST}", declared.len()));
+    if declared.len() > MAX_NEEDS {
+        return Err(format!("{} needs; at most {MAX_NEEDS}", declared.len()));
     }
     declared.into_iter().map(checked).collect()
 }
@@ -130,7 +130,7 @@ fn checked(need: wit::RequiredOperation) -> Result<Need, String> {
     let pattern = Pattern::checked(provider, &service, &operation)
         .ok_or_else(|| format!("{provider}:{}:{} is no operation", named(&service), named(&operation)))?;
     let proper = |text: &String| {
-        text.len() <= LONGEST && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
+        text.len() <= MAX_NEED_CHARS && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
     };
     match permissions.iter().find(|text| !proper(text)) {
         Some(wrong) => Err(format!("{:?} is no permission", named(wrong))),

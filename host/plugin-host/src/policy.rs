@@ -17,8 +17,8 @@ use super::capability::{CloudRecord, EntryCount, HostState};
 use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
 use super::facts::Environment;
-use super::grants::Asker;
-use super::instance::{CallRecord, Instance, Template};
+use super::grants::GrantRequest;
+use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
 use super::needs::{self, Need};
 use super::state::DirState;
@@ -50,7 +50,7 @@ impl PeerChange {
 
 /// What the plugin says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Described {
+pub struct Description {
     /// Its name.
     pub name: String,
     /// Its version.
@@ -59,7 +59,7 @@ pub struct Described {
     pub backend_types: Vec<String>,
 }
 
-impl Described {
+impl Description {
     fn shown(description: &wit::Description, longest: usize) -> Self {
         let wit::Description { name, version, backend_types } = description;
         let shown = |text: &String| shown(text, longest);
@@ -73,7 +73,7 @@ impl Described {
 
 /// What the plugin said in `register`.
 #[derive(Clone, Debug)]
-pub struct Registered {
+pub struct Registration {
     /// The plugin's name.
     pub name: String,
     /// The plugin's version.
@@ -90,7 +90,7 @@ pub struct Registered {
     pub transaction: Transaction,
 }
 
-impl Registered {
+impl Registration {
     /// Whether another start of the same plugin came to the same.
     pub fn agrees(&self, other: &Self) -> bool {
         let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|data| data.get().to_owned());
@@ -105,7 +105,7 @@ impl Registered {
 
 /// What became of lease changes.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub struct ApplyOutcome {
     /// What was declared; peers that the policy was not asked about successfully are not in it.
     pub transaction: Transaction,
     /// Calls that failed.
@@ -118,18 +118,26 @@ pub struct Applied {
     pub restarted: bool,
 }
 
+impl ApplyOutcome {
+    /// A peer that is gone takes its entries with it, whatever the plugin thinks of it.
+    fn take_along(&mut self, changes: &[PeerChange]) {
+        let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_)));
+        self.transaction.peers.extend(gone.map(|change| (change.id(), None)));
+    }
+}
+
 /// A running policy.
 pub struct Policy {
     name: String,
     /// SHA-256 of the component, and the interfaces that it imports.
     digest: String,
     imports: Vec<String>,
-    template: Template,
+    component: LinkedComponent,
     environment: Environment,
     limits: Limits,
     state: Arc<DirState>,
     instance: Option<Instance>,
-    registered: Option<Registered>,
+    registered: Option<Registration>,
     own: Option<Arc<Lease>>,
     /// Kept here while there is no instance.
     entries: EntryCount,
@@ -142,7 +150,7 @@ impl Policy {
         environment: Environment,
         limits: Limits,
         state: Arc<DirState>,
-    ) -> Result<(Self, Registered), PluginError> {
+    ) -> Result<(Self, Registration), PluginError> {
         let mut policy = Self::link(artifact, environment, limits, state)?;
         let (instance, registered) = policy.register()?;
         policy.name.clone_from(&registered.name);
@@ -157,26 +165,26 @@ impl Policy {
         environment: Environment,
         limits: Limits,
         state: Arc<DirState>,
-    ) -> Result<(Described, Vec<Need>), PluginError> {
+    ) -> Result<(Description, Vec<Need>), PluginError> {
         let longest = limits.text;
         let policy = Self::link(artifact, environment, limits, state)?;
         let (_, description) = policy.ask_description()?;
-        Ok((Described::shown(&description, longest), policy.ask_needs()?))
+        Ok((Description::shown(&description, longest), policy.ask_needs()?))
     }
 
     /// Asks the running plugin who it is; none: there is no instance to ask.
-    pub fn describe_again(&mut self) -> Result<Option<Described>, PluginError> {
+    pub fn describe_again(&mut self) -> Result<Option<Description>, PluginError> {
         let Some(instance) = self.instance.as_mut().filter(|instance| instance.usable()) else {
             return Ok(None);
         };
         let answer = instance.call(
-            &self.template,
+            &self.component,
             Call::new(Function::Describe),
             self.limits.call_time,
             |guest, store| guest.call_describe(store),
         );
         let (description, _) = answer.map_err(|cause| self.failed(Function::Describe, cause))?;
-        Ok(Some(Described::shown(&description, self.limits.text)))
+        Ok(Some(Description::shown(&description, self.limits.text)))
     }
 
     /// A policy without an instance.
@@ -187,7 +195,7 @@ impl Policy {
         state: Arc<DirState>,
     ) -> Result<Self, PluginError> {
         let name = artifact.source().to_string();
-        let template = Template::new(artifact).map_err(|reason| PluginError {
+        let component = LinkedComponent::new(artifact).map_err(|reason| PluginError {
             plugin: name.clone(),
             function: "linking",
             cause: Cause::BadAnswer(reason),
@@ -196,7 +204,7 @@ impl Policy {
             name,
             digest: artifact.digest().to_owned(),
             imports: artifact.imports(),
-            template,
+            component,
             environment,
             limits,
             state,
@@ -214,7 +222,7 @@ impl Policy {
 
     /// The calls that have ended since this was asked last.
     pub fn take_records(&self) -> Vec<CallRecord> {
-        self.template.take_records()
+        self.component.take_records()
     }
 
     /// The requests to clouds that have ended since this was asked last.
@@ -235,21 +243,23 @@ impl Policy {
     /// Tells the policy of the node's own lease.
     pub fn lease_acquired(&mut self, own: &Lease) -> Result<Transaction, PluginError> {
         self.own = Some(Arc::new(own.clone()));
-        if let Some(transaction) = self.revive()? {
+        if let Some(transaction) = self.ensure_instance()? {
             // A fresh instance has been told already.
             return Ok(transaction);
         }
         let Some(instance) = self.instance.as_mut() else { return Ok(Transaction::default()) };
-        call_lease_acquired(&self.template, instance, own)
+        call_lease_acquired(&self.component, instance, own)
             .map_err(|cause| self.failed(Function::LeaseAcquired, cause))
     }
 
     /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
-    pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<Applied, PluginError> {
-        let mut applied = Applied { transaction: self.lease_acquired(own)?, ..Applied::default() };
-        for batch in last_of_each(changes).chunks(self.limits.batch) {
+    pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<ApplyOutcome, PluginError> {
+        let mut applied = ApplyOutcome { transaction: self.lease_acquired(own)?, ..ApplyOutcome::default() };
+        let changes = last_of_each(changes);
+        for batch in changes.chunks(self.limits.batch) {
             self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
         }
+        applied.take_along(&changes);
         Ok(applied)
     }
 
@@ -269,13 +279,13 @@ impl Policy {
     }
 
     /// Tells the policy of lease changes.
-    pub fn apply(&mut self, changes: &[PeerChange]) -> Applied {
+    pub fn apply(&mut self, changes: &[PeerChange]) -> ApplyOutcome {
         self.apply_within(changes, None)
     }
 
     /// The same with another number of fresh instances that it may cost than the limits say.
-    pub fn apply_within(&mut self, changes: &[PeerChange], restarts: Option<u32>) -> Applied {
-        let mut applied = Applied::default();
+    pub fn apply_within(&mut self, changes: &[PeerChange], restarts: Option<u32>) -> ApplyOutcome {
+        let mut applied = ApplyOutcome::default();
         let allowed = restarts.unwrap_or(self.limits.restarts);
         let (mut splits, mut restarts) = (SPLITS, allowed);
         let changes = last_of_each(changes);
@@ -288,7 +298,7 @@ impl Policy {
                 work.push(batch);
                 break;
             }
-            match self.revive() {
+            match self.ensure_instance() {
                 Ok(None) => {}
                 Ok(Some(transaction)) => {
                     restarts -= 1;
@@ -315,15 +325,16 @@ impl Policy {
         }
         applied.deferred.extend(work.into_iter().rev().flatten());
         applied.deferred.retain(|change| matches!(change, PeerChange::Put(..)));
+        applied.take_along(&changes);
         applied
     }
 
     /// Gives the policy a chance to look after state outside of the kernel; answers after what time it wants the next.
     pub fn tick(&mut self) -> Result<(Transaction, Option<Duration>), PluginError> {
-        let mut transaction = self.revive()?.unwrap_or_default();
+        let mut transaction = self.ensure_instance()?.unwrap_or_default();
         let Some(instance) = self.instance.as_mut() else { return Ok((transaction, None)) };
         let outcome = instance.transact(
-            &self.template,
+            &self.component,
             Call::new(Function::Tick),
             self.limits.call_time,
             |guest, store| guest.call_tick(store),
@@ -339,7 +350,7 @@ impl Policy {
         Ok((transaction, next.map(Duration::from_millis)))
     }
 
-    fn apply_batch(&mut self, batch: &[PeerChange], applied: &mut Applied) -> Result<(), Cause> {
+    fn apply_batch(&mut self, batch: &[PeerChange], applied: &mut ApplyOutcome) -> Result<(), Cause> {
         let instance =
             self.instance.as_mut().ok_or_else(|| Cause::Down("there is no instance".to_owned()))?;
         let mut call = Call::new(Function::Apply);
@@ -356,7 +367,7 @@ impl Policy {
         let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
         let budget = self.limits.call_time + self.limits.change_time * count;
         let (rejections, mut call) = instance
-            .transact(&self.template, call, budget, |guest, store| guest.call_apply(store, &changes))?;
+            .transact(&self.component, call, budget, |guest, store| guest.call_apply(store, &changes))?;
         for wit::Rejection { peer, reason } in rejections {
             let id = PeerId(peer);
             let Some(known) = call.peers.get_mut(id) else {
@@ -374,7 +385,7 @@ impl Policy {
     }
 
     /// Makes a fresh instance if there is none that can be called; answers what it declared.
-    fn revive(&mut self) -> Result<Option<Transaction>, PluginError> {
+    fn ensure_instance(&mut self) -> Result<Option<Transaction>, PluginError> {
         if self.is_usable() {
             return Ok(None);
         }
@@ -388,7 +399,7 @@ impl Policy {
         }
         let mut transaction = registered.transaction;
         if let Some(own) = &self.own {
-            let leased = call_lease_acquired(&self.template, &mut instance, own);
+            let leased = call_lease_acquired(&self.component, &mut instance, own);
             transaction.merge(leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?);
         }
         instance.state().entries = std::mem::take(&mut self.entries);
@@ -401,12 +412,12 @@ impl Policy {
     fn host_state(&self) -> HostState {
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = Arc::clone(&self.state);
-        HostState::new(self.name.clone(), limits, environment, state, self.template.pauser())
+        HostState::new(self.name.clone(), limits, environment, state, self.component.pauser())
     }
 
     /// What the plugin asks for of clouds.
     fn ask_needs(&self) -> Result<Vec<Need>, PluginError> {
-        let declared = self.template.needs(self.host_state());
+        let declared = self.component.needs(self.host_state());
         let checked = declared.and_then(|needs| needs::check(needs).map_err(Cause::BadAnswer));
         checked.map_err(|cause| self.failed(Function::Required, cause))
     }
@@ -416,9 +427,9 @@ impl Policy {
         let time = self.limits.call_time;
         let state = self.host_state();
         let describing = |cause| self.failed(Function::Describe, cause);
-        let mut instance = self.template.instantiate(state).map_err(describing)?;
+        let mut instance = self.component.instantiate(state).map_err(describing)?;
         let (description, _) = instance
-            .call(&self.template, Call::new(Function::Describe), time, |guest, store| {
+            .call(&self.component, Call::new(Function::Describe), time, |guest, store| {
                 guest.call_describe(store)
             })
             .map_err(describing)?;
@@ -426,15 +437,19 @@ impl Policy {
     }
 
     /// Makes an instance, asks it who it is, and registers it.
-    fn register(&self) -> Result<(Instance, Registered), PluginError> {
+    fn register(&self) -> Result<(Instance, Registration), PluginError> {
         let time = self.limits.call_time;
         let (mut instance, description) = self.ask_description()?;
         let describing = |cause| self.failed(Function::Describe, cause);
         self.check_description(&description).map_err(describing)?;
         // Until here no capability could be called.
         let needs = self.ask_needs()?;
-        let asker =
-            Asker { digest: &self.digest, name: &description.name, imports: &self.imports, needs: &needs };
+        let asker = GrantRequest {
+            digest: &self.digest,
+            name: &description.name,
+            imports: &self.imports,
+            needs: &needs,
+        };
         let operations = self.environment.grants.check(&asker).map_err(|error| PluginError {
             plugin: description.name.clone(),
             function: "loading",
@@ -449,7 +464,7 @@ impl Policy {
         };
         let node = convert::node(&self.environment.node);
         let (registration, call) = instance
-            .transact(&self.template, Call::new(Function::Register), time, |guest, store| {
+            .transact(&self.component, Call::new(Function::Register), time, |guest, store| {
                 guest.call_register(store, &node, &self.environment.config)
             })
             .map_err(registering)?;
@@ -461,7 +476,7 @@ impl Policy {
         if !(68..=65535).contains(&mtu) {
             return Err(registering(Cause::BadAnswer(format!("an MTU of {mtu}; 68 to 65535 are possible"))));
         }
-        let registered = Registered {
+        let registered = Registration {
             backend_type,
             backend_data: data("backend-data", backend_data)?,
             backend_v6_data: data("backend-v6-data", backend_v6_data)?,
@@ -516,7 +531,7 @@ fn last_of_each(changes: &[PeerChange]) -> Cow<'_, [PeerChange]> {
 }
 
 fn call_lease_acquired(
-    template: &Template,
+    component: &LinkedComponent,
     instance: &mut Instance,
     own: &Lease,
 ) -> Result<Transaction, Cause> {
@@ -524,7 +539,7 @@ fn call_lease_acquired(
     instance.state().own = Some(own.subnets);
     let lease = convert::lease(own);
     let ((), call) =
-        instance.transact(template, Call::new(Function::LeaseAcquired), time, |guest, store| {
+        instance.transact(component, Call::new(Function::LeaseAcquired), time, |guest, store| {
             guest.call_lease_acquired(store, &lease)
         })?;
     Ok(call.into_transaction())

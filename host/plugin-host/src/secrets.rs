@@ -1,6 +1,6 @@
 //! What in a backend's options is secret: the host keeps it, and the plugin is told only that it is there.
 
-use flannel_model::wireguard::Secret;
+use flannel_model::wireguard::SecretKey;
 use serde_json::{Map, Value};
 
 /// Options that no plugin gets to see, by their names in lower case.
@@ -14,13 +14,13 @@ const PLACEHOLDER: &str = "(held by the host)";
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// WireGuard's preshared key, `PSK`.
-    pub preshared: Option<Secret>,
+    pub preshared: Option<SecretKey>,
     /// A cloud's access key: `AccessKeyID` and `AccessKeySecret`.
     pub access_key: Option<(String, flannel_cloud::Secret)>,
 }
 
 /// Takes the secrets out of a `Backend` object. The error names the option, and not its value.
-pub fn withhold(backend_type: &str, config: &str) -> Result<(String, Secrets), String> {
+pub fn extract_secrets(backend_type: &str, config: &str) -> Result<(String, Secrets), String> {
     let Ok(options) = serde_json::from_str::<Map<String, Value>>(config) else {
         // The policy says what is wrong with it.
         return Ok((config.to_owned(), Secrets::default()));
@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_preshared_key_stays_with_the_host() {
         let config = format!(r#"{{"Type":"wireguard","psk":"{KEY}","ListenPort":51820}}"#);
-        let (shown, secrets) = withhold("wireguard", &config).expect("a key");
+        let (shown, secrets) = extract_secrets("wireguard", &config).expect("a key");
         assert!(secrets.preshared.is_some());
         assert!(
             !shown.contains(KEY) && shown.contains("51820") && shown.contains("held by the host"),
@@ -89,25 +89,26 @@ mod tests {
     #[test]
     fn what_has_no_secrets_stays_as_it_was_written() {
         for config in [r#"{ "Type" : "vxlan" }"#, "rubbish"] {
-            assert_eq!(withhold("vxlan", config).expect("nothing to check").0, config);
+            assert_eq!(extract_secrets("vxlan", config).expect("nothing to check").0, config);
         }
     }
 
     #[test]
     fn a_clouds_access_key_stays_with_the_host() {
         let config = r#"{"Type":"ali-vpc","AccessKeyID":"made-up-id","accessKeySecret":"made-up-secret"}"#;
-        let (shown, secrets) = withhold("ali-vpc", config).expect("a key");
+        let (shown, secrets) = extract_secrets("ali-vpc", config).expect("a key");
         let (id, secret) = secrets.access_key.expect("both halves");
-        assert_eq!((id.as_str(), secret.reveal()), ("made-up-id", "made-up-secret"));
+        assert_eq!((id.as_str(), secret.reveal().as_str()), ("made-up-id", "made-up-secret"));
         assert!(!shown.contains("made-up") && !format!("{secret:?}").contains("made-up"), "{shown}");
-        let error = withhold("ali-vpc", r#"{"AccessKeySecret":"made-up-secret"}"#).expect_err("a half");
+        let error =
+            extract_secrets("ali-vpc", r#"{"AccessKeySecret":"made-up-secret"}"#).expect_err("a half");
         assert!(error.contains("without Backend.AccessKeyID") && !error.contains("made-up"), "{error}");
     }
 
     #[test]
     fn a_wrong_key_is_refused_by_name() {
         for wrong in [r#""c2VjcmV0""#, "7"] {
-            let error = withhold("wireguard", &format!(r#"{{"PSK":{wrong}}}"#)).expect_err("no key");
+            let error = extract_secrets("wireguard", &format!(r#"{{"PSK":{wrong}}}"#)).expect_err("no key");
             assert!(error.contains("Backend.PSK") && !error.contains("c2VjcmV0"), "{error}");
         }
     }

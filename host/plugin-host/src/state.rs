@@ -40,7 +40,7 @@ impl DirState {
     }
 
     /// What was written so far goes to the disk, and from now on all else does.
-    pub fn settle(&self) -> io::Result<()> {
+    pub fn commit_pending(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
         for (plugin, writes) in waiting.iter().flatten() {
             self.write(plugin, writes)?;
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(shadow.get("p", "new").expect("read"), value("3"));
         assert_eq!(shadow.keys("p").expect("listed"), ["kept".to_owned(), "new".to_owned()].into());
         assert_eq!(real.keys("p").expect("listed"), ["gone".to_owned(), "kept".to_owned()].into());
-        shadow.settle().expect("written");
+        shadow.commit_pending().expect("written");
         assert_eq!(real.keys("p").expect("listed"), ["kept".to_owned(), "new".to_owned()].into());
         shadow.apply("p", &[("later".to_owned(), value("4"))].into()).expect("written");
         assert_eq!(real.get("p", "later").expect("read"), value("4"));

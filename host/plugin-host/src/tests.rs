@@ -12,7 +12,7 @@ use flannel_model::wireguard::Keys;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::component;
+use flannel_test_support::component;
 
 struct FakeLinks;
 
@@ -75,7 +75,7 @@ fn hostile_peer(n: u16) -> PeerChange {
 
 pub(super) struct Bench {
     pub(super) policy: Policy,
-    registered: Registered,
+    registered: Registration,
     _dir: TempDir,
 }
 

@@ -5,11 +5,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use flannel_base::Timestamp;
 use serde::Deserialize;
 
+use crate::Secret;
 use crate::http::Http;
 use crate::imds::{Imds, is_name};
 use crate::options::{CloudOptions, Variables};
 use crate::request::Failure;
-use crate::secret::Secret;
 
 /// Pairs of variables, with that of a session's token: those of today's SDKs, and upstream's.
 const VARIABLES: [(&str, &str, Option<&str>); 2] = [
@@ -18,11 +18,11 @@ const VARIABLES: [(&str, &str, Option<&str>); 2] = [
 ];
 /// Seconds before their end from which on the role's keys are fetched anew. The metadata service has new ones long before; the
 /// vendor's SDKs fetch them at the same time.
-const AHEAD: u64 = 15 * 60;
+const REFRESH_BEFORE_EXPIRY: u64 = 15 * 60;
 
 /// An access key, perhaps of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct AccessKey {
     /// Not secret.
     pub id: String,
     /// Signs.
@@ -35,20 +35,20 @@ pub(super) struct Keys {
 
 /// Where keys come from.
 pub(super) struct Credentials {
-    configured: Option<Keys>,
+    configured: Option<AccessKey>,
     variables: Variables,
-    of_role: Mutex<Option<Keys>>,
+    of_role: Mutex<Option<AccessKey>>,
 }
 
 impl Credentials {
     pub(super) fn new(options: &CloudOptions) -> Self {
         let configured = options.access_key.clone();
-        let configured = configured.map(|(id, secret)| Keys { id, secret, token: None, expires: None });
+        let configured = configured.map(|(id, secret)| AccessKey { id, secret, token: None, expires: None });
         Self { configured, variables: options.variables.clone(), of_role: Mutex::new(None) }
     }
 
-    /// Keys that are good now.
-    pub(super) async fn keys(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
+    /// AccessKey that are good now.
+    pub(super) async fn keys(&self, http: &Http, metadata: &Imds) -> Result<AccessKey, Failure> {
         if let Some(keys) = &self.configured {
             return Ok(keys.clone());
         }
@@ -61,9 +61,9 @@ impl Credentials {
             return Err(nowhere("ALIBABA_CLOUD_ECS_METADATA_DISABLED says not to ask the metadata service"));
         }
         let now = Timestamp::now().seconds();
-        let left = |keys: &Keys| keys.expires.map_or(u64::MAX, |end| end.seconds().saturating_sub(now));
+        let left = |keys: &AccessKey| keys.expires.map_or(u64::MAX, |end| end.seconds().saturating_sub(now));
         let kept = self.of_role().clone();
-        if let Some(keys) = kept.as_ref().filter(|keys| left(keys) > AHEAD) {
+        if let Some(keys) = kept.as_ref().filter(|keys| left(keys) > REFRESH_BEFORE_EXPIRY) {
             return Ok(keys.clone());
         }
         match self.fetch(http, metadata).await {
@@ -81,17 +81,17 @@ impl Credentials {
         *self.of_role() = None;
     }
 
-    fn of_role(&self) -> MutexGuard<'_, Option<Keys>> {
+    fn of_role(&self) -> MutexGuard<'_, Option<AccessKey>> {
         self.of_role.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn of_environment(&self) -> Result<Option<Keys>, Failure> {
+    fn of_environment(&self) -> Result<Option<AccessKey>, Failure> {
         for (id, secret, token) in VARIABLES {
             let (name, other) = (id, secret);
             match (self.variables.get(id), self.variables.get(secret)) {
                 (Some(id), Some(secret)) => {
                     let token = token.and_then(|token| self.variables.get(token)).map(Secret::new);
-                    return Ok(Some(Keys { id, secret: Secret::new(secret), token, expires: None }));
+                    return Ok(Some(AccessKey { id, secret: Secret::new(secret), token, expires: None }));
                 }
                 (Some(_), None) => {
                     return Err(Failure::Credentials(format!("{name} is set, and {other} is not")));
@@ -105,7 +105,7 @@ impl Credentials {
         Ok(None)
     }
 
-    async fn fetch(&self, http: &Http, metadata: &Imds) -> Result<Keys, Failure> {
+    async fn fetch(&self, http: &Http, metadata: &Imds) -> Result<AccessKey, Failure> {
         let session = metadata.session(http).await?;
         let role = match self.variables.get("ALIBABA_CLOUD_ECS_METADATA") {
             Some(role) => role,
@@ -145,14 +145,14 @@ struct Given {
 }
 
 impl Given {
-    fn checked(self) -> Option<Keys> {
+    fn checked(self) -> Option<AccessKey> {
         let (secret, token) = (Secret::new(self.access_key_secret), Secret::new(self.security_token));
         let is_whole = self.code == "Success"
             && is_name(&self.access_key_id)
             && !secret.reveal().is_empty()
             && !token.reveal().is_empty();
         let expires = self.expiration.parse().ok()?;
-        is_whole.then_some(Keys {
+        is_whole.then_some(AccessKey {
             id: self.access_key_id,
             secret,
             token: Some(token),

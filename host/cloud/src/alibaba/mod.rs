@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::imds::Imds;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
-use super::vendor::{Prepared, Vendor, Verdict};
+use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::http::{Http, Url};
 use credentials::Credentials;
 
@@ -63,20 +63,20 @@ impl Vendor for Alibaba {
         let url = self.url(http, request).await?;
         let keys = self.credentials.keys(http, &self.metadata).await?;
         let what = sign::Action { name, version: &request.version, parameters };
-        sign::signed(url, &what, &keys, &sign::Moment::now()?)
+        sign::signed(url, &what, &keys, &sign::SigningParams::now()?)
     }
 
-    fn judge(&self, answer: &Answer) -> Verdict {
+    fn classify(&self, answer: &Answer) -> ResponseClass {
         let code = code(answer);
         if answer.status == 429 || code.starts_with("Throttling") {
             let header = answer.headers.iter().find(|(name, _)| name == RETRY_AFTER);
             let wait = header.and_then(|(_, value)| value.trim().parse().ok());
-            return Verdict::Throttled(wait.map(Duration::from_millis));
+            return ResponseClass::Throttled(wait.map(Duration::from_millis));
         }
         if CREDENTIALS.iter().any(|family| code.starts_with(family)) {
-            return Verdict::CredentialsRefused;
+            return ResponseClass::CredentialsRefused;
         }
-        if answer.status >= 500 { Verdict::Failed } else { Verdict::Final }
+        if answer.status >= 500 { ResponseClass::Failed } else { ResponseClass::Final }
     }
 
     fn forget_credentials(&self) {

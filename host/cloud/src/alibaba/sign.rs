@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use flannel_base::Timestamp;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
-use ring::{digest, hmac};
+use sha2::{Digest as _, Sha256};
 
-use super::credentials::Keys;
+use super::credentials::AccessKey;
+use crate::Secret;
 use crate::http::Url;
 use crate::percent;
 use crate::request::Failure;
-use crate::secret::Secret;
 use crate::vendor::Prepared;
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
@@ -28,19 +29,19 @@ pub(super) struct Action<'a> {
 }
 
 /// What makes each signature another one.
-pub(super) struct Moment {
+pub(super) struct SigningParams {
     /// `2026-01-02T03:04:05Z`
     pub date: String,
     /// Never the same again.
     pub nonce: String,
 }
 
-impl Moment {
+impl SigningParams {
     pub(super) fn now() -> Result<Self, Failure> {
         let mut bytes = [0; 16];
         let no_luck = |error| Failure::Unreachable(format!("no random number for a signature: {error}"));
         getrandom::fill(&mut bytes).map_err(no_luck)?;
-        Ok(Self { date: Timestamp::now().to_string(), nonce: hex(&bytes) })
+        Ok(Self { date: Timestamp::now().to_string(), nonce: hex::encode(bytes) })
     }
 }
 
@@ -48,11 +49,11 @@ impl Moment {
 pub(super) fn signed(
     endpoint: Url,
     action: &Action,
-    keys: &Keys,
-    moment: &Moment,
+    keys: &AccessKey,
+    moment: &SigningParams,
 ) -> Result<Prepared, Failure> {
     let body = Bytes::new();
-    let digest = hex(digest::digest(&digest::SHA256, &body).as_ref());
+    let digest = hex::encode(Sha256::digest(&body));
     let path = endpoint.path.split('?').next().unwrap_or("/").to_owned();
     let query = query(action.parameters);
     let authority = endpoint.authority();
@@ -78,9 +79,11 @@ pub(super) fn signed(
         let _ = writeln!(canonical, "{name}:{value}");
     }
     let _ = write!(canonical, "\n{names}\n{digest}");
-    let canonical = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let key = hmac::Key::new(hmac::HMAC_SHA256, keys.secret.reveal().as_bytes());
-    let signature = hex(hmac::sign(&key, format!("{ALGORITHM}\n{canonical}").as_bytes()).as_ref());
+    let canonical = hex::encode(Sha256::digest(canonical));
+    let mac = Hmac::<Sha256>::new_from_slice(keys.secret.reveal().as_bytes());
+    let mut mac = mac.map_err(|error| Failure::Invalid(format!("the access key's secret: {error}")))?;
+    mac.update(format!("{ALGORITHM}\n{canonical}").as_bytes());
+    let signature = hex::encode(mac.finalize().into_bytes());
     let authorization =
         format!("{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}", keys.id);
 
@@ -116,35 +119,26 @@ fn value_of(name: &str, value: &str) -> Result<HeaderValue, Failure> {
     HeaderValue::from_str(value).map_err(unfit)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing into a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use super::*;
-    use crate::secret::Secret;
+    use crate::Secret;
 
-    fn keys(token: Option<&str>) -> Keys {
+    fn keys(token: Option<&str>) -> AccessKey {
         let secret = Secret::new("made-up/secret+1".to_owned());
         let token = token.map(|token| Secret::new(token.to_owned()));
-        Keys { id: "LTAImadeup".to_owned(), secret, token, expires: None }
+        AccessKey { id: "LTAImadeup".to_owned(), secret, token, expires: None }
     }
 
-    fn moment() -> Moment {
+    fn moment() -> SigningParams {
         let nonce = "3156853299f313e23d1673dc12e1703d".to_owned();
-        Moment { date: "2026-01-02T03:04:05Z".to_owned(), nonce }
+        SigningParams { date: "2026-01-02T03:04:05Z".to_owned(), nonce }
     }
 
-    fn authorization(parameters: &[(&str, &str)], keys: &Keys) -> String {
+    fn authorization(parameters: &[(&str, &str)], keys: &AccessKey) -> String {
         let parameters: Vec<(String, String)> =
             parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let action = Action { name: "CreateRouteEntry", version: "2016-04-28", parameters: &parameters };
@@ -157,7 +151,7 @@ pub(super) mod tests {
     }
 
     /// What the vendor's own library for Python makes of the same; none: it is not there.
-    fn of_vendor(parameters: &[(&str, &str)], keys: &Keys) -> Option<String> {
+    fn of_vendor(parameters: &[(&str, &str)], keys: &AccessKey) -> Option<String> {
         const SCRIPT: &str = r#"
 import json, sys
 from types import SimpleNamespace
@@ -179,7 +173,7 @@ print(Utils.get_authorization(request, algorithm, digest, asked["id"], asked["se
         );
         let interpreter = tools.join("bin/python");
         if !interpreter.is_file() {
-            flannel_skip::skip(format_args!(
+            flannel_test_support::skip(format_args!(
                 "{} is not there: `cargo xtask clouds` makes it",
                 interpreter.display()
             ));

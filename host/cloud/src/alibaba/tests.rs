@@ -8,9 +8,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::http::{Plain, Times};
+use crate::Secret;
+use crate::http::{CleartextPolicy, Timeouts};
 use crate::options::Variables;
-use crate::secret::Secret;
 
 /// A metadata service: pages by path, and what was asked.
 #[derive(Clone, Default)]
@@ -110,7 +110,7 @@ impl Service {
 }
 
 fn http() -> Http {
-    Http::new(None, Plain::Anywhere, Times::default())
+    Http::new(None, CleartextPolicy::Anywhere, Timeouts::default())
 }
 
 /// The vendor with these variables, and a metadata service.
@@ -311,23 +311,23 @@ fn answers_are_judged_by_code_and_status() {
     let judged = |status: u16, code: &str, headers: &[(&str, &str)]| {
         let body = format!("{{\"RequestId\":\"x\",\"Code\":\"{code}\",\"Message\":\"m\"}}");
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        vendor.judge(&Answer { status, headers: headers.collect(), body, attempts: 1 })
+        vendor.classify(&Answer { status, headers: headers.collect(), body, attempts: 1 })
     };
-    assert_eq!(judged(400, "Throttling.User", &[]), Verdict::Throttled(None));
+    assert_eq!(judged(400, "Throttling.User", &[]), ResponseClass::Throttled(None));
     let wait = Some(Duration::from_millis(700));
-    assert_eq!(judged(400, "Throttling", &[("x-acs-retry-after", "700")]), Verdict::Throttled(wait));
-    assert_eq!(judged(500, "InternalError", &[]), Verdict::Failed);
-    assert_eq!(judged(503, "ServiceUnavailable", &[]), Verdict::Failed);
+    assert_eq!(judged(400, "Throttling", &[("x-acs-retry-after", "700")]), ResponseClass::Throttled(wait));
+    assert_eq!(judged(500, "InternalError", &[]), ResponseClass::Failed);
+    assert_eq!(judged(503, "ServiceUnavailable", &[]), ResponseClass::Failed);
     for code in
         ["InvalidSecurityToken.Expired", "InvalidSecurityToken.Malformed", "InvalidAccessKeyId.NotFound"]
     {
-        assert_eq!(judged(400, code, &[]), Verdict::CredentialsRefused, "{code}");
+        assert_eq!(judged(400, code, &[]), ResponseClass::CredentialsRefused, "{code}");
     }
     for (status, code) in
         [(403, "Forbidden.RAM"), (400, "TaskConflict"), (400, "QuotaExceeded"), (200, "200")]
     {
-        assert_eq!(judged(status, code, &[]), Verdict::Final, "{code}");
+        assert_eq!(judged(status, code, &[]), ResponseClass::Final, "{code}");
     }
     let page = Answer { status: 502, body: "<html>".to_owned(), ..Answer::default() };
-    assert_eq!(vendor.judge(&page), Verdict::Failed);
+    assert_eq!(vendor.classify(&page), ResponseClass::Failed);
 }

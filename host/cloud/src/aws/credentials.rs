@@ -5,40 +5,40 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flannel_base::Timestamp;
 
-use super::keys::Keys;
-use super::{Places, container, metadata, profile, role};
+use super::keys::AccessKey;
+use super::{AwsContext, ecs, metadata, profile, web_identity};
+use crate::Secret;
 use crate::http::Http;
 use crate::options::Variables;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 /// Seconds before their end from which on a session's keys are fetched anew. The metadata service has new ones by then.
-const AHEAD: u64 = 5 * 60;
+const REFRESH_BEFORE_EXPIRY: u64 = 5 * 60;
 
 /// Sessions that are kept until they are over.
 #[derive(Default)]
 pub(super) struct Credentials {
-    session: Mutex<Option<Keys>>,
+    session: Mutex<Option<AccessKey>>,
 }
 
 impl Credentials {
-    /// Keys that are good now.
-    pub(super) async fn keys(&self, http: &Http, places: &Places) -> Result<Keys, Failure> {
+    /// AccessKey that are good now.
+    pub(super) async fn keys(&self, http: &Http, places: &AwsContext) -> Result<AccessKey, Failure> {
         let variables = &places.options.variables;
         if let Some(keys) = of_environment(variables)? {
             return Ok(keys);
         }
         let mut looked = "none are in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)".to_owned();
-        if !role::is_there(places) {
+        if !web_identity::is_there(places) {
             match profile::keys(variables)? {
                 Ok(keys) => return Ok(keys),
                 Err(reason) => looked = format!("{looked}, none in the shared file ({reason})"),
             }
         }
         let now = Timestamp::now().seconds();
-        let left = |keys: &Keys| keys.expires.map_or(u64::MAX, |end| end.seconds().saturating_sub(now));
+        let left = |keys: &AccessKey| keys.expires.map_or(u64::MAX, |end| end.seconds().saturating_sub(now));
         let kept = self.session().clone();
-        if let Some(keys) = kept.as_ref().filter(|keys| left(keys) > AHEAD) {
+        if let Some(keys) = kept.as_ref().filter(|keys| left(keys) > REFRESH_BEFORE_EXPIRY) {
             return Ok(keys.clone());
         }
         match fetch(http, places, &looked).await {
@@ -56,25 +56,25 @@ impl Credentials {
         *self.session() = None;
     }
 
-    fn session(&self) -> MutexGuard<'_, Option<Keys>> {
+    fn session(&self) -> MutexGuard<'_, Option<AccessKey>> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn fetch(http: &Http, places: &Places, looked: &str) -> Result<Keys, Failure> {
+async fn fetch(http: &Http, places: &AwsContext, looked: &str) -> Result<AccessKey, Failure> {
     let variables = &places.options.variables;
-    if role::is_there(places) {
-        return role::keys(http, places).await;
+    if web_identity::is_there(places) {
+        return web_identity::keys(http, places).await;
     }
-    if container::is_there(variables) {
-        return container::keys(http, variables).await;
+    if ecs::is_there(variables) {
+        return ecs::keys(http, variables).await;
     }
     let nowhere = |reason: String| Failure::Credentials(format!("{looked}, and {reason}"));
     let session = places.metadata.session(http).await.map_err(|error| nowhere(error.to_string()))?;
     metadata::keys(&session).await.map_err(|error| nowhere(error.to_string()))?.map_err(nowhere)
 }
 
-fn of_environment(variables: &Variables) -> Result<Option<Keys>, Failure> {
+fn of_environment(variables: &Variables) -> Result<Option<AccessKey>, Failure> {
     const ID: &str = "AWS_ACCESS_KEY_ID";
     const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
     let (id, secret) = match (variables.get(ID), variables.get(SECRET).map(Secret::new)) {
@@ -84,7 +84,7 @@ fn of_environment(variables: &Variables) -> Result<Option<Keys>, Failure> {
         (None, None) => return Ok(None),
     };
     let token = variables.get("AWS_SESSION_TOKEN").or_else(|| variables.get("AWS_SECURITY_TOKEN"));
-    let keys = Keys { id, secret, token: token.map(Secret::new), expires: None }.checked();
+    let keys = AccessKey { id, secret, token: token.map(Secret::new), expires: None }.checked();
     let odd = || Failure::Credentials(format!("{ID} and {SECRET} have characters that keys do not have"));
     keys.map(Some).ok_or_else(odd)
 }

@@ -3,11 +3,11 @@
 use flannel_base::Timestamp;
 use serde::Deserialize;
 
-use crate::secret::Secret;
+use crate::Secret;
 
 /// An access key, perhaps of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct AccessKey {
     /// Not secret.
     pub id: String,
     /// Signs.
@@ -18,7 +18,7 @@ pub(super) struct Keys {
     pub expires: Option<Timestamp>,
 }
 
-impl Keys {
+impl AccessKey {
     /// Those whose parts can be what they should be.
     pub(super) fn checked(self) -> Option<Self> {
         let is_id = (1..=128).contains(&self.id.len()) && self.id.bytes().all(|b| b.is_ascii_alphanumeric());
@@ -43,7 +43,7 @@ struct Given {
 }
 
 /// The keys in an answer's JSON.
-pub(super) fn of_json(text: &Secret) -> Option<Keys> {
+pub(super) fn of_json(text: &Secret) -> Option<AccessKey> {
     let given: Given = serde_json::from_str(text.reveal()).ok()?;
     let (secret, token) = (Secret::new(given.secret_access_key), given.token.map(Secret::new));
     if given.code.is_some_and(|code| code != "Success") {
@@ -53,7 +53,7 @@ pub(super) fn of_json(text: &Secret) -> Option<Keys> {
         Some(text) => Some(time(&text)?),
         None => None,
     };
-    Keys { id: given.access_key_id, secret, token, expires }.checked()
+    AccessKey { id: given.access_key_id, secret, token, expires }.checked()
 }
 
 /// A time, of which fractions of a second do not matter.

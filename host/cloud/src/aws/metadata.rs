@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use hyper::header::HeaderName;
 use serde::Deserialize;
 
-use super::keys::{self, Keys};
+use super::keys::{self, AccessKey};
 use crate::http::Url;
 use crate::imds::{Dialect, Imds, Session, is_name};
 use crate::options::Variables;
@@ -93,7 +93,7 @@ async fn interfaces(session: &Session<'_>) -> Result<Vec<NetworkInterface>, Fail
 }
 
 /// The keys of the instance's role. The inner error says what there is none of.
-pub(super) async fn keys(session: &Session<'_>) -> Result<Result<Keys, String>, Failure> {
+pub(super) async fn keys(session: &Session<'_>) -> Result<Result<AccessKey, String>, Failure> {
     let listed = session.lines("iam/security-credentials/").await?;
     let Some(role) = listed.first() else {
         return Ok(Err("the metadata service knows no role of this instance".to_owned()));

@@ -1,15 +1,15 @@
 //! Amazon Web Services: query APIs with signature version 4, credentials from the places where Amazon's own tools look, and the
 //! instance's metadata.
 
-mod container;
 mod credentials;
+mod ecs;
 mod endpoint;
 mod judge;
 mod keys;
 mod metadata;
 mod profile;
-mod role;
 mod sign;
+mod web_identity;
 mod xml;
 
 use std::sync::OnceLock;
@@ -21,7 +21,7 @@ use super::imds::Imds;
 use super::is_label;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
-use super::vendor::{Prepared, Vendor, Verdict};
+use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::http::{Http, Url};
 use credentials::Credentials;
 
@@ -30,19 +30,19 @@ const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
 
 /// Amazon Web Services.
 pub(crate) struct Aws {
-    places: Places,
+    places: AwsContext,
     credentials: Credentials,
 }
 
 /// Where everything is.
-struct Places {
+struct AwsContext {
     options: CloudOptions,
     metadata: Imds,
     /// This machine's, which never changes.
     region: OnceLock<String>,
 }
 
-impl Places {
+impl AwsContext {
     /// This machine's region.
     async fn region(&self, http: &Http) -> Result<String, Failure> {
         if let Some(region) = self.region.get() {
@@ -73,7 +73,7 @@ impl Aws {
     pub(crate) fn new(options: CloudOptions) -> Self {
         let metadata = metadata::service(&options.variables);
         Self {
-            places: Places { options, metadata, region: OnceLock::new() },
+            places: AwsContext { options, metadata, region: OnceLock::new() },
             credentials: Credentials::default(),
         }
     }
@@ -95,7 +95,7 @@ impl Vendor for Aws {
         sign::signed(url, sign::form(name, &request.version, parameters), &keys, &scope)
     }
 
-    fn judge(&self, answer: &Answer) -> Verdict {
+    fn classify(&self, answer: &Answer) -> ResponseClass {
         judge::verdict(answer)
     }
 

@@ -3,18 +3,18 @@
 
 use std::path::PathBuf;
 
-use super::keys::Keys;
+use super::keys::AccessKey;
+use crate::Secret;
 use crate::options::Variables;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 const FILE: &str = "AWS_SHARED_CREDENTIALS_FILE";
 const PROFILE: [&str; 2] = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
 /// Bytes of the largest file.
-const LARGEST: u64 = 1 << 20;
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The profile's keys. None, and where was looked: there are none, and nobody has asked for them.
-pub(super) fn keys(variables: &Variables) -> Result<Result<Keys, String>, Failure> {
+pub(super) fn keys(variables: &Variables) -> Result<Result<AccessKey, String>, Failure> {
     let named = PROFILE.iter().find_map(|name| variables.get(name));
     let is_asked_for = named.is_some() || variables.get(FILE).is_some();
     let profile = named.unwrap_or_else(|| "default".to_owned());
@@ -27,7 +27,7 @@ pub(super) fn keys(variables: &Variables) -> Result<Result<Keys, String>, Failur
         let text = format!("{}: {reason}", file.display());
         if is_asked_for { Err(Failure::Credentials(text)) } else { Ok(Err(text)) }
     };
-    let is_too_large = std::fs::metadata(&file).is_ok_and(|meta| meta.len() > LARGEST);
+    let is_too_large = std::fs::metadata(&file).is_ok_and(|meta| meta.len() > MAX_FILE_BYTES);
     if is_too_large {
         return missing("is too large".to_owned());
     }
@@ -43,7 +43,7 @@ pub(super) fn keys(variables: &Variables) -> Result<Result<Keys, String>, Failur
     }
 }
 
-fn find(text: &str, profile: &str) -> Option<Keys> {
+fn find(text: &str, profile: &str) -> Option<AccessKey> {
     let (mut is_here, mut id, mut secret, mut token) = (false, None, None, None);
     for line in text.lines() {
         let trimmed = line.trim();
@@ -64,7 +64,7 @@ fn find(text: &str, profile: &str) -> Option<Keys> {
             _ => {}
         }
     }
-    Keys { id: id?, secret: secret?, token, expires: None }.checked()
+    AccessKey { id: id?, secret: secret?, token, expires: None }.checked()
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::keys::Keys;
+use super::keys::AccessKey;
+use crate::Secret;
 use crate::http::Url;
 use crate::percent;
 use crate::request::Failure;
-use crate::secret::Secret;
 use crate::vendor::Prepared;
 
 /// What the body of a query API's request is.
@@ -39,7 +39,7 @@ pub(super) fn form(action: &str, version: &str, parameters: &[(String, String)])
 }
 
 /// The request as it is sent.
-pub(super) fn signed(url: Url, body: String, keys: &Keys, scope: &Scope) -> Result<Prepared, Failure> {
+pub(super) fn signed(url: Url, body: String, keys: &AccessKey, scope: &Scope) -> Result<Prepared, Failure> {
     // What the crate says of its errors has nothing of the request in it.
     let failed = |error: &dyn std::error::Error| Failure::Invalid(format!("cannot be signed: {error}"));
     let token = keys.token.as_ref().map(|token| token.reveal().to_owned());

@@ -14,10 +14,10 @@ use serde_json::json;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
+use crate::Secret;
 use crate::http::Url;
 use crate::options::Variables;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 /// What names the file.
 const VARIABLE: &str = "GOOGLE_APPLICATION_CREDENTIALS";
@@ -27,7 +27,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 /// Seconds that an assertion is good for; Google takes no more.
 const ASSERTION: u64 = 3_600;
 /// Bytes of the largest file.
-const LARGEST: u64 = 64 << 10;
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// Whom the file speaks for.
 pub(super) enum Account {
@@ -76,7 +76,7 @@ impl Account {
         let wrong = |reason: String| Failure::Credentials(format!("{VARIABLE}={file}: {reason}"));
         let mut text = String::new();
         let opened = std::fs::File::open(&file);
-        let read = opened.and_then(|opened| opened.take(LARGEST).read_to_string(&mut text));
+        let read = opened.and_then(|opened| opened.take(MAX_FILE_BYTES).read_to_string(&mut text));
         let text = Secret::new(text);
         read.map_err(|error| wrong(format!("cannot be read: {error}")))?;
         Self::read(&file, &text).map(Some).map_err(wrong)

@@ -14,17 +14,17 @@ use super::account::Account;
 use super::metadata::Metadata;
 use super::no_credentials;
 use super::token::Token;
+use crate::Secret;
 use crate::http::{Http, Url};
 use crate::options::Variables;
 use crate::percent;
 use crate::redact::redact;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 /// How long a token endpoint may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of its largest answer.
-const LARGEST: usize = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// So often a token endpoint is asked that fails by itself, and how long is waited after the first time.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -109,9 +109,9 @@ async fn ask(http: &Http, url: &Url, form: &[(&str, Secret)]) -> Result<(u16, Ve
     *request.method_mut() = hyper::Method::POST;
     let form = hyper::header::HeaderValue::from_static("application/x-www-form-urlencoded");
     request.headers_mut().insert(CONTENT_TYPE, form);
-    let answer = http.send(url, request, PATIENCE).await.map_err(|error| no_credentials(&error))?;
+    let answer = http.send(url, request, READ_TIMEOUT).await.map_err(|error| no_credentials(&error))?;
     let status = answer.response.status().as_u16();
-    let body = answer.body("token", LARGEST).await.map_err(|error| no_credentials(&error))?;
+    let body = answer.body("token", MAX_ANSWER_BYTES).await.map_err(|error| no_credentials(&error))?;
     Ok((status, body))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::request::Answer;
-use crate::vendor::Verdict;
+use crate::vendor::ResponseClass;
 
 /// Reasons with which Compute Engine says, by status 403, that there were too many requests.
 const TOO_MANY: [&str; 2] = ["rateLimitExceeded", "userRateLimitExceeded"];
@@ -27,13 +27,13 @@ struct Detail {
     reason: String,
 }
 
-pub(super) fn verdict(answer: &Answer) -> Verdict {
+pub(super) fn verdict(answer: &Answer) -> ResponseClass {
     match answer.status {
-        401 => Verdict::CredentialsRefused,
-        429 => Verdict::Throttled(retry_after(answer)),
-        403 if is_about_the_rate(answer) => Verdict::Throttled(retry_after(answer)),
-        408 | 500.. => Verdict::Failed,
-        _ => Verdict::Final,
+        401 => ResponseClass::CredentialsRefused,
+        429 => ResponseClass::Throttled(retry_after(answer)),
+        403 if is_about_the_rate(answer) => ResponseClass::Throttled(retry_after(answer)),
+        408 | 500.. => ResponseClass::Failed,
+        _ => ResponseClass::Final,
     }
 }
 

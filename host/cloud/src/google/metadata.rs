@@ -23,9 +23,9 @@ const VARIABLE: &str = "GCE_METADATA_HOST";
 /// Whoever asks has to say this, and so has whoever answers: it keeps out those who were led here, and those who only pretend.
 const FLAVOR: (&str, &str) = ("metadata-flavor", "Google");
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the largest answer.
-const LARGEST: usize = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// It is away for moments, while machines are moved; so often it is asked, with this pause after the first time.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Metadata(Url);
 
 /// How it fails.
-enum Trouble {
+enum MetadataError {
     /// It has no such value.
     Missing,
     /// It is not there, or does not answer as it should.
@@ -94,10 +94,10 @@ impl Metadata {
         let said = self.ask(http, "instance/service-accounts/default/token").await;
         let body = said.map_err(|trouble| {
             Failure::Credentials(match trouble {
-                Trouble::Missing => format!(
+                MetadataError::Missing => format!(
                     "GOOGLE_APPLICATION_CREDENTIALS is not set, and by {place} this machine has no service account"
                 ),
-                Trouble::Away(reason) => {
+                MetadataError::Away(reason) => {
                     format!("GOOGLE_APPLICATION_CREDENTIALS is not set, and the metadata service fails: {reason}")
                 }
             })
@@ -112,17 +112,19 @@ impl Metadata {
 
     async fn text(&self, http: &Http, path: &str) -> Result<String, Failure> {
         let body = self.ask(http, path).await.map_err(|trouble| match trouble {
-            Trouble::Missing => self.odd(&format!("it does not know {path}")),
-            Trouble::Away(reason) => Failure::Unreachable(format!("the metadata service fails: {reason}")),
+            MetadataError::Missing => self.odd(&format!("it does not know {path}")),
+            MetadataError::Away(reason) => {
+                Failure::Unreachable(format!("the metadata service fails: {reason}"))
+            }
         })?;
         String::from_utf8(body).map_err(|_| self.odd(&format!("{path} is no text")))
     }
 
-    async fn ask(&self, http: &Http, path: &str) -> Result<Vec<u8>, Trouble> {
+    async fn ask(&self, http: &Http, path: &str) -> Result<Vec<u8>, MetadataError> {
         let mut attempt = 1;
         loop {
             let outcome = self.ask_once(http, path).await;
-            if !matches!(outcome, Err(Trouble::Away(_))) || attempt >= ATTEMPTS {
+            if !matches!(outcome, Err(MetadataError::Away(_))) || attempt >= ATTEMPTS {
                 return outcome;
             }
             tokio::time::sleep(PAUSE * attempt).await;
@@ -130,22 +132,22 @@ impl Metadata {
         }
     }
 
-    async fn ask_once(&self, http: &Http, path: &str) -> Result<Vec<u8>, Trouble> {
-        let away = |error: HttpError| Trouble::Away(error.to_string());
+    async fn ask_once(&self, http: &Http, path: &str) -> Result<Vec<u8>, MetadataError> {
+        let away = |error: HttpError| MetadataError::Away(error.to_string());
         let url = Url { path: format!("{}/{path}", self.0.path), ..self.0.clone() };
         let mut request = hyper::Request::new(Full::new(Bytes::new()));
         request.headers_mut().insert(FLAVOR.0, HeaderValue::from_static(FLAVOR.1));
-        let answer = http.send(&url, request, PATIENCE).await.map_err(away)?;
+        let answer = http.send(&url, request, METADATA_TIMEOUT).await.map_err(away)?;
         let status = answer.response.status().as_u16();
         let is_google = answer.response.headers().get(FLAVOR.0).is_some_and(|value| value == FLAVOR.1);
-        let body = answer.body("metadata", LARGEST).await.map_err(away)?;
+        let body = answer.body("metadata", MAX_ANSWER_BYTES).await.map_err(away)?;
         match status {
             200 if is_google => Ok(body),
-            404 if is_google => Err(Trouble::Missing),
+            404 if is_google => Err(MetadataError::Missing),
             200 | 404 => {
-                Err(Trouble::Away(format!("{}: this is not Google's metadata service", url.shown())))
+                Err(MetadataError::Away(format!("{}: this is not Google's metadata service", url.shown())))
             }
-            _ => Err(Trouble::Away(format!("{}: status {status}", url.shown()))),
+            _ => Err(MetadataError::Away(format!("{}: status {status}", url.shown()))),
         }
     }
 

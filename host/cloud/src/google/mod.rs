@@ -14,8 +14,8 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use super::options::CloudOptions;
 use super::percent;
 use super::request::{Answer, Failure, Instance, Method, Operation, Provider, Request};
-use super::secret::Secret;
-use super::vendor::{Prepared, Vendor, Verdict};
+use super::vendor::{Prepared, ResponseClass, Vendor};
+use crate::Secret;
 use crate::http::{Http, HttpError, Url};
 use credentials::Credentials;
 use metadata::Metadata;
@@ -81,7 +81,7 @@ impl Vendor for Google {
         Ok(Prepared { method, url, headers, body, secrets: vec![token] })
     }
 
-    fn judge(&self, answer: &Answer) -> Verdict {
+    fn classify(&self, answer: &Answer) -> ResponseClass {
         judge::verdict(answer)
     }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::secret::Secret;
+use crate::Secret;
 
 /// A token is used until so much of its time is left. The metadata service has a new one from 5 minutes before on, as Google's own
 /// libraries count on.
@@ -12,7 +12,7 @@ const SPARE: Duration = Duration::from_secs(225);
 /// The shortest and the longest that a token is believed to be good for.
 const LIFETIMES: (u64, u64) = (1, 86_400);
 /// Characters of the longest token.
-const LONGEST: usize = 16 << 10;
+const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// What a token is to be for: no more than the service needs. Which calls are allowed is up to IAM.
 pub(super) fn scope(service: &str) -> &'static str {
@@ -48,7 +48,7 @@ impl Token {
         let text = Secret::new(access_token);
         let (shortest, longest) = LIFETIMES;
         let is_text = text.reveal().bytes().all(|byte| byte.is_ascii_graphic()) && !text.reveal().is_empty();
-        if !is_text || text.reveal().len() > LONGEST || !token_type.eq_ignore_ascii_case("bearer") {
+        if !is_text || text.reveal().len() > MAX_TOKEN_BYTES || !token_type.eq_ignore_ascii_case("bearer") {
             return None;
         }
         let lifetime = Duration::from_secs(expires_in.clamp(shortest, longest));

@@ -1,11 +1,11 @@
 //! Sends one request on one connection.
 
-use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use flannel_base::text::{beginning, with_causes};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -30,7 +30,7 @@ const HEAD: usize = 64 * 1024;
 
 /// Where plain HTTP is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plain {
+pub enum CleartextPolicy {
     /// With this machine itself, where nobody listens in, whatever name it has.
     Loopback,
     /// With whoever is asked for by a URL that says so.
@@ -39,7 +39,7 @@ pub enum Plain {
 
 /// How long an answer may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct Timeouts {
     /// To be connected to, TLS included.
     pub connect: Duration,
     /// To begin with its answer, and between two pieces of it.
@@ -48,7 +48,7 @@ pub struct Times {
     pub whole: Duration,
 }
 
-impl Default for Times {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
@@ -61,9 +61,9 @@ impl Default for Times {
 /// Sends requests.
 pub struct Http {
     authorities: Option<PathBuf>,
-    plain: Plain,
+    plain: CleartextPolicy,
     tls: OnceLock<TlsConnector>,
-    times: Times,
+    times: Timeouts,
 }
 
 /// The head of an answer, and its body while it comes.
@@ -72,19 +72,19 @@ pub struct Answer {
     pub url: Url,
     /// The head.
     pub response: Response<Incoming>,
-    times: Times,
+    times: Timeouts,
     // Ends the connection with the answer.
     _connection: JoinSet<()>,
 }
 
 impl Http {
     /// The certificate authorities are read from the file (PEM) when they are needed.
-    pub fn new(authorities: Option<PathBuf>, plain: Plain, times: Times) -> Self {
+    pub fn new(authorities: Option<PathBuf>, plain: CleartextPolicy, times: Timeouts) -> Self {
         Self { authorities, plain, tls: OnceLock::new(), times }
     }
 
     /// How long an answer may take.
-    pub fn times(&self) -> Times {
+    pub fn times(&self) -> Timeouts {
         self.times
     }
 
@@ -95,8 +95,8 @@ impl Http {
         mut request: Request<Full<Bytes>>,
         patience: Duration,
     ) -> Result<Answer, HttpError> {
-        let away = |reason: String| HttpError::Away { url: url.shown(), reason };
-        let unconnected = |reason: String| HttpError::Unconnected { url: url.shown(), reason };
+        let away = |reason: String| HttpError::Interrupted { url: url.shown(), reason };
+        let unconnected = |reason: String| HttpError::ConnectFailed { url: url.shown(), reason };
         let broken = || HttpError::BadUrl { url: url.shown() };
         *request.uri_mut() = url.path.parse().map_err(|_| broken())?;
         request.headers_mut().insert(HOST, url.authority().parse().map_err(|_| broken())?);
@@ -106,7 +106,7 @@ impl Http {
         let connected = timeout(self.times.connect, connect(url, tls, self.plain)).await;
         let stream = match connected {
             Err(_) => return Err(unconnected("no answer in time".to_owned())),
-            Ok(Err(error)) => return Err(unconnected(one_line(&error))),
+            Ok(Err(error)) => return Err(unconnected(said(&error))),
             Ok(Ok(stream)) => stream,
         };
         let mut builder = http1::Builder::new();
@@ -114,13 +114,13 @@ impl Http {
             .max_buf_size(HEAD)
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| away(one_line(&error)))?;
+            .map_err(|error| away(said(&error)))?;
         let mut running = JoinSet::new();
         // What goes wrong there is seen at the other end of it, by the request or the body.
         running.spawn(async move { drop(connection.await) });
         let response = timeout(patience, sender.send_request(request)).await;
         let response = response.map_err(|_| away("no answer in time".to_owned()))?;
-        let response = response.map_err(|error| away(one_line(&error)))?;
+        let response = response.map_err(|error| away(said(&error)))?;
         Ok(Answer { url: url.clone(), response, times: self.times, _connection: running })
     }
 
@@ -155,14 +155,14 @@ impl Http {
 impl Answer {
     /// The whole body, which must not have more bytes than the limit.
     pub async fn body(mut self, what: &'static str, limit: usize) -> Result<Vec<u8>, HttpError> {
-        let away = |url: &Url, reason: String| HttpError::Away { url: url.shown(), reason };
+        let away = |url: &Url, reason: String| HttpError::Interrupted { url: url.shown(), reason };
         let mut bytes = Vec::new();
         loop {
             let frame = timeout(self.times.answer, self.response.frame()).await;
             let frame = frame.map_err(|_| away(&self.url, "the answer stops in the middle".to_owned()))?;
             let Some(frame) = frame else { return Ok(bytes) };
-            let frame = frame
-                .map_err(|error| away(&self.url, format!("the answer breaks off: {}", one_line(&error))))?;
+            let frame =
+                frame.map_err(|error| away(&self.url, format!("the answer breaks off: {}", said(&error))))?;
             let data = frame.into_data().unwrap_or_default();
             if data.len() > limit - bytes.len() {
                 return Err(HttpError::TooLarge { url: self.url.shown(), what, limit });
@@ -175,11 +175,15 @@ impl Answer {
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-async fn connect(url: &Url, tls: Option<&TlsConnector>, plain: Plain) -> std::io::Result<Box<dyn Stream>> {
+async fn connect(
+    url: &Url,
+    tls: Option<&TlsConnector>,
+    plain: CleartextPolicy,
+) -> std::io::Result<Box<dyn Stream>> {
     let addresses = lookup_host((url.host.as_str(), url.port)).await?;
     // A name such as localhost says little about where it leads.
     let addresses: Vec<SocketAddr> = addresses
-        .filter(|address| url.secure || plain == Plain::Anywhere || address.ip().is_loopback())
+        .filter(|address| url.secure || plain == CleartextPolicy::Anywhere || address.ip().is_loopback())
         .collect();
     if addresses.is_empty() {
         return Err(std::io::Error::other("it has no address that may be talked to without TLS"));
@@ -191,13 +195,6 @@ async fn connect(url: &Url, tls: Option<&TlsConnector>, plain: Plain) -> std::io
 }
 
 /// An error with its causes.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        // Writing into a string does not fail.
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(300).collect()
+fn said(error: &dyn std::error::Error) -> String {
+    beginning(&with_causes(error), 300)
 }

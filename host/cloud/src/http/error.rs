@@ -5,7 +5,7 @@
 pub enum HttpError {
     /// Nobody can be connected to: nothing was sent.
     #[error("{url}: cannot be connected to: {reason}")]
-    Unconnected {
+    ConnectFailed {
         /// What was asked for.
         url: String,
         /// What happened.
@@ -13,7 +13,7 @@ pub enum HttpError {
     },
     /// Nobody answers, or not to the end.
     #[error("{url}: {reason}")]
-    Away {
+    Interrupted {
         /// What was asked for.
         url: String,
         /// What happened.

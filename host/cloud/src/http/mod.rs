@@ -5,6 +5,6 @@ mod client;
 mod error;
 mod url;
 
-pub use client::{Answer, Http, Plain, Times};
+pub use client::{Answer, CleartextPolicy, Http, Timeouts};
 pub use error::HttpError;
 pub use url::{Url, is_loopback};

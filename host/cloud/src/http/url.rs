@@ -55,7 +55,7 @@ impl Url {
     }
 
     /// Whether both are served by the same.
-    pub fn is_beside(&self, other: &Self) -> bool {
+    pub fn same_origin(&self, other: &Self) -> bool {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn credentials_stay_where_scheme_host_and_port_are_the_same() {
         let url = url("https://r.example.com/v2/");
-        assert!(url.is_beside(&url.follow("/other").expect("a path")));
+        assert!(url.same_origin(&url.follow("/other").expect("a path")));
         for other in ["https://r.example.com:444/", "https://example.com/"] {
-            assert!(!url.is_beside(&url.follow(other).expect("a URL")), "{other}");
+            assert!(!url.same_origin(&url.follow(other).expect("a URL")), "{other}");
         }
     }
 }

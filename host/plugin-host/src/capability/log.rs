@@ -27,7 +27,7 @@ impl wit::Host for HostState {
         match level {
             Level::Error => {
                 error!(plugin, function, "{line}");
-                self.call.last_words = Some(line);
+                self.call.panic_message = Some(line);
             }
             Level::Warn => warn!(plugin, function, "{line}"),
             Level::Info => info!(plugin, function, "{line}"),

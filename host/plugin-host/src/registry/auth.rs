@@ -78,15 +78,6 @@ pub(super) fn token(reply: &[u8]) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// A value as it is written in a URL's query.
-pub(super) fn quoted(value: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        other => format!("%{other:02X}"),
-    };
-    value.bytes().map(byte).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,10 +112,5 @@ mod tests {
         for reply in ["{}", r#"{"token":""}"#, r#"{"token":"a\nb"}"#, "t"] {
             assert!(token(reply.as_bytes()).is_none(), "{reply}");
         }
-    }
-
-    #[test]
-    fn values_are_quoted_for_a_query() {
-        assert_eq!(quoted("a/b:pull,push é&"), "a%2Fb%3Apull%2Cpush%20%C3%A9%26");
     }
 }

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::manifest;
 use crate::digest::Digest;
-use crate::private;
+use crate::private_dir;
 use crate::reference::RegistryReference;
 
 /// The cache. Whatever is read from it is checked as if it came from a registry.
@@ -34,7 +34,7 @@ impl Cache {
 
     /// What a tag meant when its registry was asked last.
     pub(super) fn last_known(&self, reference: &RegistryReference) -> Option<Digest> {
-        let text = private::read(&self.directory, &tag_file(reference))?;
+        let text = private_dir::read(&self.directory, &tag_file(reference))?;
         std::str::from_utf8(&text).ok()?.parse().ok()
     }
 
@@ -50,11 +50,11 @@ impl Cache {
     }
 
     fn checked(&self, name: &str, digest: Digest) -> Option<Vec<u8>> {
-        private::read(&self.directory, name).filter(|bytes| Digest::of(bytes) == digest)
+        private_dir::read(&self.directory, name).filter(|bytes| Digest::of(bytes) == digest)
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
-        if let Err(error) = private::keep(&self.directory, name, bytes) {
+        if let Err(error) = private_dir::keep(&self.directory, name, bytes) {
             let file = self.directory.join(name);
             warn!(file = %file.display(), %error, "the plugin cannot be cached: the next start needs its registry");
         }

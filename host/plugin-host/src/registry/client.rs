@@ -91,7 +91,7 @@ impl<'a> Client<'a> {
         if bytes.len() < layer.size {
             return Err(RegistryError::TooSmall { wanted: layer.size, found: bytes.len() });
         }
-        let (bytes, found) = super::aside(move || {
+        let (bytes, found) = super::run_blocking(move || {
             let found = Digest::of(&bytes);
             (bytes, found)
         })
@@ -110,7 +110,7 @@ impl<'a> Client<'a> {
             url: answer.url.shown(),
             what: "the registry does not say where to upload to, or says a place that is not safe".to_owned(),
         })?;
-        let url = place.with("digest", &auth::quoted(&digest.to_string()));
+        let url = place.with("digest", &flannel_cloud::percent(&digest.to_string()));
         let patience = self.http.times().whole;
         let header = (CONTENT_TYPE, BINARY);
         let upload = Question { method: Method::PUT, url, header, body: bytes.into(), patience };
@@ -149,7 +149,7 @@ impl<'a> Client<'a> {
             let (name, value) = question.header.clone();
             request.headers_mut().insert(name, value);
             // Whom the registry points to gets a URL that opens the door by itself, and not our credentials.
-            let ours = question.url.is_beside(&registry);
+            let ours = question.url.same_origin(&registry);
             if let (true, Some(authorization)) = (ours, &self.authorization) {
                 request.headers_mut().insert(AUTHORIZATION, authorization.clone());
             }
@@ -210,10 +210,10 @@ impl<'a> Client<'a> {
         };
         let mut url = answer.url.follow(realm).ok_or_else(unsafe_realm)?;
         if let Some(service) = service {
-            url = url.with("service", &auth::quoted(service));
+            url = url.with("service", &flannel_cloud::percent(service));
         }
         let scope = format!("repository:{}:{}", self.reference.repository, self.actions);
-        url = url.with("scope", &auth::quoted(&scope));
+        url = url.with("scope", &flannel_cloud::percent(&scope));
         let mut request = Request::new(Full::new(Bytes::new()));
         if let Some(credentials) = &self.credentials {
             request.headers_mut().insert(AUTHORIZATION, credentials.header());

@@ -91,7 +91,8 @@ impl RegistryError {
     /// Whether the registry is away, rather than there and of another opinion.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Http(HttpError::Away { .. } | HttpError::Unconnected { .. }) | Self::TooSlow { .. } => true,
+            Self::Http(HttpError::Interrupted { .. } | HttpError::ConnectFailed { .. })
+            | Self::TooSlow { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || status.as_u16() == 429,
             _ => false,
         }

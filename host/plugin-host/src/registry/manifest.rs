@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::error::RegistryError;
-use crate::artifact::LARGEST;
+use crate::artifact::MAX_COMPONENT_BYTES;
 use crate::digest::Digest;
 
 /// The media type of manifests.
@@ -70,7 +70,7 @@ pub(super) fn layer(manifest: &[u8]) -> Result<Layer, RegistryError> {
             shown(&layer.digest)
         ));
     };
-    if layer.size > LARGEST {
+    if layer.size > MAX_COMPONENT_BYTES {
         return refused(format!("its component has {} bytes, which is more than 256 MiB", layer.size));
     }
     Ok(Layer { digest, size: layer.size })

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 pub use error::RegistryError;
-use flannel_cloud::http::{Http, Plain, Times};
+use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 
 use super::digest::Digest;
 use super::reference::{RegistryReference, Version};
@@ -44,7 +44,7 @@ impl Registries {
     pub fn of_this_node() -> Self {
         let authorities = flannel_base::ca_bundle::file();
         Self {
-            http: Http::new(authorities, Plain::Loopback, Times::default()),
+            http: Http::new(authorities, CleartextPolicy::Loopback, Timeouts::default()),
             docker_config: credentials::usual_file(),
         }
     }
@@ -124,7 +124,7 @@ impl Registries {
         let (digest, manifest) = client.manifest(&wanted.version).await?;
         let layer = manifest::layer(&manifest)?;
         let again = cache.clone();
-        let component = match aside(move || again.blob(layer.digest)).await {
+        let component = match run_blocking(move || again.blob(layer.digest)).await {
             Some(component) => component,
             None => client.blob(&layer).await?,
         };
@@ -133,7 +133,7 @@ impl Registries {
             cache.keep(digest, &manifest, layer.digest, &component);
             component
         };
-        let component = aside(keep).await;
+        let component = run_blocking(keep).await;
         info!(registry = wanted.registry(), %digest, bytes = component.len(), "plugin fetched");
         Ok((digest, component))
     }
@@ -141,11 +141,11 @@ impl Registries {
 
 async fn cached(cache: &Cache, manifest: Digest) -> Option<Vec<u8>> {
     let cache = cache.clone();
-    aside(move || cache.component(manifest)).await
+    run_blocking(move || cache.component(manifest)).await
 }
 
 /// Does what takes its time with a disk or with many bytes on a thread for that.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => std::panic::resume_unwind(error.into_panic()),

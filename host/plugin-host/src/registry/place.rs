@@ -7,7 +7,7 @@ use crate::reference::RegistryReference;
 /// Docker's own registry has another name than its references say.
 const DOCKER_HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
-/// A path at a registry. Plain HTTP is spoken on loopback, where nobody listens in, and nowhere else.
+/// A path at a registry. CleartextPolicy HTTP is spoken on loopback, where nobody listens in, and nowhere else.
 pub(super) fn url(registry: &RegistryReference, path: String) -> Url {
     let host = registry.host.trim_matches(['[', ']']).to_ascii_lowercase();
     let host = if host == DOCKER_HUB.0 { DOCKER_HUB.1.to_owned() } else { host };

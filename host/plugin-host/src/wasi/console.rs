@@ -38,7 +38,7 @@ struct Written {
     longest: usize,
     /// The lines that are not complete yet, of either channel.
     begun: [Vec<u8>; 2],
-    last_words: Option<String>,
+    panic_message: Option<String>,
 }
 
 impl Console {
@@ -51,7 +51,7 @@ impl Console {
             most_lines: limits.log_lines,
             longest: limits.text,
             begun: [Vec::new(), Vec::new()],
-            last_words: None,
+            panic_message: None,
         })))
     }
 
@@ -63,7 +63,7 @@ impl Console {
         }
         written.function = function;
         written.lines = 0;
-        written.last_words = None;
+        written.panic_message = None;
     }
 
     /// The call has ended: a line that was not completed is one all the same.
@@ -77,8 +77,8 @@ impl Console {
     }
 
     /// The last line on standard error that says something: what a runtime that gave up left behind.
-    pub(crate) fn last_words(&self) -> Option<String> {
-        self.lock().last_words.clone()
+    pub(crate) fn panic_message(&self) -> Option<String> {
+        self.lock().panic_message.clone()
     }
 
     /// Standard output.
@@ -131,7 +131,7 @@ impl Written {
             line.starts_with(char::is_whitespace) || EPILOGUE.iter().any(|known| line.starts_with(known))
         };
         if matches!(channel, Channel::Stderr) && !says_nothing(&line) {
-            self.last_words = Some(line);
+            self.panic_message = Some(line);
         }
     }
 }

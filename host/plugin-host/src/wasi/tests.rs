@@ -44,7 +44,7 @@ fn snoop(deed: &str, limits: Limits) -> Option<(Result<(), PluginError>, Vec<Str
         .map_or_else(|| top.join("target/components"), std::path::PathBuf::from);
     let file = components.join("snoop.wasm");
     if let Ok(reason) = std::fs::read_to_string(file.with_extension("skipped")) {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return None;
     }
     assert!(file.is_file(), "build it first: cargo xtask languages");

@@ -8,7 +8,7 @@ mod signature;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::http::{Plain, Times};
+use crate::http::{CleartextPolicy, Timeouts};
 use crate::options::Variables;
 use service::Service;
 
@@ -16,7 +16,7 @@ use service::Service;
 const CANARY: &str = "madeup-canary";
 
 fn http() -> Http {
-    Http::new(None, Plain::Anywhere, Times::default())
+    Http::new(None, CleartextPolicy::Anywhere, Timeouts::default())
 }
 
 /// A vendor that sees these variables and nothing of this machine.

@@ -70,7 +70,7 @@ impl Service {
         self.pages.lock().expect("pages").insert(path.to_owned(), (status, text.to_owned()));
     }
 
-    /// Keys of a session that lasts so many seconds from now on, as agents and the metadata service give them.
+    /// AccessKey of a session that lasts so many seconds from now on, as agents and the metadata service give them.
     pub(super) fn keys(id: &str, seconds: u64) -> String {
         let end = Timestamp::from(SystemTime::now() + Duration::from_secs(seconds));
         serde_json::json!({
@@ -80,7 +80,7 @@ impl Service {
         .to_string()
     }
 
-    /// Keys of the instance's role.
+    /// AccessKey of the instance's role.
     pub(super) fn put_role(&self, id: &str, seconds: u64) {
         self.put("/latest/meta-data/iam/security-credentials/node", 200, &Self::keys(id, seconds));
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::aws::keys::Keys;
-use crate::secret::Secret;
+use crate::Secret;
+use crate::aws::keys::AccessKey;
 
 struct Case {
     url: &'static str,
@@ -46,7 +46,7 @@ fn python() -> Option<PathBuf> {
     let usual = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/clouds");
     let tools = std::env::var_os("FLANNELD_TEST_CLOUDS").map_or(usual, PathBuf::from);
     if let Ok(reason) = std::fs::read_to_string(tools.with_extension("skipped")) {
-        flannel_skip::skip(&reason);
+        flannel_test_support::skip(&reason);
         return None;
     }
     let python = tools.join("bin/python");
@@ -62,7 +62,7 @@ fn all_headers_are_those_of_botocore() {
         let parameters: Vec<(String, String)> =
             case.parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let body = sign::form("DescribeRouteTables", "2016-11-15", &parameters);
-        let keys = Keys {
+        let keys = AccessKey {
             id: "AKIAMADEUP".to_owned(),
             secret: Secret::new("made/up+secret".to_owned()),
             token: case.token.map(|token| Secret::new(token.to_owned())),

@@ -7,7 +7,7 @@ mod tokens;
 
 use super::*;
 use crate::Variables;
-use crate::http::{Plain, Times};
+use crate::http::{CleartextPolicy, Timeouts};
 use server::{Question, Reply, Server};
 
 /// What the metadata service says in front of everything.
@@ -16,7 +16,7 @@ const FLAVOR: &str = "Metadata-Flavor: Google\r\n";
 const KEY: &str = include_str!("../../../../../tests/fixtures/google/service-account-key.pem");
 
 fn http() -> Http {
-    Http::new(None, Plain::Anywhere, Times::default())
+    Http::new(None, CleartextPolicy::Anywhere, Timeouts::default())
 }
 
 /// With these variables and endpoints.

@@ -66,27 +66,27 @@ fn answers_mean_what_google_says_they_mean() {
     let seconds = |value: &str| vec![("retry-after".to_owned(), value.to_owned())];
     let google = google(Vec::new(), &[]);
     for (status, headers, body, expected) in [
-        (200, vec![], String::new(), Verdict::Final),
-        (404, vec![], reason("notFound"), Verdict::Final),
-        (409, vec![], reason("alreadyExists"), Verdict::Final),
-        (403, vec![], reason("forbidden"), Verdict::Final),
-        (403, vec![], reason("quotaExceeded"), Verdict::Final),
-        (403, vec![], "<html>".to_owned(), Verdict::Final),
-        (403, vec![], reason("rateLimitExceeded"), Verdict::Throttled(None)),
+        (200, vec![], String::new(), ResponseClass::Final),
+        (404, vec![], reason("notFound"), ResponseClass::Final),
+        (409, vec![], reason("alreadyExists"), ResponseClass::Final),
+        (403, vec![], reason("forbidden"), ResponseClass::Final),
+        (403, vec![], reason("quotaExceeded"), ResponseClass::Final),
+        (403, vec![], "<html>".to_owned(), ResponseClass::Final),
+        (403, vec![], reason("rateLimitExceeded"), ResponseClass::Throttled(None)),
         (
             403,
             seconds("7"),
             reason("userRateLimitExceeded"),
-            Verdict::Throttled(Some(Duration::from_secs(7))),
+            ResponseClass::Throttled(Some(Duration::from_secs(7))),
         ),
-        (429, seconds("30"), String::new(), Verdict::Throttled(Some(Duration::from_secs(30)))),
-        (429, seconds("soon"), String::new(), Verdict::Throttled(None)),
-        (401, vec![], String::new(), Verdict::CredentialsRefused),
-        (408, vec![], String::new(), Verdict::Failed),
-        (500, vec![], String::new(), Verdict::Failed),
-        (503, vec![], String::new(), Verdict::Failed),
+        (429, seconds("30"), String::new(), ResponseClass::Throttled(Some(Duration::from_secs(30)))),
+        (429, seconds("soon"), String::new(), ResponseClass::Throttled(None)),
+        (401, vec![], String::new(), ResponseClass::CredentialsRefused),
+        (408, vec![], String::new(), ResponseClass::Failed),
+        (500, vec![], String::new(), ResponseClass::Failed),
+        (503, vec![], String::new(), ResponseClass::Failed),
     ] {
         let answer = Answer { status, headers, body, attempts: 1 };
-        assert_eq!(google.judge(&answer), expected, "{answer:?}");
+        assert_eq!(google.classify(&answer), expected, "{answer:?}");
     }
 }

@@ -171,11 +171,11 @@ async fn with_https_the_registry_has_to_be_vouched_for() {
         (others.cert.pem(), "cannot be connected to: invalid peer certificate: UnknownIssuer"),
     ] {
         std::fs::write(&file, pem).expect("written");
-        bench.registries.http = Http::new(Some(file.clone()), Plain::Loopback, Times::default());
+        bench.registries.http = Http::new(Some(file.clone()), CleartextPolicy::Loopback, Timeouts::default());
         let error = bench.refusal(":v1").await;
         assert!(error.contains(said), "{error}");
     }
     std::fs::write(&file, authority.pem()).expect("written");
-    bench.registries.http = Http::new(Some(file), Plain::Loopback, Times::default());
+    bench.registries.http = Http::new(Some(file), CleartextPolicy::Loopback, Timeouts::default());
     assert_eq!(bench.pull(":v1").await.expect("pulled").component, COMPONENT);
 }

@@ -104,7 +104,7 @@ async fn what_hangs_is_given_up_and_the_cache_takes_its_place() {
 
 #[tokio::test]
 async fn what_would_take_for_ever_in_small_pieces_is_given_up() {
-    let times = Times { whole: Duration::from_millis(300), ..Times::default() };
+    let times = Timeouts { whole: Duration::from_millis(300), ..Timeouts::default() };
     let bench = Bench::with(times).await;
     bench.server.publish("v1", COMPONENT);
     bench.server.state().manners = Manners::HangingBlob;

@@ -7,7 +7,7 @@ mod server;
 use std::path::Path;
 use std::time::Duration;
 
-use flannel_cloud::http::{Http, Plain, Times};
+use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
@@ -27,13 +27,13 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        Self::with(Times::default()).await
+        Self::with(Timeouts::default()).await
     }
 
-    async fn with(times: Times) -> Self {
+    async fn with(times: Timeouts) -> Self {
         let directory = tempfile::tempdir().expect("directory");
         let registries = Registries {
-            http: Http::new(None, Plain::Loopback, times),
+            http: Http::new(None, CleartextPolicy::Loopback, times),
             docker_config: Some(directory.path().join("config.json")),
         };
         Self { server: Server::start().await, directory, registries }
@@ -241,7 +241,7 @@ async fn what_is_pushed_can_be_pulled() {
 }
 
 /// Short enough for tests that wait until they are over.
-fn short() -> Times {
+fn short() -> Timeouts {
     let time = Duration::from_millis(300);
-    Times { connect: time, answer: time, whole: Duration::from_mins(1) }
+    Timeouts { connect: time, answer: time, whole: Duration::from_mins(1) }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::component;
+use flannel_test_support::component;
 
 /// A code section that is long enough for every address below, after `tables`, as a core module.
 fn module(tables: &[(&str, &[u8])]) -> Vec<u8> {
@@ -122,7 +122,7 @@ fn tables_that_are_nested_without_end_do_not_cost_the_stack() {
 fn what_has_no_tables_and_what_has_too_many_has_no_lines() {
     assert!(Lines::of(&module(&[])).modules.is_empty());
     assert!(Lines::of(b"no component").modules.is_empty());
-    let (line, flood) = (line_program("", "policy.c"), vec![0; LARGEST]);
+    let (line, flood) = (line_program("", "policy.c"), vec![0; MAX_TABLE_BYTES]);
     assert!(Lines::of(&module(&[(".debug_line", &line), (".debug_str", &flood)])).modules.is_empty());
 }
 

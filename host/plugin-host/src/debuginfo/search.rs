@@ -14,7 +14,7 @@ use super::{Place, Spot};
 type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// How long a search may take. With the tables of a plugin in Rust it takes a few milliseconds.
-const PATIENCE: Duration = Duration::from_millis(250);
+const SEARCH_TIMEOUT: Duration = Duration::from_millis(250);
 /// Steps between two looks at the clock.
 const STEPS: u32 = 256;
 /// Functions inlined into each other that are followed.
@@ -41,7 +41,7 @@ struct Scope {
 impl<'a> Search<'a> {
     /// Begins to search an address.
     pub(super) fn new(tables: &'a Dwarf<Slice<'a>>, address: u64) -> Self {
-        Self { tables, address, until: Instant::now() + PATIENCE, steps: Cell::new(0) }
+        Self { tables, address, until: Instant::now() + SEARCH_TIMEOUT, steps: Cell::new(0) }
     }
 
     /// What is there, innermost first.

@@ -1,9 +1,11 @@
 //! Files in a directory that only this user can write to: what is read from there was put there by us.
 
-use std::fs::{DirBuilder, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+
+use flannel_base::atomic_file::{self, Mode};
 
 /// Reads a file, if nobody but us could have put it there.
 pub(crate) fn read(directory: &Path, name: &str) -> Option<Vec<u8>> {
@@ -16,11 +18,7 @@ pub(crate) fn keep(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()>
     if !is_private(directory) {
         return Err(io::Error::other("the directory belongs to or can be written by others"));
     }
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    temporary.write_all(bytes)?;
-    temporary.as_file().set_permissions(Permissions::from_mode(0o600))?;
-    temporary.persist(directory.join(name)).map_err(|error| error.error)?;
-    Ok(())
+    atomic_file::replace(&directory.join(name), bytes, Mode::Exactly(0o600))
 }
 
 fn is_private(directory: &Path) -> bool {

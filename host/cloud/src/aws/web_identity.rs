@@ -6,26 +6,26 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
 
-use super::keys::{self, Keys};
+use super::keys::{self, AccessKey};
 use super::xml::element;
-use super::{Places, sign};
+use super::{AwsContext, sign};
+use crate::Secret;
 use crate::http::Http;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 const FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 const ROLE: &str = "AWS_ROLE_ARN";
 const SESSION: &str = "AWS_ROLE_SESSION_NAME";
 /// Bytes of the longest answer.
-const LARGEST: usize = 256 << 10;
+const MAX_ANSWER_BYTES: usize = 256 << 10;
 
 /// Whether there is such a token.
-pub(super) fn is_there(places: &Places) -> bool {
+pub(super) fn is_there(places: &AwsContext) -> bool {
     places.options.variables.get(FILE).is_some()
 }
 
 /// Asks the token service for a session. The request needs no signature: the token is what it is granted for.
-pub(super) async fn keys(http: &Http, places: &Places) -> Result<Keys, Failure> {
+pub(super) async fn keys(http: &Http, places: &AwsContext) -> Result<AccessKey, Failure> {
     let variables = &places.options.variables;
     let failed = |reason: String| Failure::Credentials(format!("AssumeRoleWithWebIdentity: {reason}"));
     let file = variables.get(FILE).unwrap_or_default();
@@ -48,7 +48,7 @@ pub(super) async fn keys(http: &Http, places: &Places) -> Result<Keys, Failure> 
     let answer = http.send(&url, request, http.times().answer).await;
     let answer = answer.map_err(|error| failed(error.to_string()))?;
     let status = answer.response.status().as_u16();
-    let body = answer.body("answer", LARGEST).await.map_err(|error| failed(error.to_string()))?;
+    let body = answer.body("answer", MAX_ANSWER_BYTES).await.map_err(|error| failed(error.to_string()))?;
     let body = String::from_utf8(body).map(Secret::new);
     let body = body.map_err(|_| failed("the answer is no text".to_owned()))?;
     let find = |name: &str| element(body.reveal(), name);
@@ -60,7 +60,7 @@ pub(super) async fn keys(http: &Http, places: &Places) -> Result<Keys, Failure> 
         let (id, secret) =
             (find("AccessKeyId")?.to_owned(), Secret::new(find("SecretAccessKey")?.to_owned()));
         let token = Some(Secret::new(find("SessionToken")?.to_owned()));
-        Keys { id, secret, token, expires: Some(keys::time(find("Expiration")?)?) }.checked()
+        AccessKey { id, secret, token, expires: Some(keys::time(find("Expiration")?)?) }.checked()
     };
     given().ok_or_else(|| failed(format!("the answer of {} is not what AWS documents", url.shown())))
 }

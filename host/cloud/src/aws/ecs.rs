@@ -8,11 +8,11 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 
-use super::keys::{self, Keys};
+use super::keys::{self, AccessKey};
+use crate::Secret;
 use crate::http::{Http, Url, is_loopback};
 use crate::options::Variables;
 use crate::request::Failure;
-use crate::secret::Secret;
 
 const RELATIVE: &str = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI";
 const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
@@ -20,9 +20,9 @@ const FULL: &str = "AWS_CONTAINER_CREDENTIALS_FULL_URI";
 const AGENT: &str = "http://169.254.170.2";
 /// Who may be asked without TLS: agents of ECS and EKS, and this machine itself.
 const AGENTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "fd00:ec2::23"];
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of the longest answer.
-const LARGEST: usize = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 /// Whether there is an agent.
 pub(super) fn is_there(variables: &Variables) -> bool {
@@ -30,7 +30,7 @@ pub(super) fn is_there(variables: &Variables) -> bool {
 }
 
 /// Asks the agent.
-pub(super) async fn keys(http: &Http, variables: &Variables) -> Result<Keys, Failure> {
+pub(super) async fn keys(http: &Http, variables: &Variables) -> Result<AccessKey, Failure> {
     let (name, text) = match variables.get(RELATIVE) {
         Some(path) => (RELATIVE, format!("{AGENT}{path}")),
         None => (FULL, variables.get(FULL).unwrap_or_default()),
@@ -47,12 +47,12 @@ pub(super) async fn keys(http: &Http, variables: &Variables) -> Result<Keys, Fai
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let answer = http.send(&url, request, PATIENCE).await.map_err(|error| failed(error.to_string()))?;
+    let answer = http.send(&url, request, READ_TIMEOUT).await.map_err(|error| failed(error.to_string()))?;
     let status = answer.response.status();
     if status != 200 {
         return Err(failed(format!("{} answers {}", url.shown(), status.as_u16())));
     }
-    let body = answer.body("answer", LARGEST).await.map_err(|error| failed(error.to_string()))?;
+    let body = answer.body("answer", MAX_ANSWER_BYTES).await.map_err(|error| failed(error.to_string()))?;
     let text = String::from_utf8(body).ok().map(Secret::new);
     let given = text.as_ref().and_then(keys::of_json);
     given.ok_or_else(|| failed(format!("{} has no keys", url.shown())))

@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use flannel_cloud::http::{Http, Url};
+use flannel_cloud::{
+    Answer, Client, CloudOptions, Failure, Instance, Prepared, Provider, Request, ResponseClass, Secret,
+    Variables, Vendor,
+};
 use hyper::body::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::http::{Http, Url};
-use crate::{
-    Answer, Client, CloudOptions, Failure, Instance, Prepared, Provider, Request, Secret, Variables, Vendor,
-    Verdict,
-};
-
 /// What must not be seen.
-pub(crate) const SECRET: &str = "made-up/secret+of=the&test";
+pub const SECRET: &str = "made-up/secret+of=the&test";
 
 /// What the server does next.
 #[derive(Clone, Debug)]
@@ -101,12 +100,12 @@ impl Vendor for Naive {
         })
     }
 
-    fn judge(&self, answer: &Answer) -> Verdict {
+    fn classify(&self, answer: &Answer) -> ResponseClass {
         match answer.status {
-            429 => Verdict::Throttled(None),
-            401 => Verdict::CredentialsRefused,
-            500.. => Verdict::Failed,
-            _ => Verdict::Final,
+            429 => ResponseClass::Throttled(None),
+            401 => ResponseClass::CredentialsRefused,
+            500.. => ResponseClass::Failed,
+            _ => ResponseClass::Final,
         }
     }
 
@@ -131,9 +130,4 @@ pub fn client(server: &Server) -> (Client, Arc<Naive>) {
     let vendors: BTreeMap<Provider, Arc<dyn Vendor>> =
         [(Provider::Aws, Arc::clone(&vendor) as Arc<dyn Vendor>)].into();
     (Client::with(options, vendors), vendor)
-}
-
-/// The secret of [`Naive`], for those who look for it.
-pub fn canary() -> &'static str {
-    SECRET
 }

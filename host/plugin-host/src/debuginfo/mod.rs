@@ -17,7 +17,7 @@ use wasmparser::{BinaryReaderError, Chunk, Parser, Payload};
 use search::Search;
 
 /// Bytes of tables that are kept. Whoever brings more has no lines: an optimised plugin in Rust has about a megabyte.
-const LARGEST: usize = 16 << 20;
+const MAX_TABLE_BYTES: usize = 16 << 20;
 /// Parts of a path that are shown.
 const PARTS: usize = 3;
 
@@ -83,7 +83,7 @@ impl Lines {
         // Whoever compiles it says what is wrong with it.
         let modules = modules(component).unwrap_or_default();
         let all = modules.iter().flat_map(|module| &module.tables);
-        if all.map(|(_, data)| data.len()).sum::<usize>() > LARGEST {
+        if all.map(|(_, data)| data.len()).sum::<usize>() > MAX_TABLE_BYTES {
             return Self::default();
         }
         Self { modules: modules.into_iter().map(|sections| Module::of(&sections)).collect() }

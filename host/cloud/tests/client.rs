@@ -1,9 +1,10 @@
 //! A cloud that is not there, asked by the real client: what is sent again, what is not, and what never comes out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::*;
-use crate::testing::{SECRET, Server, Turn, client};
+use flannel_cloud::{Failure, Operation, Provider, Request};
+use flannel_fake_cloud::{SECRET, Server, Turn, client};
 
 fn request(idempotent: bool) -> Request {
     Request {

@@ -50,6 +50,11 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     std::fs::write(&skips, [])?;
     let mut command = environment.cargo_test();
     command.arg("--workspace").args(arguments).env("FLANNELD_TEST_SKIPS", &skips);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        // Tests of the lab wait most of the time: for a lease, a probe, an interval.
+        let threads = std::thread::available_parallelism().map_or(2, |processors| 2 * processors.get());
+        command.env("RUST_TEST_THREADS", threads.to_string());
+    }
     // By itself, to tell the time of the two apart.
     timed("building the tests", || {
         run(environment.cargo_test().args(["--workspace", "--no-run", "--quiet"]))

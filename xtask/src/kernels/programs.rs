@@ -1,5 +1,6 @@
 //! The test programs that cargo has built, and the tests in them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -61,8 +62,15 @@ fn program(message: &Value) -> Option<Program> {
     })
 }
 
+/// Its tests, but for those that are ignored: they are parts of others.
 fn list(program: &Arc<Program>) -> Result<Vec<Test>> {
-    let listed = output(Command::new(&program.file).args(["--list", "--format", "terse"]))?;
-    let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
-    Ok(names.map(|name| Test { program: Arc::clone(program), name: name.to_owned() }).collect())
+    let names = |which: &[&str]| -> Result<BTreeSet<String>> {
+        let listed = output(Command::new(&program.file).args(["--list", "--format", "terse"]).args(which))?;
+        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test").map(str::to_owned)).collect())
+    };
+    let (all, ignored) = (names(&[])?, names(&["--ignored"])?);
+    Ok(all
+        .difference(&ignored)
+        .map(|name| Test { program: Arc::clone(program), name: name.clone() })
+        .collect())
 }

@@ -1,4 +1,4 @@
-//! What has skipped: tests write it down (`tests/skip`), each with its program and the reason.
+//! What has skipped: tests write it down (`tests/support`), each with its program and the reason.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -43,9 +43,9 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
 }
 
 fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
-    let mut lab = Command::new(target().join("debug/flannel-lab"));
+    let mut lab = Command::new(target().join("release/flannel-lab"));
     lab.arg(command).args(&arguments.arguments);
-    crate::cargo::run(&mut cargo(&["build", "--quiet", "--package", "flannel-lab"]))?;
+    crate::cargo::run(&mut cargo(&["build", "--quiet", "--release", "--package", "flannel-lab"]))?;
     if !arguments.ask_for_help() {
         build::all()?;
         if arguments.mention("aws-vpc") {

@@ -38,7 +38,7 @@ mod tests {
 
     #[test]
     fn what_is_the_same_is_said_once_and_then_now_and_then() {
-        let (mut throttle, now) = (LogThrottle::new(Some(Duration::from_secs(60))), Instant::now());
+        let (mut throttle, now) = (LogThrottle::new(Some(Duration::from_mins(1))), Instant::now());
         let mut says = |message, after| throttle.says(message, now + Duration::from_secs(after));
         assert!(says("away", 0) && !says("away", 1) && says("refused", 2) && says("away", 3));
         assert!(!says("away", 62) && says("away", 63) && !says("away", 64));

@@ -52,10 +52,12 @@ pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), D
     start::check(&options)?;
     let (observer, servers) = Observer::start(&options)?;
     let outcome = tokio::select! {
-        outcome = operate(Arc::new(options), built_in, observer) => outcome,
+        outcome = operate(Arc::new(options), built_in, Arc::clone(&observer)) => outcome,
         _ = terminate.recv() => stopped("SIGTERM"),
         _ = interrupt.recv() => stopped("SIGINT"),
     };
+    // The datapath ends when nobody can ask it any more.
+    observer.operates(None);
     servers.stop().await;
     outcome
 }

@@ -381,7 +381,8 @@ impl Operation {
             }
             TrialCall::Replace { blackholes } => {
                 let Some(candidate) = &mut self.candidate else { return };
-                let whole = Transaction { blackholes, ..std::mem::take(&mut candidate.whole) };
+                let whole = std::mem::take(&mut candidate.whole);
+                let whole = Transaction { blackholes: Some(blackholes), ..whole };
                 let datapath = Arc::clone(&self.datapath);
                 self.datapath_work.push(async move {
                     let replaced =

@@ -157,7 +157,7 @@ pub(in crate::daemon) enum TrialCall {
     /// Tell the candidate what has changed since.
     CatchUp { own: Lease, since: Vec<PeerChange> },
     /// Bring what the candidate wants into the kernel, in place of all that is there, with blackhole routes for these subnets.
-    Replace { blackholes: Option<BTreeSet<IpNet>> },
+    Replace { blackholes: BTreeSet<IpNet> },
     /// The candidate is the policy from now on.
     TakeOver,
     /// The candidate is not wanted.

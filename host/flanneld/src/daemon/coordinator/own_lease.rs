@@ -206,7 +206,7 @@ impl Coordinator {
         let Some(Job::LeaseAcquired(lease)) = self.job.take() else { return };
         match outcome {
             Ok(transaction) => {
-                let blackholes = self.blackholes(&lease.subnets);
+                let blackholes = Some(self.blackholes(&lease.subnets));
                 self.commit(Transaction { blackholes, ..transaction }, Cause::OwnLease);
                 self.own.uptake = (lease.subnets != self.own.lease.subnets).then_some(now);
                 self.put_in_force(lease.subnets);
@@ -229,8 +229,8 @@ impl Coordinator {
     }
 
     /// The blackhole routes of a node with these subnets.
-    pub(super) fn blackholes(&self, subnets: &Subnets) -> Option<BTreeSet<IpNet>> {
-        Some(subnets.iter().filter(|_| self.settings.blackhole).collect())
+    pub(super) fn blackholes(&self, subnets: &Subnets) -> BTreeSet<IpNet> {
+        subnets.iter().filter(|_| self.settings.blackhole).collect()
     }
 
     /// A policy has taken up these subnets.

@@ -89,7 +89,7 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// Opens the device and the sockets in the calling thread's network namespace, and starts the threads, which wait for
-    /// [`Tunnel::settle`]. Blocks for up to 0.2 s where the port is in use.
+    /// [`Tunnel::start_forwarding`]. Blocks for up to 0.2 s where the port is in use.
     pub fn open(spec: &TunnelSpec) -> Result<Self, TunnelError> {
         Self::inherit(spec, Inherited::default())
     }

@@ -96,7 +96,9 @@ fn an_address_that_changes_while_etcd_is_away_costs_no_peer_and_is_published_whe
     node.ip("address add 192.168.77.77/24 dev eth0")?;
     node.ip("route replace default via 192.168.77.1")?;
     wait::until_true("the device sends from the new address", || {
-        Ok(cluster.node(0).ip("-details link show flannel.1")?.contains("local 192.168.77.77 "))
+        // It is made anew, so that there is none for a moment.
+        let device = cluster.node(0).ip("-details link show flannel.1");
+        Ok(device.is_ok_and(|device| device.contains("local 192.168.77.77 ")))
     })?;
     wait::until_true("the peer is where it was", || {
         let peers = &cluster.status(0)?["peers"];

@@ -9,6 +9,7 @@ use flannel_lab::etcd::ENDPOINT;
 use flannel_lab::fake_systemd::ServiceManager;
 use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::random::Random;
+use flannel_lab::stopped_thread::StoppedThread;
 use flannel_lab::store::StoredLease;
 use flannel_lab::{Clock, Cluster, ClusterOptions, Pings, Store, wait};
 
@@ -135,6 +136,26 @@ fn while_etcd_hangs_and_the_lease_is_to_be_renewed_the_status_is_answered_and_th
         Ok(cluster.store().lease_of(&subnets)?.value.contains("192.168.77.77"))
     })?;
     all_daemons_run(&mut cluster)
+}
+
+#[test]
+fn a_loop_that_is_stuck_does_not_feed_the_watchdog_and_the_status_is_answered_all_the_same() -> Result<()> {
+    let mut cluster = Cluster::start(&ClusterOptions::default())?;
+    let manager = ServiceManager::new(cluster.lab())?;
+    let interval = wait::scaled(Duration::from_millis(200));
+    let options = cluster.options().clone().env("WATCHDOG_USEC", &interval.as_micros().to_string());
+    cluster.set_options(options.manager(&manager));
+    cluster.kill_and_restart(0)?;
+    // The loop is on the process's first thread.
+    let stopped = StoppedThread::of(cluster.daemon(0)?.pid())?;
+    // What was on its way when it stopped.
+    std::thread::sleep(interval);
+    let before = manager.signs_of_life();
+    std::thread::sleep(interval * 5);
+    cluster.status(0)?;
+    assert_eq!(manager.signs_of_life(), before, "the service manager is to end it");
+    drop(stopped);
+    wait::until_true("it goes on", || Ok(manager.signs_of_life() > before)).map(drop)
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub mod reference;
 pub mod registry;
 pub mod repair;
 pub mod state;
+pub mod stopped_thread;
 pub mod store;
 pub mod subnet_env;
 pub mod veth;

@@ -24,7 +24,7 @@ pub use error::DaemonError;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flannel_base::LogThrottle;
+use flannel_base::{Backoff, LogThrottle};
 use flannel_lease_store::LeaseStore;
 use flannel_model::lease::Lease;
 use flannel_plugin_host::{BuiltIn, Grants};
@@ -33,6 +33,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
 
 use crate::cli::Options;
+use crate::node::external::External;
 use coordinator::Preserved;
 use firewall::NodeFirewall;
 use observed_store::ObservedStore;
@@ -40,8 +41,10 @@ use observer::Observer;
 use serve::Operation;
 use start::Started;
 
-/// How long after a restart that failed the next is tried.
-const RESTART_RETRY: Duration = Duration::from_secs(1);
+/// Waits before a restart that failed is tried again with the same external interface.
+const RESTART_RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_mins(1) };
+/// How often it is looked meanwhile whether the external interface is another one by now.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs the daemon until it is told to stop. What is in the kernel stays there.
 pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), DaemonError> {
@@ -81,7 +84,7 @@ async fn operate(
     let firewall = NodeFirewall::new();
     let mut preserved: Option<Preserved> = None;
     let mut external = start::external(&options, &config).await?;
-    let mut throttle = LogThrottle::new(None);
+    let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
         start::announce(&external);
         observer.node(&external, &config);
@@ -102,23 +105,37 @@ async fn operate(
             Err(error) if preserved.is_some() => {
                 if throttle.says(&error.to_string(), Instant::now()) {
                     error!(
-                        "the node cannot go on with its interface as it is now: {error}; trying again every second, and forwarding stays as it was"
+                        "the node cannot go on with its interface as it is now: {error}; trying again when it is another one, and now and then; forwarding stays as it was"
                     );
                 }
                 observer.step(Step::Lease, false);
-                observer.alive_during(tokio::time::sleep(RESTART_RETRY)).await;
-                external = start::external(&options, &config).await.unwrap_or(node.external);
+                let again = Instant::now() + RESTART_RETRY.after(failures);
+                failures = failures.saturating_add(1);
+                external = observer.alive_during(other_external(&node, again)).await;
                 continue;
             }
             Err(error) => return Err(error),
         };
         throttle.reset();
+        failures = 0;
         let restarted = preserved.is_some();
         started.beginning.view = preserved.and_then(|preserved| preserved.view);
         let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
         let restart = operation.serve().await?;
         info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
         (external, preserved) = (restart.external, Some(restart.preserved));
+    }
+}
+
+/// Waits until the external interface is another one than a node's, or until a time, and answers what it is then.
+async fn other_external(node: &start::Node, until: Instant) -> External {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let now =
+            start::external(&node.options, &node.config).await.unwrap_or_else(|_| node.external.clone());
+        if now != node.external || Instant::now() >= until {
+            return now;
+        }
     }
 }
 

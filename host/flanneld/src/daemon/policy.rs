@@ -58,7 +58,7 @@ fn answer(policy: &mut Policy, call: PolicyCall) -> Event {
         PolicyCall::Apply(changes, restarts) => {
             let started = Instant::now();
             let applied = policy.apply_within(&changes, restarts);
-            Event::ApplyOutcome(applied, started.elapsed())
+            Event::Applied(applied, started.elapsed())
         }
         PolicyCall::Tick => Event::Ticked(policy.tick()),
     }

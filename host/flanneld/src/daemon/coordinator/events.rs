@@ -30,7 +30,7 @@ pub(in crate::daemon) enum Event {
     /// The policy was told of our lease.
     LeaseTaken(Result<Transaction, PluginError>),
     /// The policy was told of lease changes.
-    ApplyOutcome(ApplyOutcome, Duration),
+    Applied(ApplyOutcome, Duration),
     /// The policy has looked after state outside of the kernel.
     Ticked(Ticked),
     /// A transaction is in the kernel, as far as it would go.

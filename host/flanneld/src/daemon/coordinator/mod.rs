@@ -236,12 +236,12 @@ impl Coordinator {
             Event::Renewed(outcome) => self.renewed(outcome, now),
             Event::Acquired(outcome) => self.acquired(outcome, now),
             Event::LeaseTaken(outcome) => self.lease_taken(outcome, now),
-            Event::ApplyOutcome(applied, took) => self.applied(applied, took, now),
+            Event::Applied(applied, took) => self.applied(applied, took, now),
             Event::Ticked(ticked) => self.ticked(ticked, now),
             Event::Committed { report, cause, took } => self.committed(&report, &cause, took),
             Event::Adopted(report) => self.adopted(&report, now),
             Event::Replaced(outcome) => self.replaced(outcome, now),
-            Event::Rules(outcome) => self.rules_set(outcome),
+            Event::Rules(outcome) => self.rules_set(outcome, now),
             Event::SubnetFile(written) => self.subnet_file_written(written),
             // What the datapath saw while it was starting is no change.
             Event::RoutingChanged if self.is_starting() => {}

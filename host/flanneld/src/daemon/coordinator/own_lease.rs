@@ -41,6 +41,7 @@ pub(super) struct OwnLease {
     asked: Option<Attributes>,
     throttle: LogThrottle,
     rules: Progress,
+    rules_throttle: LogThrottle,
     subnet_file: Progress,
 }
 
@@ -90,6 +91,7 @@ impl OwnLease {
             asked: None,
             throttle: LogThrottle::new(Some(REMIND)),
             rules: Progress::default(),
+            rules_throttle: LogThrottle::new(Some(REMIND)),
             subnet_file: Progress::default(),
         }
     }
@@ -236,6 +238,7 @@ impl Coordinator {
     /// A policy has taken up these subnets.
     pub(super) fn put_in_force(&mut self, subnets: Subnets) {
         self.own.in_force = Some(subnets);
+        self.own.subnet_file.done = None;
         self.set_rules(subnets);
     }
 
@@ -252,21 +255,30 @@ impl Coordinator {
         self.effects.push(Effect::Rules(subnets));
     }
 
-    pub(super) fn rules_set(&mut self, outcome: Result<(), FirewallError>) {
+    pub(super) fn rules_set(&mut self, outcome: Result<(), FirewallError>, now: Instant) {
         let first = self.own.rules.done.is_none();
         if !self.own.rules.end(outcome.is_ok()) {
             return;
         }
         match outcome {
-            Ok(()) => self.tell(News::Step(Step::Rules, true)),
+            Ok(()) => {
+                self.own.rules_throttle.reset();
+                self.tell(News::Step(Step::Rules, true));
+            }
             Err(error) if self.settings.first_failure_is_fatal && first => {
                 self.effects.push(Effect::Fail(DaemonError::Firewall(error)));
                 return;
             }
-            Err(error) => error!(%error, "the firewall's rules are not in place; trying again"),
+            Err(error) => {
+                if self.own.rules_throttle.says(&error.to_string(), now) {
+                    error!(%error, "the firewall's rules are not in place; trying again");
+                }
+            }
         }
         self.tell(News::Refresh);
-        self.write_subnet_file();
+        if self.own.subnet_file.done != Some(true) {
+            self.write_subnet_file();
+        }
     }
 
     /// Container runtimes are told of the subnets in force once the firewall's rules are for them.

@@ -211,7 +211,7 @@ impl Node {
                 } else {
                     ApplyOutcome::default()
                 };
-                Event::ApplyOutcome(applied, Duration::ZERO)
+                Event::Applied(applied, Duration::ZERO)
             }
             PolicyCall::Tick => {
                 self.calls.push("tick".to_owned());

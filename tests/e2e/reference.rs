@@ -107,11 +107,13 @@ impl Mixed {
     }
 
     /// What the kernel of the node whose daemon changes has, but for the devices themselves, of which either keeps what it finds; and for
-    /// the scope of routes over a device alone, which differs from backend to backend of upstream's, and from ours with udp.
+    /// the scope of routes over a device alone, which differs from backend to backend of upstream's, and from ours with udp. Where upstream
+    /// removes its device, ours gives a new one's IPv6 address without looking for duplicates, so that it serves at once.
     fn entries(&self) -> Result<KernelState> {
         let state = self.cluster.state(CHANGING)?;
         let routes = state.routes.iter().map(|route| route.replace(" scope link", "")).collect();
-        Ok(KernelState { links: Vec::new(), routes, ..state })
+        let addresses = state.addresses.iter().map(|address| address.replace(" nodad", "")).collect();
+        Ok(KernelState { links: Vec::new(), routes, addresses, ..state })
     }
 
     /// Upstream removes WireGuard's devices when it ends.

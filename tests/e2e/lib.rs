@@ -24,6 +24,7 @@ mod ipip;
 mod kernel;
 mod lab;
 mod languages;
+mod lease_gate;
 mod leases;
 mod reference;
 mod refusals;

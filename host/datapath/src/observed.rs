@@ -97,8 +97,13 @@ pub(crate) struct ObservedState {
     pub external: Option<Link>,
     /// Our devices by name, as far as they are there.
     pub links: BTreeMap<Arc<str>, Link>,
+    /// Devices with names that flannel gives, which this daemon does not have: a former backend's.
+    pub former_devices: BTreeSet<u32>,
     /// Routes to destinations in the cluster networks, with the metric that ours have.
     pub routes: HashMap<IpNet, Route>,
+    /// Of the destinations that are wanted, the routes that we have made there, or found as we would make them. What is there at the
+    /// moment may be another one.
+    pub held: HashMap<IpNet, Route>,
     /// Blackhole routes in the cluster networks, with the metric that ours have.
     pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
@@ -117,7 +122,7 @@ pub(crate) struct ObservedState {
 }
 
 impl ObservedState {
-    /// Forgets all but the links.
+    /// Forgets all but the links, and what we have made.
     pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
         self.blackholes.clear();
@@ -177,6 +182,20 @@ impl ObservedState {
                 }
             }
         }
+    }
+
+    /// The kernel has done what we asked.
+    pub(crate) fn confirm(&mut self, fact: Observation) {
+        match &fact {
+            Observation::Route(destination, Some(route)) => {
+                self.held.insert(*destination, route.clone());
+            }
+            Observation::Route(destination, None) => {
+                self.held.remove(destination);
+            }
+            _ => {}
+        }
+        self.record(fact);
     }
 
     fn record_route(&mut self, destination: IpNet, route: Option<Route>) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::kinds;
 use super::netlink::Message;
-use super::observed::{NextHop, Observation, ObservedState};
+use super::observed::{NextHop, Observation, ObservedState, Route};
 use super::tunnels::TunnelChange;
 use super::wireguard::PeerChange;
 
@@ -72,6 +72,10 @@ pub(crate) struct Plan {
     pub steps: Vec<Step>,
     /// Entries whose device is away or down: they come when it does.
     pub waiting: BTreeSet<Key>,
+    /// Entries in whose way something is that is not ours: they come when it goes.
+    pub blocked: Vec<(Key, Route)>,
+    /// Destinations to which a route leads as ours would, although we have not made it.
+    pub adopted: Vec<IpNet>,
 }
 
 /// What to plan with.
@@ -185,6 +189,16 @@ impl<'a> Draft<'a> {
         fact: Observation,
     ) {
         self.plan.steps.push(Step { stage, key: Some(key), request: Request::Tunnel(device, change), fact });
+    }
+
+    /// A route that is not ours is where one of ours is wanted.
+    pub(crate) fn block(&mut self, key: Key, by: &Route) {
+        self.plan.blocked.push((key, by.clone()));
+    }
+
+    /// A route that is there does what ours would.
+    pub(crate) fn adopt(&mut self, destination: IpNet) {
+        self.plan.adopted.push(destination);
     }
 
     /// A route that goes through this nexthop object goes, or goes elsewhere.

@@ -53,6 +53,16 @@ pub enum Device {
     Own(Arc<str>),
 }
 
+/// Whether a name is one that flannel, ours or upstream's, gives its devices with one of its own backends: `flannel.1` (with any
+/// VNI), `flannel-v6.1`, `flannel0`, `flannel-wg`, `flannel-wg-v6`, `flannel.ipip`.
+#[must_use]
+pub fn is_flannel_device_name(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let Some(rest) = name.strip_prefix("flannel") else { return false };
+    let numbered = rest.strip_prefix("-v6.").or_else(|| rest.strip_prefix('.')).unwrap_or(rest);
+    is_number(numbered) || ["-wg", "-wg-v6", ".ipip"].contains(&rest)
+}
+
 /// The kernel's default VXLAN port (`udp_port` of the vxlan module), which is not the assigned one, 4789.
 pub const DEFAULT_VXLAN_PORT: u16 = 8472;
 

@@ -249,6 +249,11 @@ impl Ledger {
         self.peers.iter().map(|(peer, keys)| (*peer, &**keys))
     }
 
+    /// The keys of a peer's entries.
+    pub fn keys_of(&self, peer: PeerId) -> &[Key] {
+        self.peers.get(&peer).map_or(&[], |keys| keys)
+    }
+
     /// How many entries of a kind should exist.
     pub fn count(&self, kind: Kind) -> usize {
         self.kinds[kind as usize]

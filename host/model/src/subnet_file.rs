@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::lease::Subnets;
 use crate::network_config::NetworkConfig;
@@ -51,6 +51,14 @@ pub fn previous(text: &str, mut left_out: impl FnMut(&str, &str)) -> Option<Subn
         }
     }
     (v4.is_some() || v6.is_some()).then_some(Subnets { v4, v6 })
+}
+
+/// The cluster networks that a file names; upstream writes several with commas between them.
+pub fn networks(text: &str) -> impl Iterator<Item = IpNet> {
+    let values = variables(text)
+        .filter(|(key, _)| ["FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK"].contains(key))
+        .flat_map(|(_, value)| value.split(','));
+    values.filter_map(|value| value.trim().parse::<IpNet>().ok()).map(|network| network.trunc())
 }
 
 /// One line as shells and dotenv files write it: `export`, quotes and a comment at the end may be there.

@@ -8,7 +8,7 @@ use netlink_packet_route::route::{
 };
 
 use super::route::{self, address_of};
-use crate::netlink::{Message, Payload, create_or_replace};
+use crate::netlink::{Message, Payload, create};
 use crate::observed::{Observation, ObservedState};
 use crate::plan::{Draft, Stage};
 
@@ -52,7 +52,7 @@ impl Draft<'_> {
             self.step(
                 Stage::PutRoute,
                 Some(Key::Blackhole(destination)),
-                create_or_replace(Payload::Route(Rt::NewRoute(blackhole(&destination)))),
+                create(Payload::Route(Rt::NewRoute(blackhole(&destination)))),
                 Observation::Blackhole(destination, true),
             );
         }

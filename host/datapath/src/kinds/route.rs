@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use flannel_model::entry::Key;
+use flannel_model::entry::{Entry, Key};
 use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -10,9 +10,9 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 
 use super::family;
-use crate::netlink::{Message, Payload, create_or_replace};
+use crate::netlink::{Message, Payload, create, create_or_replace};
 use crate::observed::{NextHop, Observation, ObservedState, Route, metric};
-use crate::plan::{Draft, Stage};
+use crate::plan::{Draft, Planner, Stage};
 
 /// `RTPROT_BOOT`, which upstream's routes have, and so ours.
 pub(crate) const ROUTE_PROTOCOL: u8 = 3;
@@ -134,7 +134,10 @@ impl Draft<'_> {
         let old = self.planner.kernel.routes.get(&destination);
         // A plain route to the same next hop is as good: upstream's are adopted as they are.
         if old.is_some_and(|route| leads_to(route, &hop, self.planner.kernel)) {
-            return;
+            return self.adopt_route(destination);
+        }
+        if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
+            return self.block(Key::Route(destination), route);
         }
         let (target, nexthop) = if self.planner.nexthops {
             let id = self.nexthop_for(hop);
@@ -157,7 +160,7 @@ impl Draft<'_> {
         self.step(
             Stage::PutRoute,
             Some(Key::Route(destination)),
-            create_or_replace(Payload::Route(Rt::NewRoute(message(&destination, Some(target))))),
+            put(old.is_some(), message(&destination, Some(target))),
             Observation::Route(destination, Some(route)),
         );
     }
@@ -171,7 +174,10 @@ impl Draft<'_> {
                 && (route.via, route.nexthop, route.oif) == (None, None, index)
         };
         if old.is_some_and(is_right) {
-            return;
+            return self.adopt_route(destination);
+        }
+        if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
+            return self.block(Key::Route(destination), route);
         }
         if let Some(id) = old.and_then(|route| route.nexthop) {
             self.lose(id);
@@ -188,15 +194,50 @@ impl Draft<'_> {
         self.step(
             Stage::PutRoute,
             Some(Key::Route(destination)),
-            create_or_replace(Payload::Route(Rt::NewRoute(message))),
+            put(old.is_some(), message),
             Observation::Route(destination, Some(route)),
         );
     }
 
+    fn adopt_route(&mut self, destination: IpNet) {
+        if !self.planner.kernel.held.contains_key(&destination) {
+            self.adopt(destination);
+        }
+    }
+
+    /// Whether one of ours may take a route's place. Not, if neither this daemon nor another flannel has made it.
+    fn may_replace(&self, destination: &IpNet, route: &Route) -> bool {
+        // Who overwrites a route that we hold has taken it from us.
+        self.planner.kernel.held.contains_key(destination)
+            || is_own(route, self.planner.kernel)
+            || (route.protocol == ROUTE_PROTOCOL && route.ordinary && self.is_flannels(destination, route))
+    }
+
+    /// Whether a route looks like one that a flannel of before has made, maybe with another backend: over a device of flannel's, or
+    /// by way of the very address that the destination's peer has.
+    fn is_flannels(&self, destination: &IpNet, route: &Route) -> bool {
+        let Planner { ledger, kernel, .. } = self.planner;
+        let is_address = |entry: &Entry, via: IpAddr| match entry {
+            Entry::Route { via: Some(hop), .. } => *hop == via,
+            Entry::Fdb { destination, .. } => *destination == via,
+            Entry::TunnelPeer { endpoint, .. } => *endpoint == via,
+            Entry::WireguardPeer { peer, .. } => peer.endpoint.is_some_and(|endpoint| endpoint.ip() == via),
+            _ => false,
+        };
+        kernel.former_devices.contains(&route.oif)
+            || route.via.is_some_and(|via| {
+                let key = Key::Route(*destination);
+                let mut keys = ledger.owners(&key).flat_map(|peer| ledger.keys_of(peer));
+                keys.any(|key| ledger.entry(key).is_some_and(|entry| is_address(entry, via)))
+            })
+    }
+
     pub(super) fn remove_route(&mut self, destination: &IpNet) {
         let Some(route) = self.planner.kernel.routes.get(destination) else { return };
-        // Somebody may have put a route of his own there after ours was dropped.
-        if route.protocol != ROUTE_PROTOCOL {
+        let held = self.planner.kernel.held.get(destination);
+        let is_held = held.is_some_and(|held| goes_like(held, route) && route.protocol == ROUTE_PROTOCOL);
+        // Somebody may have put a route of his own there.
+        if !is_held && !is_own(route, self.planner.kernel) {
             return;
         }
         let target = match (route.nexthop, route.via) {
@@ -218,6 +259,24 @@ impl Draft<'_> {
     }
 }
 
+/// Puts a route in the place of one that is there, or where none is.
+fn put(replace: bool, message: RouteMessage) -> Message {
+    let payload = Payload::Route(Rt::NewRoute(message));
+    if replace { create_or_replace(payload) } else { create(payload) }
+}
+
+/// Whether a route is ours by what it leads over.
+fn is_own(route: &Route, kernel: &ObservedState) -> bool {
+    route.protocol == ROUTE_PROTOCOL
+        && (kernel.own_device(route.oif).is_some()
+            || route.nexthop.is_some_and(|id| kernel.nexthop(id).is_some()))
+}
+
+/// Whether two routes to one destination are the same.
+fn goes_like(one: &Route, other: &Route) -> bool {
+    (one.via, one.oif, one.nexthop, one.ordinary) == (other.via, other.oif, other.nexthop, other.ordinary)
+}
+
 /// Whether a route does what ours would.
 fn leads_to(route: &Route, hop: &NextHop, kernel: &ObservedState) -> bool {
     if !route.ordinary || route.protocol != ROUTE_PROTOCOL {
@@ -231,15 +290,10 @@ fn leads_to(route: &Route, hop: &NextHop, kernel: &ObservedState) -> bool {
 
 /// Ours: routes over our devices, or through our nexthop objects.
 pub(super) fn ours(kernel: &ObservedState) -> impl Iterator<Item = Key> {
-    let is_ours = |route: &Route| {
-        route.protocol == ROUTE_PROTOCOL
-            && (kernel.own_device(route.oif).is_some()
-                || route.nexthop.is_some_and(|id| kernel.nexthop(id).is_some()))
-    };
     kernel
         .routes
         .iter()
-        .filter(move |(_, route)| is_ours(route))
+        .filter(|(_, route)| is_own(route, kernel))
         .map(|(destination, _)| Key::Route(*destination))
 }
 

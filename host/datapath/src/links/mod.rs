@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use flannel_model::entry::{DeviceSpec, Mac};
+use flannel_model::entry::{DeviceSpec, Mac, is_flannel_device_name};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -90,6 +90,22 @@ pub(crate) fn find(socket: &mut RequestSocket, name: &str) -> Result<Observed, N
         Some(Payload::Route(RouteNetlinkMessage::NewLink(found))) => Ok(read_link(&found)),
         _ => Ok(Observed::default()),
     }
+}
+
+/// The name of the link with this index, if it is there.
+pub(crate) fn name_of(socket: &mut RequestSocket, index: u32) -> Option<String> {
+    find_by_index(socket, index).ok().map(|found| found.name).filter(|name| !name.is_empty())
+}
+
+/// Links with names that flannel, ours or upstream's, gives its devices with whatever backend: their indexes.
+pub(crate) fn flannels(socket: &mut RequestSocket) -> Result<BTreeSet<u32>, NetlinkError> {
+    let found = socket.dump(&Payload::Route(RouteNetlinkMessage::GetLink(LinkMessage::default())))?;
+    let link = |message| match message {
+        Payload::Route(RouteNetlinkMessage::NewLink(link)) => Some(read_link(&link)),
+        _ => None,
+    };
+    let links = found.into_iter().filter_map(link).filter(|observed| is_flannel_device_name(&observed.name));
+    Ok(links.filter_map(|observed| observed.link).map(|link| link.index).collect())
 }
 
 fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, NetlinkError> {

@@ -1,8 +1,8 @@
 //! One message: what the `netlink-packet-route` crate knows, and the nexthop objects that it does not.
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_CREATE, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable,
+    DecodeError, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
@@ -37,6 +37,11 @@ pub(crate) struct Message {
 /// Create it, or replace what is there under the same key.
 pub(crate) fn create_or_replace(payload: Payload) -> Message {
     Message { payload, flags: NLM_F_CREATE | NLM_F_REPLACE }
+}
+
+/// Create it, unless something is there under the same key: then the answer is `EEXIST`.
+pub(crate) fn create(payload: Payload) -> Message {
+    Message { payload, flags: NLM_F_CREATE | NLM_F_EXCL }
 }
 
 impl Message {

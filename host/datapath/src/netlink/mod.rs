@@ -10,7 +10,7 @@ mod nexthop;
 mod notify;
 mod socket;
 
-pub(crate) use message::{Message, Payload, create_or_replace};
+pub(crate) use message::{Message, Payload, create, create_or_replace};
 pub(crate) use nexthop::NexthopMessage;
 pub(crate) use notify::{Drained, NotificationSocket};
 pub(crate) use socket::RequestSocket;

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flannel_model::entry::Key;
+use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::{RETRY, Reconciler};
+use crate::links;
 use crate::netlink::{Message, NetlinkError};
-use crate::observed::Observation;
+use crate::observed::{Observation, ObservedState, Route};
 use crate::plan::{Plan, Request, Step};
 use crate::report::Failure;
 use crate::tunnels::TunnelChange;
@@ -51,6 +53,33 @@ impl Batch {
     }
 }
 
+/// What the kernel refused for the first time.
+#[derive(Default)]
+struct Refusals {
+    first: Option<(Key, NetlinkError)>,
+    count: usize,
+}
+
+impl Refusals {
+    fn note(&mut self, key: &Key, error: &NetlinkError) {
+        self.count += 1;
+        if self.first.is_none() {
+            self.first = Some((key.clone(), error.clone()));
+        }
+    }
+}
+
+/// Who makes routes, as iproute2 calls them (`/etc/iproute2/rt_protos`).
+fn protocol_name(protocol: u8) -> String {
+    match protocol {
+        2 => "kernel".to_owned(),
+        3 => "boot".to_owned(),
+        4 => "static".to_owned(),
+        16 => "dhcp".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 impl Reconciler {
     pub(super) fn reconcile_keys(&mut self, keys: &BTreeSet<Key>) {
         let plan = self.planner().keys(keys);
@@ -70,44 +99,53 @@ impl Reconciler {
         } else {
             self.waiting = plan.waiting;
             if !self.failures.is_empty() {
-                let planned: HashSet<&Key> = plan.steps.iter().filter_map(|step| step.key.as_ref()).collect();
+                let steps = plan.steps.iter().filter_map(|step| step.key.as_ref());
+                let planned: HashSet<&Key> = steps.chain(plan.blocked.iter().map(|(key, _)| key)).collect();
                 self.failures.retain(|key, _| planned.contains(key));
             }
         }
+        self.settle_held(&plan.adopted, looked_at);
+        self.report_blocked(plan.blocked);
         if plan.steps.is_empty() {
             return;
         }
         let started = Instant::now();
-        let (count, mut failed) = (plan.steps.len(), 0);
+        let (count, mut failed, mut refusals) = (plan.steps.len(), 0, Refusals::default());
         let mut steps = plan.steps.into_iter().peekable();
         while steps.peek().is_some() {
-            failed += self.send(steps.by_ref().take(MAX_STEPS_PER_BATCH));
+            failed += self.send(steps.by_ref().take(MAX_STEPS_PER_BATCH), &mut refusals);
             // What others did meanwhile waits in the socket. What we did does not, except for the FDB's notifications,
             // which do not say who caused them; they must not fill the socket, and say what the mirror says already.
             self.ingest_notifications();
         }
+        self.report_refusals(refusals);
         let took = started.elapsed();
         self.figures.batch_time += took;
         debug!(requests = count, failed, took_us = flannel_base::micros(took), "kernel updated");
     }
 
     /// Sends some steps; answers how many failed.
-    fn send(&mut self, steps: impl Iterator<Item = Step>) -> usize {
+    fn send(&mut self, steps: impl Iterator<Item = Step>, refusals: &mut Refusals) -> usize {
         let (mut batch, mut pending, mut failed) = (None, Vec::new(), 0);
         for step in steps {
             let removal = step.is_removal();
             // The order of steps is that of their stages, so whom they go to changes seldom.
             if let Some(request) = Batch::add(&mut batch, step.request) {
-                failed += self.flush(batch.take(), &mut pending);
+                failed += self.flush(batch.take(), &mut pending, refusals);
                 batch = Some(Batch::of(request));
             }
             pending.push((step.key, removal, step.fact));
         }
-        failed + self.flush(batch, &mut pending)
+        failed + self.flush(batch, &mut pending, refusals)
     }
 
     /// Sends requests that go to the same, and takes the results in.
-    fn flush(&mut self, batch: Option<Batch>, pending: &mut Vec<(Option<Key>, bool, Observation)>) -> usize {
+    fn flush(
+        &mut self,
+        batch: Option<Batch>,
+        pending: &mut Vec<(Option<Key>, bool, Observation)>,
+        refusals: &mut Refusals,
+    ) -> usize {
         let results = match batch {
             None => Vec::new(),
             Some(Batch::Routing(messages)) => self.requests.batch(messages),
@@ -122,7 +160,9 @@ impl Reconciler {
         };
         let settled = std::mem::take(pending).into_iter().zip(results);
         settled
-            .map(|((key, removal, fact), result)| usize::from(!self.handle_ack(key, removal, fact, result)))
+            .map(|((key, removal, fact), result)| {
+                usize::from(!self.handle_ack(key, removal, fact, result, refusals))
+            })
             .sum()
     }
 
@@ -133,6 +173,7 @@ impl Reconciler {
         removal: bool,
         fact: Observation,
         result: Result<(), NetlinkError>,
+        refusals: &mut Refusals,
     ) -> bool {
         let absent = |error: &NetlinkError| {
             error.is(libc::ENOENT)
@@ -142,7 +183,7 @@ impl Reconciler {
         };
         match result {
             Ok(()) => {
-                self.kernel.record(fact);
+                self.kernel.confirm(fact);
                 if let Some(key) = key
                     && let Some(failure) = self.failures.remove(&key)
                 {
@@ -151,7 +192,7 @@ impl Reconciler {
                 true
             }
             Err(error) if removal && absent(&error) => {
-                self.kernel.record(fact);
+                self.kernel.confirm(fact);
                 true
             }
             Err(error) => {
@@ -165,7 +206,9 @@ impl Reconciler {
                 };
                 let attempts = self.failures.get(&key).map_or(0, |failure| failure.attempts);
                 if attempts == 0 {
-                    warn!(entry = %key, peer = self.ledger.owners(&key).last().map(|p| p.0), %error, "the kernel refused an entry; trying again");
+                    refusals.note(&key, &error);
+                    // Something is there that the mirror does not know of.
+                    self.dirty.everything |= error.is(libc::EEXIST);
                 }
                 let again = Instant::now() + RETRY.after(attempts);
                 self.failures
@@ -173,6 +216,68 @@ impl Reconciler {
                 false
             }
         }
+    }
+
+    /// One line, however many there are.
+    fn report_refusals(&self, Refusals { first, count }: Refusals) {
+        if let Some((key, error)) = first {
+            let peer = self.ledger.owners(&key).last().map(|peer| peer.0);
+            warn!(entry = %key, peer, %error, entries = count, "the kernel refused an entry; trying again");
+        }
+    }
+
+    /// Takes note of which routes are ours: those that we would have made, and none of those that are not wanted any more.
+    fn settle_held(&mut self, adopted: &[IpNet], looked_at: Option<&BTreeSet<Key>>) {
+        let Self { kernel, ledger, .. } = self;
+        let ObservedState { held, routes, .. } = kernel;
+        // A route that is about to be removed is ours until it is gone.
+        let is_over = |destination: &IpNet, held: &Route| {
+            ledger.entry(&Key::Route(*destination)).is_none() && routes.get(destination) != Some(held)
+        };
+        match looked_at {
+            None => held.retain(|destination, route| !is_over(destination, route)),
+            Some(keys) => {
+                for key in keys {
+                    if let Key::Route(destination) = key
+                        && held.get(destination).is_some_and(|route| is_over(destination, route))
+                    {
+                        held.remove(destination);
+                    }
+                }
+            }
+        }
+        for destination in adopted {
+            if let Some(route) = routes.get(destination) {
+                held.insert(*destination, route.clone());
+            }
+        }
+    }
+
+    /// Entries in whose way something of somebody else's is. One line, however many there are.
+    fn report_blocked(&mut self, blocked: Vec<(Key, Route)>) {
+        let mut first = None;
+        let count = blocked.len();
+        for (key, route) in blocked {
+            let attempts = self.failures.get(&key).map_or(0, |failure| failure.attempts);
+            let reason = format!("a route that is not flannel's is in the way: {}", self.describe(&route));
+            if self.failures.get(&key).is_none_or(|failure| failure.reason != reason) {
+                first = first.or(Some((key.clone(), reason.clone())));
+            }
+            let again = Instant::now() + RETRY.after(attempts);
+            self.failures.insert(key, Failure { reason, attempts: attempts + 1, again });
+        }
+        if let Some((key, reason)) = first {
+            let peer = self.ledger.owners(&key).last().map(|peer| peer.0);
+            warn!(entry = %key, peer, reason, entries = count, "an entry waits");
+        }
+    }
+
+    /// A route in iproute2's words.
+    fn describe(&mut self, route: &Route) -> String {
+        let via = route.via.map(|via| format!("via {via} ")).unwrap_or_default();
+        let name = links::name_of(&mut self.requests, route.oif);
+        let device = name.map_or_else(|| format!("interface {}", route.oif), |name| format!("dev {name}"));
+        format!("{via}{device} proto {}", protocol_name(route.protocol))
     }
 
     /// Entries that the ledger changed are tried at once, whatever failed before.

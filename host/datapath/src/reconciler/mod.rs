@@ -36,6 +36,8 @@ const REPAIRS_PER_SECOND: u32 = 200;
 pub enum Event {
     /// The external interface, its addresses or the routes over it changed: which peers are on the link may have too.
     Reachability,
+    /// Addresses of other interfaces changed: what peers may have is another matter now.
+    Surroundings,
 }
 
 /// What to look at in the next round.
@@ -397,6 +399,9 @@ impl Reconciler {
     /// Fills the mirror.
     fn observe_entries(&mut self) -> Result<(), NetlinkError> {
         self.kernel.forget_entries();
+        let own: BTreeSet<u32> = self.kernel.links.values().map(|link| link.index).collect();
+        let flannels = links::flannels(&mut self.requests)?;
+        self.kernel.former_devices = flannels.difference(&own).copied().collect();
         if self.nexthops {
             for found in self.requests.dump(&Payload::GetNexthop(NexthopMessage::default()))? {
                 if let Payload::NewNexthop(message) = found {

@@ -1,6 +1,7 @@
 //! What the kernel tells of by itself: taken into the mirror, and noted where it has to be looked at.
 
 use netlink_packet_route::RouteNetlinkMessage as Rt;
+use netlink_packet_route::address::AddressScope;
 use tracing::{info, warn};
 
 use super::{Event, Reconciler};
@@ -37,6 +38,8 @@ impl Reconciler {
                 } else if self.kernel.external.as_ref().is_some_and(|l| l.index == address.header.index) {
                     self.dirty.everything = true;
                     let _ = self.events.send(Event::Reachability);
+                } else if address.header.scope == AddressScope::Universe {
+                    let _ = self.events.send(Event::Surroundings);
                 }
             }
             // With a nexthop object all routes that use it go, and no notification says so.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_model::entry::DEFAULT_VXLAN_PORT;
-use flannel_model::entry::{Device, DeviceSpec, Entry, Mac, Vxlan};
+use flannel_model::entry::{Device, DeviceSpec, Entry, Key, Mac, Vxlan};
 use flannel_model::ledger::{PeerId, Transaction};
 use ipnet::IpNet;
 
@@ -14,6 +14,7 @@ use super::{Datapath, Report, TunnelContext};
 
 mod blackholes;
 mod devices;
+mod foreign;
 mod random;
 
 const DEVICE: &str = "flannel.1";

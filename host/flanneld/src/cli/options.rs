@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use flannel_cloud::Endpoint;
 use flannel_model::offloads::Offloads;
 use flannel_plugin_host::{PluginReference, parse_grant};
+use ipnet::IpNet;
 
 use super::syntax;
 
@@ -61,6 +62,11 @@ pub struct Options {
     /// Where leases and the network config are: `etcd`, or `file:DIR` for a directory (DIR/config, DIR/subnets/)
     #[arg(long, value_name = "STORE", default_value = "etcd", value_parser = parse_store, help_heading = "Leases")]
     pub store: Store,
+
+    /// Networks that this cluster had before, whose leases are still served, separated by commas; those that this node has seen in
+    /// force are known without
+    #[arg(long = "former-network", value_name = "LIST", value_delimiter = ',', help_heading = "Leases")]
+    pub former_networks: Vec<IpNet>,
 
     /// Minutes before its end at which the lease is renewed, 1 to 1439
     #[arg(long, value_name = "MINUTES", default_value_t = 60, value_parser = syntax::integer(1..=1439), help_heading = "Leases")]

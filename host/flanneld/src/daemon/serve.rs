@@ -94,7 +94,10 @@ impl Sources {
                 None => Outcome::Failed(DaemonError::WatchEnded),
             },
             Some(outcome) = self.outcomes.recv() => outcome,
-            Some(DatapathEvent::Reachability) = self.notifications.recv() => Outcome::Event(Event::RoutingChanged),
+            Some(event) = self.notifications.recv() => Outcome::Event(match event {
+                DatapathEvent::Reachability => Event::RoutingChanged,
+                DatapathEvent::Surroundings => Event::SurroundingsChanged,
+            }),
             Some((plugin, answer)) = self.swaps.recv() => Outcome::Event(Event::SwapAsked(plugin, answer)),
             Some(()) = self.plugin_file.changed() => Outcome::Event(Event::PluginFileChanged),
             Some(()) = self.reload.recv() => Outcome::Event(Event::Reload),

@@ -18,16 +18,19 @@ use flannel_plugin_host::{
     Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
+use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
 use crate::node::external::{External, InterfaceSelector, IpFamilies, choose};
+use crate::node::former_networks;
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
 
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
+use super::cluster_view::LeaseGate;
 use super::coordinator::{Beginning, CurrentPlugin};
 use super::links::Links;
 use super::observer::Observer;
@@ -202,8 +205,11 @@ pub(super) async fn node(
         links: Arc::new(links),
         clouds: clouds.client(),
     };
-    let (datapath, notifications) =
-        Datapath::start(&node.external.name, networks(&node.config), observer.tunnels.clone())?;
+    let in_force = networks(&node.config);
+    let former = former_networks(&node.options, &in_force);
+    // What is left in a network of before is the cluster's, too.
+    let all = in_force.into_iter().chain(former.iter().copied()).collect();
+    let (datapath, notifications) = Datapath::start(&node.external.name, all, observer.tunnels.clone())?;
     let surroundings = Surroundings {
         environment,
         limits: Limits::default(),
@@ -235,7 +241,8 @@ pub(super) async fn node(
     observer.step(Step::Lease, own.attributes == published);
     let renewal = until_renewal(&own, margin);
     let external = node.external.clone();
-    let beginning = Beginning { own, published, mtu, renewal, view: None, plugin, external };
+    let gate = LeaseGate::new(&node.config, former, &external);
+    let beginning = Beginning { own, published, mtu, renewal, view: None, gate, plugin, external };
     Ok(Started { beginning, policy: Box::new(policy), surroundings, clouds, datapath, notifications })
 }
 
@@ -293,9 +300,16 @@ fn facts(node: &Node) -> NodeFacts {
     }
 }
 
-fn networks(config: &NetworkConfig) -> Vec<ipnet::IpNet> {
-    let v4 = config.network.filter(|_| config.enable_ipv4).map(ipnet::IpNet::V4);
-    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(ipnet::IpNet::V6);
+/// Networks that the cluster had before: those that the operator names, that this node has known, and that the subnet file is of.
+fn former_networks(options: &Options, in_force: &[IpNet]) -> Vec<IpNet> {
+    let mut named = options.former_networks.clone();
+    named.extend(SubnetFile::networks(&options.subnet_file));
+    former_networks::record(&options.state_dir, in_force, &named)
+}
+
+fn networks(config: &NetworkConfig) -> Vec<IpNet> {
+    let v4 = config.network.filter(|_| config.enable_ipv4).map(IpNet::V4);
+    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(IpNet::V6);
     v4.into_iter().chain(v6).collect()
 }
 

@@ -1,11 +1,14 @@
 //! Which interface this node reaches its peers over, and under which addresses. The choice is a pure function of the
 //! options and of what the kernel has; [`super::inventory`] asks the kernel.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flannel_model::entry::is_flannel_device_name;
+use ipnet::IpNet;
 use regex::Regex;
 
-use super::inventory::{Address, Interface, Inventory};
+use super::inventory::{Address, Gateway, Interface, Inventory, is_link_local};
 
 /// Which families the cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,47 @@ pub(crate) struct External {
     pub public_ipv4: Option<Ipv4Addr>,
     /// The IPv6 address to publish.
     pub public_ipv6: Option<Ipv6Addr>,
+    /// What this node is, and what it reaches without anybody's help: no peer can have it.
+    pub local: Vec<Local>,
+}
+
+/// Something of the node's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Local {
+    /// An address of an interface.
+    Address(IpAddr, String),
+    /// The network that an interface is on.
+    Network(IpNet, String),
+    /// The next hop of a route.
+    Gateway(IpAddr),
+}
+
+impl Local {
+    /// The addresses.
+    pub(crate) fn net(&self) -> IpNet {
+        match self {
+            Self::Address(ip, _) | Self::Gateway(ip) => (*ip).into(),
+            Self::Network(net, _) => *net,
+        }
+    }
+}
+
+impl fmt::Display for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(ip, interface) => write!(f, "{ip}, an address of this node's {interface}"),
+            Self::Network(net, interface) => write!(f, "{net}, which this node's {interface} is on"),
+            Self::Gateway(ip) => write!(f, "{ip}, a gateway of this node"),
+        }
+    }
+}
+
+impl External {
+    /// Whether a node that has the one interface could go on as if it had the other: whatever depends on it would be the same.
+    pub(crate) fn is_interchangeable(&self, other: &Self) -> bool {
+        let elsewhere = Self { local: other.local.clone(), ..self.clone() };
+        elsewhere == *other
+    }
 }
 
 /// Why no interface fits.
@@ -144,7 +188,29 @@ pub(crate) fn choose(
         ipv6,
         public_ipv4: ipv4.map(|own| selector.public_ip.unwrap_or(own)),
         public_ipv6: ipv6.map(|own| selector.public_ipv6.unwrap_or(own)),
+        local: local(interface, inventory),
     })
+}
+
+/// What is the node's own: addresses and networks of all interfaces but flannel's, and where its traffic goes first. `external`: the
+/// external interface.
+fn local(external: &Interface, inventory: &Inventory) -> Vec<Local> {
+    let mut local = Vec::new();
+    for interface in inventory.interfaces.iter().filter(|one| !is_flannel_device_name(&one.name)) {
+        for address in interface.addresses.iter().filter(|address| !is_link_local(address.ip)) {
+            local.push(Local::Address(address.ip, interface.name.clone()));
+            let net = address.network();
+            if net.prefix_len() < net.max_prefix_len() {
+                local.push(Local::Network(net, interface.name.clone()));
+            }
+        }
+    }
+    // Other routes may be flannel's own.
+    let counts = |gateway: &&Gateway| gateway.default || gateway.interface == external.index;
+    let gateways = inventory.gateways.iter().filter(counts).filter(|gateway| !is_link_local(gateway.ip));
+    local.extend(gateways.map(|gateway| Local::Gateway(gateway.ip)));
+    local.dedup();
+    local
 }
 
 /// The interface, and the address by which it was found.
@@ -250,6 +316,8 @@ fn best_v6(interface: &Interface) -> Option<Ipv6Addr> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const DUAL: IpFamilies = IpFamilies { ipv4: true, ipv6: true };
@@ -257,6 +325,7 @@ mod tests {
 
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
         let address = |text: &&str| Address {
+            prefix: 24,
             ip: text.parse().expect("address"),
             deprecated: false,
             permanent: true,
@@ -279,6 +348,7 @@ mod tests {
             ],
             default_v4: Some(2),
             default_v6: Some(2),
+            gateways: BTreeSet::new(),
             reach: None,
         }
     }

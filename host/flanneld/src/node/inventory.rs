@@ -1,9 +1,11 @@
 //! The interfaces, addresses and default routes that the kernel has, for the choice of the external interface.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
+use ipnet::IpNet;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
@@ -15,6 +17,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 pub(crate) struct Address {
     /// The address.
     pub ip: IpAddr,
+    /// Bits of its network.
+    pub prefix: u8,
     /// It should not be used for anything new.
     pub deprecated: bool,
     /// It was set by hand, not by DHCP or router advertisements.
@@ -24,6 +28,11 @@ pub(crate) struct Address {
 }
 
 impl Address {
+    /// The network that it is in.
+    pub(crate) fn network(&self) -> IpNet {
+        IpNet::new(self.ip, self.prefix).unwrap_or_else(|_| self.ip.into()).trunc()
+    }
+
     /// Lower is better: global before link-local, permanent before dynamic, lasting before temporary, as upstream.
     pub(crate) fn rank(&self) -> (bool, bool, bool) {
         (is_link_local(self.ip), !self.permanent, self.temporary)
@@ -57,6 +66,17 @@ impl Interface {
     }
 }
 
+/// The next hop of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Gateway {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The number of the interface that it is reached over.
+    pub interface: u32,
+    /// It is a default route's.
+    pub default: bool,
+}
+
 /// What the kernel has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Inventory {
@@ -66,6 +86,8 @@ pub(crate) struct Inventory {
     pub default_v4: Option<u32>,
     /// The same for IPv6.
     pub default_v6: Option<u32>,
+    /// The next hops of routes in the main table.
+    pub gateways: BTreeSet<Gateway>,
     /// The interface, and the source address, with which the asked-for address is reached.
     pub reach: Option<(u32, Option<IpAddr>)>,
 }
@@ -96,13 +118,16 @@ impl Inventory {
                 interface.addresses.extend(address(message));
             }
         }
-        let default_v4 = default_route(handle, RouteMessageBuilder::<Ipv4Addr>::new().build()).await?;
-        let default_v6 = default_route(handle, RouteMessageBuilder::<Ipv6Addr>::new().build()).await?;
+        let mut gateways = BTreeSet::new();
+        let [v4, v6] =
+            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+        let default_v4 = default_route(handle, v4, &mut gateways).await?;
+        let default_v6 = default_route(handle, v6, &mut gateways).await?;
         let reach = match target {
             Some(target) => reach(handle, target).await?,
             None => None,
         };
-        Ok(Self { interfaces, default_v4, default_v6, reach })
+        Ok(Self { interfaces, default_v4, default_v6, gateways, reach })
     }
 }
 
@@ -147,6 +172,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
     }
     Some(Address {
         ip: local.or(plain)?,
+        prefix: message.header.prefix_len,
         deprecated: flags.contains(AddressFlags::Deprecated),
         permanent: flags.contains(AddressFlags::Permanent),
         // For IPv4 the same bit says that the address is not the first of its network.
@@ -154,14 +180,20 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-async fn default_route(handle: &Handle, request: RouteMessage) -> Result<Option<u32>, rtnetlink::Error> {
+/// The interface of the default route with the lowest metric. Takes note of the next hops of all routes.
+async fn default_route(
+    handle: &Handle,
+    request: RouteMessage,
+    gateways: &mut BTreeSet<Gateway>,
+) -> Result<Option<u32>, rtnetlink::Error> {
     let routes: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
     let mut best: Option<(u32, u32)> = None;
     for route in routes {
-        if route.header.destination_prefix_length != 0
-            || route.header.kind != RouteType::Unicast
-            || route.header.table != RouteHeader::RT_TABLE_MAIN
-        {
+        if route.header.kind != RouteType::Unicast || route.header.table != RouteHeader::RT_TABLE_MAIN {
+            continue;
+        }
+        gateways.extend(gateways_of(&route));
+        if route.header.destination_prefix_length != 0 {
             continue;
         }
         let (mut metric, mut oif) = (0, None);
@@ -181,6 +213,38 @@ async fn default_route(handle: &Handle, request: RouteMessage) -> Result<Option<
     Ok(best.map(|(_, oif)| oif))
 }
 
+/// The next hops of a route, of which there may be several.
+fn gateways_of(route: &RouteMessage) -> Vec<Gateway> {
+    let default = route.header.destination_prefix_length == 0;
+    let (mut oif, mut via, mut gateways) = (None, None, Vec::new());
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => oif = Some(*index),
+            RouteAttribute::Gateway(address) => via = ip(address),
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    let via = hop.attributes.iter().find_map(|attribute| match attribute {
+                        RouteAttribute::Gateway(address) => ip(address),
+                        _ => None,
+                    });
+                    gateways.extend(via.map(|ip| Gateway { ip, interface: hop.interface_index, default }));
+                }
+            }
+            _ => {}
+        }
+    }
+    gateways.extend(via.zip(oif).map(|(ip, interface)| Gateway { ip, interface, default }));
+    gateways
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
 async fn reach(handle: &Handle, target: IpAddr) -> Result<Option<(u32, Option<IpAddr>)>, rtnetlink::Error> {
     let request = match target {
         IpAddr::V4(v4) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32).build(),
@@ -195,15 +259,14 @@ async fn reach(handle: &Handle, target: IpAddr) -> Result<Option<(u32, Option<Ip
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => oif = Some(*index),
-            RouteAttribute::PrefSource(RouteAddress::Inet(v4)) => source = Some(IpAddr::V4(*v4)),
-            RouteAttribute::PrefSource(RouteAddress::Inet6(v6)) => source = Some(IpAddr::V6(*v6)),
+            RouteAttribute::PrefSource(address) => source = ip(address),
             _ => {}
         }
     }
     Ok(oif.map(|index| (index, source)))
 }
 
-fn is_link_local(ip: IpAddr) -> bool {
+pub(crate) fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

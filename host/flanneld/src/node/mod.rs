@@ -2,6 +2,7 @@
 
 pub mod docker_opts;
 pub(crate) mod external;
+pub(crate) mod former_networks;
 pub(crate) mod inventory;
 pub(crate) mod macs;
 pub mod subnet_file;

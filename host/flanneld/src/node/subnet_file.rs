@@ -9,6 +9,7 @@ use flannel_base::atomic_file::{self, Mode};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::subnet_file;
+use ipnet::IpNet;
 use tracing::warn;
 
 /// A file longer than this is no subnet file.
@@ -52,6 +53,12 @@ impl SubnetFile {
             warn!(file = %path.display(), "the subnet file names no subnet: the node may get another one");
         }
         subnets
+    }
+
+    /// The cluster networks that an earlier run wrote; none if the file is not there or cannot be read.
+    pub(crate) fn networks(path: &Path) -> Vec<IpNet> {
+        let bytes = read(path).unwrap_or_default();
+        subnet_file::networks(&String::from_utf8_lossy(&bytes)).collect()
     }
 }
 
@@ -97,6 +104,17 @@ mod tests {
 
     fn file(config: &str, subnets: &Subnets) -> SubnetFile {
         SubnetFile::new(&NetworkConfig::parse(config).expect("config"), subnets, 1450, true)
+    }
+
+    #[test]
+    fn the_networks_of_a_file_are_those_of_both_families() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("subnet.env");
+        assert!(SubnetFile::networks(&path).is_empty());
+        let text = "FLANNEL_NETWORK=10.4.0.0/16,10.5.0.0/16\nFLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_IPV6_NETWORK=fc00:5::/48\nFLANNEL_NETWORK=x\n";
+        std::fs::write(&path, text).expect("written");
+        let expected = ["10.4.0.0/16", "10.5.0.0/16", "fc00:5::/48"].map(|net| net.parse().expect("prefix"));
+        assert_eq!(SubnetFile::networks(&path), expected);
     }
 
     #[test]

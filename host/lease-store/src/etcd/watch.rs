@@ -183,7 +183,9 @@ impl Follower {
         self.known = known;
         self.at = Some(Cursor { revision: listing.revision, cluster: listing.cluster });
         self.stale = false;
-        let leases = self.known.values().map(|known| Arc::clone(&known.lease)).collect();
+        let mut known: Vec<&Known> = self.known.values().collect();
+        known.sort_unstable_by_key(|known| known.create_revision);
+        let leases = known.into_iter().map(|known| Arc::clone(&known.lease)).collect();
         let event = if bereft {
             warn!(
                 "etcd has lost its data: leases that are missing in it are held until their nodes write again"

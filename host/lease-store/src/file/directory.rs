@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) subnets: Subnets,
     pub(super) content: Content,
     pub(super) expires: SystemTime,
+    /// When the file was made: renewals write into it. Where the file system does not say, when it was last renewed.
+    born: SystemTime,
 }
 
 /// What is in a file.
@@ -179,7 +181,7 @@ impl Directory {
         Ok(self.scan(&mut Cache::default())?.into_iter().filter_map(Entry::into_lease).collect())
     }
 
-    /// Reads all leases; files that are as they were in the cache are not read again.
+    /// Reads all leases, the oldest first; files that are as they were in the cache are not read again.
     pub(super) fn scan(&self, cache: &mut Cache) -> Result<Vec<Entry>, StoreError> {
         let scanned = self.dir().and_then(|dir| self.scan_dir(&dir, cache));
         scanned.map_err(|error| self.failed("`subnets` cannot be read", &error))
@@ -199,6 +201,7 @@ impl Directory {
             seen.insert(name.to_owned(), (stamp, error));
         }
         cache.0 = seen;
+        entries.sort_unstable_by_key(|entry| (entry.born, entry.subnets));
         Ok(entries)
     }
 
@@ -258,7 +261,9 @@ impl Directory {
             }
         }
         let entry = codec::parse_key_name(name).ok();
-        let entry = entry.map(|subnets| Entry { subnets, content, expires: expires(&metadata) });
+        let born = metadata.created().or_else(|_| metadata.modified());
+        let born = born.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
+        let entry = entry.map(|subnets| Entry { subnets, content, expires: expires(&metadata), born });
         Ok(Some((stamp, error, entry)))
     }
 

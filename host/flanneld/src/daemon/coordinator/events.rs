@@ -45,6 +45,8 @@ pub(in crate::daemon) enum Event {
     SubnetFile(bool),
     /// Routes, addresses or links of others have changed.
     RoutingChanged,
+    /// Addresses of another interface have changed.
+    SurroundingsChanged,
     /// The external interface as it would be chosen now; `None` if none can be.
     External(Option<External>),
     /// A plugin was tried; `None` if it is the one that serves.

@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::node::external::External;
 
-use super::cluster_view::ClusterView;
+use super::cluster_view::{ClusterView, Delta, LeaseGate};
 pub(super) use events::{
     Candidate, Cause, DatapathCall, Effect, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
 };
@@ -79,6 +79,8 @@ pub(super) struct Beginning {
     pub renewal: Option<Duration>,
     /// The peers, if they are known from before.
     pub view: Option<ClusterView>,
+    /// Which leases are believed.
+    pub gate: LeaseGate,
     /// The plugin.
     pub plugin: CurrentPlugin,
     /// The external interface.
@@ -138,6 +140,8 @@ pub(super) struct Coordinator {
     debounce: Option<Instant>,
     /// A look at the interfaces is under way.
     looking: bool,
+    /// The policy has to be told of all peers again afterwards: what it decides may depend on what has changed.
+    replay_wanted: bool,
     upkeep: Instant,
     /// The external interface to start over with, as soon as the policy is free.
     restart: Option<External>,
@@ -151,10 +155,14 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
     pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
-        let Beginning { own, published, mtu, renewal, view, plugin, external } = beginning;
+        let Beginning { own, published, mtu, renewal, view, gate, plugin, external } = beginning;
         let (view, phase) = match view {
-            Some(view) => (view, Phase::Applying),
-            None => (ClusterView::new(&own), Phase::Waiting),
+            Some(mut view) => {
+                // All that is believed is told anew in any case.
+                let _ = view.set_gate(gate);
+                (view, Phase::Applying)
+            }
+            None => (ClusterView::new(&own, gate), Phase::Waiting),
         };
         Self {
             pending: view.all().into(),
@@ -171,6 +179,7 @@ impl Coordinator {
             retry: None,
             debounce: None,
             looking: false,
+            replay_wanted: false,
             upkeep: now + settings.upkeep,
             restart: None,
             ended: false,
@@ -216,7 +225,7 @@ impl Coordinator {
     /// What a restart keeps. Nothing else is to be asked of this coordinator afterwards.
     pub(super) fn preserve(&mut self) -> Preserved {
         let own = self.own.lease.clone();
-        let view = std::mem::replace(&mut self.view, ClusterView::new(&own));
+        let view = std::mem::replace(&mut self.view, ClusterView::new(&own, LeaseGate::default()));
         let view = (self.phase != Phase::Waiting).then_some(view);
         Preserved { own, view, plugin: self.plugin.clone() }
     }
@@ -225,8 +234,9 @@ impl Coordinator {
         match event {
             Event::Store(event) => {
                 let delta = self.view.take(event, now);
-                self.submit(delta.peers);
-                if delta.own_lost {
+                let lost = delta.own_lost;
+                self.submit(delta);
+                if lost {
                     self.own.verify(now);
                 }
                 if self.phase == Phase::Waiting {
@@ -244,13 +254,28 @@ impl Coordinator {
             Event::Rules(outcome) => self.rules_set(outcome, now),
             Event::SubnetFile(written) => self.subnet_file_written(written),
             // What the datapath saw while it was starting is no change.
-            Event::RoutingChanged if self.is_starting() => {}
-            Event::RoutingChanged => self.debounce = Some(now + DEBOUNCE),
+            Event::RoutingChanged | Event::SurroundingsChanged if self.is_starting() => {}
+            Event::RoutingChanged => {
+                self.replay_wanted = true;
+                self.debounce = Some(now + DEBOUNCE);
+            }
+            Event::SurroundingsChanged => self.debounce = Some(now + DEBOUNCE),
             Event::External(external) => {
                 self.looking = false;
                 match external {
-                    Some(external) if external != self.external => self.restart = Some(external),
-                    _ => self.replay(),
+                    Some(external) if !external.is_interchangeable(&self.external) => {
+                        self.restart = Some(external);
+                    }
+                    Some(external) if external != self.external => {
+                        let gate = self.view.gate().at(&external);
+                        self.external = external;
+                        let delta = self.view.set_gate(gate);
+                        self.submit(delta);
+                    }
+                    _ => {}
+                }
+                if std::mem::take(&mut self.replay_wanted) && self.restart.is_none() {
+                    self.replay();
                 }
             }
             Event::Tried(outcome) => self.tried(outcome, now),
@@ -372,7 +397,7 @@ impl Coordinator {
         }
         let Some(report) = self.unsaid.take() else { return };
         info!(
-            peers = self.view.len(),
+            peers = self.view.served(),
             deferred = self.health.deferred.len(),
             entries = report.entries,
             waiting = report.waiting,
@@ -383,9 +408,25 @@ impl Coordinator {
     }
 
     /// Changes of the cluster: for the policy that serves, and for one that is about to take over.
-    fn submit(&mut self, changes: Vec<PeerChange>) {
-        self.swap.record(&changes);
-        self.pending.extend(changes);
+    fn submit(&mut self, delta: Delta) {
+        // One line, however many there are: whoever writes leases must not fill the log.
+        if let Some((subnet, reason)) = delta.refused.first() {
+            warn!(%subnet, reason, leases = delta.refused.len(), "leases are not believed; flanneld status has all");
+        }
+        let news = !delta.refused.is_empty() || !delta.peers.is_empty();
+        self.swap.record(&delta.peers);
+        self.pending.extend(delta.peers);
+        if news {
+            self.tell_counts();
+        }
+    }
+
+    fn tell_counts(&mut self) {
+        self.tell(News::Peers {
+            all: self.view.served(),
+            rejected: self.health.rejected.len() + self.view.refused(),
+            deferred: self.health.deferred.len(),
+        });
     }
 
     /// All peers again, but for those whose turn comes with the next attempt.
@@ -417,7 +458,7 @@ impl Coordinator {
         health.record_attempt(asked.len() - gone, applied.deferred.len());
         self.schedule_retry(!applied.deferred.is_empty(), now);
         self.tell_of_peers();
-        if applied.restarted && asked.len() < self.view.len() {
+        if applied.restarted && asked.len() < self.view.served() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
             self.debounce = Some(now + self.health.retry_wait());
         }
@@ -499,11 +540,7 @@ impl Coordinator {
 
     fn tell_of_peers(&mut self) {
         self.tell(News::PluginSuspended(self.health.is_suspended()));
-        self.tell(News::Peers {
-            all: self.view.len(),
-            rejected: self.health.rejected.len(),
-            deferred: self.health.deferred.len(),
-        });
+        self.tell_counts();
     }
 
     fn tell(&mut self, news: News) {

@@ -191,8 +191,8 @@ impl Coordinator {
 
     /// The store has this lease as ours. `due`: how long until it has to be renewed.
     fn hold(&mut self, lease: Lease, due: Option<Duration>, now: Instant) {
-        let changes = self.view.set_own(&lease);
-        self.submit(changes);
+        let delta = self.view.set_own(&lease);
+        self.submit(delta);
         // Who wants something else to be known by now, or has doubts, asks again at once.
         let again = lease.attributes != self.own.published || self.own.renewal.is_some();
         self.own.renewal = if again { Some(now) } else { due.map(|wait| now + wait) };

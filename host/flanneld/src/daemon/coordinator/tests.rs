@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flannel_lease_store::{Change, Event as StoreEvent, Renewed, StoreError};
 use flannel_model::lease::Subnets;
+use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Cause as PluginCause, PluginError};
 use tokio::sync::oneshot;
 
@@ -27,7 +28,20 @@ fn attributes(address: u8) -> Attributes {
 
 fn external(address: u8) -> External {
     let ipv4 = Some([192, 168, 0, address].into());
-    External { name: "eth0".to_owned(), mtu: 1500, ipv4, ipv6: None, public_ipv4: ipv4, public_ipv6: None }
+    External {
+        name: "eth0".to_owned(),
+        mtu: 1500,
+        ipv4,
+        ipv6: None,
+        public_ipv4: ipv4,
+        public_ipv6: None,
+        local: Vec::new(),
+    }
+}
+
+fn gate(external: &External) -> LeaseGate {
+    let config = NetworkConfig::parse(r#"{"Network":"10.0.0.0/8"}"#).expect("config");
+    LeaseGate::new(&config, Vec::new(), external)
 }
 
 fn plugin_error() -> PluginError {
@@ -73,8 +87,16 @@ impl Node {
             CurrentPlugin { reference: "/plugins/vxlan.wasm".parse().ok(), digest: "old".to_owned() };
         let first_failure_is_fatal = view.is_none();
         let own = lease("10.5.1.0/24", 1);
-        let beginning =
-            Beginning { own, published, mtu: 1450, renewal: Some(RENEWAL), view, plugin, external };
+        let beginning = Beginning {
+            own,
+            published,
+            mtu: 1450,
+            renewal: Some(RENEWAL),
+            view,
+            gate: gate(&external),
+            plugin,
+            external,
+        };
         let settings =
             Settings { upkeep: Duration::from_hours(1000), blackhole: false, first_failure_is_fatal };
         Self {

@@ -1,0 +1,282 @@
+//! Whose a lease is, and in which order.
+
+use flannel_model::lease::Attributes;
+use flannel_model::network_config::NetworkConfig;
+
+use ipnet::Ipv4Net;
+
+use super::*;
+use crate::node::external::External;
+
+fn subnets(text: &str) -> Subnets {
+    Subnets { v4: Some(text.parse().expect("prefix")), v6: None }
+}
+
+fn lease(subnet: &str, last: u8) -> Arc<Lease> {
+    let attributes = Attributes { public_ip: Some([192, 168, 0, last].into()), ..Attributes::default() };
+    Arc::new(Lease { subnets: subnets(subnet), attributes, expires: None })
+}
+
+fn gate() -> LeaseGate {
+    let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("config");
+    let external = External {
+        name: "eth0".to_owned(),
+        mtu: 1500,
+        ipv4: None,
+        ipv6: None,
+        public_ipv4: None,
+        public_ipv6: None,
+        local: Vec::new(),
+    };
+    LeaseGate::new(&config, Vec::new(), &external)
+}
+
+/// Of the node with 192.168.0.1 and 10.5.1.0/24.
+struct View(ClusterView);
+
+impl View {
+    fn new() -> Self {
+        Self(ClusterView::new(&lease("10.5.1.0/24", 1), gate()))
+    }
+
+    fn take(&mut self, event: Event) -> Delta {
+        self.0.take(event, Instant::now())
+    }
+
+    /// The snapshot's changes. Our own lease is in each.
+    fn snapshot(&mut self, mut leases: Vec<Arc<Lease>>) -> Vec<PeerChange> {
+        leases.push(lease("10.5.1.0/24", 1));
+        let delta = self.take(Event::Snapshot(leases));
+        assert!(!delta.own_lost);
+        delta.peers
+    }
+
+    fn put(&mut self, lease: Arc<Lease>) -> Delta {
+        self.take(Event::Changes(vec![Change::Put(lease)]))
+    }
+
+    /// The leases of all peers, by their subnets.
+    fn peers(&self) -> Vec<Arc<Lease>> {
+        let lease = |change| match change {
+            PeerChange::Put(_, lease) => lease,
+            PeerChange::Removed(id) => panic!("{id} is gone"),
+        };
+        let mut leases: Vec<Arc<Lease>> = self.0.all().into_iter().map(lease).collect();
+        leases.sort_by_key(|lease| lease.subnets);
+        leases
+    }
+}
+
+#[test]
+fn a_snapshot_brings_the_new_the_changed_and_the_gone() {
+    let mut view = View::new();
+    let first = vec![lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 3), lease("10.5.4.0/24", 4)];
+    assert_eq!(view.snapshot(first).len(), 3, "our own lease is no peer");
+    let changes = view.snapshot(vec![lease("10.5.2.0/24", 2), lease("10.5.3.0/24", 33)]);
+    assert!(matches!(changes[0], PeerChange::Removed(_)), "the peer that is gone");
+    let [_, PeerChange::Put(_, changed)] = &changes[..] else { panic!("{}", changes.len()) };
+    assert_eq!(changed.attributes.public_ip, Some([192, 168, 0, 33].into()));
+}
+
+#[test]
+fn what_a_store_has_lost_is_held_until_its_node_writes_again_or_somebody_has_its_subnet() {
+    let mut view = View::new();
+    view.snapshot((2..=5).map(|n| lease(&format!("10.5.{n}.0/24"), n)).collect());
+    let bereft = view.take(Event::StoreReset(Vec::new()));
+    assert!(bereft.peers.is_empty() && bereft.own_lost);
+    assert!(view.snapshot(vec![lease("10.5.2.0/24", 2)]).is_empty(), "the same as before");
+    let other_subnet = view.put(lease("10.5.33.0/24", 3)).peers;
+    assert!(
+        matches!(other_subnet[..], [PeerChange::Removed(_), PeerChange::Put(..)]),
+        "{}",
+        other_subnet.len()
+    );
+    let other_node = view.put(lease("10.5.4.0/25", 44)).peers;
+    assert!(matches!(other_node[..], [PeerChange::Removed(_), PeerChange::Put(..)]), "{}", other_node.len());
+    let now = Instant::now();
+    assert!(view.0.expire(now).peers.is_empty());
+    let over = view.0.expire(now + LEASE_TTL).peers;
+    assert!(matches!(over[..], [PeerChange::Removed(_)]), "the one that never came");
+    assert!(matches!(view.snapshot(Vec::new())[..], [_, _, _]), "those that wrote are held no more");
+}
+
+#[test]
+fn a_renewal_is_no_change() {
+    let mut view = View::new();
+    view.snapshot(vec![lease("10.5.2.0/24", 2)]);
+    let expires = Some(std::time::SystemTime::now());
+    let renewed = Lease { expires, ..Lease::clone(&lease("10.5.2.0/24", 2)) };
+    assert!(view.put(Arc::new(renewed)).peers.is_empty());
+}
+
+#[test]
+fn a_subnet_that_is_leased_again_is_another_peer() {
+    let mut view = View::new();
+    let PeerChange::Put(first, _) = view.snapshot(vec![lease("10.5.2.0/24", 2)]).remove(0) else {
+        panic!("a peer came");
+    };
+    view.take(Event::Changes(vec![Change::Removed(subnets("10.5.2.0/24"))]));
+    let changes = view.put(lease("10.5.2.0/24", 2)).peers;
+    assert!(matches!(changes[0], PeerChange::Put(id, _) if id != first));
+}
+
+#[test]
+fn who_takes_our_subnet_is_a_peer_once_we_have_another_one() {
+    let mut view = View::new();
+    let usurped = view.put(lease("10.5.1.0/24", 9));
+    assert!(usurped.own_lost && usurped.peers.is_empty());
+    let changes = view.0.set_own(&lease("10.5.7.0/24", 1)).peers;
+    assert!(matches!(&changes[..], [PeerChange::Put(_, peer)] if peer.subnets == subnets("10.5.1.0/24")));
+    assert_eq!(view.peers(), [lease("10.5.1.0/24", 9)]);
+}
+
+#[test]
+fn who_gives_our_subnet_back_before_we_have_another_one_is_no_peer() {
+    let mut view = View::new();
+    assert!(view.put(lease("10.5.1.0/24", 9)).own_lost);
+    assert!(view.take(Event::Changes(vec![Change::Removed(subnets("10.5.1.0/24"))])).own_lost);
+    assert!(view.0.set_own(&lease("10.5.7.0/24", 1)).peers.is_empty());
+}
+
+#[test]
+fn a_lease_of_ours_that_is_lost_and_back_within_one_event_is_not_lost() {
+    let mut view = View::new();
+    let changes = vec![Change::Put(lease("10.5.1.0/24", 9)), Change::Put(lease("10.5.1.0/24", 1))];
+    assert!(!view.take(Event::Changes(changes)).own_lost);
+}
+
+#[test]
+fn a_subnet_that_we_get_is_its_former_nodes_no_longer() {
+    let mut view = View::new();
+    view.snapshot(vec![lease("10.5.7.0/24", 7)]);
+    assert!(matches!(view.0.set_own(&lease("10.5.7.0/24", 1)).peers[..], [PeerChange::Removed(_)]));
+    assert!(view.peers().is_empty());
+}
+
+/// Leases, the oldest first.
+#[derive(Default)]
+struct Store(Vec<Arc<Lease>>);
+
+impl Store {
+    fn has(&self, subnets: &Subnets) -> bool {
+        self.0.iter().any(|lease| lease.subnets == *subnets)
+    }
+
+    fn put(&mut self, lease: &Arc<Lease>) {
+        match self.0.iter_mut().find(|there| there.subnets == lease.subnets) {
+            Some(there) => *there = Arc::clone(lease),
+            None => self.0.push(Arc::clone(lease)),
+        }
+    }
+
+    fn remove(&mut self, subnets: &Subnets) {
+        self.0.retain(|lease| lease.subnets != *subnets);
+    }
+}
+
+/// Random histories, of which the end alone counts.
+#[test]
+fn the_view_is_what_a_fresh_start_would_see() {
+    for seed in 0..500_u64 {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut random = move |below: u8| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            u8::try_from(state % u64::from(below)).unwrap_or_default()
+        };
+        let mut view = View::new();
+        let (mut own, mut store) = (lease("10.5.0.0/24", 1), Store::default());
+        view.0 = ClusterView::new(&own, gate());
+        store.put(&own);
+        view.take(Event::Snapshot(store.0.clone()));
+        for _ in 0..40 {
+            // Some overlap, and some have an address that no host has.
+            let length = 22 + random(4);
+            let net: Ipv4Net = format!("10.5.{}.0/{length}", random(5)).parse().expect("prefix");
+            let mut written = lease(&net.trunc().to_string(), 1 + random(4));
+            if random(5) == 0 {
+                Arc::make_mut(&mut written).attributes.public_ip = Some([127, 0, 0, 1].into());
+            }
+            let event = match random(4) {
+                0 => {
+                    store.remove(&written.subnets);
+                    Event::Changes(vec![Change::Removed(written.subnets)])
+                }
+                // Missed news, as after a reconnection.
+                1 => {
+                    store.put(&written);
+                    Event::Snapshot(store.0.clone())
+                }
+                _ => {
+                    store.put(&written);
+                    Event::Changes(vec![Change::Put(written)])
+                }
+            };
+            let lost = view.take(event).own_lost;
+            if lost && random(2) == 0 {
+                // We get another one: one that is free, or our own again.
+                let free = (0..6).map(|n| lease(&format!("10.5.{n}.0/24"), 1));
+                let mut free = free.filter(|free| !store.has(&free.subnets));
+                if let Some(next) = free.next() {
+                    store.put(&next);
+                    view.0.set_own(&next);
+                    own = next;
+                }
+            }
+        }
+        let mut fresh = View(ClusterView::new(&own, gate()));
+        fresh.take(Event::Snapshot(store.0.clone()));
+        assert_eq!(view.peers(), fresh.peers(), "seed {seed}");
+    }
+}
+
+#[test]
+fn of_two_leases_that_overlap_the_one_that_was_known_first_is_served_until_it_goes() {
+    let mut view = View::new();
+    view.put(lease("10.5.2.0/24", 2));
+    let delta = view.put(lease("10.5.2.128/25", 3));
+    assert!(delta.peers.is_empty(), "{delta:?}");
+    let [(refused, reason)] = &delta.refused[..] else { panic!("{delta:?}") };
+    assert_eq!(
+        (refused.to_string().as_str(), reason.contains("10.5.2.0/24")),
+        ("10.5.2.128/25", true),
+        "{reason}"
+    );
+    assert!(view.put(lease("10.5.2.128/25", 3)).refused.is_empty(), "it is said once");
+    let gone = view.take(Event::Changes(vec![Change::Removed(subnets("10.5.2.0/24"))]));
+    assert!(matches!(gone.peers[..], [PeerChange::Removed(_), PeerChange::Put(..)]), "{gone:?}");
+    assert_eq!(view.peers(), [lease("10.5.2.128/25", 3)]);
+    assert_eq!(view.0.refused(), 0);
+}
+
+#[test]
+fn a_peer_whose_lease_is_believed_no_longer_is_no_peer() {
+    let mut view = View::new();
+    view.put(lease("10.5.2.0/24", 2));
+    let bad = Lease {
+        attributes: Attributes { public_ip: Some([127, 0, 0, 1].into()), ..Attributes::default() },
+        ..Lease::clone(&lease("10.5.2.0/24", 2))
+    };
+    let delta = view.put(Arc::new(bad));
+    assert!(matches!(delta.peers[..], [PeerChange::Removed(_)]) && delta.refused.len() == 1, "{delta:?}");
+    let delta = view.put(lease("10.5.2.0/24", 2));
+    assert!(matches!(delta.peers[..], [PeerChange::Put(..)]), "{delta:?}");
+}
+
+#[test]
+fn many_leases_that_are_not_believed_cost_the_good_ones_nothing() {
+    let mut view = View::new();
+    let bad = (0..255_u8).map(|n| lease(&format!("10.5.{n}.9/24"), 2));
+    let good = (2..200_u8).map(|n| lease(&format!("10.5.{n}.0/24"), n));
+    let delta = view.take(Event::Snapshot(bad.chain(good).collect()));
+    assert_eq!((delta.peers.len(), delta.refused.len()), (198, 255));
+}
+
+#[test]
+fn who_was_refused_for_our_former_subnet_is_served_when_we_have_another_one() {
+    let mut view = View::new();
+    assert_eq!(view.put(lease("10.5.1.128/25", 3)).refused.len(), 1);
+    let delta = view.0.set_own(&lease("10.5.7.0/24", 1));
+    assert!(matches!(delta.peers[..], [PeerChange::Put(..)]), "{delta:?}");
+}

@@ -1,0 +1,225 @@
+//! Leases that nobody should believe: each costs itself alone, says why, and leaves nothing behind.
+
+use anyhow::{Context as _, Result, ensure};
+use flannel_lab::cluster::{DUAL_STACK, IPV4};
+use flannel_lab::store::StoredLease;
+use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, wait};
+use serde_json::Value;
+
+/// Subnets that are not a peer's, as lease keys; `OWN` stands for the first node's IPv4 subnet's first three numbers.
+const SUBNETS: [&str; 11] = [
+    "192.168.77.0-24",
+    "192.168.77.128-25",
+    "169.254.169.254-31",
+    "64.0.0.0-2",
+    "0.0.0.0-1",
+    "10.0.0.0-8",
+    "OWN.0-24&fc00:5::-64",
+    "OWN.128-25",
+    "10.5.250.9-24",
+    "10.5.250.0-24&fd77::-64",
+    "172.16.5.0-24",
+];
+/// Addresses that are no peer's.
+const ADDRESSES: [&str; 9] = [
+    "0.0.0.0",
+    "127.0.0.1",
+    "224.0.0.1",
+    "240.0.0.1",
+    "255.255.255.255",
+    "192.168.77.255",
+    "192.168.77.11",
+    "10.5.250.7",
+    "10.5.77.1",
+];
+
+/// All routes of a node, and its rules' and links' names: what a hostile lease might change.
+fn kernel(cluster: &Cluster) -> Result<String> {
+    let node = cluster.node(0);
+    let parts = ["-4 route show table all", "-6 route show table all", "neigh show nud permanent"];
+    Ok(parts.iter().map(|part| node.ip(part)).collect::<Result<Vec<_>>>()?.join("\n"))
+}
+
+fn lease(key: &str, address: &str, backend: Backend) -> StoredLease {
+    let data = match backend {
+        Backend::Vxlan => {
+            r#","BackendData":{"VNI":1,"VtepMAC":"9e:00:00:00:00:42"},"BackendV6Data":{"VNI":1,"VtepMAC":"9e:00:00:00:00:43"}"#
+        }
+        _ => "",
+    };
+    let v6 = if key.contains('&') { r#""fd77::42""# } else { "null" };
+    let value =
+        format!(r#"{{"PublicIP":"{address}","PublicIPv6":{v6},"BackendType":"{}"{data}}}"#, backend.name());
+    StoredLease { key: key.to_owned(), value }
+}
+
+/// What the first node says of a lease.
+fn problems(cluster: &Cluster, lease: &StoredLease) -> Result<Option<Vec<String>>> {
+    let status = cluster.status(0)?;
+    let subnets = lease.subnets();
+    let is_it = |peer: &&Value| {
+        let shown = peer["subnets"].as_array().into_iter().flatten();
+        shown.filter_map(Value::as_str).eq(subnets.iter().map(String::as_str))
+    };
+    let peer = status["peers"].as_array().into_iter().flatten().find(is_it);
+    let text = |problem: &Value| problem.as_str().unwrap_or_default().to_owned();
+    Ok(peer.map(|peer| peer["problems"].as_array().into_iter().flatten().map(text).collect()))
+}
+
+fn is_refused(cluster: &Cluster, lease: &StoredLease) -> Result<()> {
+    let mut last = None;
+    let refused = wait::until(&format!("{} is refused", lease.key), || {
+        last = problems(cluster, lease)?;
+        Ok(last.iter().flatten().find(|problem| problem.contains("not believed")).cloned())
+    });
+    refused.map(drop).with_context(|| format!("{}: {last:?}", lease.value))
+}
+
+fn take_nothing(backend: Backend, etcd: bool) -> Result<()> {
+    let mut cluster = Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::of(backend, true) })?;
+    let before = kernel(&cluster)?;
+    let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
+    let own = cluster.node(0).subnet_env()?.and_then(|env| env.subnet).map(|subnet| subnet.network());
+    let own = own.map(|network| network.to_string().trim_end_matches(".0").to_owned()).unwrap_or_default();
+    let of_subnets = SUBNETS.iter().map(|key| lease(&key.replace("OWN", &own), "192.168.77.99", backend));
+    let of_addresses = ADDRESSES.iter().map(|address| lease("10.5.250.0-24", address, backend));
+    for hostile in of_subnets.chain(of_addresses) {
+        cluster.store().put(&hostile)?;
+        is_refused(&cluster, &hostile)?;
+        ensure!(kernel(&cluster)? == before, "{hostile:?} changes the kernel");
+        cluster.store().remove(&hostile)?;
+        wait::until_true("it is forgotten", || Ok(problems(&cluster, &hostile)?.is_none()))?;
+    }
+    ensure!(kernel(&cluster)? == before);
+    // At a start, too.
+    let hostile: Vec<StoredLease> =
+        SUBNETS.iter().map(|key| lease(&key.replace("OWN", &own), "192.168.77.99", backend)).collect();
+    hostile.iter().try_for_each(|hostile| cluster.store().put(hostile))?;
+    cluster.kill_and_restart(0)?;
+    hostile.iter().try_for_each(|hostile| is_refused(&cluster, hostile))?;
+    ensure!(kernel(&cluster)? == before);
+    pings.lost_nothing()
+}
+
+#[test]
+fn with_vxlan_leases_that_take_what_is_not_theirs_change_nothing() -> Result<()> {
+    take_nothing(Backend::Vxlan, false)
+}
+
+#[test]
+fn with_host_gw_leases_that_take_what_is_not_theirs_change_nothing() -> Result<()> {
+    take_nothing(Backend::HostGw, true)
+}
+
+#[test]
+fn of_two_leases_that_overlap_the_older_is_served_also_after_a_restart() -> Result<()> {
+    for etcd in [false, true] {
+        let mut cluster = Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::default() })?;
+        let older = StoredLease { key: "10.5.200.0-24".to_owned(), ..StoredLease::invented(200) };
+        let newer = StoredLease { key: "10.5.200.0-23".to_owned(), ..StoredLease::invented(201) };
+        cluster.store().put(&older)?;
+        wait::until_true("the older is served", || Ok(problems(&cluster, &older)? == Some(Vec::new())))?;
+        cluster.store().put(&newer)?;
+        is_refused(&cluster, &newer)?;
+        let said = problems(&cluster, &newer)?.unwrap_or_default().join(" ");
+        ensure!(said.contains("10.5.200.0/24") && said.contains("192.168.78.200"), "{said}");
+        cluster.kill_and_restart(0)?;
+        is_refused(&cluster, &newer)?;
+        ensure!(problems(&cluster, &older)? == Some(Vec::new()));
+        cluster.store().remove(&older)?;
+        wait::until_true("the newer is served", || Ok(problems(&cluster, &newer)? == Some(Vec::new())))?;
+        ensure!(cluster.node(0).ip("route show 10.5.200.0/23")?.contains("flannel.1"));
+    }
+    Ok(())
+}
+
+#[test]
+fn many_bad_leases_are_one_line_of_log_and_cost_good_ones_nothing() -> Result<()> {
+    let mut cluster = Cluster::start(&ClusterOptions { nodes: 1, etcd: true, ..ClusterOptions::default() })?;
+    cluster.take_daemon(0)?.terminate()?;
+    let bad = (100..164).map(|n| StoredLease { key: format!("10.5.{n}.9-24"), ..StoredLease::invented(n) });
+    let good = (100..250).map(StoredLease::invented);
+    bad.chain(good).try_for_each(|lease| cluster.store().put(&lease))?;
+    cluster.launch(0)?.wait_ready()?;
+    let routes = cluster.node(0).ip("route show")?;
+    let served = routes.lines().filter(|line| line.contains("dev flannel.1 onlink")).count();
+    ensure!(served == 150, "{served}: {routes}");
+    let log = cluster.daemon(0)?.log().lines();
+    let warnings: Vec<_> = log.iter().filter(|line| line.message().contains("not believed")).collect();
+    let [line] = &warnings[..] else { panic!("{warnings:?}") };
+    ensure!(line.number("leases") == Some(64), "{}", line.raw());
+    Ok(())
+}
+
+#[test]
+fn a_route_that_somebody_else_has_made_stays_and_the_peers_comes_when_it_goes() -> Result<()> {
+    let cluster =
+        Cluster::start(&ClusterOptions { config: DUAL_STACK.to_owned(), ..ClusterOptions::default() })?;
+    let node = cluster.node(0);
+    for (route, show) in [
+        ("route add 10.5.200.0/24 via 192.168.77.12", "route show 10.5.200.0/24"),
+        ("-6 route add fc00:5:0:c8::/64 via fd77::12", "-6 route show fc00:5:0:c8::/64"),
+    ] {
+        node.ip(route)?;
+        let peer = lease("10.5.200.0-24&fc00:5:0:c8::-64", "192.168.78.200", Backend::Vxlan);
+        let before = node.ip(show)?;
+        cluster.store().put(&peer)?;
+        wait::until_true("it is said", || {
+            Ok(problems(&cluster, &peer)?
+                .is_some_and(|said| said.iter().any(|said| said.contains("in the way"))))
+        })?;
+        ensure!(node.ip(show)? == before);
+        node.ip(&route.replace("add", "del"))?;
+        wait::until_true("the peer's is there", || Ok(node.ip(show)?.contains("flannel")))?;
+        wait::until_true("nothing is wrong", || Ok(problems(&cluster, &peer)? == Some(Vec::new())))?;
+        cluster.store().remove(&peer)?;
+        wait::until_true("it is gone", || Ok(node.ip(show)?.is_empty()))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_address_that_the_node_gets_is_not_a_peers_any_more_and_is_again_when_it_goes() -> Result<()> {
+    let cluster = Cluster::start(&ClusterOptions::default())?;
+    let peer = StoredLease::invented(200);
+    cluster.store().put(&peer)?;
+    let served = || Ok(problems(&cluster, &peer)? == Some(Vec::new()));
+    wait::until_true("it is served", served)?;
+    let node = cluster.node(0);
+    node.ip("link add other type veth peer name further")?;
+    node.ip("link set other up")?;
+    node.ip("address add 10.5.200.130/26 dev other")?;
+    is_refused(&cluster, &peer)?;
+    wait::until_true("its route is gone", || Ok(node.ip("route show 10.5.200.0/24")?.is_empty()))?;
+    ensure!(node.ip("route show 10.5.200.128/26")?.contains("dev other"));
+    node.ip("link del other")?;
+    wait::until_true("it is served again", served).map(drop)
+}
+
+#[test]
+fn leases_of_a_network_that_was_the_clusters_before_are_served_and_nothing_old_is_a_source() -> Result<()> {
+    let mut cluster =
+        Cluster::start(&ClusterOptions { config: IPV4.to_owned(), ..ClusterOptions::default() })?;
+    let old_lease = cluster.lease(1)?;
+    cluster.take_daemon(0)?.terminate()?;
+    cluster.store().put_config(&IPV4.replace("10.5.0.0", "10.6.0.0"))?;
+    cluster.launch(0)?.wait_ready()?;
+    let node = cluster.node(0);
+    let subnet = &old_lease.subnets()[0];
+    ensure!(problems(&cluster, &old_lease)? == Some(Vec::new()), "{:?}", cluster.status(0)?["peers"]);
+    ensure!(node.ip(&format!("route show {subnet}"))?.contains("flannel.1"));
+    let addresses = node.ip("-brief -4 address show dev flannel.1")?;
+    ensure!(addresses.contains("10.6.") && !addresses.contains("10.5."), "{addresses}");
+    // Once more: what is in a former network is known as ours.
+    cluster.take_daemon(0)?.terminate()?;
+    cluster.take_daemon(1)?.terminate()?;
+    cluster.store().remove(&old_lease)?;
+    cluster.launch(0)?.wait_ready()?;
+    let node = cluster.node(0);
+    wait::until_true("a stale route in a former network goes", || {
+        Ok(node.ip(&format!("route show {subnet}"))?.is_empty())
+    })
+    .map(drop)
+    .with_context(|| node.ip("route show").unwrap_or_default())
+    .with_context(|| format!("{:?}", cluster.status(0)))
+}

@@ -9,14 +9,32 @@ pub fn excerpt(text: &str) -> String {
 
 /// So many characters of a text at most, in one line.
 pub fn beginning(text: &str, longest: usize) -> String {
-    let shown = text.chars().take(longest).map(|c| if c.is_control() { ' ' } else { c });
+    let shown = text.chars().take(longest).map(printable);
     let more = text.chars().nth(longest).map(|_| '…');
     shown.chain(more).collect()
 }
 
-/// A text in one line, with a space for whatever separates its words.
+/// A text in one line, with a space for whatever separates its words or is invisible.
 pub fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.chars().map(printable).collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A character, or a space in place of one that is invisible, or that a terminal or a reader of text would follow: control characters,
+/// line ends, marks that change the direction of text (Unicode TR 36, 2.4).
+pub fn printable(character: char) -> char {
+    let is_invisible = matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    if character.is_control() || is_invisible { ' ' } else { character }
 }
 
 /// An error with its causes, in one line; what a cause says that was said already is left out.
@@ -54,6 +72,12 @@ mod tests {
         let last = cause("connection\nrefused", None);
         let error = cause("no answer", Some(cause("answer", Some(last))));
         assert_eq!(with_causes(&error), "no answer: connection refused");
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_would_follow_is_left() {
+        assert_eq!(one_line("a\u{1b}[31mb\u{202e}c\u{2066}d\u{9b}e\u{200d}f"), "a [31mb c d e f");
+        assert_eq!(excerpt("é\u{202e}ß\u{7f}"), "é ß ");
     }
 
     #[test]

@@ -35,6 +35,13 @@ pub enum CodecError {
     },
 }
 
+/// Characters of a backend's type, at most: upstream's longest has nine.
+const MAX_TYPE: usize = 64;
+/// Bytes of a backend's data, at most; upstream's have less than a hundred.
+const MAX_DATA: usize = 64 * 1024;
+/// How deep a backend's data may be nested.
+const MAX_DEPTH: usize = 32;
+
 /// The last part of a lease's key: `10.5.57.0-24`, or `10.5.57.0-24&fc00:5:0:8::-64` with IPv6, or
 /// `0.0.0.0-0&fc00:5:0:8::-64` with IPv6 only.
 pub fn key_name(subnets: &Subnets) -> String {
@@ -150,14 +157,52 @@ pub fn decode(value: &[u8]) -> Result<Attributes, CodecError> {
                 if null { None } else { Some(string("PublicIPv6", raw, "an IPv6 address or null")?) };
             attributes.public_ipv6 = address.filter(|address| !address.is_unspecified());
         } else if name.eq_ignore_ascii_case("BackendType") && !null {
-            attributes.backend_type = string("BackendType", raw, "a string")?;
+            attributes.backend_type = backend_type(raw)?;
         } else if name.eq_ignore_ascii_case("BackendData") {
+            check_data("BackendData", raw)?;
             attributes.backend_data = (!null).then_some(value);
         } else if name.eq_ignore_ascii_case("BackendV6Data") {
+            check_data("BackendV6Data", raw)?;
             attributes.backend_v6_data = (!null).then_some(value);
         }
     }
     Ok(attributes)
+}
+
+fn backend_type(raw: &str) -> Result<String, CodecError> {
+    const RIGHT: &str = "a string of at most 64 visible ASCII characters";
+    let text: String = string("BackendType", raw, RIGHT)?;
+    if text.len() > MAX_TYPE || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(CodecError::Field { field: "BackendType", value: excerpt(raw), right: RIGHT });
+    }
+    Ok(text)
+}
+
+fn check_data(field: &'static str, raw: &str) -> Result<(), CodecError> {
+    if raw.len() > MAX_DATA || depth(raw) > MAX_DEPTH {
+        let right = "JSON of at most 64 KiB, nested at most 32 deep";
+        return Err(CodecError::Field { field, value: excerpt(raw), right });
+    }
+    Ok(())
+}
+
+/// How deep valid JSON is nested.
+fn depth(text: &str) -> usize {
+    let (mut in_string, mut escaped, mut depth, mut deepest) = (false, false, 0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn string<T: std::str::FromStr>(
@@ -183,6 +228,32 @@ fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_larger_than_any_backend_needs_is_refused() {
+        let lease = |name: &str, value: &str| format!(r#"{{"PublicIP":"192.168.77.11","{name}":{value}}}"#);
+        let quoted = |length: usize| format!("\"{}\"", "x".repeat(length));
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        for right in [
+            lease("BackendType", &quoted(64)),
+            lease("BackendData", &quoted(MAX_DATA - 2)),
+            lease("BackendV6Data", &nested(32)),
+            lease("BackendData", r#"{"a":"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"{{{{"}"#),
+        ] {
+            assert!(decode(right.as_bytes()).is_ok(), "{}", excerpt(&right));
+        }
+        for (wrong, field) in [
+            (lease("BackendType", &quoted(65)), "BackendType"),
+            (lease("BackendType", "\"vx\\u001blan\""), "BackendType"),
+            (lease("BackendType", "\"vx lan\""), "BackendType"),
+            (lease("BackendType", "\"vx\u{202e}lan\""), "BackendType"),
+            (lease("BackendData", &quoted(MAX_DATA - 1)), "BackendData"),
+            (lease("BackendV6Data", &nested(33)), "BackendV6Data"),
+        ] {
+            let error = decode(wrong.as_bytes()).expect_err("refused").to_string();
+            assert!(error.contains(field) && error.len() < 400, "{error}");
+        }
+    }
 
     fn subnets(v4: &str, v6: &str) -> Subnets {
         Subnets { v4: v4.parse().ok(), v6: v6.parse().ok() }

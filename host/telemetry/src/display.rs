@@ -1,7 +1,9 @@
 //! [`Status`] for people: what is wrong first, the long table last, nothing wider than a terminal.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
+
+use flannel_base::text::printable;
 
 use super::status::{
     Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble, Tunnel,
@@ -18,7 +20,25 @@ const PEERS: usize = 50;
 const DIGEST: usize = 12;
 
 impl Display for Status {
+    /// Whatever strangers have written, in a lease or by a plugin, a terminal follows none of it.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let shown = Raw(self).to_string();
+        shown.chars().try_for_each(|c| f.write_char(if c == '\n' { c } else { printable(c) }))
+    }
+}
+
+/// As it is.
+struct Raw<'a>(&'a Status);
+
+impl Display for Raw<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self(status) = self;
+        status.show(f)
+    }
+}
+
+impl Status {
+    fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let problems = self.problems();
         headline(f, self, &problems)?;
         show_problems(f, &problems)?;
@@ -42,9 +62,7 @@ impl Display for Status {
         }
         show_peers(f, &self.peers)
     }
-}
 
-impl Status {
     fn describe_lease(&self, lease: &Lease) -> String {
         let until = match lease.expires {
             _ if lease.reserved => "reserved, does not end".to_owned(),
@@ -376,6 +394,16 @@ mod tests {
     fn is(status: &Status, expected: &str) {
         let shown = status.to_string();
         assert_eq!(shown, expected, "it is:\n{shown}");
+    }
+
+    #[test]
+    fn a_terminal_follows_nothing_that_strangers_wrote() {
+        let mut status = well();
+        let hostile = Peer { backend_type: "x\u{1b}]0;t\u{7}".to_owned(), ..peer(200) };
+        status.peers.push(Peer { problems: vec!["\u{202e}no\u{9b}2J".to_owned()], ..hostile });
+        let shown = status.to_string();
+        assert!(!shown.chars().any(|c| c != '\n' && c != printable(c)), "{shown:?}");
+        assert!(shown.contains("x ]0;t"), "{shown}");
     }
 
     #[test]

@@ -98,8 +98,9 @@ impl EtcdStore {
     async fn list_once(&self) -> Result<Listing, Failure> {
         let mut listing = Listing { entries: Vec::new(), revision: 0, cluster: 0 };
         let mut from = self.keys.subnets.clone().into_bytes();
+        let mut page = PAGE;
         loop {
-            let mut options = GetOptions::new().with_range(self.keys.subnets_end()).with_limit(PAGE);
+            let mut options = GetOptions::new().with_range(self.keys.subnets_end()).with_limit(page);
             if listing.revision > 0 {
                 options = options.with_revision(listing.revision);
             }
@@ -116,7 +117,15 @@ impl EtcdStore {
                         Ok(response)
                     }
                 })
-                .await?;
+                .await;
+            let response = match response {
+                // Larger than an answer may be: somebody has written large values. Or what is wanted is compacted; then the last try says so.
+                Err(Failure::Refused { code: OUT_OF_RANGE, .. }) if page > 1 => {
+                    page /= 2;
+                    continue;
+                }
+                response => response?,
+            };
             if let Some(header) = response.header().filter(|_| listing.revision == 0) {
                 listing.revision = header.revision();
                 listing.cluster = header.cluster_id();

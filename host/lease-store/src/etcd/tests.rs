@@ -239,6 +239,20 @@ async fn keys_beside_the_leases_are_not_looked_at() {
     assert_eq!(etcd.node().leases().await.expect("leases").leases.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_are_larger_than_an_answer_may_be_together_are_read_in_smaller_pages() {
+    let etcd = own().await;
+    let mut kv = etcd.client.clone();
+    let value = format!(r#"{{"PublicIP":"192.168.77.9","BackendData":"{}"}}"#, "x".repeat(1_400_000));
+    for n in 0..50 {
+        kv.put(etcd.key(&format!("10.5.{n}.0-24")), value.clone(), None).await.expect("written");
+    }
+    let good = r#"{"PublicIP":"192.168.77.9"}"#;
+    kv.put(etcd.key("10.5.99.0-24"), good, None).await.expect("written");
+    let leases = etcd.node().leases().await.expect("read").leases;
+    assert_eq!(leases.len(), 1, "what is too large is left out");
+}
+
 /// More than fits in a page.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_leases_are_read_in_pages() {

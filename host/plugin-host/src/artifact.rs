@@ -140,11 +140,16 @@ pub struct Artifact {
 impl Artifact {
     /// Loads a file; its compiled form comes from, or goes to, the cache directory.
     pub fn load(path: &Path, cache: &Path) -> Result<Self, ArtifactError> {
-        Self::load_pinned(path, None, cache)
+        Self::load_pinned(path, None, cache, &[])
     }
 
-    /// The same; a file with another digest than the pin is refused.
-    pub fn load_pinned(path: &Path, pin: Option<Digest>, cache: &Path) -> Result<Self, ArtifactError> {
+    /// The same; a file with another digest than the pin is refused. Of a plugin that is built in, too, the compiled form is there.
+    pub(super) fn load_pinned(
+        path: &Path,
+        pin: Option<Digest>,
+        cache: &Path,
+        built_in: &[BuiltIn],
+    ) -> Result<Self, ArtifactError> {
         let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
         let meta = std::fs::metadata(path).map_err(unreadable)?;
         if !meta.is_file() || meta.len() > MAX_COMPONENT_BYTES as u64 {
@@ -159,7 +164,8 @@ impl Artifact {
             }
         }
         Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
-            compiled::cached(engine, &bytes, digest, cache)
+            embedded(engine, &bytes, digest, built_in)
+                .map_or_else(|| compiled::cached(engine, &bytes, digest, cache), Ok)
         })
     }
 
@@ -168,9 +174,11 @@ impl Artifact {
         reference: RegistryReference,
         bytes: &[u8],
         cache: &Path,
+        built_in: &[BuiltIn],
     ) -> Result<Self, ArtifactError> {
         Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
-            compiled::cached(engine, bytes, digest, cache)
+            embedded(engine, bytes, digest, built_in)
+                .map_or_else(|| compiled::cached(engine, bytes, digest, cache), Ok)
         })
     }
 
@@ -182,8 +190,8 @@ impl Artifact {
             return Err(ArtifactError::NoBuiltIn { wanted: backend_type.to_owned(), there });
         };
         Self::new(Source::BuiltIn(found.backend_type), found.component, |engine, digest| {
-            let ready = found.compiled.and_then(|packed| compiled::load(engine, packed, digest));
-            ready.map_or_else(|| Component::from_binary(engine, found.component), Ok)
+            embedded(engine, found.component, digest, all)
+                .map_or_else(|| Component::from_binary(engine, found.component), Ok)
         })
     }
 
@@ -225,6 +233,12 @@ impl Artifact {
     pub fn size(&self) -> usize {
         self.size
     }
+}
+
+/// The compiled form of a component that is built in, too.
+fn embedded(engine: &Engine, bytes: &[u8], digest: &Digest, built_in: &[BuiltIn]) -> Option<Component> {
+    let same = built_in.iter().find(|plugin| plugin.component == bytes)?;
+    compiled::load(engine, same.compiled?, digest)
 }
 
 /// Tells what people take for a component from what is one, by the first bytes: a magic number, then version and layer.

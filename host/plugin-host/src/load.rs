@@ -2,14 +2,19 @@
 
 use std::path::Path;
 
-use super::artifact::{Artifact, ArtifactError};
+use super::artifact::{Artifact, ArtifactError, BuiltIn};
 use super::reference::PluginReference;
 use super::registry::Registries;
 
-/// Loads a plugin. What is slow to get is kept in the cache directory: what registries sent, and compiled forms. The error is one
+/// Loads a plugin. What is slow to get is kept in the cache directory: what registries sent, and compiled forms but for those of
+/// plugins that are built in. The error is one
 /// line for an operator.
-pub async fn load(reference: &PluginReference, cache: &Path) -> Result<Artifact, ArtifactError> {
-    load_with(&Registries::of_this_node(), reference, cache).await
+pub async fn load(
+    reference: &PluginReference,
+    cache: &Path,
+    built_in: &'static [BuiltIn],
+) -> Result<Artifact, ArtifactError> {
+    load_with(&Registries::of_this_node(), reference, cache, built_in).await
 }
 
 /// The same with registries that are talked to in another way.
@@ -17,12 +22,13 @@ pub(super) async fn load_with(
     registries: &Registries,
     reference: &PluginReference,
     cache: &Path,
+    built_in: &'static [BuiltIn],
 ) -> Result<Artifact, ArtifactError> {
     let cache = cache.to_owned();
     let outcome = match reference {
         PluginReference::File { path, pin } => {
             let (path, pin) = (path.clone(), *pin);
-            tokio::task::spawn_blocking(move || Artifact::load_pinned(&path, pin, &cache)).await
+            tokio::task::spawn_blocking(move || Artifact::load_pinned(&path, pin, &cache, built_in)).await
         }
         PluginReference::Registry(wanted) => {
             let pulled = registries.pull(wanted, &cache).await;
@@ -32,7 +38,8 @@ pub(super) async fn load_with(
             })?;
             let wanted = wanted.clone();
             tokio::task::spawn_blocking(move || {
-                let artifact = Artifact::pulled(pulled.reference.clone(), &pulled.component, &cache)?;
+                let artifact =
+                    Artifact::pulled(pulled.reference.clone(), &pulled.component, &cache, built_in)?;
                 Registries::remember(&pulled, &wanted, &cache);
                 Ok(artifact)
             })

@@ -259,7 +259,11 @@ impl Metrics {
                 Optional::default(),
             ),
             peers: r.add("peers", "Peers with a lease", Gauge::default()),
-            peers_rejected: r.add("peers_rejected", "Leases that are not believed, and peers that the plugin cannot serve", Gauge::default()),
+            peers_rejected: r.add(
+                "peers_rejected",
+                "Leases that are not believed, and peers that the plugin cannot serve",
+                Gauge::default(),
+            ),
             peers_deferred: r.add("peers_deferred", "Peers that wait for the plugin", Gauge::default()),
             entries: r.add("entries", "Entries that should be in the kernel", Family::default()),
             entries_failed: r.add(

@@ -59,7 +59,7 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
 }
 
 fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
-    Ok(wait_for(flannel_plugin_host::load(reference, cache))??)
+    Ok(wait_for(flannel_plugin_host::load(reference, cache, &[]))??)
 }
 
 fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {

@@ -149,5 +149,5 @@ async fn begin(
     let artifact = start::artifact(node.plugin.as_ref(), &node.options, &node.config, built_in);
     let artifact = observer.alive_during(artifact).await?;
     observer.artifact(&artifact);
-    start::node(node, artifact, held, observer).await
+    start::node(node, artifact, built_in, held, observer).await
 }

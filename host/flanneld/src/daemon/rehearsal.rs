@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
-    Artifact, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registration,
+    Artifact, BuiltIn, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registration,
 };
 use tokio::task::spawn_blocking;
 
@@ -25,6 +25,8 @@ pub(super) struct Surroundings {
     pub state: Arc<DirState>,
     /// Where compiled plugins are kept.
     pub cache: PathBuf,
+    /// What is compiled already.
+    pub built_in: &'static [BuiltIn],
 }
 
 /// A plugin that has passed.
@@ -50,7 +52,7 @@ pub(super) async fn rehearse(
     own: Lease,
     peers: Vec<PeerChange>,
 ) -> Result<Option<Box<Rehearsed>>, String> {
-    let loaded = flannel_plugin_host::load(&plugin, &surroundings.cache).await;
+    let loaded = flannel_plugin_host::load(&plugin, &surroundings.cache, surroundings.built_in).await;
     let artifact = loaded.map_err(|error| error.to_string())?;
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);

@@ -147,7 +147,7 @@ pub(super) async fn artifact(
 ) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
     let artifact = if let Some(reference) = plugin {
-        flannel_plugin_host::load(reference, &options.cache_dir).await?
+        flannel_plugin_host::load(reference, &options.cache_dir, built_in).await?
     } else {
         let backend = config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
@@ -180,6 +180,7 @@ pub(super) struct Started {
 pub(super) async fn node(
     node: &Node,
     artifact: Artifact,
+    built_in: &'static [BuiltIn],
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
@@ -215,6 +216,7 @@ pub(super) async fn node(
         limits: Limits::default(),
         state: Arc::new(DirState::open(&node.options.state_dir)),
         cache: node.options.cache_dir.clone(),
+        built_in,
     };
     let plugin = CurrentPlugin { reference: node.plugin.clone(), digest: artifact.digest().to_owned() };
     let started = {

@@ -37,7 +37,7 @@ pub fn daemons(step: &mut Step, cluster: &mut Cluster) -> Result<()> {
     for index in 0..count {
         cluster.launch(index)?;
     }
-    step.progress(&format!("{count} daemons started; each compiles the plugin for itself"));
+    step.progress(&format!("{count} daemons started"));
     let mut ready = Vec::new();
     for index in 0..count {
         let after = cluster.daemon(index)?.wait_ready()?.after;

@@ -81,7 +81,7 @@ pub enum Change {
 /// What a watch tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// All leases that there are; what is not in it is gone.
+    /// All leases that there are, the oldest first as far as the store knows; what is not in it is gone.
     Snapshot(Vec<Arc<Lease>>),
     /// All leases in a store that has lost its data since the last event. The node of a lease that is not in it may well
     /// be there: it has not written again yet.

@@ -74,7 +74,8 @@ pub fn row_deleted(step: &mut Step, cluster: &Cluster) -> Result<()> {
     step.progress("daemons look at their rows at least once a minute; waiting for that");
     let begin = Instant::now();
     wait::until_true("the row is back", || Ok(row_of(&cluster.cloud()?.table()?, cluster, 1).is_ok()))?;
-    cluster.pod(0)?.reaches(cluster.pod(1)?)?;
+    // A cloud lists a row before its routers have it.
+    wait::until_true("packets pass again", || Ok(cluster.pod(0)?.reaches(cluster.pod(1)?).is_ok()))?;
     step.figure("back_after_ms", millis(begin.elapsed()));
     let seconds = begin.elapsed().as_secs_f64();
     step.detail(format!("the row for {gone} was deleted by hand, and back after {seconds:.0} s"));

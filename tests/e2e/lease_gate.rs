@@ -223,3 +223,18 @@ fn leases_of_a_network_that_was_the_clusters_before_are_served_and_nothing_old_i
     .with_context(|| node.ip("route show").unwrap_or_default())
     .with_context(|| format!("{:?}", cluster.status(0)))
 }
+
+#[test]
+fn a_node_that_never_saw_a_former_network_serves_its_leases_if_the_operator_names_it() -> Result<()> {
+    let config = IPV4.replace("10.5.0.0", "10.6.0.0");
+    let mut cluster = Cluster::start(&ClusterOptions { nodes: 1, config, ..ClusterOptions::default() })?;
+    let old = StoredLease::invented(200);
+    cluster.store().put(&old)?;
+    is_refused(&cluster, &old)?;
+    cluster.take_daemon(0)?.terminate()?;
+    cluster.add_arguments(&["--former-network=10.5.0.0/16"]);
+    cluster.launch(0)?.wait_ready()?;
+    ensure!(problems(&cluster, &old)? == Some(Vec::new()), "{:?}", cluster.status(0)?["peers"]);
+    ensure!(cluster.node(0).ip("route show 10.5.200.0/24")?.contains("flannel.1"));
+    Ok(())
+}

@@ -343,3 +343,35 @@ impl Entry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_of_flannels_own_backends_are_known_by_their_names() {
+        for name in [
+            "flannel.1",
+            "flannel.4096",
+            "flannel-v6.1",
+            "flannel0",
+            "flannel-wg",
+            "flannel-wg-v6",
+            "flannel.ipip",
+        ] {
+            assert!(is_flannel_device_name(name), "{name}");
+        }
+        for name in [
+            "flannel",
+            "flannel.",
+            "flannel-br",
+            "flannel.1a",
+            "flannel-v6.",
+            "flannel-wg0",
+            "cni0",
+            "xflannel0",
+        ] {
+            assert!(!is_flannel_device_name(name), "{name}");
+        }
+    }
+}

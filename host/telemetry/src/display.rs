@@ -22,22 +22,13 @@ const DIGEST: usize = 12;
 impl Display for Status {
     /// Whatever strangers have written, in a lease or by a plugin, a terminal follows none of it.
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let shown = Raw(self).to_string();
+        let shown = fmt::from_fn(|f| self.show(f)).to_string();
         shown.chars().try_for_each(|c| f.write_char(if c == '\n' { c } else { printable(c) }))
     }
 }
 
-/// As it is.
-struct Raw<'a>(&'a Status);
-
-impl Display for Raw<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self(status) = self;
-        status.show(f)
-    }
-}
-
 impl Status {
+    /// As it is.
     fn show(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let problems = self.problems();
         headline(f, self, &problems)?;

@@ -306,7 +306,7 @@ fn facts(node: &Node) -> NodeFacts {
 fn former_networks(options: &Options, in_force: &[IpNet]) -> Vec<IpNet> {
     let mut named = options.former_networks.clone();
     named.extend(SubnetFile::networks(&options.subnet_file));
-    former_networks::record(&options.state_dir, in_force, &named)
+    former_networks::remember(&options.state_dir, in_force, &named)
 }
 
 fn networks(config: &NetworkConfig) -> Vec<IpNet> {

@@ -86,6 +86,21 @@ impl fmt::Display for Local {
 }
 
 impl External {
+    /// For tests: `eth0` with this address, on which there is nothing else.
+    #[cfg(test)]
+    pub(crate) fn with_address(address: [u8; 4]) -> Self {
+        let ipv4 = Some(address.into());
+        Self {
+            name: "eth0".to_owned(),
+            mtu: 1500,
+            ipv4,
+            ipv6: None,
+            public_ipv4: ipv4,
+            public_ipv6: None,
+            local: Vec::new(),
+        }
+    }
+
     /// Whether a node that has the one interface could go on as if it had the other: whatever depends on it would be the same.
     pub(crate) fn is_interchangeable(&self, other: &Self) -> bool {
         let elsewhere = Self { local: other.local.clone(), ..self.clone() };

@@ -1,13 +1,13 @@
 //! The Ethernet addresses of our devices: chosen once, and kept over restarts and reboots, since every peer knows them.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use flannel_base::atomic_file::{self, Mode};
 use flannel_model::entry::Mac;
 use tracing::{info, warn};
+
+use super::record;
 
 const FILE: &str = "macs.json";
 
@@ -30,17 +30,7 @@ impl MacStore {
     /// Reads the record. One that cannot be read is as good as none, with a warning.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
-        let known = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                warn!(file = %path.display(), %error, "the record of MAC addresses is damaged: starting a new one");
-                BTreeMap::new()
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
-            Err(error) => {
-                warn!(file = %path.display(), %error, "the record of MAC addresses cannot be read");
-                BTreeMap::new()
-            }
-        };
+        let known = record::read(&path, "MAC addresses");
         Self { path, known: Mutex::new(known) }
     }
 
@@ -61,16 +51,12 @@ impl MacStore {
         let mac = kept.unwrap_or_else(random);
         if recorded != Some(mac) {
             known.insert(device.to_owned(), mac.to_string());
-            if let Err(error) = self.write(&known) {
+            if let Err(error) = record::write(&self.path, &*known) {
                 warn!(file = %self.path.display(), %error, "the MAC address of {device} cannot be recorded: it may change at the next reboot");
             }
             info!(device, %mac, kept = kept.is_some(), "MAC address chosen");
         }
         mac
-    }
-
-    fn write(&self, known: &BTreeMap<String, String>) -> io::Result<()> {
-        atomic_file::replace(&self.path, &serde_json::to_vec_pretty(known)?, Mode::Exactly(0o600))
     }
 }
 

@@ -5,4 +5,5 @@ pub(crate) mod external;
 pub(crate) mod former_networks;
 pub(crate) mod inventory;
 pub(crate) mod macs;
+mod record;
 pub mod subnet_file;

@@ -184,20 +184,7 @@ mod tests {
 
     use super::*;
 
-    /// A node with 192.168.77.11/24 on eth0.
-    fn external(local: &[Local]) -> External {
-        let ipv4 = Some([192, 168, 77, 11].into());
-        External {
-            name: "eth0".to_owned(),
-            mtu: 1500,
-            ipv4,
-            ipv6: None,
-            public_ipv4: ipv4,
-            public_ipv6: None,
-            local: local.to_vec(),
-        }
-    }
-
+    /// Of a node with 192.168.77.11/24 on eth0, and more elsewhere.
     fn gate(config: &str) -> LeaseGate {
         let config = NetworkConfig::parse(config).expect("config");
         let eth0 = || "eth0".to_owned();
@@ -210,7 +197,8 @@ mod tests {
             Local::Gateway([10, 5, 50, 1].into()),
             Local::Network("fd77::/64".parse().expect("prefix"), eth0()),
         ];
-        LeaseGate::new(&config, vec!["10.4.0.0/16".parse().expect("prefix")], &external(&local))
+        let external = External { local: local.to_vec(), ..External::with_address([192, 168, 77, 11]) };
+        LeaseGate::new(&config, vec!["10.4.0.0/16".parse().expect("prefix")], &external)
     }
 
     fn v4() -> LeaseGate {

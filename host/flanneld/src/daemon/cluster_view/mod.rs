@@ -93,6 +93,8 @@ pub(super) struct ClusterView {
     by_id: HashMap<PeerId, Subnets>,
     /// How many leases are refused because they overlap older ones.
     waiting: usize,
+    /// One of those may be believed by now: all are to be looked at. Once for all that comes together: it takes its time.
+    unsettled: bool,
     /// Peers whose leases the store has lost: they are held until their nodes write again, or could not have them any longer.
     held: HashMap<Subnets, Instant>,
     last_id: u64,
@@ -112,6 +114,7 @@ impl ClusterView {
             taken: AddressMap::default(),
             by_id: HashMap::new(),
             waiting: 0,
+            unsettled: false,
             held: HashMap::new(),
             last_id: 0,
             last_age: 0,
@@ -148,6 +151,7 @@ impl ClusterView {
                 }
             }
         }
+        self.settle_if_needed(&mut delta);
         delta
     }
 
@@ -194,6 +198,7 @@ impl ClusterView {
         for subnets in gone {
             self.remove(&subnets, &mut delta);
         }
+        self.settle_if_needed(&mut delta);
         delta
     }
 
@@ -331,7 +336,7 @@ impl ClusterView {
             (Standing::Refused { overlaps: false, .. }, Err(reason)) => {
                 self.follow(subnets, Err(Refusal { reason, overlaps: false }), delta);
             }
-            _ => self.settle(delta),
+            _ => self.unsettled = true,
         }
     }
 
@@ -366,8 +371,15 @@ impl ClusterView {
         Ok(served)
     }
 
+    fn settle_if_needed(&mut self, delta: &mut Delta) {
+        if self.unsettled {
+            self.settle(delta);
+        }
+    }
+
     /// Looks at all leases anew, the oldest first: as a node would that starts now.
     fn settle(&mut self, delta: &mut Delta) {
+        self.unsettled = false;
         let mut order: Vec<(u64, Subnets)> =
             self.known.iter().map(|(subnets, known)| (known.age, *subnets)).collect();
         order.sort_unstable();
@@ -451,9 +463,7 @@ impl ClusterView {
         self.by_id.remove(&id);
         self.taken.remove(&lease.subnets);
         delta.peers.push(PeerChange::Removed(id));
-        if self.waiting > 0 {
-            self.settle(delta);
-        }
+        self.unsettled |= self.waiting > 0;
     }
 }
 

@@ -19,16 +19,7 @@ fn lease(subnet: &str, last: u8) -> Arc<Lease> {
 
 fn gate() -> LeaseGate {
     let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("config");
-    let external = External {
-        name: "eth0".to_owned(),
-        mtu: 1500,
-        ipv4: None,
-        ipv6: None,
-        public_ipv4: None,
-        public_ipv6: None,
-        local: Vec::new(),
-    };
-    LeaseGate::new(&config, Vec::new(), &external)
+    LeaseGate::new(&config, Vec::new(), &External::with_address([192, 168, 0, 1]))
 }
 
 /// Of the node with 192.168.0.1 and 10.5.1.0/24.
@@ -190,6 +181,8 @@ fn the_view_is_what_a_fresh_start_would_see() {
         view.0 = ClusterView::new(&own, gate());
         store.put(&own);
         view.take(Event::Snapshot(store.0.clone()));
+        // Changes may come one by one, or several at once.
+        let mut together = Vec::new();
         for _ in 0..40 {
             // Some overlap, and some have an address that no host has.
             let length = 22 + random(4);
@@ -199,19 +192,26 @@ fn the_view_is_what_a_fresh_start_would_see() {
                 Arc::make_mut(&mut written).attributes.public_ip = Some([127, 0, 0, 1].into());
             }
             let event = match random(4) {
-                0 => {
-                    store.remove(&written.subnets);
-                    Event::Changes(vec![Change::Removed(written.subnets)])
-                }
                 // Missed news, as after a reconnection.
-                1 => {
+                0 if together.is_empty() => {
                     store.put(&written);
                     Event::Snapshot(store.0.clone())
                 }
+                1 => {
+                    store.remove(&written.subnets);
+                    together.push(Change::Removed(written.subnets));
+                    Event::Changes(Vec::new())
+                }
                 _ => {
                     store.put(&written);
-                    Event::Changes(vec![Change::Put(written)])
+                    together.push(Change::Put(written));
+                    Event::Changes(Vec::new())
                 }
+            };
+            let event = match event {
+                Event::Changes(_) if random(3) == 0 => continue,
+                Event::Changes(_) => Event::Changes(std::mem::take(&mut together)),
+                snapshot => snapshot,
             };
             let lost = view.take(event).own_lost;
             if lost && random(2) == 0 {
@@ -225,6 +225,7 @@ fn the_view_is_what_a_fresh_start_would_see() {
                 }
             }
         }
+        view.take(Event::Changes(together));
         let mut fresh = View(ClusterView::new(&own, gate()));
         fresh.take(Event::Snapshot(store.0.clone()));
         assert_eq!(view.peers(), fresh.peers(), "seed {seed}");
@@ -279,4 +280,18 @@ fn who_was_refused_for_our_former_subnet_is_served_when_we_have_another_one() {
     assert_eq!(view.put(lease("10.5.1.128/25", 3)).refused.len(), 1);
     let delta = view.0.set_own(&lease("10.5.7.0/24", 1));
     assert!(matches!(delta.peers[..], [PeerChange::Put(..)]), "{delta:?}");
+}
+
+#[test]
+fn however_many_go_at_once_all_are_looked_at_once() {
+    let mut view = View::new();
+    let good: Vec<_> = (2..250_u8).map(|n| lease(&format!("10.5.{n}.0/24"), n)).collect();
+    view.take(Event::Snapshot(good.clone()));
+    // It waits for the last of them.
+    assert_eq!(view.put(lease("10.5.248.0/23", 251)).refused.len(), 1);
+    let gone = good.iter().map(|lease| Change::Removed(lease.subnets)).collect();
+    let delta = view.take(Event::Changes(gone));
+    let [removed @ .., PeerChange::Put(..)] = &delta.peers[..] else { panic!("{delta:?}") };
+    assert_eq!(removed.len(), good.len());
+    assert!(delta.refused.is_empty(), "nobody is judged in between: {:?}", delta.refused);
 }

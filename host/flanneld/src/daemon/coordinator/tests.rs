@@ -27,16 +27,7 @@ fn attributes(address: u8) -> Attributes {
 }
 
 fn external(address: u8) -> External {
-    let ipv4 = Some([192, 168, 0, address].into());
-    External {
-        name: "eth0".to_owned(),
-        mtu: 1500,
-        ipv4,
-        ipv6: None,
-        public_ipv4: ipv4,
-        public_ipv6: None,
-        local: Vec::new(),
-    }
+    External::with_address([192, 168, 0, address])
 }
 
 fn gate(external: &External) -> LeaseGate {

@@ -7,6 +7,8 @@ mod backoff;
 pub mod ca_bundle;
 mod log_throttle;
 mod secret;
+#[cfg(feature = "tls")]
+pub mod server_trust;
 pub mod text;
 mod timestamp;
 

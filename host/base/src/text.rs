@@ -37,6 +37,23 @@ pub fn printable(character: char) -> char {
     if character.is_control() || is_invisible { ' ' } else { character }
 }
 
+/// A URL for people, or `HOST:PORT`: what is before the host may be a password, and is not in it. In a password `@` and `/` may stand as
+/// they are; behind schemes other than `http` and `https` a later `@` belongs to the path, as in references to images.
+pub fn without_credentials(url: &str) -> String {
+    let (scheme, rest) = match url.find("://") {
+        Some(at) => url.split_at(at + "://".len()),
+        None => ("", url),
+    };
+    let is_web =
+        scheme.to_ascii_lowercase().ends_with("http://") || scheme.to_ascii_lowercase().ends_with("https://");
+    let searched =
+        if is_web || scheme.is_empty() { rest } else { rest.split('/').next().unwrap_or_default() };
+    match searched.rfind('@') {
+        Some(at) => format!("{scheme}(hidden){}", &rest[at..]),
+        None => url.to_owned(),
+    }
+}
+
 /// An error with its causes, in one line; what a cause says that was said already is left out.
 pub fn with_causes(error: &dyn Error) -> String {
     chain(&error.to_string(), error.source())
@@ -72,6 +89,22 @@ mod tests {
         let last = cause("connection\nrefused", None);
         let error = cause("no answer", Some(cause("answer", Some(last))));
         assert_eq!(with_causes(&error), "no answer: connection refused");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_password() {
+        for (url, shown) in [
+            ("http://h:2379", "http://h:2379"),
+            ("http://user:pw@h:2379", "http://(hidden)@h:2379"),
+            ("HTTPS://u:p@w/o?r#d@h:2379/x", "HTTPS://(hidden)@h:2379/x"),
+            ("user:pw@h:2379", "(hidden)@h:2379"),
+            ("aws:ec2=https://u:p@h", "aws:ec2=https://(hidden)@h"),
+            ("oci://u:p@r/p:t@sha256:00", "oci://(hidden)@r/p:t@sha256:00"),
+            ("oci://r/p:t@sha256:00", "oci://r/p:t@sha256:00"),
+            ("", ""),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
     }
 
     #[test]

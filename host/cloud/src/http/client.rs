@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use flannel_base::server_trust::ServerTrust;
 use flannel_base::text::{beginning, with_causes};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -17,10 +18,9 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::HttpError;
 use super::url::Url;
@@ -137,16 +137,12 @@ impl Http {
             return Err("this system has no file of them; SSL_CERT_FILE can name one".to_owned());
         };
         let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-        let mut roots = RootCertStore::empty();
-        // As other programs do: what this library does not understand is left out.
-        roots.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
-        if roots.is_empty() {
-            return Err(format!("{} has none", file.display()));
-        }
+        let trust = ServerTrust::from_pem(&pem).ok_or_else(|| format!("{} has none", file.display()))?;
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(trust))
             .with_no_client_auth();
         Ok(TlsConnector::from(Arc::new(config)))
     }

@@ -1,6 +1,6 @@
 //! Sends requests: again where that is safe, never longer than it may take, and without anything secret in what comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use flannel_base::Backoff;
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::options::CloudOptions;
 use super::redact::redact;
 use super::request::{Answer, Failure, Instance, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
-use crate::http::{CleartextPolicy, Http, HttpError, Timeouts};
+use crate::http::{CleartextPolicy, Http, HttpError, Timeouts, Url, is_loopback};
 
 /// So often a request is sent at the most.
 const ATTEMPTS: u32 = 6;
@@ -40,6 +40,8 @@ pub struct Client {
     http: Http,
     vendors: BTreeMap<Provider, Arc<dyn Vendor>>,
     instances: Mutex<BTreeMap<Provider, (Instant, Instance)>>,
+    /// Those that are asked without TLS, once that has been said.
+    in_clear: Mutex<BTreeSet<String>>,
     /// True once nobody waits for answers any more.
     closed: watch::Sender<bool>,
 }
@@ -66,6 +68,7 @@ impl Client {
             http: Http::new(options.authorities, CleartextPolicy::Anywhere, TIMES),
             vendors,
             instances: Mutex::default(),
+            in_clear: Mutex::default(),
             closed: watch::Sender::new(false),
         }
     }
@@ -171,9 +174,24 @@ impl Client {
         }
     }
 
+    /// Says once of each endpoint that others on the way can read what it is asked.
+    fn warn_if_in_clear(&self, url: &Url) {
+        if url.secure || is_loopback(&url.host) {
+            return;
+        }
+        let mut said = self.in_clear.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.insert(url.authority()) {
+            warn!(
+                endpoint = format!("http://{}", url.authority()),
+                "requests to the cloud, with the credentials in them, go over the network without TLS: whoever is on the way can read them; right would be https"
+            );
+        }
+    }
+
     /// Sends it once.
     async fn attempt(&self, vendor: &dyn Vendor, request: &Request) -> Result<Attempt, Failure> {
         let Prepared { method, url, headers, body, secrets } = vendor.prepare(&self.http, request).await?;
+        self.warn_if_in_clear(&url);
         let mut sent = hyper::Request::new(Full::new(body));
         *sent.method_mut() = method;
         sent.headers_mut().extend(headers);

@@ -3,16 +3,19 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, Error};
-use flannel_base::text::one_line;
+use etcd_client::{Channel, Client, ConnectOptions, Error};
+use flannel_base::text::{one_line, without_credentials};
 use tokio::time::timeout;
-use tracing::debug;
+use tonic::transport::Endpoint;
+use tracing::{debug, warn};
 
-use super::{EtcdSecurity, tls};
+use super::tls::Tls;
+use super::{EtcdSecurity, protocol};
 use crate::store::StoreError;
 
 /// How long connecting, and authenticating, may take.
@@ -41,10 +44,14 @@ pub(super) struct Cluster {
 }
 
 struct Member {
-    endpoint: String,
+    /// A URL of a scheme, a host and maybe a port, without a user.
+    url: String,
+    endpoint: Endpoint,
     options: ConnectOptions,
     /// The same without a user, for an etcd that has authentication turned off.
     without_user: ConnectOptions,
+    /// With `https`.
+    tls: Option<Tls>,
     client: Mutex<Option<Client>>,
 }
 
@@ -90,7 +97,7 @@ impl Cluster {
 
     /// The endpoints, for messages.
     pub(super) fn place(&self) -> String {
-        let endpoints: Vec<&str> = self.members.iter().map(|member| member.endpoint.as_str()).collect();
+        let endpoints: Vec<&str> = self.members.iter().map(|member| member.url.as_str()).collect();
         endpoints.join(", ")
     }
 
@@ -104,14 +111,14 @@ impl Cluster {
             let (index, client) = match self.client().await {
                 (index, Ok(client)) => (index, client),
                 (index, Err(failure)) => {
-                    self.note(index, failure, &mut reasons)?;
+                    self.note(index, failure, &mut reasons).await?;
                     continue;
                 }
             };
             match timeout(ANSWER, call(client)).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => self.note(index, self.members[index].failure(&error), &mut reasons)?,
-                Err(_) => self.note(index, self.members[index].late(ANSWER), &mut reasons)?,
+                Ok(Err(error)) => self.note(index, self.members[index].failure(&error), &mut reasons).await?,
+                Err(_) => self.note(index, self.members[index].late(ANSWER), &mut reasons).await?,
             }
         }
         // In an order that does not depend on who was asked first, so that the log sees the same message as the same.
@@ -143,9 +150,10 @@ impl Cluster {
         let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    fn note(&self, index: usize, failure: Failure, reasons: &mut Vec<String>) -> Result<(), Failure> {
+    async fn note(&self, index: usize, failure: Failure, reasons: &mut Vec<String>) -> Result<(), Failure> {
         match failure {
-            Failure::Away(reason) => {
+            Failure::Away(mut reason) => {
+                reason.push_str(self.members[index].advice(&reason).await);
                 debug!(reason, "an etcd member does not answer");
                 reasons.push(reason);
                 self.leave(index);
@@ -163,40 +171,36 @@ impl Cluster {
 }
 
 impl Member {
-    fn new(endpoint: &str, security: &EtcdSecurity) -> Result<Self, StoreError> {
-        let wrong = |reason: &str| StoreError::Setup {
+    fn new(written: &str, security: &EtcdSecurity) -> Result<Self, StoreError> {
+        let wrong = |reason: String| StoreError::Setup {
             what: "etcd endpoint",
-            value: endpoint.to_owned(),
+            value: without_credentials(written),
             reason: format!("{reason}; right would be a URL such as http://127.0.0.1:2379"),
         };
         let secure = security.certfile.is_some() || security.keyfile.is_some() || security.cafile.is_some();
-        let endpoint = match endpoint.split_once("://") {
-            None => format!("{}://{endpoint}", if secure { "https" } else { "http" }),
-            Some(("http" | "https", _)) => endpoint.to_owned(),
-            Some((scheme, _)) => return Err(wrong(&format!("{scheme} is no way to reach etcd"))),
-        };
-        let authority =
-            endpoint.split_once("://").map_or("", |(_, authority)| authority).trim_end_matches('/');
-        if authority.is_empty()
-            || authority.contains(['/', '@', '?', '#'])
-            || authority.contains(char::is_whitespace)
-        {
-            return Err(wrong("it is no host with a port"));
+        let url = url(written, secure).map_err(wrong)?;
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| wrong("it is no URL".to_owned()))?;
+        let mut endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(false);
+        let tls = url.starts_with(HTTPS).then(|| Tls::read(security)).transpose()?;
+        if let Some(tls) = &tls {
+            endpoint = tls.of(endpoint).map_err(|error| wrong(chain("", Some(&error))))?;
         }
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT)
-            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            .with_keep_alive_while_idle(false)
-            .with_require_leader(true)
-            .with_auto_token_refresh(true);
-        if endpoint.starts_with("https://") {
-            options = options.with_tls(tls::options(security)?);
-        }
-        let without_user = options.clone();
+        let without_user = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);
+        let mut options = without_user.clone();
         if let Some(name) = security.username.as_ref().filter(|name| !name.is_empty()) {
             options = options.with_user(name, security.password.as_deref().unwrap_or_default());
+            if url.strip_prefix(HTTP).is_some_and(|authority| !is_loopback(authority)) {
+                warn!(
+                    endpoint = url,
+                    "the etcd user's password goes over the network without TLS: whoever is on the way can read it; right would be https"
+                );
+            }
         }
-        Ok(Self { endpoint, options, without_user, client: Mutex::new(None) })
+        Ok(Self { url, endpoint, options, without_user, tls, client: Mutex::new(None) })
     }
 
     async fn client(&self) -> Result<Client, Failure> {
@@ -215,9 +219,39 @@ impl Member {
     }
 
     async fn connect(&self, options: ConnectOptions) -> Result<Client, Failure> {
-        match timeout(CONNECT, Client::connect([&self.endpoint], Some(options))).await {
+        let channel = Channel::Tonic(self.endpoint.connect_lazy());
+        match timeout(CONNECT, Client::from_channel(channel, Some(options))).await {
             Ok(result) => result.map_err(|error| self.failure(&error)),
             Err(_) => Err(self.late(CONNECT)),
+        }
+    }
+
+    /// What the operator may have to change, where the message does not say it.
+    async fn advice(&self, said: &str) -> &'static str {
+        let place = self.place();
+        match &self.tls {
+            _ if said.contains("dns error") || said.contains("tcp connect error") => "",
+            Some(_) if said.contains("certificate") => " (check --etcd-cafile)",
+            Some(_) if protocol::is_plain(&place).await => " (right would be http: etcd speaks no TLS there)",
+            Some(tls) if tls.refuses_us(&place).await => {
+                " (etcd wants a client certificate that it knows: check --etcd-certfile and --etcd-keyfile)"
+            }
+            None if protocol::is_tls(&place).await => " (right would be https: etcd speaks TLS there)",
+            _ => "",
+        }
+    }
+
+    /// Host and port.
+    fn place(&self) -> String {
+        let (secure, authority) = match self.url.strip_prefix(HTTPS) {
+            Some(authority) => (true, authority),
+            None => (false, self.url.trim_start_matches(HTTP)),
+        };
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        match (has_port, secure) {
+            (true, _) => authority.to_owned(),
+            (false, true) => format!("{authority}:443"),
+            (false, false) => format!("{authority}:80"),
         }
     }
 
@@ -230,11 +264,11 @@ impl Member {
     }
 
     fn late(&self, limit: Duration) -> Failure {
-        Failure::Away(format!("{} did not answer within {} s", self.endpoint, limit.as_secs()))
+        Failure::Away(format!("{} did not answer within {} s", self.url, limit.as_secs()))
     }
 
     fn failure(&self, error: &Error) -> Failure {
-        let endpoint = &self.endpoint;
+        let endpoint = &self.url;
         match error {
             Error::GRpcStatus(status) => {
                 let code = status.code() as i32;
@@ -257,7 +291,7 @@ impl Member {
                     code if FINAL.contains(&code) => {
                         Failure::Refused { code, reason: format!("{endpoint} says {said:?}") }
                     }
-                    _ => Failure::Away(format!("{endpoint}: {said}{}", hint(endpoint, &said))),
+                    _ => Failure::Away(format!("{endpoint}: {said}")),
                 }
             }
             Error::InvalidArgs(_) | Error::InvalidUri(_) => Failure::Refused {
@@ -270,17 +304,41 @@ impl Member {
     }
 }
 
-/// What may be the reason for a broken connection where the message does not say it. Only for the operator's eyes.
-fn hint(endpoint: &str, said: &str) -> &'static str {
-    let secure = endpoint.starts_with("https://");
-    match said {
-        _ if said.contains("connect error") || said.contains("dns error") => "",
-        _ if secure && said.contains("certificate") => " (check --etcd-cafile)",
-        _ if secure && said.contains("handshake") => " (right would be http, if etcd speaks no TLS there)",
-        _ if secure && said.contains("clos") => " (etcd may want a client certificate)",
-        _ if !secure && said.contains("clos") => " (right would be https, if etcd speaks TLS there)",
-        _ => "",
+const HTTP: &str = "http://";
+const HTTPS: &str = "https://";
+
+/// An endpoint as operators write it, made a URL of a scheme, a host and maybe a port. As upstream's client, this takes schemes in
+/// capitals and hosts alone, and does not use a user in it.
+fn url(written: &str, secure: bool) -> Result<String, String> {
+    let (scheme, authority) = match written.split_once("://") {
+        None => (if secure { HTTPS } else { HTTP }, written),
+        Some((scheme, authority)) => match scheme.to_ascii_lowercase().as_str() {
+            "http" => (HTTP, authority),
+            "https" => (HTTPS, authority),
+            _ => return Err(format!("{scheme} is no way to reach etcd")),
+        },
+    };
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).trim_end_matches('/');
+    if host.is_empty() || host.contains(['/', '?', '#']) || host.contains(char::is_whitespace) {
+        return Err("it is no host with a port".to_owned());
     }
+    if host.len() < authority.trim_end_matches('/').len() {
+        warn!(
+            endpoint = without_credentials(written),
+            "the user in this URL is not used: --etcd-username and --etcd-password are for that"
+        );
+    }
+    Ok(format!("{scheme}{host}"))
+}
+
+/// Whether a host, with a port or without, is this machine.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A message and its causes, of which the last ones say what really happened.

@@ -11,6 +11,7 @@
 
 mod acquire;
 mod cluster;
+mod protocol;
 mod read;
 #[cfg(test)]
 pub(crate) mod server;

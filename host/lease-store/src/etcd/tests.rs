@@ -419,6 +419,144 @@ fn wrong_certificate_files_are_refused_with_their_names() {
     }
 }
 
+/// The certificate of a server at an address that is signed with its own key, as its own authority's. `days`: for how long it is valid.
+fn own_authority(address: &str, days: (i32, i32)) -> TempDir {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, date_time_ymd};
+    let directory = tempfile::tempdir().expect("directory");
+    let key = KeyPair::generate().expect("key");
+    let mut params = CertificateParams::new(vec![address.to_owned()]).expect("parameters");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    (params.not_before, params.not_after) = (date_time_ymd(days.0, 1, 1), date_time_ymd(days.1, 1, 1));
+    let certificate = params.self_signed(&key).expect("certificate").pem();
+    for (name, text) in
+        [("server.crt", &certificate), ("ca.crt", &certificate), ("server.key", &key.serialize_pem())]
+    {
+        std::fs::write(directory.path().join(name), text).expect("written");
+    }
+    directory
+}
+
+/// What comes of reading the config from a server that shows the first certificate, by somebody who trusts the second.
+async fn read_trusting(server: &TempDir, trusted: &TempDir) -> Result<String, StoreError> {
+    let etcd = Server::start_with_tls(server.path(), false);
+    let options = EtcdOptions { endpoints: vec![etcd.endpoint()], prefix: "/x".to_owned() };
+    let security = EtcdSecurity { cafile: Some(trusted.path().join("ca.crt")), ..EtcdSecurity::default() };
+    let store = EtcdStore::connect_securely(options, &security).expect("store");
+    let mut result = store.network_config().await;
+    for _ in 0..100 {
+        // It listens before it has elected itself.
+        match &result {
+            Err(StoreError::Unavailable { reason, .. }) if !reason.contains("certificate") => {}
+            _ => break,
+        }
+        sleep(Duration::from_millis(100)).await;
+        result = store.network_config().await;
+    }
+    result
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_its_own_authority_is_taken() {
+    let certificate = own_authority("127.0.0.1", (2020, 2999));
+    let result = read_trusting(&certificate, &certificate).await;
+    assert!(matches!(result, Err(StoreError::NoConfig { .. })), "{result:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_its_own_authority_is_refused_for_another_name_time_or_trust() {
+    let right = own_authority("127.0.0.1", (2020, 2999));
+    for (what, server, trusted) in [
+        ("name", &own_authority("127.0.0.2", (2020, 2999)), None),
+        ("time", &own_authority("127.0.0.1", (2020, 2021)), None),
+        ("trust", &own_authority("127.0.0.1", (2020, 2999)), Some(&right)),
+    ] {
+        let error = read_trusting(server, trusted.unwrap_or(server)).await.expect_err(what);
+        assert!(matches!(error, StoreError::Unavailable { .. }), "{what}: {error}");
+        let text = error.to_string();
+        assert!(text.contains("certificate") && text.contains("--etcd-cafile"), "{what}: {text}");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_fit_its_certificate_is_refused_with_both_files() {
+    let files = certificates();
+    let file = |name: &str| Some(files.path().join(name));
+    let security =
+        EtcdSecurity { certfile: file("client.crt"), keyfile: file("server.key"), ..EtcdSecurity::default() };
+    let options = EtcdOptions { endpoints: vec!["https://127.0.0.1:1".to_owned()], prefix: String::new() };
+    let error = EtcdStore::connect_securely(options, &security).err().expect("refused");
+    assert!(matches!(error, StoreError::Setup { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("server.key: it is not the key of the certificate in"), "{text}");
+    assert!(text.contains("client.crt"), "{text}");
+}
+
+/// What is said of an endpoint, once etcd itself serves.
+async fn said_of(endpoint: String) -> String {
+    let options = EtcdOptions { endpoints: vec![endpoint], prefix: "/x".to_owned() };
+    let store = EtcdStore::connect(options).expect("store");
+    let error = store.network_config().await.expect_err("another protocol");
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_speaks_another_protocol_is_told_which_is_right() {
+    let (files, plain) = (certificates(), Server::shared());
+    let secure = Server::start_with_tls(files.path(), false);
+    plain.client().await;
+    let said = said_of(secure.endpoint().replace("https://", "http://")).await;
+    assert!(said.contains("right would be https"), "{said}");
+    let said = said_of(plain.endpoint().replace("http://", "https://")).await;
+    assert!(said.contains("right would be http:"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_ends_is_no_reason_to_advise_another_protocol() {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.expect("listener");
+    let port = listener.local_addr().expect("address").port();
+    // As an etcd that is about to end: it takes connections, and closes them.
+    tokio::spawn(async move {
+        loop {
+            drop(listener.accept().await);
+        }
+    });
+    for scheme in ["http", "https"] {
+        let said = said_of(format!("{scheme}://127.0.0.1:{port}")).await;
+        assert!(!said.contains("right would be") && !said.contains("--etcd-"), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_client_certificate_that_etcd_knows_it_is_said_that_it_wants_one() {
+    let (files, others) = (certificates(), certificates());
+    let server = Server::start_with_tls(files.path(), true);
+    for known in [None, Some(others.path())] {
+        let options = EtcdOptions { endpoints: vec![server.endpoint()], prefix: "/x".to_owned() };
+        let security = EtcdSecurity {
+            cafile: Some(files.path().join("ca.crt")),
+            certfile: known.map(|directory| directory.join("client.crt")),
+            keyfile: known.map(|directory| directory.join("client.key")),
+            ..EtcdSecurity::default()
+        };
+        let store = EtcdStore::connect_securely(options, &security).expect("store");
+        let said = store.network_config().await.expect_err("refused").to_string();
+        assert!(said.contains("--etcd-certfile"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn endpoints_are_taken_as_upstreams_client_takes_them() {
+    let taken = ["HTTP://h:2379", "", " https://u:canary@h2:2379/ ", "h3:2379", "u:canary@[::1]:2379"];
+    let options = EtcdOptions { endpoints: taken.map(ToOwned::to_owned).to_vec(), prefix: "/x".to_owned() };
+    let store = EtcdStore::connect(options).expect("store");
+    let place = store.config_place();
+    assert_eq!(
+        place,
+        "key /x/config in etcd at http://h:2379, https://h2:2379, http://h3:2379, http://[::1]:2379"
+    );
+}
+
 #[test]
 fn wrong_endpoints_are_refused() {
     for endpoints in [
@@ -427,8 +565,11 @@ fn wrong_endpoints_are_refused() {
         &["ftp://h:2379"],
         &["http://"],
         &["http://a b"],
-        &["http://u:p@h:2379"],
         &["http://h:2379/x"],
+        &["http://u:canary@"],
+        &["ftp://u:canary@h:2379"],
+        &["http://u:canary@h:2379/x"],
+        &["u:can/ary@h:2379 h"],
     ] {
         let options = EtcdOptions {
             endpoints: endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect(),
@@ -436,6 +577,7 @@ fn wrong_endpoints_are_refused() {
         };
         let error = EtcdStore::connect(options).err().unwrap_or_else(|| panic!("{endpoints:?}")).to_string();
         assert!(error.contains("http://127.0.0.1:2379") && error.lines().count() == 1, "{error}");
+        assert!(!error.contains("canary") && !error.contains("ary@"), "{error}");
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`node_identity`] | whose a lease is |
 //! | [`network_config`] | what the operator wants of the cluster |
 //! | [`codec`] | how leases are written in a store |
+//! | [`prefix`] | how networks are written |
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
 //! | [`ledger`] | what should exist, and the transactions that change it |
@@ -20,5 +21,6 @@ pub mod ledger;
 pub mod network_config;
 pub mod node_identity;
 pub mod offloads;
+pub mod prefix;
 pub mod subnet_file;
 pub mod wireguard;

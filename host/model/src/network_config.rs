@@ -8,6 +8,8 @@ use ipnet::{Ipv4Net, Ipv6Net};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::prefix;
+
 /// A cluster's network config, checked and with all defaults filled in.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
@@ -165,11 +167,12 @@ impl Written {
             "backend" => self.backend = Some(raw),
             "network" => {
                 // Null is an error upstream; an empty string, too. Both are reported as missing if IPv4 is on.
-                self.network = address("Network", text, NETWORK)?.map(|net: Ipv4Net| net.trunc());
+                self.network = value("Network", text, NETWORK, prefix::ipv4)?.map(|net| net.trunc());
                 self.network = self.network.filter(|net| net.prefix_len() > 0);
             }
             "ipv6network" => {
-                self.ipv6_network = address("IPv6Network", text, NETWORK_V6)?.map(|net: Ipv6Net| net.trunc());
+                self.ipv6_network =
+                    value("IPv6Network", text, NETWORK_V6, prefix::ipv6)?.map(|net| net.trunc());
                 self.ipv6_network = self.ipv6_network.filter(|net| net.prefix_len() > 0);
             }
             _ if text == "null" => {}
@@ -356,16 +359,26 @@ fn length(field: &'static str, text: &str) -> Result<u64, ConfigError> {
     })
 }
 
-/// An address or a network in a string; none if it is empty or null.
+/// An address in a string; none if it is empty or null.
 fn address<T: std::str::FromStr>(
     field: &'static str,
     text: &str,
     right: &str,
 ) -> Result<Option<T>, ConfigError> {
+    value(field, text, right, |text| text.parse().ok())
+}
+
+/// What stands in a string; none if it is empty or null.
+fn value<T>(
+    field: &'static str,
+    text: &str,
+    right: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, ConfigError> {
     if matches!(text, "null" | "\"\"") {
         return Ok(None);
     }
-    let value = serde_json::from_str::<String>(text).ok().and_then(|text| text.parse().ok());
+    let value = serde_json::from_str::<String>(text).ok().and_then(|text| read(&text));
     value.map(Some).ok_or_else(|| field_error(field, text, "it cannot be read", right))
 }
 
@@ -472,6 +485,22 @@ mod tests {
                 Err(error) => error.to_string(),
             };
             assert_eq!(found, expected, "{network}");
+        }
+    }
+
+    #[test]
+    fn addresses_with_leading_zeros_are_refused_in_every_field() {
+        for (field, value) in [
+            ("Network", "010.5.0.0/16"),
+            ("Network", "10.5.0.00/16"),
+            ("SubnetMin", "10.5.010.0"),
+            ("SubnetMax", "10.05.9.0"),
+            ("IPv6Network", "::ffff:10.05.0.0/112"),
+        ] {
+            let other = if field == "Network" { "" } else { r#""Network":"10.5.0.0/16","# };
+            let text = format!(r#"{{{other}"{field}":"{value}"}}"#);
+            let error = NetworkConfig::parse(&text).expect_err(value).to_string();
+            assert!(error.starts_with(&format!("{field} \"{value}\": it cannot be read")), "{error}");
         }
     }
 

@@ -5,10 +5,11 @@
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::lease::Subnets;
 use crate::network_config::NetworkConfig;
+use crate::prefix;
 
 /// The file for a node with these subnets. `mtu`: bytes of the largest IP packet of a pod. `ipmasq`: whether flanneld
 /// masquerades, so that the runtime need not.
@@ -42,10 +43,10 @@ pub fn previous(text: &str, mut left_out: impl FnMut(&str, &str)) -> Option<Subn
     for (key, value) in variables(text) {
         match key {
             "FLANNEL_SUBNET" => {
-                v4 = single(value, |part| left_out(key, part)).map(|net: Ipv4Net| net.trunc());
+                v4 = single(value, prefix::ipv4, |part| left_out(key, part)).map(|net| net.trunc());
             }
             "FLANNEL_IPV6_SUBNET" => {
-                v6 = single(value, |part| left_out(key, part)).map(|net: Ipv6Net| net.trunc());
+                v6 = single(value, prefix::ipv6, |part| left_out(key, part)).map(|net| net.trunc());
             }
             _ => {}
         }
@@ -58,7 +59,7 @@ pub fn networks(text: &str) -> impl Iterator<Item = IpNet> {
     let values = variables(text)
         .filter(|(key, _)| ["FLANNEL_NETWORK", "FLANNEL_IPV6_NETWORK"].contains(key))
         .flat_map(|(_, value)| value.split(','));
-    values.filter_map(|value| value.trim().parse::<IpNet>().ok()).map(|network| network.trunc())
+    values.filter_map(|value| prefix::either(value.trim())).map(|network| network.trunc())
 }
 
 /// One line as shells and dotenv files write it: `export`, quotes and a comment at the end may be there.
@@ -76,9 +77,9 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
 }
 
 /// The one subnet of a list; older versions wrote several, of which none is the previous one.
-fn single<T: std::str::FromStr>(value: &str, mut left_out: impl FnMut(&str)) -> Option<T> {
+fn single<T>(value: &str, read: fn(&str) -> Option<T>, mut left_out: impl FnMut(&str)) -> Option<T> {
     let mut valid = value.split(',').filter_map(|part| {
-        let parsed = part.trim().parse().ok();
+        let parsed = read(part.trim());
         if parsed.is_none() {
             left_out(part);
         }
@@ -121,6 +122,10 @@ mod tests {
             ("rubbish\n\u{0}\n=\nFLANNEL_SUBNET=10.5.60.1/24\n", Some(subnets("10.5.60.0/24", ""))),
             ("# x\nexport FLANNEL_SUBNET=\"10.5.60.1/24\" # ours\r\n", Some(subnets("10.5.60.0/24", ""))),
             (" FLANNEL_SUBNET = '10.5.60.1/24'", Some(subnets("10.5.60.0/24", ""))),
+            (
+                "FLANNEL_SUBNET=10.5.060.1/24\nFLANNEL_IPV6_SUBNET=fc00:5:0:8::1/64",
+                Some(subnets("", "fc00:5:0:8::/64")),
+            ),
             ("FLANNEL_SUBNET=10.5.60.1/24,10.5.61.1/24\n", None),
             ("FLANNEL_SUBNET=10.5.60.1/24,nonsense\n", Some(subnets("10.5.60.0/24", ""))),
             ("FLANNEL_SUBNET=\nFLANNEL_IPV6_SUBNET=fc00:5:0:8::1/64", Some(subnets("", "fc00:5:0:8::/64"))),

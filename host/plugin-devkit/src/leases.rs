@@ -20,6 +20,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::network_config::fields;
+use flannel_model::prefix;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -111,11 +112,11 @@ fn lease(text: &str) -> Result<Lease, String> {
         let text = serde_json::from_str::<String>(value.get()).unwrap_or_default();
         if name.eq_ignore_ascii_case("Subnet") {
             let right = "an IPv4 network such as 10.5.3.0/24";
-            let net: Option<Ipv4Net> = text.parse().ok().filter(|net: &Ipv4Net| *net == net.trunc());
+            let net: Option<Ipv4Net> = prefix::ipv4(&text).filter(|net| *net == net.trunc());
             subnets.v4 = Some(net.ok_or_else(|| said(right))?);
         } else if name.eq_ignore_ascii_case("IPv6Subnet") {
             let right = "an IPv6 network such as fc00:0:0:3::/64";
-            let net: Option<Ipv6Net> = text.parse().ok().filter(|net: &Ipv6Net| *net == net.trunc());
+            let net: Option<Ipv6Net> = prefix::ipv6(&text).filter(|net| *net == net.trunc());
             subnets.v6 = Some(net.ok_or_else(|| said(right))?);
         }
     }

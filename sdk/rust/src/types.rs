@@ -35,16 +35,23 @@ impl fmt::Debug for Mac {
 impl FromStr for Mac {
     type Err = String;
 
-    /// Reads six hexadecimal octets with colons between them.
+    /// Reads six hexadecimal octets in the forms that Go reads, and that upstream's nodes take of a lease: `9e:01:c5:3f:00:0b`,
+    /// `9e-01-c5-3f-00-0b` or `9e01.c53f.000b`.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no Ethernet address; one looks like 9e:01:c5:3f:00:0b");
-        let mut octets = [0; 6];
-        let mut parts = text.split(':');
-        for octet in &mut octets {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(wrong)?;
-            *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
+        let (separator, digits) = match text.as_bytes() {
+            [_, _, b':', ..] => (':', 2),
+            [_, _, b'-', ..] => ('-', 2),
+            [_, _, _, _, b'.', ..] => ('.', 4),
+            _ => return Err(wrong()),
+        };
+        let is_part = |part: &str| part.len() == digits && part.bytes().all(|b| b.is_ascii_hexdigit());
+        if text.len() != 12 + 12 / digits - 1 || !text.split(separator).all(is_part) {
+            return Err(wrong());
         }
-        if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
+        let number = u64::from_str_radix(&text.replace(separator, ""), 16).map_err(|_| wrong())?;
+        let [_, _, octets @ ..] = number.to_be_bytes();
+        Ok(Self(octets))
     }
 }
 
@@ -161,5 +168,35 @@ impl From<Error> for String {
 impl From<IpAddr> for Family {
     fn from(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ethernet_addresses_are_read_in_gos_forms() {
+        let mac = Mac([0x9e, 0x01, 0xc5, 0x3f, 0x00, 0x0b]);
+        for text in ["9e:01:c5:3f:00:0b", "9E:01:C5:3f:00:0B", "9e-01-c5-3f-00-0b", "9e01.c53f.000b"] {
+            assert_eq!(text.parse(), Ok(mac), "{text}");
+        }
+        for text in [
+            "",
+            "9e01c53f000b",
+            "9e:01:c5:3f:00",
+            "9e:01:c5:3f:00:0b:00:00",
+            "9e:01:c5:3f:00:0b:",
+            "9e:01-c5:3f:00:0b",
+            "9e:1:c5:3f:000:0b",
+            "9e:01:c5:3f:00:+b",
+            "9e01.c53f.000",
+            "9e01.c53f-000b",
+            "9e01:c53f:000b",
+            "9g:01:c5:3f:00:0b",
+            "\u{e9}:01:c5:3f:00:0b",
+        ] {
+            assert!(text.parse::<Mac>().is_err(), "{text:?}");
+        }
     }
 }

@@ -99,13 +99,17 @@ pub(crate) fn name_of(socket: &mut RequestSocket, index: u32) -> Option<String> 
 
 /// Links with names that flannel, ours or upstream's, gives its devices with whatever backend: their indexes.
 pub(crate) fn flannels(socket: &mut RequestSocket) -> Result<BTreeSet<u32>, NetlinkError> {
+    let links = all(socket)?.into_iter().filter(|observed| is_flannel_device_name(&observed.name));
+    Ok(links.filter_map(|observed| observed.link).map(|link| link.index).collect())
+}
+
+fn all(socket: &mut RequestSocket) -> Result<Vec<Observed>, NetlinkError> {
     let found = socket.dump(&Payload::Route(RouteNetlinkMessage::GetLink(LinkMessage::default())))?;
     let link = |message| match message {
         Payload::Route(RouteNetlinkMessage::NewLink(link)) => Some(read_link(&link)),
         _ => None,
     };
-    let links = found.into_iter().filter_map(link).filter(|observed| is_flannel_device_name(&observed.name));
-    Ok(links.filter_map(|observed| observed.link).map(|link| link.index).collect())
+    Ok(found.into_iter().filter_map(link).collect())
 }
 
 fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, NetlinkError> {
@@ -153,7 +157,9 @@ pub(crate) fn ensure(
             // Who opens the tunnel makes its device.
             DeviceSpec::Tunnel(_) => return Err(absent()),
         };
-        socket.execute(creation).map_err(|error| explained(error, wanted))?;
+        if let Err(error) = socket.execute(creation) {
+            return Err(explained(occupied(socket, error, wanted), wanted));
+        }
         found = find(socket, name)?;
         let index = found.link.as_ref().map_or(0, |link| link.index);
         info!(device = %name, index, mac = wanted.mac().map(tracing::field::display), mtu = wanted.mtu(), "device created");
@@ -169,7 +175,9 @@ pub(crate) fn ensure(
     }
     if !link.up {
         let up = LinkUnspec::new_with_index(link.index).up().build();
-        socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(up))))?;
+        if let Err(error) = socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(up)))) {
+            return Err(occupied(socket, error, wanted));
+        }
     }
     let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
     Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
@@ -266,6 +274,24 @@ fn correct(
         Message::plain(Payload::Route(RouteNetlinkMessage::NewLink(message)))
     });
     socket.batch(corrections.collect()).into_iter().collect()
+}
+
+/// Of a port or a VNI that is taken the kernel says that much, and not by whom.
+fn occupied(socket: &mut RequestSocket, error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
+    let errno = match &error {
+        NetlinkError::Refused { errno, .. } if [libc::EADDRINUSE, libc::EEXIST].contains(errno) => *errno,
+        _ => return error,
+    };
+    let text = match wanted {
+        // Without a list it is a port, and whose is not known.
+        DeviceSpec::Vxlan(vxlan) => vxlan::occupied(vxlan, &all(socket).unwrap_or_default()),
+        DeviceSpec::Wireguard(wireguard) => format!(
+            "another device or program has UDP port {}: remove it, or choose another ListenPort",
+            wireguard.port
+        ),
+        DeviceSpec::Ipip(_) | DeviceSpec::Tunnel(_) => return error,
+    };
+    NetlinkError::Refused { errno, text }
 }
 
 /// A kernel that lacks a kind of device says no more than that it does not support it.

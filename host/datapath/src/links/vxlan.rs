@@ -63,6 +63,28 @@ pub(super) fn unchangeable_differences(found: &Observed, wanted: &Vxlan, parent:
     differences
 }
 
+/// Who has what a device needs for itself: its VNI on its port, or the port with other options for what comes in.
+pub(super) fn occupied(wanted: &Vxlan, devices: &[Observed]) -> String {
+    let (vni, port) = (wanted.vni, wanted.port);
+    let others = || {
+        let others = devices.iter().filter(|found| found.name != *wanted.name);
+        others.filter(|found| options(found).contains(&InfoVxlan::Port(port)))
+    };
+    if let Some(same) = others().find(|found| options(found).contains(&InfoVxlan::Id(vni))) {
+        return format!(
+            "the VXLAN device {} has VNI {vni} on UDP port {port}: remove it, or choose another VNI on all nodes",
+            same.name
+        );
+    }
+    let has = match others().next() {
+        Some(other) => {
+            format!("the VXLAN device {} has UDP port {port}, maybe with another GBP: remove it", other.name)
+        }
+        None => format!("a program has UDP port {port} (`ss -anup sport = :{port}`): stop it"),
+    };
+    format!("{has}, or choose another Port on all nodes")
+}
+
 fn options(found: &Observed) -> &[InfoVxlan] {
     match &found.data {
         Some(InfoData::Vxlan(options)) => options,

@@ -61,6 +61,39 @@ fn a_device_of_another_vni_under_the_name_is_replaced() {
     ]);
 }
 
+/// What is said of a device that cannot be made.
+fn refusal(node: &super::Node) -> String {
+    node.commit(super::base()).device_failure.expect("the device cannot be made")
+}
+
+#[test]
+fn a_vni_that_another_device_has_is_refused_with_the_devices_name() {
+    in_namespace(|node| {
+        ip("link add other type vxlan id 1 dev eth0 local 192.168.0.100 dstport 8472");
+        let said = refusal(node);
+        assert!(said.contains("the VXLAN device other has VNI 1 on UDP port 8472"), "{said}");
+    });
+}
+
+#[test]
+fn a_port_that_another_device_has_with_other_options_is_refused_with_the_devices_name() {
+    in_namespace(|node| {
+        ip("link add other type vxlan id 7 dev eth0 local 192.168.0.100 dstport 8472 gbp");
+        ip("link set other up");
+        let said = refusal(node);
+        assert!(said.contains("the VXLAN device other has UDP port 8472"), "{said}");
+    });
+}
+
+#[test]
+fn a_port_that_a_program_has_is_refused_with_the_way_to_find_it() {
+    in_namespace(|node| {
+        let _socket = std::net::UdpSocket::bind(("0.0.0.0", 8472)).expect("a socket");
+        let said = refusal(node);
+        assert!(said.contains("a program has UDP port 8472") && said.contains("ss -anup"), "{said}");
+    });
+}
+
 #[test]
 fn a_device_that_lost_its_address_gets_it_back() {
     is_put_right(&["address delete 10.5.72.0/32 dev flannel.1"]);

@@ -121,7 +121,7 @@ fn the_example_in_c_conforms_and_is_what_a_project_begins_with() -> Result<()> {
     the_example_conforms_and_is_what_a_project_begins_with("c", "policy.c")
 }
 
-/// Peers that are not on the link, of either family, are named with the reason; peers of other backends are left alone.
+/// Peers that are not on the link, of either family, are named with the reason, and so are those of other backends.
 fn who_cannot_be_reached_is_named(language: &str) -> Result<()> {
     let Some(cluster) = example(language)? else { return Ok(()) };
     let lease = |third: u8, public: &str, v6: &str, backend: &str| StoredLease {
@@ -148,7 +148,8 @@ fn who_cannot_be_reached_is_named(language: &str) -> Result<()> {
         })?;
     }
     wait::until_true("the peer of another backend is known", || Ok(problems(252)?.is_some()))?;
-    assert_eq!(problems(252)?.as_deref(), Some("[]"));
+    let expected = format!(r#"["its backend is vxlan, this node's is {EXAMPLE}: not served"]"#);
+    assert_eq!(problems(252)?, Some(expected));
     assert_eq!(before.difference(&cluster.state(0)?), None, "no entries for any of them");
     cluster.pod(0)?.reaches(cluster.pod(1)?)
 }

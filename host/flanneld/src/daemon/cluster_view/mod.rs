@@ -5,6 +5,7 @@ mod address_map;
 mod lease_gate;
 #[cfg(test)]
 mod tests;
+mod unserved;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use flannel_datapath::PeerReport;
 use flannel_lease_store::{Change, Event, LEASE_TTL};
 use flannel_model::entry::Kind;
-use flannel_model::lease::{Lease, Subnets};
+use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::PeerId;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::PeerChange;
@@ -232,9 +233,10 @@ impl ClusterView {
         known.served().map(|(id, lease)| PeerChange::Put(id, Arc::clone(lease)))
     }
 
-    /// How things stand with each lease, in the order of their subnets.
+    /// How things stand with each lease, in the order of their subnets. `published`: what this node says in its own.
     pub(super) fn statuses(
         &self,
+        published: &Attributes,
         reports: &HashMap<PeerId, PeerReport>,
         plugin: &PluginHealth,
     ) -> Vec<status::Peer> {
@@ -252,6 +254,12 @@ impl ClusterView {
                 Standing::Served { id, lease } => {
                     let report = reports.get(id).cloned().unwrap_or_default();
                     let count = |kind| report.entries.get(&kind).copied().unwrap_or(0);
+                    let problem = plugin.problem(*id);
+                    // Whom the plugin has refused it has given a reason for.
+                    let unserved = match &problem {
+                        Some(_) => Vec::new(),
+                        None => unserved::reasons(published, lease, report.entries.values().sum()),
+                    };
                     let held = self
                         .held
                         .contains_key(&stored.subnets)
@@ -267,9 +275,9 @@ impl ClusterView {
                             .carried
                             .map(|carried| tunnel_stats::traffic(carried.traffic, carried.errors)),
                         path_mtu: report.carried.and_then(|carried| carried.path_mtu),
-                        problems: plugin
-                            .problem(*id)
+                        problems: problem
                             .into_iter()
+                            .chain(unserved)
                             .chain(held)
                             .chain(report.problems)
                             .collect(),

@@ -219,7 +219,7 @@ impl Coordinator {
 
     /// How things stand with each peer.
     pub(super) fn peers(&self, reports: &HashMap<PeerId, PeerReport>) -> Vec<status::Peer> {
-        self.view.statuses(reports, &self.health)
+        self.view.statuses(&self.own.published, reports, &self.health)
     }
 
     /// What a restart keeps. Nothing else is to be asked of this coordinator afterwards.

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result};
-use flannel_lab::artifacts;
+use flannel_lab::{Lab, Underlay, artifacts};
 
 fn flanneld(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Output> {
     let mut command = Command::new(artifacts::flanneld()?);
@@ -104,8 +104,34 @@ fn docker_options_are_those_of_upstreams_script() -> Result<()> {
     let output = flanneld(&["docker-opts", "-f", files[0], "-d", files[1], "-c", "-m", "-k", "OPTS"], &[])?;
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_to_string(&docker)?, "OPTS=\" --bip=10.5.72.1/24 --mtu=1450\"\n");
+    let own = [("DOCKER_NETWORK_OPTIONS", "--debug"), ("DOCKER_OPT_LOG", "--log-driver=journald")];
+    let arguments = ["docker-opts", "-f", files[0], "-d", files[1], "-c", "-k", "DOCKER_NETWORK_OPTIONS"];
+    let output = flanneld(&arguments, &own)?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let expected = "DOCKER_NETWORK_OPTIONS=\"--debug  --bip=10.5.72.1/24 --ip-masq=false --log-driver=journald --mtu=1450\"\n";
+    assert_eq!(std::fs::read_to_string(&docker)?, expected);
     let output = flanneld(&["docker-opts", "-f", "/nowhere/subnet.env", "-d", files[1]], &[])?;
     assert!(!output.status.success() && text(&output.stderr).contains("/nowhere/subnet.env"));
+    Ok(())
+}
+
+#[test]
+fn docker_options_for_a_subnet_that_is_routed_elsewhere_end_with_an_error() -> Result<()> {
+    let lab = Lab::new(1, Underlay::default())?;
+    let (node, subnet) = (lab.node(0), lab.directory().join("subnet.env"));
+    std::fs::write(&subnet, "FLANNEL_SUBNET=10.5.72.1/24\n")?;
+    let run = || -> Result<Output> {
+        let mut command = node.namespace().command(artifacts::flanneld()?);
+        command.arg("docker-opts").arg("-f").arg(&subnet).arg("-d").arg(lab.directory().join("docker.env"));
+        Ok(command.output()?)
+    };
+    node.ip("route add 10.5.73.0/24 via 192.168.77.200 dev eth0")?;
+    let output = run()?;
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    node.ip("route add 10.5.72.0/24 via 192.168.77.200 dev eth0")?;
+    let output = run()?;
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("10.5.72.0/24, via 192.168.77.200"), "{said}");
     Ok(())
 }
 

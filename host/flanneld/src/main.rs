@@ -94,7 +94,14 @@ fn docker_options(wanted: &DockerOpts) -> anyhow::Result<()> {
         combined: (wanted.combined || both).then(|| wanted.combined_key.clone()),
         ip_masq: !wanted.no_ip_masq,
     };
-    Ok(docker_opts::write(&wanted.subnet_file, &wanted.output, &forms)?)
+    // The script knows its variables as text, too.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let subnet = docker_opts::write(&wanted.subnet_file, &wanted.output, &forms, environment)?;
+    if let Some(subnet) = subnet {
+        commands::wait_for(docker_opts::is_not_routed_elsewhere(subnet))??;
+    }
+    Ok(())
 }
 
 /// The C library's allocator keeps what was freed, in one heap for each thread, for later; a daemon that has worked through a large

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::TryStreamExt;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
@@ -211,6 +211,28 @@ async fn default_route(
         }
     }
     Ok(best.map(|(_, oif)| oif))
+}
+
+/// The next hop of a route of the main table that leads to exactly this network, if there is one.
+pub(crate) async fn gateway_to(network: Ipv4Net) -> Result<Option<IpAddr>, rtnetlink::Error> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
+    let task = tokio::spawn(connection);
+    let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let routes: Result<Vec<RouteMessage>, _> = handle.route().get(request).execute().try_collect().await;
+    task.abort();
+    let wanted = RouteAddress::Inet(network.network());
+    let leads_there = |route: &&RouteMessage| {
+        route.header.kind == RouteType::Unicast
+            && route.header.table == RouteHeader::RT_TABLE_MAIN
+            && route.header.destination_prefix_length == network.prefix_len()
+            && route
+                .attributes
+                .iter()
+                .any(|attribute| matches!(attribute, RouteAttribute::Destination(to) if *to == wanted))
+    };
+    let routes = routes?;
+    Ok(routes.iter().filter(leads_there).flat_map(gateways_of).map(|gateway| gateway.ip).next())
 }
 
 /// The next hops of a route, of which there may be several.

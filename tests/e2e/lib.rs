@@ -26,6 +26,7 @@ mod lab;
 mod languages;
 mod lease_gate;
 mod leases;
+mod output;
 mod reference;
 mod refusals;
 mod registry;

@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use flannel_plugin_devkit::new::Language;
 use flannel_plugin_host::BuiltIn;
 use flannel_telemetry::control::ask_status;
-use flanneld::cli::{self, Command, DockerOpts, FirewallCommand, Options};
+use flanneld::cli::{self, Cli, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log};
 use flanneld::node::docker_opts;
+
+use commands::output::{self, OutputError};
 
 mod commands;
 
@@ -19,35 +21,53 @@ include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 fn main() -> ExitCode {
     tune_malloc();
-    let cli = match cli::parse(std::env::args_os()) {
-        Ok(cli) => cli,
-        // The help that was asked for is such an error, too, with status 0.
-        Err(error) => error.exit(),
+    let outcome = match cli::parse(std::env::args_os()) {
+        Ok(cli) => run(cli),
+        Err(error) => return usage(&error),
     };
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if let Some(code) = error.downcast_ref().and_then(OutputError::quiet_end) {
+        return code;
+    }
+    output::complain(format_args!("{error:#}"));
+    ExitCode::FAILURE
+}
+
+/// The help that was asked for is such an error, too, with status 0.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.print() {
+        Err(cause) if !error.use_stderr() => {
+            let cause = OutputError::from(cause);
+            cause.quiet_end().unwrap_or_else(|| {
+                output::complain(format_args!("{:#}", anyhow::Error::from(cause)));
+                ExitCode::FAILURE
+            })
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1)),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
     if cli.version {
         // Bare, as scripts expect it of upstream.
-        println!("v{}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+        return Ok(output::line(concat!("v", env!("CARGO_PKG_VERSION")))?);
     }
-    let outcome = match cli.command {
+    match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(command)) => commands::plugin::run(command, &cli.options),
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
         Some(Command::Completions { shell }) => {
-            clap_complete::generate(shell, &mut cli::definition(), "flanneld", &mut std::io::stdout());
-            Ok(())
+            // Into memory first: the generator panics where it cannot write.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut cli::definition(), "flanneld", &mut script);
+            Ok(output::bytes(&script)?)
         }
         Some(Command::Man) => {
-            clap_mangen::Man::new(cli::definition()).render(&mut std::io::stdout()).map_err(Into::into)
-        }
-    };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("flanneld: {error:#}");
-            ExitCode::FAILURE
+            let mut page = Vec::new();
+            clap_mangen::Man::new(cli::definition()).render(&mut page)?;
+            Ok(output::bytes(&page)?)
         }
     }
 }
@@ -69,9 +89,9 @@ fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
 fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
     let status = ask_status(socket)?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&status)?);
+        output::line(serde_json::to_string_pretty(&status)?)?;
     } else {
-        print!("{status}");
+        output::text(status)?;
     }
     Ok(())
 }
@@ -79,10 +99,10 @@ fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
 fn remove_rules() -> anyhow::Result<()> {
     let removed = commands::wait_for(flannel_firewall::remove_all())??;
     if removed.is_empty() {
-        println!("there are no rules of flannel's");
+        output::line("there are no rules of flannel's")?;
     }
     for line in &removed {
-        println!("removed {line}");
+        output::line(format_args!("removed {line}"))?;
     }
     Ok(())
 }

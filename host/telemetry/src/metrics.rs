@@ -1,14 +1,14 @@
 //! Figures for Prometheus. `docs/metrics.md` has them all, with what to watch for; a test holds it to that.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use flannel_base::Timestamp;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge as GaugeOf;
 use prometheus_client::metrics::histogram::Histogram;
@@ -61,6 +61,21 @@ impl<M: EncodeMetric> EncodeMetric for Optional<M> {
 
     fn is_empty(&self) -> bool {
         !self.present.load(Ordering::Relaxed)
+    }
+}
+
+/// A count that is kept elsewhere, and asked for at each scrape.
+#[derive(Clone, Debug, Default)]
+struct Elsewhere(Arc<OnceLock<fn() -> u64>>);
+
+impl EncodeMetric for Elsewhere {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
+        let count = self.0.get().map_or(0, |count| count());
+        ConstCounter::new(count).encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
     }
 }
 
@@ -154,6 +169,7 @@ struct Inner {
     firewall_ok: Optional<Gauge>,
     firewall_repairs: Optional<Counter>,
     ready: Gauge,
+    log_lines_lost: Elsewhere,
     tunnels: Tunnels,
 }
 
@@ -320,6 +336,11 @@ impl Metrics {
                 Optional::default(),
             ),
             ready: r.add("ready", "Whether the node is ready, as /readyz has it", Gauge::default()),
+            log_lines_lost: r.add(
+                "log_lines_lost",
+                "Lines of the log that could not be written",
+                Elsewhere::default(),
+            ),
             #[cfg(test)]
             names: r.names,
             tunnels,
@@ -460,6 +481,11 @@ impl Metrics {
         self.0.ready.set(ready.into());
     }
 
+    /// Who knows how many lines of the log are lost. It is asked at each scrape; only the first counts.
+    pub fn log_lines_lost(&self, source: fn() -> u64) {
+        let _ = self.0.log_lines_lost.0.set(source);
+    }
+
     /// Where the figures of tunnels come from. It is asked at each scrape.
     pub fn tunnels(&self, source: Source) {
         self.0.tunnels.come_from(source);
@@ -540,6 +566,7 @@ mod tests {
             })
         }));
         metrics.ready(true);
+        metrics.log_lines_lost(|| 9);
         metrics
     }
 

@@ -9,6 +9,8 @@ use flannel_plugin_devkit::check::{self, Check, Verdict};
 use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
+use super::output;
+
 /// What a plugin is to declare for the example leases.
 pub(super) struct Golden {
     /// The file that has it.
@@ -48,16 +50,16 @@ pub(super) fn run(
     let mut all = Vec::new();
     for artifact in artifacts {
         if !json {
-            println!("{}{}", if all.is_empty() { "" } else { "\n" }, artifact.source());
+            output::line(format_args!("{}{}", if all.is_empty() { "" } else { "\n" }, artifact.source()))?;
         }
         let checked = one(artifact, backend, golden, json)?;
         if !json {
-            print!("{checked}");
+            output::text(&checked)?;
         }
         all.push(checked);
     }
     if json {
-        println!("{}", serde_json::to_string(&all)?);
+        output::line(serde_json::to_string(&all)?)?;
     }
     let failed: Vec<&str> =
         all.iter().filter(|checked| !checked.conforms).map(|checked| checked.source.as_str()).collect();
@@ -71,13 +73,14 @@ fn one(
     golden: Option<&Golden>,
     json: bool,
 ) -> anyhow::Result<Checked> {
-    let mut checks = Vec::new();
+    let (mut checks, mut shown) = (Vec::new(), Ok(()));
     let outcome = check::check(artifact, backend, |check| {
-        if !json {
-            println!("{check}");
+        if !json && shown.is_ok() {
+            shown = output::line(check);
         }
         checks.push(check.clone());
     });
+    shown?;
     let golden = golden.map(|golden| golden.compare(outcome.desired.as_ref())).transpose()?;
     let as_before = golden.as_ref().is_none_or(|golden| !golden.verdict.failed());
     Ok(Checked {

@@ -1,6 +1,7 @@
 //! The commands that need more than a line.
 
 mod check;
+pub(crate) mod output;
 pub(crate) mod plugin;
 
 /// Runs something for a command, which does nothing beside it.

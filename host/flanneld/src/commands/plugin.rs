@@ -12,7 +12,7 @@ use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
-use super::wait_for;
+use super::{output, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
@@ -67,8 +67,7 @@ fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Resul
     Artifact::load(component, cache)?;
     let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
     let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
-    println!("{pinned}");
-    Ok(())
+    Ok(output::line(pinned)?)
 }
 
 /// One that is named, or all that are built in.
@@ -92,12 +91,10 @@ fn inspect(
         .collect::<Result<Vec<_>, _>>()
         .map_err(anyhow::Error::msg)?;
     if json {
-        println!("{}", serde_json::to_string(&inspections)?);
-        return Ok(());
+        return Ok(output::line(serde_json::to_string(&inspections)?)?);
     }
     let texts: Vec<String> = inspections.iter().map(ToString::to_string).collect();
-    print!("{}", texts.join("\n"));
-    Ok(())
+    Ok(output::text(texts.join("\n"))?)
 }
 
 fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result<()> {
@@ -111,14 +108,14 @@ fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result
     };
     let swapped = ask_swap(socket, &component.to_string())?;
     if json {
-        println!("{}", serde_json::to_string(&swapped)?);
-        return Ok(());
+        return Ok(output::line(serde_json::to_string(&swapped)?)?);
     }
     let Swapped { name, version, digest, entries, messages, took_us } = swapped;
     let took = took_us.div_ceil(1000);
-    println!("{name} {version} serves now, sha256 {digest}");
-    println!("{entries} entries, of which {messages} netlink messages changed something; {took} ms");
-    Ok(())
+    output::line(format_args!("{name} {version} serves now, sha256 {digest}"))?;
+    let changed =
+        format_args!("{entries} entries, of which {messages} netlink messages changed something; {took} ms");
+    Ok(output::line(changed)?)
 }
 
 fn bench(
@@ -136,13 +133,16 @@ fn bench(
     };
     let costs = devkit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
     if json {
-        println!("{}", serde_json::to_string(&costs)?);
-        return Ok(());
+        return Ok(output::line(serde_json::to_string(&costs)?)?);
     }
-    println!("{:>8}  {:>12}  {:>12}  {:>8}", "leases", "µs a call", "ns a lease", "entries");
+    output::line(format_args!(
+        "{:>8}  {:>12}  {:>12}  {:>8}",
+        "leases", "µs a call", "ns a lease", "entries"
+    ))?;
     for cost in costs {
         let microseconds = cost.call_ns / 1000;
-        println!("{:>8}  {microseconds:>12}  {:>12}  {:>8}", cost.leases, cost.lease_ns, cost.entries);
+        let (leases, lease_ns, entries) = (cost.leases, cost.lease_ns, cost.entries);
+        output::line(format_args!("{leases:>8}  {microseconds:>12}  {lease_ns:>12}  {entries:>8}"))?;
     }
     Ok(())
 }
@@ -161,9 +161,9 @@ fn dry_run(
         backend.map_or_else(|| devkit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
     let desired = devkit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
     if json {
-        println!("{}", serde_json::to_string(&desired)?);
+        output::line(serde_json::to_string(&desired)?)?;
     } else {
-        print!("{desired}");
+        output::text(&desired)?;
     }
     let (failed, all) = (desired.failures(), desired.peers.len());
     ensure!(failed == 0, "the plugin failed for {failed} of {all} leases");
@@ -177,8 +177,8 @@ fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<(
     };
     let directory = directory.unwrap_or_else(|| PathBuf::from(name));
     devkit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
-    println!("{} is written; how it is built is in {}", name, directory.join("README.md").display());
-    Ok(())
+    let readme = directory.join("README.md");
+    Ok(output::line(format_args!("{name} is written; how it is built is in {}", readme.display()))?)
 }
 
 fn componentize(module: &Path, output: &Path) -> anyhow::Result<()> {

@@ -2,9 +2,14 @@
 //!
 //! A line names the part of the daemon that it comes from, such as `flanneld::datapath`, and so do filters. In which crate that part is
 //! makes no difference to either.
+//!
+//! A line that cannot be written, since a disk is full or a pipe's reader has gone, is lost and counted: that is no reason for a node to end.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use flannel_base::Timestamp;
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -27,7 +32,11 @@ pub fn start(options: &Options) {
     let directives = for_crates(&options.log_directives());
     let filter =
         EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new(for_crates("flanneld=info")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(options.log_format));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(Lines(options.log_format))
+        // They would go where the lines go, by a macro that panics.
+        .log_internal_errors(false);
     match options.log_format {
         LogFormat::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).init(),
         LogFormat::Json => builder.json().init(),
@@ -100,15 +109,86 @@ impl Line {
 }
 
 impl Write for Line {
-    /// Takes one line, whole.
+    /// Takes one line, whole. What becomes of it is nobody's error.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let with_target = str::from_utf8(line).ok().and_then(|line| self.with_target(line));
-        io::stderr().write_all(with_target.as_ref().map_or(line, String::as_bytes))?;
+        let mut sink = SINK.lock().unwrap_or_else(PoisonError::into_inner);
+        sink.line(self.format, with_target.as_ref().map_or(line, String::as_bytes), &mut io::stderr());
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
+    }
+}
+
+/// Lines that could not be written, in all.
+static LOST: AtomicU64 = AtomicU64::new(0);
+static SINK: Mutex<Sink> = Mutex::new(Sink { lost: 0, within_line: false });
+
+/// How many lines of the log are lost, since the process began.
+pub(super) fn lost_lines() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// What has become of the last lines.
+#[derive(Debug, Default)]
+struct Sink {
+    /// Lines lost since one could be written.
+    lost: u64,
+    /// The last one was written in part.
+    within_line: bool,
+}
+
+impl Sink {
+    /// Writes a line, and before it how many are lost, if any.
+    fn line(&mut self, format: LogFormat, line: &[u8], out: &mut impl Write) {
+        let mut whole = Vec::new();
+        if self.within_line {
+            whole.push(b'\n');
+        }
+        if self.lost > 0 {
+            whole.extend(lost(format, self.lost).into_bytes());
+        }
+        whole.extend(line);
+        match write_counted(&whole, out) {
+            Ok(()) => (self.lost, self.within_line) = (0, false),
+            Err(written) => {
+                // Where the line that says so got through, and this one did not, it is said again.
+                self.lost += 1;
+                LOST.fetch_add(1, Ordering::Relaxed);
+                if written > 0 {
+                    self.within_line = whole.get(written - 1) != Some(&b'\n');
+                }
+            }
+        }
+    }
+}
+
+/// Writes all of it, or answers how much was written.
+fn write_counted(bytes: &[u8], out: &mut impl Write) -> Result<(), usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(0) => return Err(written),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(written),
+        }
+    }
+    Ok(())
+}
+
+/// The line that says how many are lost. By hand: it is written from within the writing of another one.
+fn lost(format: LogFormat, lines: u64) -> String {
+    const TARGET: &str = "flanneld::daemon::log";
+    const MESSAGE: &str = "lines of this log are lost: they could not be written";
+    let now = Timestamp::now();
+    match format {
+        LogFormat::Text => format!("{now}  WARN {TARGET}: {MESSAGE} lines={lines}\n"),
+        LogFormat::Json => format!(
+            "{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"fields\":{{\"message\":\"{MESSAGE}\",\"lines\":{lines}}},\"target\":\"{TARGET}\"}}\n"
+        ),
     }
 }
 
@@ -178,5 +258,48 @@ mod tests {
         assert!(json.contains(target), "{json}");
         assert_eq!(shown("flanneld::daemon"), None);
         assert_eq!(shown("flannel_cloudy"), None);
+    }
+
+    /// A disk with so many bytes left.
+    struct Disk {
+        left: usize,
+        text: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.left);
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.left -= fits;
+            self.text.extend(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_told_of_when_one_can() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let mut disk = Disk { left: 4 + 3, text: Vec::new() };
+            let mut sink = Sink::default();
+            for line in ["one\n", "two and a half\n", "three\n"] {
+                sink.line(format, line.as_bytes(), &mut disk);
+            }
+            disk.left = usize::MAX;
+            sink.line(format, b"four\n", &mut disk);
+            sink.line(format, b"five\n", &mut disk);
+            let text = String::from_utf8(disk.text).expect("text");
+            let lines: Vec<&str> = text.lines().collect();
+            let [one, two, lost, four, five] = lines[..] else { panic!("{text}") };
+            assert_eq!((one, two, four, five), ("one", "two", "four", "five"));
+            assert!(lost.contains("WARN") && lost.contains("lines of this log are lost"), "{lost}");
+            assert!(lost.contains("lines=2") || lost.contains("\"lines\":2"), "{lost}");
+        }
+        assert!(lost_lines() >= 4);
     }
 }

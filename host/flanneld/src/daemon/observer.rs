@@ -116,6 +116,7 @@ impl Observer {
             ..Status::default()
         };
         metrics.ready(false);
+        metrics.log_lines_lost(super::log::lost_lines);
         let systemd = Arc::new(Systemd::from_env());
         let keeper = FdStore::from_env(Arc::clone(&systemd))
             .map(|store| Arc::new(ServiceManager(store)) as Arc<dyn DescriptorStore>);

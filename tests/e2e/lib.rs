@@ -32,6 +32,7 @@ mod refusals;
 mod registry;
 mod repair;
 mod restart;
+mod signals;
 mod status;
 mod swap;
 mod traffic;

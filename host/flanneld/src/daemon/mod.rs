@@ -16,6 +16,7 @@ mod policy;
 mod rehearsal;
 mod serve;
 mod service_manager;
+mod signals;
 mod start;
 mod tunnel_stats;
 
@@ -52,6 +53,7 @@ pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), D
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     // From here on SIGHUP ends nothing; it is heard once the node is in operation.
     let _hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    signals::survive_strays()?;
     start::check(&options)?;
     let (observer, servers) = Observer::start(&options)?;
     let outcome = tokio::select! {

@@ -51,6 +51,7 @@ fn wrong_flags_and_values_end_with_an_error_that_names_them() -> Result<()> {
         (&["--plugin=oci://r/p"], &[], "behind the repository belongs a tag or a digest; a plugin is FILE"),
         (&["plugin", "inspect", "https://r/p.wasm"], &[], "of URLs only oci:// is taken"),
         (&["plugin", "push", "a.wasm", "b.wasm"], &[], "this is a file, not a registry"),
+        (&["", "--ip-masq"], &[], "an argument is empty"),
         (&["serve"], &[], "\"serve\" is neither a flag nor a command"),
         (&["--v=4", "status"], &[], "the command status comes before all flags"),
         (&[], &[("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "abc")], "(from FLANNELD_SUBNET_LEASE_RENEW_MARGIN)"),
@@ -132,6 +133,19 @@ fn docker_options_for_a_subnet_that_is_routed_elsewhere_end_with_an_error() -> R
     let output = run()?;
     let said = text(&output.stderr);
     assert!(!output.status.success() && said.contains("10.5.72.0/24, via 192.168.77.200"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_password_in_an_endpoint_is_not_shown() -> Result<()> {
+    for endpoint in ["ftp://u:canary@h:2379", "http://u:canary@h:2379/x"] {
+        let directory = tempfile::tempdir()?;
+        let socket = format!("--control-socket={}", directory.path().join("socket").display());
+        let output = flanneld(&["--etcd-endpoints", endpoint, &socket, "--log-level=trace"], &[])?;
+        let log = text(&output.stderr);
+        assert!(!output.status.success() && log.contains("(hidden)@h:2379"), "{log}");
+        assert!(!log.contains("canary"), "{log}");
+    }
     Ok(())
 }
 

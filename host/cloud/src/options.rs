@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use flannel_base::text::without_credentials;
+
 use super::request::Provider;
 use crate::Secret;
 use crate::http::Url;
@@ -69,7 +71,9 @@ impl CloudOptions {
         let said = variables.iter().find_map(|name| Some((*name, self.variables.get(name)?)));
         let Some((name, text)) = said else { return Ok(None) };
         let parsed = Url::parse(&text);
-        parsed.map(Some).ok_or_else(|| EndpointError { place: name.to_owned(), text })
+        parsed
+            .map(Some)
+            .ok_or_else(|| EndpointError { place: name.to_owned(), text: without_credentials(&text) })
     }
 }
 
@@ -79,7 +83,7 @@ impl CloudOptions {
 pub struct EndpointError {
     /// The flag or variable.
     pub place: String,
-    /// What it says.
+    /// What it says, without what may be a password.
     pub text: String,
 }
 
@@ -98,8 +102,10 @@ impl std::str::FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form =
-            || format!("{text:?} is not PROVIDER:SERVICE=URL, such as aws:ec2=https://ec2.example.com");
+        let form = || {
+            let shown = without_credentials(text);
+            format!("{shown:?} is not PROVIDER:SERVICE=URL, such as aws:ec2=https://ec2.example.com")
+        };
         let (name, url) = text.split_once('=').ok_or_else(form)?;
         let (provider, service) = name.split_once(':').ok_or_else(form)?;
         let url = Url::parse(url).ok_or_else(form)?;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
+use flannel_base::text::without_credentials;
 
 /// Rewrites the arguments of the daemon itself; those of subcommands are left as they are.
 pub fn normalised(
@@ -22,6 +23,10 @@ pub fn normalised(
         return Ok(out);
     }
     while let Some(argument) = arguments.next() {
+        // As in Go it ends the flags, and nothing can follow.
+        if argument == "--" && arguments.peek().is_none() {
+            break;
+        }
         let Some((name, value)) = flag(&argument) else {
             return Err(stray(definition, &argument, out.last()));
         };
@@ -70,7 +75,12 @@ fn is_switch(argument: &Arg) -> bool {
 /// Upstream stops reading at the first argument that is no flag, and ignores all that follow. This is nearly always a switch's
 /// value with a blank before it.
 fn stray(definition: &Command, argument: &OsStr, before: Option<&OsString>) -> clap::Error {
-    let shown = argument.to_string_lossy();
+    if argument.is_empty() {
+        let text =
+            "an argument is empty, where a flag or a command should be; is it a variable that is not set?";
+        return definition.clone().error(ErrorKind::UnknownArgument, text);
+    }
+    let shown = without_credentials_in(&argument.to_string_lossy());
     let hint = before.map(|before| before.to_string_lossy()).and_then(|before| {
         let name = before.strip_prefix("--")?;
         let known = definition.get_arguments().find(|known| known.get_long() == Some(name))?;
@@ -78,12 +88,16 @@ fn stray(definition: &Command, argument: &OsStr, before: Option<&OsString>) -> c
     });
     let commands: Vec<&str> = definition.get_subcommands().map(Command::get_name).collect();
     let hint = hint.unwrap_or_else(|| format!("; the commands are: {}", commands.join(", ")));
-    let text = if commands.contains(&&*shown) {
+    let text = if commands.contains(&shown.as_str()) {
         format!("the command {shown} comes before all flags, and takes its own only")
     } else {
         format!("{shown:?} is neither a flag nor a command{hint}")
     };
     definition.clone().error(ErrorKind::UnknownArgument, text)
+}
+
+fn without_credentials_in(argument: &str) -> String {
+    if argument.contains("://") { without_credentials(argument) } else { argument.to_owned() }
 }
 
 #[cfg(test)]
@@ -115,6 +129,22 @@ mod tests {
     #[test]
     fn an_empty_value_is_as_good_as_none() {
         assert_eq!(rewritten(&["--public-ip=", "--iface", "", "-v", "0"]), ["--v=0"]);
+    }
+
+    #[test]
+    fn two_dashes_alone_end_the_flags() {
+        assert_eq!(rewritten(&["--v=4", "--"]), ["--v=4"]);
+        let more = ["flanneld", "--", "--v=4"].map(OsString::from);
+        assert!(normalised(&super::super::definition(), more).is_err());
+    }
+
+    #[test]
+    fn an_empty_argument_is_named_as_such() {
+        for arguments in [&["flanneld", ""][..], &["flanneld", "--v=4", "", "--ip-masq"]] {
+            let arguments = arguments.iter().map(OsString::from);
+            let error = normalised(&super::super::definition(), arguments).expect_err("refused").to_string();
+            assert!(error.contains("an argument is empty"), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use flannel_base::text::without_credentials;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command};
@@ -47,12 +49,32 @@ pub(super) fn given(definition: &Command, matches: &ArgMatches) -> Vec<String> {
             }
             _ => continue,
         };
-        let values = matches.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy());
+        let values = matches.get_raw(id).into_iter().flatten();
+        let values = values.map(|value| shown(id, &value.to_string_lossy()));
         let values = values.collect::<Vec<_>>().join(",");
         let value = if id == "etcd_password" { "(hidden)" } else { &values };
         all.push(format!("--{}={value}{variable}", argument.get_long().unwrap_or(id)));
     }
     all
+}
+
+/// A flag's value for people. A URL may have a password in it.
+fn shown(id: &str, value: &str) -> String {
+    if id == "etcd_endpoints" || value.contains("://") {
+        value.split(',').map(without_credentials).collect::<Vec<_>>().join(",")
+    } else {
+        value.to_owned()
+    }
+}
+
+/// Takes passwords of URLs out of an error about a value.
+pub(super) fn without_passwords(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(value)) = error.get(kind).cloned() {
+            error.insert(kind, ContextValue::String(shown("", &value)));
+        }
+    }
+    error
 }
 
 /// Tells that a wrong value came from the environment, where it did: clap names the flag only.

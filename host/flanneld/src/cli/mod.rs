@@ -246,7 +246,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     let definition = definition();
     let arguments = normalised(&definition, arguments)?;
     let matches = definition.clone().try_get_matches_from(&arguments);
-    let matches = matches.map_err(|error| environment::name_the_variable(error, &definition, &arguments))?;
+    let matches = matches
+        .map_err(|error| environment::name_the_variable(error, &definition, &arguments))
+        .map_err(environment::without_passwords)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     cli.given = environment::given(&definition, &matches);
     Ok(cli)

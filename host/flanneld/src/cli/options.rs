@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use flannel_base::text::without_credentials;
 use flannel_cloud::Endpoint;
 use flannel_model::offloads::Offloads;
+use flannel_model::prefix;
 use flannel_plugin_host::{PluginReference, parse_grant};
 use ipnet::IpNet;
 
@@ -65,7 +67,7 @@ pub struct Options {
 
     /// Networks that this cluster had before, whose leases are still served, separated by commas; those that this node has seen in
     /// force are known without
-    #[arg(long = "former-network", value_name = "LIST", value_delimiter = ',', help_heading = "Leases")]
+    #[arg(long = "former-network", value_name = "LIST", value_delimiter = ',', value_parser = parse_network, help_heading = "Leases")]
     pub former_networks: Vec<IpNet>,
 
     /// Minutes before its end at which the lease is renewed, 1 to 1439
@@ -226,6 +228,12 @@ pub struct Options {
 }
 
 impl Options {
+    /// etcd's endpoints for people, without what may be a password.
+    pub fn shown_endpoints(&self) -> String {
+        let endpoints = self.etcd_endpoints.iter().filter(|endpoint| !endpoint.is_empty());
+        endpoints.map(|endpoint| without_credentials(endpoint)).collect::<Vec<_>>().join(", ")
+    }
+
     /// What is logged, as a filter's directives.
     pub fn log_directives(&self) -> String {
         match &self.log_level {
@@ -265,6 +273,11 @@ fn parse_store(text: &str) -> Result<Store, String> {
     }
 }
 
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    prefix::either(text.trim())
+        .ok_or_else(|| "a network is an address and a prefix length, such as 10.5.0.0/16".to_owned())
+}
+
 fn parse_offloads(text: &str) -> Result<Offloads, String> {
     let mut offloads = Offloads::NONE;
     if text == "none" {
@@ -281,11 +294,11 @@ fn parse_offloads(text: &str) -> Result<Offloads, String> {
     Ok(offloads)
 }
 
-fn parse_endpoint(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" => Err("an endpoint is a URL such as http://127.0.0.1:2379".to_owned()),
-        url => Ok(url.to_owned()),
-    }
+/// Without blanks. What is empty is left out later: a comma too many is no mistake. `Infallible`, since the store knows what is wrong with
+/// an endpoint, and does not show what may be a password.
+#[expect(clippy::unnecessary_wraps, reason = "what clap asks of a parser")]
+fn parse_endpoint(text: &str) -> Result<String, std::convert::Infallible> {
+    Ok(text.trim().to_owned())
 }
 
 fn parse_level(text: &str) -> Result<String, String> {
@@ -366,6 +379,34 @@ mod tests {
         assert_eq!(parse_offloads("gso, gro"), Ok(Offloads { tso: false, gso: true, gro: true }));
         for wrong in ["", "lro", "tso,none"] {
             assert!(parse_offloads(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn blanks_and_a_comma_too_many_are_no_endpoints() {
+        let options =
+            options(&["--etcd-endpoints", "HTTP://a:2379 , http://u:canary@b:2379,"]).expect("accepted");
+        assert_eq!(options.shown_endpoints(), "HTTP://a:2379, http://(hidden)@b:2379");
+    }
+
+    #[test]
+    fn no_password_of_a_url_is_shown() {
+        for (arguments, refused) in [
+            (&["--etcd-endpoints=http://u:canary@h:2379,u:canary@h2"][..], false),
+            (&["--kube-api-url=https://u:canary@h"], false),
+            (&["--cloud-endpoint=aws:ec2=https://u:canary@h"], true),
+            (&["--plugin=oci://u:canary@r/p"], true),
+            (&["--iface-can-reach=http://u:canary@h"], true),
+            (&["http://u:canary@h:2379"], true),
+            (&["--ip-masq", "http://u:canary@h:2379"], true),
+        ] {
+            let all = std::iter::once("flanneld").chain(arguments.iter().copied());
+            let said = match parse(all.map(Into::into)) {
+                Ok(cli) => (cli.given.join(" "), false),
+                Err(error) => (error.to_string(), true),
+            };
+            assert!(said.1 == refused && !said.0.contains("canary"), "{arguments:?}: {}", said.0);
+            assert!(said.0.contains("(hidden)@"), "{arguments:?}: {}", said.0);
         }
     }
 

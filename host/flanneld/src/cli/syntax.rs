@@ -31,10 +31,12 @@ fn read_integer(text: &str) -> Option<i64> {
         [b'0', b'o', ..] => (8, &lower[2..]),
         [b'0', b'b', ..] => (2, &lower[2..]),
         [b'0', _, ..] => (8, &lower[1..]),
+        [b'_', ..] => return None,
         _ => (10, lower.as_str()),
     };
-    let bare = digits.trim_start_matches('_');
-    if bare.is_empty() || bare.starts_with(['-', '+']) || bare.ends_with('_') || bare.contains("__") {
+    // Behind a prefix there may be one.
+    let bare = digits.strip_prefix('_').unwrap_or(digits);
+    if bare.is_empty() || bare.starts_with(['-', '+', '_']) || bare.ends_with('_') || bare.contains("__") {
         return None;
     }
     let number = i64::from_str_radix(&bare.replace('_', ""), radix).ok()?;
@@ -60,7 +62,7 @@ mod tests {
         ] {
             assert_eq!(read_integer(text), Some(number), "{text}");
         }
-        for text in ["", "abc", "1.5", "09", "1__0", "1_", "--1", "0x", "+-1", "5s"] {
+        for text in ["", "abc", "1.5", "09", "1__0", "1_", "_1", "0x__1", "--1", "0x", "+-1", "5s"] {
             assert_eq!(read_integer(text), None, "{text}");
         }
     }

@@ -105,7 +105,7 @@ impl Observer {
             .transpose()?;
         let (sender, requests) = channel(REQUESTS);
         let (kind, place) = match &options.store {
-            Store::Etcd => ("etcd", options.etcd_endpoints.join(", ")),
+            Store::Etcd => ("etcd", options.shown_endpoints()),
             Store::File(directory) => ("file", directory.display().to_string()),
         };
         let base = Status {

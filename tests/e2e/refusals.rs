@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use flannel_lab::artifacts::component;
 use flannel_lab::cluster::IPV4;
 use flannel_lab::etcd::ENDPOINT;
+use flannel_lab::log::LogLine;
 use flannel_lab::{DaemonOptions, Lab, Store, Underlay, wait};
 
 /// A node, and a lease directory with a network config.
@@ -135,6 +136,27 @@ fn an_etcd_that_does_not_answer_is_said_once_and_waited_for() -> Result<()> {
     assert_eq!(said, 1, "{}", daemon.log().tail());
     assert!(daemon.log().of_level("ERROR").is_empty(), "{}", daemon.log().tail());
     assert!(daemon.terminate()?.success());
+    Ok(())
+}
+
+#[test]
+fn a_password_without_tls_is_warned_of_once_and_only_where_others_could_read_it() -> Result<()> {
+    let lab = Lab::new(1, Underlay::default())?;
+    for (endpoint, warned) in [("http://u:canary@192.168.77.1:2379", 1), ("http://127.0.0.1:2379", 0)] {
+        let options = DaemonOptions::with_etcd_at(endpoint)?;
+        let options = options.arg("--etcd-username=root").arg("--etcd-password=canary");
+        let daemon = lab.node(0).start(&options)?;
+        let waits = |line: &LogLine| line.message().contains("cannot read the network config");
+        daemon.wait_log("that etcd does not answer", waits)?;
+        let lines = daemon.log().lines();
+        assert!(lines.iter().all(|line| !line.raw().contains("canary")), "{}", daemon.log().tail());
+        let warnings: Vec<_> = lines.iter().filter(|line| line.message().contains("without TLS")).collect();
+        assert_eq!(warnings.len(), warned, "{}", daemon.log().tail());
+        for warning in warnings {
+            assert_eq!(warning.field("endpoint"), "http://192.168.77.1:2379");
+        }
+        assert!(daemon.terminate()?.success());
+    }
     Ok(())
 }
 

@@ -354,3 +354,32 @@ fn chain(message: &str, mut cause: Option<&(dyn std::error::Error + 'static)>) -
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_to_this_machine_is_read_by_nobody_else() {
+        for here in ["127.0.0.1:2379", "127.8.9.10", "localhost:2379", "LOCALHOST", "[::1]:2379", "[::1]"] {
+            assert!(is_loopback(here), "{here}");
+        }
+        for elsewhere in ["192.168.77.1:2379", "localhost.example.com:2379", "[fd77::1]:2379", "::1", ""] {
+            assert!(!is_loopback(elsewhere), "{elsewhere}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_member_has_the_port_of_its_scheme_unless_it_says_another() {
+        for (endpoint, place) in [
+            ("h:2379", "h:2379"),
+            ("http://h", "h:80"),
+            ("https://h", "h:443"),
+            ("https://[fd77::1]", "[fd77::1]:443"),
+            ("http://[fd77::1]:2379", "[fd77::1]:2379"),
+        ] {
+            let member = Member::new(endpoint, &EtcdSecurity::default()).expect(endpoint);
+            assert_eq!(member.place(), place);
+        }
+    }
+}

@@ -1,10 +1,10 @@
 //! The network config: the JSON that an operator writes once for all nodes, read as Go reads it, and checked.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use flannel_base::text::{beginning, excerpt};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -92,6 +92,19 @@ struct Range<A> {
 }
 
 impl NetworkConfig {
+    /// The addresses that pods have, in each family that is on: the first of the first subnet that is leased, and the last of the last one.
+    pub fn pod_ranges(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + use<> {
+        let ends = |first: IpAddr, last: IpAddr, len: u8| {
+            (first, IpNet::new(last, len).map_or(last, |subnet| subnet.broadcast()))
+        };
+        let v4 = self.network.filter(|_| self.enable_ipv4);
+        let v6 = self.ipv6_network.filter(|_| self.enable_ipv6);
+        let v4 = v4.map(|_| ends(self.subnet_min.into(), self.subnet_max.into(), self.subnet_len));
+        let v6 =
+            v6.map(|_| ends(self.ipv6_subnet_min.into(), self.ipv6_subnet_max.into(), self.ipv6_subnet_len));
+        v4.into_iter().chain(v6)
+    }
+
     /// Reads and checks a network config.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let written = Written::read(text)?;

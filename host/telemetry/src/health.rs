@@ -49,10 +49,12 @@ pub enum Step {
     SubnetFile,
     /// All peers of the first snapshot have gone through the policy into the kernel.
     Snapshot,
+    /// The external interface has the address that the node is known by.
+    Interface,
 }
 
 impl Step {
-    const ALL: [Self; 4] = [Self::Lease, Self::Rules, Self::SubnetFile, Self::Snapshot];
+    const ALL: [Self; 5] = [Self::Interface, Self::Lease, Self::Rules, Self::SubnetFile, Self::Snapshot];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -64,6 +66,7 @@ impl Step {
             Self::Lease => "the node's lease is not in the store",
             Self::Rules => "the firewall rules are not in place",
             Self::SubnetFile => "the subnet file is not written",
+            Self::Interface => "the external interface does not have the node's address",
             Self::Snapshot => "the first snapshot of leases is not applied",
         }
     }
@@ -71,8 +74,8 @@ impl Step {
 
 /// Whether the node is ready: it is once all steps are done. A clone is the same one.
 ///
-/// Upstream never takes readiness back, and neither does what happens to peers, store or plugin here. Only a node that takes
-/// up another subnet is not ready until that is done.
+/// Upstream never takes readiness back, and neither does what happens to peers, store or plugin here. But a node that takes up another
+/// subnet is not ready until that is done, and one whose address is gone is not before it has one again.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 
@@ -305,7 +308,7 @@ mod tests {
         assert_eq!(server.ask("GET", "/healthz").await, text("200 OK", "flanneld is running"));
         let not_yet = text("503 Service Unavailable", "flanneld is not ready yet");
         assert_eq!(server.ask("GET", "/readyz").await, not_yet);
-        for step in [Step::Lease, Step::Rules, Step::SubnetFile] {
+        for step in [Step::Interface, Step::Lease, Step::Rules, Step::SubnetFile] {
             assert!(!server.readiness.done(step));
             assert_eq!(server.ask("GET", "/readyz").await, not_yet);
         }

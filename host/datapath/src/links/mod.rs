@@ -14,7 +14,7 @@ use flannel_model::entry::{DeviceSpec, Mac, is_flannel_device_name};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
@@ -321,7 +321,8 @@ fn refuse_router_advertisements(device: &str) {
     }
 }
 
-/// Whether an address is reached over a link without a gateway: a route lookup, as upstream does it.
+/// Whether an address is reached over a link without a gateway: a route lookup, as upstream does it. Where the kernel would take another link
+/// it is asked for this one: two links may be in one network.
 pub(crate) fn is_on_link(
     socket: &mut RequestSocket,
     destination: IpAddr,
@@ -334,16 +335,36 @@ pub(crate) fn is_on_link(
         destination_prefix_length: prefix.prefix_len(),
         ..Default::default()
     };
-    let answer = match socket.get(Payload::Route(RouteNetlinkMessage::GetRoute(message))) {
-        Err(error) if error.is(libc::ENETUNREACH) || error.is(libc::EHOSTUNREACH) => return Ok(false),
-        other => other?,
-    };
-    let Some(Payload::Route(RouteNetlinkMessage::NewRoute(found))) = answer else { return Ok(false) };
-    let gateway =
-        found.attributes.iter().any(|a| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_)));
-    let out = found.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    });
-    Ok(!gateway && out == Some(link))
+    let mut over_link = message.clone();
+    over_link.attributes.push(RouteAttribute::Oif(link));
+    // Else IPv4 takes everything to be on a link that it is asked for.
+    over_link.header.flags = RouteFlags::FibMatch;
+    for question in [message, over_link] {
+        let answer = match socket.get(Payload::Route(RouteNetlinkMessage::GetRoute(question))) {
+            Err(error) if error.is(libc::ENETUNREACH) || error.is(libc::EHOSTUNREACH) => continue,
+            other => other?,
+        };
+        if let Some(Payload::Route(RouteNetlinkMessage::NewRoute(found))) = answer
+            && leads_directly(&found, link)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether a route leads over a link without a gateway.
+fn leads_directly(route: &RouteMessage, link: u32) -> bool {
+    if route.header.kind != RouteType::Unicast {
+        return false;
+    }
+    let is_gateway = |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+    let gateway = route.attributes.iter().any(is_gateway);
+    route.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::Oif(index) => *index == link && !gateway,
+        RouteAttribute::MultiPath(hops) => {
+            hops.iter().any(|hop| hop.interface_index == link && !hop.attributes.iter().any(is_gateway))
+        }
+        _ => false,
+    })
 }

@@ -35,7 +35,7 @@ use tracing::{error, info};
 
 use crate::cli::Options;
 use crate::node::external::External;
-use coordinator::Preserved;
+use coordinator::{ADDRESS_GRACE, Preserved};
 use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
@@ -85,7 +85,8 @@ async fn operate(
     let grants = Arc::new(grants);
     let firewall = NodeFirewall::new();
     let mut preserved: Option<Preserved> = None;
-    let mut external = start::external(&options, &config).await?;
+    let external = start::external(&options, &config, &*store);
+    let mut external = observer.alive_during(external).await?;
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
         start::announce(&external);
@@ -101,7 +102,16 @@ async fn operate(
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),
         };
         let held = preserved.as_ref().map(|preserved| &preserved.own);
-        let mut started = match begin(&node, held, built_in, &observer).await {
+        let begun = tokio::select! {
+            begun = begin(&node, held, built_in, &observer) => begun,
+            // What waits for a store must not go on with an address that is gone by then.
+            elsewhere = elsewhere(&node), if preserved.is_none() => {
+                info!("the external interface has changed before there was a lease: starting over with it");
+                external = elsewhere;
+                continue;
+            }
+        };
+        let mut started = match begun {
             Ok(started) => started,
             // What was in operation can be again: an interface comes and goes, and so does what a plugin refuses about it.
             Err(error) if preserved.is_some() => {
@@ -133,10 +143,25 @@ async fn operate(
 async fn other_external(node: &start::Node, until: Instant) -> External {
     loop {
         tokio::time::sleep(LOOK).await;
-        let now =
-            start::external(&node.options, &node.config).await.unwrap_or_else(|_| node.external.clone());
+        let now = start::external_now(node, false).await.unwrap_or_else(|_| node.external.clone());
         if now != node.external || Instant::now() >= until {
             return now;
+        }
+    }
+}
+
+/// Waits until a node's external interface is another one, and stays so.
+async fn elsewhere(node: &start::Node) -> External {
+    let mut since = None;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match start::external_now(node, false).await {
+            Ok(now) if !now.is_interchangeable(&node.external) => {
+                if since.get_or_insert_with(Instant::now).elapsed() >= ADDRESS_GRACE {
+                    return now;
+                }
+            }
+            _ => since = None,
         }
     }
 }

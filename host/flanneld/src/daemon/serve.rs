@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::node::external::External;
 use crate::node::subnet_file::SubnetFile;
@@ -265,7 +265,7 @@ impl Operation {
                 self.firewall.set(&self.node.options, &self.node.config, &subnets, done);
             }
             Effect::SubnetFile(subnets, mtu) => self.write_subnet_file(subnets, mtu),
-            Effect::LookAtExternal => self.look_at_external(),
+            Effect::LookAtExternal { afresh } => self.look_at_external(afresh),
             Effect::Trial(call) => self.go_on_with_trial(call),
             // Whoever asked may have gone.
             Effect::Answer(answer, outcome) => drop(answer.send(outcome)),
@@ -353,15 +353,12 @@ impl Operation {
         });
     }
 
-    /// While no interface can be chosen the node goes on with the one that it has.
-    fn look_at_external(&self) {
-        let (options, config) = (Arc::clone(&self.node.options), Arc::clone(&self.node.config));
-        let outcomes = self.outcomes.clone();
+    fn look_at_external(&self, afresh: bool) {
+        let (node, outcomes) = (self.node.clone(), self.outcomes.clone());
         tokio::spawn(async move {
-            let external = start::external(&options, &config).await.inspect_err(|error| {
-                warn!(%error, "the external interface is not what it was; going on with what there is");
-            });
-            let _ = outcomes.send(Event::External(external.ok()).into());
+            let external = start::external_now(&node, afresh).await;
+            let _ =
+                outcomes.send(Event::External(external.map_err(|error| error.to_string()), afresh).into());
         });
     }
 

@@ -1,5 +1,6 @@
 //! The way from the command line to a node that has its lease, its devices and its subnet file.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,10 +24,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
-use crate::node::external::{External, InterfaceSelector, IpFamilies, choose};
-use crate::node::former_networks;
+use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamilies, Wish, choose, keep};
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
+use crate::node::{former_networks, own_addresses};
 
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
@@ -38,10 +39,13 @@ use super::rehearsal::Surroundings;
 
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often it is looked whether an address can be used by now: the kernel takes a second for it.
+const TENTATIVE_RETRY: Duration = Duration::from_millis(100);
 /// How often the log repeats that we are waiting.
 const REMIND: Duration = Duration::from_mins(1);
 
 /// What is known before the plugin starts.
+#[derive(Clone)]
 pub(super) struct Node {
     /// The command line.
     pub options: Arc<Options>,
@@ -111,8 +115,46 @@ pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConf
     }
 }
 
-/// Chooses the external interface.
-pub(super) async fn external(options: &Options, config: &NetworkConfig) -> Result<External, DaemonError> {
+/// Chooses the external interface of a node that starts. Waits for an address that cannot be used yet.
+pub(super) async fn external(
+    options: &Options,
+    config: &NetworkConfig,
+    store: &dyn LeaseStore,
+) -> Result<External, DaemonError> {
+    let mut wish = wish(options, config);
+    wish.known_as = own_addresses::remembered(&options.state_dir);
+    if wish.known_as.is_empty() {
+        wish.known_as = addresses_of_lease(options, store).await;
+    }
+    let mut throttle = LogThrottle::new(Some(REMIND));
+    loop {
+        let inventory = Inventory::take(wish.selector.can_reach).await?;
+        match choose(&wish, &inventory) {
+            Err(error @ ExternalError::Tentative { .. }) => {
+                if throttle.says(&error.to_string(), Instant::now()) {
+                    info!("{error}; waiting for it");
+                }
+                tokio::time::sleep(TENTATIVE_RETRY).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// The external interface of a node in operation as it is now. `afresh`: an operator wants it chosen as at a start, though under the address
+/// that the node is known by, if it is still there.
+pub(super) async fn external_now(node: &Node, afresh: bool) -> Result<External, DaemonError> {
+    let mut wish = wish(&node.options, &node.config);
+    let inventory = Inventory::take(wish.selector.can_reach).await?;
+    if afresh {
+        wish.known_as = node.external.addresses().collect();
+        Ok(choose(&wish, &inventory)?)
+    } else {
+        Ok(keep(&wish, &node.external, &inventory)?)
+    }
+}
+
+fn wish(options: &Options, config: &NetworkConfig) -> Wish {
     let selector = InterfaceSelector {
         iface: options.iface.clone(),
         iface_regex: options.iface_regex.clone(),
@@ -120,9 +162,21 @@ pub(super) async fn external(options: &Options, config: &NetworkConfig) -> Resul
         public_ip: options.public_ip,
         public_ipv6: options.public_ipv6,
     };
-    let inventory = Inventory::take(selector.can_reach).await?;
-    let stack = IpFamilies { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 };
-    Ok(choose(&selector, stack, &inventory)?)
+    Wish {
+        selector,
+        families: IpFamilies { ipv4: config.enable_ipv4, ipv6: config.enable_ipv6 },
+        pods: config.pod_ranges().collect(),
+        former: former_networks(options, &networks(config)),
+        known_as: Vec::new(),
+    }
+}
+
+/// The addresses in the lease of the subnet that the subnet file has: of a run before that did not record them, maybe upstream's.
+async fn addresses_of_lease(options: &Options, store: &dyn LeaseStore) -> Vec<IpAddr> {
+    let Some(subnets) = SubnetFile::read_previous(&options.subnet_file) else { return Vec::new() };
+    let Ok(snapshot) = store.leases().await else { return Vec::new() };
+    let own = snapshot.leases.iter().find(|lease| lease.subnets.overlaps(&subnets));
+    own.map(|lease| lease.attributes.public_addresses().collect()).unwrap_or_default()
 }
 
 /// Says which interface it is.
@@ -240,6 +294,8 @@ pub(super) async fn node(
         let request = || acquire_request(&node.config, &published, &node.options.subnet_file);
         observer.alive_during(acquire(&*node.store, request)).await?
     };
+    own_addresses::remember(&node.options.state_dir, &node.external);
+    observer.step(Step::Interface, true);
     observer.step(Step::Lease, own.attributes == published);
     let renewal = until_renewal(&own, margin);
     let external = node.external.clone();

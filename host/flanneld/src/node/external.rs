@@ -6,12 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use flannel_model::entry::is_flannel_device_name;
 use ipnet::IpNet;
-use regex::Regex;
 
-use super::inventory::{Address, Gateway, Interface, Inventory, is_link_local};
+use super::interface_choice::{self, Found};
+use super::inventory::{Gateway, Interface, Inventory, is_link_local};
 
 /// Which families the cluster has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IpFamilies {
     /// IPv4 is on.
     pub ipv4: bool,
@@ -101,6 +101,11 @@ impl External {
         }
     }
 
+    /// The interface's addresses that count.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
     /// Whether a node that has the one interface could go on as if it had the other: whatever depends on it would be the same.
     pub(crate) fn is_interchangeable(&self, other: &Self) -> bool {
         let elsewhere = Self { local: other.local.clone(), ..self.clone() };
@@ -135,6 +140,16 @@ pub enum ExternalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// `--iface` names what flannel has made, or an address of pods.
+    #[error(
+        "--iface {wanted}: this is flannel's own, not what the hosts reach each other over; there are: {there}"
+    )]
+    OwnDevice {
+        /// The option's value.
+        wanted: String,
+        /// The interfaces with their addresses.
+        there: String,
+    },
     /// `--iface-can-reach` leads nowhere.
     #[error("--iface-can-reach {0}: there is no route to it")]
     Unreachable(IpAddr),
@@ -166,36 +181,88 @@ pub enum ExternalError {
         /// The interface of the IPv6 one.
         ipv6: String,
     },
+    /// The default route has several next hops.
+    #[error(
+        "the {family} default route is over several interfaces: {interfaces}; name the external interface with --iface"
+    )]
+    SeveralDefaultRoutes {
+        /// The family.
+        family: &'static str,
+        /// Their names.
+        interfaces: String,
+    },
     /// The interface has no address of a family that the cluster has.
-    #[error("interface {interface} has no {family} address, and the cluster network has {family}")]
+    #[error("interface {interface} has no {family} address{but}, and the cluster network has {family}")]
     NoAddress {
         /// The interface's name.
         interface: String,
         /// The family.
         family: &'static str,
+        /// What is wrong with those that it has, if anything.
+        but: String,
+    },
+    /// The address cannot be used yet.
+    #[error(
+        "address {address} of interface {interface} cannot be used yet: whether another host has it is being found out"
+    )]
+    Tentative {
+        /// The interface's name.
+        interface: String,
+        /// The address.
+        address: IpAddr,
     },
 }
 
-/// Chooses.
-pub(crate) fn choose(
-    selector: &InterfaceSelector,
-    stack: IpFamilies,
+/// What is looked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    /// What the operator asked for.
+    pub selector: InterfaceSelector,
+    /// The cluster's families.
+    pub families: IpFamilies,
+    /// Where pods' addresses are, the first and the last of each family: none of them is a host's.
+    pub pods: Vec<(IpAddr, IpAddr)>,
+    /// Networks that the cluster had before: what has an address in them is hardly a host's.
+    pub former: Vec<IpNet>,
+    /// What this node is known by: kept, if the interface that is chosen has it.
+    pub known_as: Vec<IpAddr>,
+}
+
+impl Wish {
+    pub(super) fn is_pods(&self, ip: IpAddr) -> bool {
+        self.pods
+            .iter()
+            .any(|(first, last)| first.is_ipv4() == ip.is_ipv4() && (*first..=*last).contains(&ip))
+    }
+
+    pub(super) fn is_former(&self, ip: IpAddr) -> bool {
+        self.former.iter().any(|network| network.contains(&ip))
+    }
+}
+
+/// Chooses, for a node that starts.
+pub(crate) fn choose(wish: &Wish, inventory: &Inventory) -> Result<External, ExternalError> {
+    choose_among(wish, inventory, inventory)
+}
+
+/// Chooses, for a node that is in operation: as long as its interface is there it stays there, under its address if it still has it.
+pub(crate) fn keep(
+    wish: &Wish,
+    current: &External,
     inventory: &Inventory,
 ) -> Result<External, ExternalError> {
-    let (interface, address) = find(selector, stack, inventory)?;
-    let none = |family| ExternalError::NoAddress { interface: interface.name.clone(), family };
-    let given_v4 = match address {
-        Some(IpAddr::V4(v4)) => Some(v4),
-        _ => None,
-    };
-    let given_v6 = match address {
-        Some(IpAddr::V6(v6)) => Some(v6),
-        _ => selector.public_ipv6.filter(|v6| interface.has(IpAddr::V6(*v6))),
-    };
-    let v4 = || given_v4.or_else(|| best_v4(interface)).ok_or_else(|| none("IPv4"));
-    let v6 = || given_v6.or_else(|| best_v6(interface)).ok_or_else(|| none("IPv6"));
-    let ipv4 = stack.ipv4.then(v4).transpose()?;
-    let ipv6 = stack.ipv6.then(v6).transpose()?;
+    let mut wish = wish.clone();
+    wish.known_as = current.addresses().collect();
+    match inventory.by_name(&current.name) {
+        Some(interface) => choose_among(&wish, &inventory.only(interface), inventory),
+        None => choose(&wish, inventory),
+    }
+}
+
+/// `all`: what there is besides.
+fn choose_among(wish: &Wish, inventory: &Inventory, all: &Inventory) -> Result<External, ExternalError> {
+    let Found { interface, ipv4, ipv6 } = interface_choice::find(wish, inventory)?;
+    let selector = &wish.selector;
     Ok(External {
         name: interface.name.clone(),
         mtu: interface.mtu,
@@ -203,7 +270,7 @@ pub(crate) fn choose(
         ipv6,
         public_ipv4: ipv4.map(|own| selector.public_ip.unwrap_or(own)),
         public_ipv6: ipv6.map(|own| selector.public_ipv6.unwrap_or(own)),
-        local: local(interface, inventory),
+        local: local(interface, all),
     })
 }
 
@@ -228,153 +295,90 @@ fn local(external: &Interface, inventory: &Inventory) -> Vec<Local> {
     local
 }
 
-/// The interface, and the address by which it was found.
-fn find<'a>(
-    selector: &InterfaceSelector,
-    stack: IpFamilies,
-    inventory: &'a Inventory,
-) -> Result<(&'a Interface, Option<IpAddr>), ExternalError> {
-    let there = || inventory.to_string();
-    let mut last = None;
-    for wanted in &selector.iface {
-        match by_name_or_address(wanted, inventory) {
-            Some(found) => return Ok(found),
-            None => last = Some(ExternalError::NoSuchInterface { wanted: wanted.clone(), there: there() }),
-        }
-    }
-    for wanted in &selector.iface_regex {
-        let regex = Regex::new(wanted).map_err(|error| ExternalError::BadRegex {
-            wanted: wanted.clone(),
-            reason: error.to_string().lines().last().unwrap_or_default().trim().to_owned(),
-        })?;
-        match by_regex(&regex, stack, inventory) {
-            Some(found) => return Ok(found),
-            None => last = Some(ExternalError::NothingMatches { wanted: wanted.clone(), there: there() }),
-        }
-    }
-    if let Some(target) = selector.can_reach {
-        match &inventory.reach {
-            Some((index, source)) if let Some(interface) = inventory.by_index(*index) => {
-                return Ok((interface, *source));
-            }
-            _ => last = Some(ExternalError::Unreachable(target)),
-        }
-    }
-    if let Some(error) = last {
-        return Err(error);
-    }
-    let public = selector.public_ip.map(IpAddr::V4).or(selector.public_ipv6.map(IpAddr::V6));
-    if let Some(address) = public {
-        return by_name_or_address(&address.to_string(), inventory)
-            .ok_or_else(|| ExternalError::PublicAddressNowhere { address, there: there() });
-    }
-    by_default_route(stack, inventory).map(|interface| (interface, None))
-}
-
-fn by_name_or_address<'a>(wanted: &str, inventory: &'a Inventory) -> Option<(&'a Interface, Option<IpAddr>)> {
-    match wanted.parse::<IpAddr>() {
-        Ok(address) => {
-            inventory.interfaces.iter().find(|i| i.has(address)).map(|interface| (interface, Some(address)))
-        }
-        Err(_) => inventory.interfaces.iter().find(|i| i.name == wanted).map(|interface| (interface, None)),
-    }
-}
-
-/// Addresses first, then names, each in the kernel's order. In dual stack an address of either family will do
-/// (upstream wants the expression to fit both).
-fn by_regex<'a>(
-    regex: &Regex,
-    stack: IpFamilies,
-    inventory: &'a Inventory,
-) -> Option<(&'a Interface, Option<IpAddr>)> {
-    let by_address = inventory.interfaces.iter().find_map(|interface| {
-        let fits = |a: &&Address| {
-            (if a.ip.is_ipv4() { stack.ipv4 } else { stack.ipv6 }) && regex.is_match(&a.ip.to_string())
-        };
-        interface.usable().find(fits).map(|address| (interface, Some(address.ip)))
-    });
-    by_address.or_else(|| {
-        inventory.interfaces.iter().find(|i| regex.is_match(&i.name)).map(|interface| (interface, None))
-    })
-}
-
-fn by_default_route(stack: IpFamilies, inventory: &Inventory) -> Result<&Interface, ExternalError> {
-    let of = |family: &'static str, index: Option<u32>| {
-        index
-            .and_then(|index| inventory.by_index(index))
-            .ok_or_else(|| ExternalError::NoDefaultRoute { family, there: inventory.to_string() })
-    };
-    let ipv4 = stack.ipv4.then(|| of("IPv4", inventory.default_v4)).transpose()?;
-    let ipv6 = stack.ipv6.then(|| of("IPv6", inventory.default_v6)).transpose()?;
-    match (ipv4, ipv6) {
-        (Some(a), Some(b)) if a.index != b.index => {
-            Err(ExternalError::DefaultRoutesDiffer { ipv4: a.name.clone(), ipv6: b.name.clone() })
-        }
-        (Some(interface), _) | (None, Some(interface)) => Ok(interface),
-        (None, None) => Err(ExternalError::NoDefaultRoute { family: "IPv4", there: inventory.to_string() }),
-    }
-}
-
-fn best_v4(interface: &Interface) -> Option<Ipv4Addr> {
-    interface.usable().filter(|a| a.ip.is_ipv4()).min_by_key(|a| a.rank()).and_then(|a| match a.ip {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    })
-}
-
-fn best_v6(interface: &Interface) -> Option<Ipv6Addr> {
-    interface.usable().filter(|a| a.ip.is_ipv6()).min_by_key(|a| a.rank()).and_then(|a| match a.ip {
-        IpAddr::V6(v6) => Some(v6),
-        IpAddr::V4(_) => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::node::inventory::Address;
 
     const DUAL: IpFamilies = IpFamilies { ipv4: true, ipv6: true };
     const V4: IpFamilies = IpFamilies { ipv4: true, ipv6: false };
+    const V6: IpFamilies = IpFamilies { ipv4: false, ipv6: true };
 
+    /// An interface with addresses, each with its prefix and what is to be said of it, as in `ip address`.
     fn interface(index: u32, name: &str, addresses: &[&str]) -> Interface {
-        let address = |text: &&str| Address {
-            prefix: 24,
-            ip: text.parse().expect("address"),
-            deprecated: false,
-            permanent: true,
-            temporary: false,
+        let address = |text: &&str| {
+            let (prefix, said) = text.split_once(' ').unwrap_or((text, ""));
+            let net: IpNet = prefix.parse().expect("prefix");
+            Address {
+                prefix: net.prefix_len(),
+                ip: net.addr(),
+                deprecated: said.contains("deprecated"),
+                permanent: !said.contains("dynamic"),
+                temporary: said.contains("temporary"),
+                secondary: said.contains("secondary"),
+                tentative: said.contains("tentative"),
+                duplicate: said.contains("dadfailed"),
+            }
         };
-        Interface {
-            index,
-            name: name.to_owned(),
-            mtu: 1500,
-            addresses: addresses.iter().map(address).collect(),
-        }
+        let addresses = addresses.iter().map(address).collect();
+        Interface { index, name: name.to_owned(), mtu: 1500, addresses }
     }
 
-    fn inventory() -> Inventory {
+    fn with(interfaces: Vec<Interface>) -> Inventory {
+        let default = BTreeSet::from([2]);
         Inventory {
-            interfaces: vec![
-                interface(1, "lo", &["127.0.0.1", "::1"]),
-                interface(2, "eth0", &["169.254.7.7", "192.168.0.5", "fe80::5", "fd77::5"]),
-                interface(3, "eth1", &["10.1.0.5"]),
-            ],
-            default_v4: Some(2),
-            default_v6: Some(2),
+            interfaces,
+            default_v4: default.clone(),
+            default_v6: default,
             gateways: BTreeSet::new(),
             reach: None,
         }
     }
 
+    fn inventory() -> Inventory {
+        with(vec![
+            interface(1, "lo", &["127.0.0.1/8", "::1/128"]),
+            interface(2, "eth0", &["169.254.7.7/16", "192.168.0.5/24", "fe80::5/64", "fd77::5/64"]),
+            interface(3, "eth1", &["10.1.0.5/24"]),
+        ])
+    }
+
+    fn wish(selector: InterfaceSelector, families: IpFamilies) -> Wish {
+        let pods = vec![
+            (IpAddr::from([10, 5, 1, 0]), IpAddr::from([10, 5, 255, 255])),
+            ("fc00:5::".parse().expect("address"), "fc00:5:0:ffff::".parse().expect("address")),
+        ];
+        Wish { selector, families, pods, ..Wish::default() }
+    }
+
+    fn by_iface(names: &[&str]) -> InterfaceSelector {
+        InterfaceSelector {
+            iface: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..InterfaceSelector::default()
+        }
+    }
+
+    fn by_regex(text: &str) -> InterfaceSelector {
+        InterfaceSelector { iface_regex: vec![text.to_owned()], ..InterfaceSelector::default() }
+    }
+
     fn names(selector: &InterfaceSelector, stack: IpFamilies) -> Result<String, ExternalError> {
-        choose(selector, stack, &inventory()).map(|external| external.name)
+        choose(&wish(selector.clone(), stack), &inventory()).map(|external| external.name)
+    }
+
+    /// The addresses that a node takes on `eth0` with these, and by which it is known.
+    fn addresses(families: IpFamilies, on_eth0: &[&str], known_as: &[&str]) -> Result<String, ExternalError> {
+        let mut wish = wish(InterfaceSelector::default(), families);
+        wish.known_as = known_as.iter().map(|text| text.parse().expect("address")).collect();
+        let external = choose(&wish, &with(vec![interface(2, "eth0", on_eth0)]))?;
+        Ok(external.addresses().map(|address| address.to_string()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
     fn without_wishes_it_is_the_default_routes_interface_with_its_global_addresses() {
-        let external = choose(&InterfaceSelector::default(), DUAL, &inventory()).expect("found");
+        let external = choose(&wish(InterfaceSelector::default(), DUAL), &inventory()).expect("found");
         assert_eq!(external.name, "eth0");
         assert_eq!(external.ipv4, Some(Ipv4Addr::new(192, 168, 0, 5)));
         assert_eq!(external.ipv6, "fd77::5".parse().ok());
@@ -382,18 +386,73 @@ mod tests {
     }
 
     #[test]
-    fn the_first_interface_that_exists_is_taken() {
-        let selector = InterfaceSelector {
-            iface: vec!["none0".into(), "10.1.0.5".into()],
-            ..InterfaceSelector::default()
-        };
-        assert_eq!(names(&selector, V4).expect("found"), "eth1");
+    fn of_several_addresses_it_is_the_one_that_is_most_likely_the_nodes() {
+        for (families, there, taken) in [
+            (V4, vec!["192.168.0.9/32", "192.168.0.5/24"], "192.168.0.5"),
+            (V4, vec!["192.168.0.9/24 secondary", "192.168.0.5/24"], "192.168.0.5"),
+            (V4, vec!["192.168.0.9/32"], "192.168.0.9"),
+            (V4, vec!["169.254.0.9/16", "192.168.0.9/32"], "192.168.0.9"),
+            (V4, vec!["192.168.0.9/24 dynamic", "192.168.1.5/24"], "192.168.1.5"),
+            (V4, vec!["10.5.9.9/24", "192.168.0.5/24"], "192.168.0.5"),
+            (V6, vec!["fd77::100/128", "fd77::5/64 dynamic", "fe80::5/64"], "fd77::5"),
+            (V6, vec!["fd77::100/128", "fe80::5/64"], "fd77::100"),
+            (V6, vec!["fd77::5/64 deprecated", "fe80::5/64"], "fd77::5"),
+            (V6, vec!["fd77::5/64 deprecated", "fd77::100/128"], "fd77::100"),
+            (V6, vec!["fd77::5/64 dadfailed", "fe80::5/64"], "fe80::5"),
+            (V6, vec!["fd77::6/64 tentative", "fd77::5/64"], "fd77::5"),
+            (V6, vec!["fd77::6/64 dynamic temporary", "fd77::5/64 dynamic"], "fd77::5"),
+        ] {
+            assert_eq!(addresses(families, &there, &[]).expect("found"), taken, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_keeps_the_address_that_it_is_known_by() {
+        for (families, there, known, taken) in [
+            (V4, vec!["192.168.0.5/24", "192.168.0.9/24 secondary"], "192.168.0.9", "192.168.0.9"),
+            (V4, vec!["192.168.0.5/24", "192.168.0.9/32"], "192.168.0.9", "192.168.0.9"),
+            (V6, vec!["fd77::100/64", "fd77::5/64 deprecated"], "fd77::5", "fd77::5"),
+            (V4, vec!["192.168.0.5/24"], "192.168.0.9", "192.168.0.5"),
+            // Taken for want of others only.
+            (V6, vec!["fe80::5/64", "fd77::5/64"], "fe80::5", "fd77::5"),
+            (V6, vec!["fd77::5/64", "fd77::6/64 dadfailed"], "fd77::6", "fd77::5"),
+        ] {
+            assert_eq!(addresses(families, &there, &[known]).expect("found"), taken, "{there:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_used_yet_is_waited_for() {
+        for (there, known) in [
+            (vec!["fe80::5/64", "fd77::5/64 tentative"], ""),
+            (vec!["fd77::100/128", "fd77::5/64 tentative"], ""),
+            (vec!["fd77::100/64", "fd77::5/64 tentative"], "fd77::5"),
+        ] {
+            let known: Vec<&str> = Some(known).filter(|known| !known.is_empty()).into_iter().collect();
+            let error = addresses(V6, &there, &known).expect_err("not yet");
+            assert!(matches!(error, ExternalError::Tentative { .. }), "{there:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_another_host_has_too_is_named() {
+        let error = addresses(V6, &["fd77::5/64 dadfailed"], &[]).expect_err("none").to_string();
+        assert!(error.contains("fd77::5 is another host's, too"), "{error}");
+    }
+
+    #[test]
+    fn the_first_interface_that_exists_and_has_an_address_is_taken() {
+        let mut inventory = inventory();
+        inventory.interfaces.push(interface(4, "eth2", &[]));
+        for wanted in [["none0", "10.1.0.5"], ["eth2", "eth1"]] {
+            let external = choose(&wish(by_iface(&wanted), V4), &inventory).expect("found");
+            assert_eq!(external.name, "eth1", "{wanted:?}");
+        }
     }
 
     #[test]
     fn an_unknown_interface_is_named_with_those_that_are_there() {
-        let selector = InterfaceSelector { iface: vec!["eht0".into()], ..InterfaceSelector::default() };
-        let error = names(&selector, V4).expect_err("no such interface").to_string();
+        let error = names(&by_iface(&["eht0"]), V4).expect_err("no such interface").to_string();
         assert!(error.contains("eht0") && error.contains("eth0 (169.254.7.7"), "{error}");
     }
 
@@ -401,31 +460,92 @@ mod tests {
     fn a_public_address_behind_nat_needs_an_interface() {
         let public_ip = Some(Ipv4Addr::new(203, 0, 113, 5));
         assert!(names(&InterfaceSelector { public_ip, ..InterfaceSelector::default() }, V4).is_err());
-        let selector =
-            InterfaceSelector { public_ip, iface: vec!["eth0".into()], ..InterfaceSelector::default() };
-        let external = choose(&selector, V4, &inventory()).expect("found");
+        let selector = InterfaceSelector { public_ip, ..by_iface(&["eth0"]) };
+        let external = choose(&wish(selector, V4), &inventory()).expect("found");
         assert_eq!(external.ipv4, Some(Ipv4Addr::new(192, 168, 0, 5)));
         assert_eq!(external.public_ipv4, public_ip);
     }
 
     #[test]
     fn a_regex_fits_addresses_before_names() {
-        let by = |text: &str| InterfaceSelector {
-            iface_regex: vec![text.to_owned()],
-            ..InterfaceSelector::default()
-        };
-        assert_eq!(names(&by("^10\\."), V4).expect("found"), "eth1");
-        assert_eq!(names(&by("eth."), V4).expect("found"), "eth0");
-        assert_eq!(names(&by("^fd77"), DUAL).expect("found"), "eth0");
-        assert!(matches!(names(&by("("), V4), Err(ExternalError::BadRegex { .. })));
+        assert_eq!(names(&by_regex("^10\\."), V4).expect("found"), "eth1");
+        assert_eq!(names(&by_regex("eth."), V4).expect("found"), "eth0");
+        assert_eq!(names(&by_regex("^fd77"), DUAL).expect("found"), "eth0");
+        assert!(matches!(names(&by_regex("("), V4), Err(ExternalError::BadRegex { .. })));
+    }
+
+    #[test]
+    fn flannels_own_devices_and_those_of_pods_are_never_the_external_interface() {
+        let mut inventory = inventory();
+        inventory.interfaces.insert(0, interface(7, "flannel.1", &["10.5.7.0/32", "192.0.2.7/32"]));
+        inventory.interfaces.insert(1, interface(8, "cni0", &["10.5.7.1/24", "10.4.7.1/24"]));
+        let mut wish = wish(by_regex("^10\\."), V4);
+        wish.former = vec!["10.4.0.0/16".parse().expect("prefix")];
+        assert_eq!(choose(&wish, &inventory).expect("found").name, "eth1");
+        wish.selector = by_regex("flannel|cni|eth1");
+        wish.former.clear();
+        inventory.interfaces[1].addresses.truncate(1);
+        assert_eq!(choose(&wish, &inventory).expect("found").name, "eth1");
+        for wanted in ["flannel.1", "10.5.7.1", "10.5.7.0"] {
+            wish.selector = by_iface(&[wanted]);
+            let error = choose(&wish, &inventory).expect_err("own");
+            assert!(matches!(error, ExternalError::OwnDevice { .. }), "{wanted}: {error}");
+        }
+        wish.selector = by_iface(&["cni0"]);
+        let error = choose(&wish, &inventory).expect_err("pods").to_string();
+        assert!(error.contains("10.5.7.1 is one of the cluster's pods"), "{error}");
+    }
+
+    #[test]
+    fn of_names_that_a_regex_fits_one_with_an_address_is_taken() {
+        let mut inventory = inventory();
+        inventory.interfaces.insert(1, interface(9, "eth00", &["fe80::9/64"]));
+        assert_eq!(choose(&wish(by_regex("^eth"), V4), &inventory).expect("found").name, "eth0");
+    }
+
+    #[test]
+    fn a_default_route_of_several_next_hops_counts_if_they_are_over_one_interface() {
+        let mut inventory = inventory();
+        inventory.default_v4 = BTreeSet::from([2, 3]);
+        let error = choose(&wish(InterfaceSelector::default(), V4), &inventory).expect_err("two").to_string();
+        assert!(error.contains("eth0 and eth1"), "{error}");
+        inventory.default_v4 = BTreeSet::from([3]);
+        assert_eq!(choose(&wish(InterfaceSelector::default(), V4), &inventory).expect("found").name, "eth1");
     }
 
     #[test]
     fn an_interface_without_an_address_of_the_clusters_family_is_refused() {
-        let selector = InterfaceSelector { iface: vec!["eth1".into()], ..InterfaceSelector::default() };
-        assert_eq!(
-            names(&selector, DUAL),
-            Err(ExternalError::NoAddress { interface: "eth1".into(), family: "IPv6" })
+        let error = names(&by_iface(&["eth1"]), DUAL).expect_err("no IPv6");
+        assert!(
+            matches!(&error, ExternalError::NoAddress { interface, family: "IPv6", .. } if interface == "eth1")
         );
+    }
+
+    #[test]
+    fn a_node_in_operation_stays_at_its_interface_as_long_as_that_is_there() {
+        let default = wish(InterfaceSelector::default(), V4);
+        let current = choose(&default, &inventory()).expect("found");
+        let mut now = inventory();
+        now.default_v4 = BTreeSet::from([3]);
+        assert_eq!(keep(&default, &current, &now).expect("kept").name, "eth0");
+        now.default_v4.clear();
+        now.interfaces[1].addresses[1].ip = [192, 168, 0, 6].into();
+        assert_eq!(keep(&default, &current, &now).expect("kept").ipv4, Some([192, 168, 0, 6].into()));
+        now.interfaces[1].addresses.clear();
+        assert!(keep(&default, &current, &now).is_err(), "waits for an address");
+        now.interfaces.remove(1);
+        now.default_v4.insert(3);
+        assert_eq!(keep(&default, &current, &now).expect("another").name, "eth1");
+    }
+
+    #[test]
+    fn a_node_in_operation_takes_no_address_that_the_operator_did_not_mean() {
+        for selector in [by_iface(&["192.168.0.5"]), by_regex("^192")] {
+            let wish = wish(selector, V4);
+            let current = choose(&wish, &inventory()).expect("found");
+            let mut now = inventory();
+            now.interfaces[1].addresses[1].ip = [172, 16, 0, 9].into();
+            assert!(keep(&wish, &current, &now).is_err());
+        }
     }
 }

@@ -9,7 +9,9 @@ use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType,
+};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 /// One address of an interface.
@@ -25,6 +27,12 @@ pub(crate) struct Address {
     pub permanent: bool,
     /// It is a privacy address (RFC 8981).
     pub temporary: bool,
+    /// It is an IPv4 address that is not the first of its network.
+    pub secondary: bool,
+    /// It cannot be used yet: whether somebody else has it is being found out (RFC 4862, 5.4).
+    pub tentative: bool,
+    /// It cannot be used: somebody else has it.
+    pub duplicate: bool,
 }
 
 impl Address {
@@ -33,9 +41,10 @@ impl Address {
         IpNet::new(self.ip, self.prefix).unwrap_or_else(|_| self.ip.into()).trunc()
     }
 
-    /// Lower is better: global before link-local, permanent before dynamic, lasting before temporary, as upstream.
-    pub(crate) fn rank(&self) -> (bool, bool, bool) {
-        (is_link_local(self.ip), !self.permanent, self.temporary)
+    /// Whether its network is more than itself.
+    fn has_network(&self) -> bool {
+        let max = if self.ip.is_ipv4() { 32 } else { 128 };
+        self.prefix < max
     }
 }
 
@@ -58,11 +67,29 @@ impl Interface {
         self.addresses.iter().any(|address| address.ip == ip)
     }
 
-    /// The addresses that peers could reach: global or link-local, not deprecated.
+    /// The addresses that peers could reach, or could soon: no loopback ones, and none that somebody else has.
     pub(crate) fn usable(&self) -> impl Iterator<Item = &Address> {
-        self.addresses.iter().filter(|a| {
-            !a.deprecated && !a.ip.is_loopback() && !a.ip.is_multicast() && !a.ip.is_unspecified()
-        })
+        self.addresses
+            .iter()
+            .filter(|a| !a.duplicate && !a.ip.is_loopback() && !a.ip.is_multicast() && !a.ip.is_unspecified())
+    }
+
+    /// Which address is the node's, rather than a guest's there: lower is better. Link-local ones come last, before them those that should
+    /// not be used any more, then second ones, and those without a network where others have one: a VIP is such an address. Of equal
+    /// ones permanent before dynamic and lasting before temporary, as upstream.
+    pub(crate) fn rank(&self, address: &Address) -> (u8, bool, bool) {
+        let is_real =
+            |a: &&Address| a.ip.is_ipv4() == address.ip.is_ipv4() && a.has_network() && !is_link_local(a.ip);
+        let class = if is_link_local(address.ip) {
+            4
+        } else if address.deprecated {
+            3
+        } else if address.secondary {
+            2
+        } else {
+            u8::from(!address.has_network() && self.usable().any(|a| is_real(&a)))
+        };
+        (class, !address.permanent, address.temporary)
     }
 }
 
@@ -82,10 +109,10 @@ pub(crate) struct Gateway {
 pub(crate) struct Inventory {
     /// All interfaces, in the order of their numbers.
     pub interfaces: Vec<Interface>,
-    /// The interface of the IPv4 default route with the lowest metric.
-    pub default_v4: Option<u32>,
+    /// The interfaces of the IPv4 default route with the lowest metric: of several next hops, maybe.
+    pub default_v4: BTreeSet<u32>,
     /// The same for IPv6.
-    pub default_v6: Option<u32>,
+    pub default_v6: BTreeSet<u32>,
     /// The next hops of routes in the main table.
     pub gateways: BTreeSet<Gateway>,
     /// The interface, and the source address, with which the asked-for address is reached.
@@ -93,6 +120,23 @@ pub(crate) struct Inventory {
 }
 
 impl Inventory {
+    /// The interface with a name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.name == name)
+    }
+
+    /// The same where there is no other interface, and all routes are over this one.
+    pub(crate) fn only(&self, interface: &Interface) -> Self {
+        let this = BTreeSet::from([interface.index]);
+        Self {
+            interfaces: vec![interface.clone()],
+            default_v4: this.clone(),
+            default_v6: this,
+            gateways: BTreeSet::new(),
+            reach: Some((interface.index, None)),
+        }
+    }
+
     /// The interface with a number.
     pub(crate) fn by_index(&self, index: u32) -> Option<&Interface> {
         self.interfaces.iter().find(|interface| interface.index == index)
@@ -123,7 +167,10 @@ impl Inventory {
             [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
         let default_v4 = default_route(handle, v4, &mut gateways).await?;
         let default_v6 = default_route(handle, v6, &mut gateways).await?;
+        let has = |target: &IpAddr| interfaces.iter().find(|interface| interface.has(*target));
         let reach = match target {
+            // The kernel's answer would be the loopback.
+            Some(target) if let Some(interface) = has(&target) => Some((interface.index, Some(target))),
             Some(target) => reach(handle, target).await?,
             None => None,
         };
@@ -170,24 +217,29 @@ fn address(message: &AddressMessage) -> Option<Address> {
             _ => {}
         }
     }
+    let is_v6 = message.header.family == AddressFamily::Inet6;
     Some(Address {
         ip: local.or(plain)?,
         prefix: message.header.prefix_len,
         deprecated: flags.contains(AddressFlags::Deprecated),
         permanent: flags.contains(AddressFlags::Permanent),
-        // For IPv4 the same bit says that the address is not the first of its network.
-        temporary: message.header.family == AddressFamily::Inet6 && flags.contains(AddressFlags::Secondary),
+        // One bit for both.
+        temporary: is_v6 && flags.contains(AddressFlags::Secondary),
+        secondary: !is_v6 && flags.contains(AddressFlags::Secondary),
+        // Linux takes optimistic ones for use at once (RFC 4429).
+        tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
+        duplicate: flags.contains(AddressFlags::Dadfailed),
     })
 }
 
-/// The interface of the default route with the lowest metric. Takes note of the next hops of all routes.
+/// The interfaces of the default route with the lowest metric. Takes note of the next hops of all routes.
 async fn default_route(
     handle: &Handle,
     request: RouteMessage,
     gateways: &mut BTreeSet<Gateway>,
-) -> Result<Option<u32>, rtnetlink::Error> {
+) -> Result<BTreeSet<u32>, rtnetlink::Error> {
     let routes: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
-    let mut best: Option<(u32, u32)> = None;
+    let mut best: Option<(u32, BTreeSet<u32>)> = None;
     for route in routes {
         if route.header.kind != RouteType::Unicast || route.header.table != RouteHeader::RT_TABLE_MAIN {
             continue;
@@ -196,21 +248,36 @@ async fn default_route(
         if route.header.destination_prefix_length != 0 {
             continue;
         }
-        let (mut metric, mut oif) = (0, None);
-        for attribute in &route.attributes {
-            match attribute {
-                RouteAttribute::Priority(value) => metric = *value,
-                RouteAttribute::Oif(index) => oif = Some(*index),
-                _ => {}
-            }
-        }
-        if let Some(oif) = oif
-            && best.is_none_or(|(lowest, _)| metric < lowest)
-        {
-            best = Some((metric, oif));
+        let metric = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Priority(metric) => Some(*metric),
+            _ => None,
+        });
+        let (metric, interfaces) = (metric.unwrap_or(0), interfaces_of(&route));
+        if !interfaces.is_empty() && best.as_ref().is_none_or(|(lowest, _)| metric < *lowest) {
+            best = Some((metric, interfaces));
         }
     }
-    Ok(best.map(|(_, oif)| oif))
+    Ok(best.map(|(_, interfaces)| interfaces).unwrap_or_default())
+}
+
+/// The interfaces that a route leads over; without those that are down, if there are others.
+fn interfaces_of(route: &RouteMessage) -> BTreeSet<u32> {
+    let (mut alive, mut all) = (BTreeSet::new(), BTreeSet::new());
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => drop(all.insert(*index)),
+            RouteAttribute::MultiPath(hops) => {
+                for hop in hops {
+                    all.insert(hop.interface_index);
+                    if !hop.flags.intersects(RouteNextHopFlags::Dead | RouteNextHopFlags::Linkdown) {
+                        alive.insert(hop.interface_index);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if alive.is_empty() { all } else { alive }
 }
 
 /// The next hop of a route of the main table that leads to exactly this network, if there is one.

@@ -3,7 +3,9 @@
 pub mod docker_opts;
 pub(crate) mod external;
 pub(crate) mod former_networks;
+mod interface_choice;
 pub(crate) mod inventory;
 pub(crate) mod macs;
+pub(crate) mod own_addresses;
 mod record;
 pub mod subnet_file;

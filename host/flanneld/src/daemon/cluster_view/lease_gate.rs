@@ -33,17 +33,13 @@ struct Family {
 impl LeaseGate {
     /// For a node like this in a cluster with this config, which had other networks before.
     pub(in crate::daemon) fn new(config: &NetworkConfig, former: Vec<IpNet>, external: &External) -> Self {
-        let ends = |first: IpAddr, last: IpAddr, len: u8| {
-            (first, IpNet::new(last, len).map_or(last, |subnet| subnet.broadcast()))
-        };
-        let v4 = config.network.filter(|_| config.enable_ipv4).map(|network| Family {
-            network: network.into(),
-            pods: ends(config.subnet_min.into(), config.subnet_max.into(), config.subnet_len),
-        });
-        let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(|network| Family {
-            network: network.into(),
-            pods: ends(config.ipv6_subnet_min.into(), config.ipv6_subnet_max.into(), config.ipv6_subnet_len),
-        });
+        let pods = |v4: bool| config.pod_ranges().find(|(first, _)| first.is_ipv4() == v4);
+        let v4 =
+            config.network.zip(pods(true)).map(|(network, pods)| Family { network: network.into(), pods });
+        let v6 = config
+            .ipv6_network
+            .zip(pods(false))
+            .map(|(network, pods)| Family { network: network.into(), pods });
         Self { ipv4: v4, ipv6: v6, former, ..Self::default() }.at(external)
     }
 

@@ -47,8 +47,8 @@ pub(in crate::daemon) enum Event {
     RoutingChanged,
     /// Addresses of another interface have changed.
     SurroundingsChanged,
-    /// The external interface as it would be chosen now; `None` if none can be.
-    External(Option<External>),
+    /// The external interface as it would be chosen now, or why none can be; and whether it was chosen afresh.
+    External(Result<External, String>, bool),
     /// A plugin was tried; `None` if it is the one that serves.
     Tried(Result<Option<Candidate>, String>),
     /// The candidate knows all that has changed meanwhile.
@@ -104,8 +104,8 @@ pub(in crate::daemon) enum Effect {
     Rules(Subnets),
     /// The subnet file for these subnets and this MTU.
     SubnetFile(Subnets, u32),
-    /// A look at the interfaces.
-    LookAtExternal,
+    /// A look at the interfaces. `afresh`: as at a start, and not only whether the one that serves is as it was.
+    LookAtExternal { afresh: bool },
     /// A step of a swap.
     Trial(TrialCall),
     /// What has become of a swap, for whoever asked.

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | this one | which call of the policy is next, and when all that earlier runs left may go |
 //! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
+//! | [`own_interface`] | whether the node goes on with its external interface, waits for its address, or starts over with another |
 //! | [`plugin_health`] | when a plugin that fails is asked again |
 //! | [`swap`] | how one plugin takes another's place |
 //! | [`events`] | the events and the effects |
 
 mod events;
+mod own_interface;
 mod own_lease;
 mod plugin_health;
 mod swap;
@@ -33,6 +35,8 @@ use super::cluster_view::{ClusterView, Delta, LeaseGate};
 pub(super) use events::{
     Candidate, Cause, DatapathCall, Effect, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
 };
+pub(super) use own_interface::ADDRESS_GRACE;
+use own_interface::InterfaceWatch;
 use own_lease::OwnLease;
 pub(super) use plugin_health::PluginHealth;
 use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
@@ -140,6 +144,7 @@ pub(super) struct Coordinator {
     debounce: Option<Instant>,
     /// A look at the interfaces is under way.
     looking: bool,
+    watch: InterfaceWatch,
     /// The policy has to be told of all peers again afterwards: what it decides may depend on what has changed.
     replay_wanted: bool,
     upkeep: Instant,
@@ -179,6 +184,7 @@ impl Coordinator {
             retry: None,
             debounce: None,
             looking: false,
+            watch: InterfaceWatch::default(),
             replay_wanted: false,
             upkeep: now + settings.upkeep,
             restart: None,
@@ -253,27 +259,17 @@ impl Coordinator {
             Event::Replaced(outcome) => self.replaced(outcome, now),
             Event::Rules(outcome) => self.rules_set(outcome, now),
             Event::SubnetFile(written) => self.subnet_file_written(written),
-            // What the datapath saw while it was starting is no change.
-            Event::RoutingChanged | Event::SurroundingsChanged if self.is_starting() => {}
-            Event::RoutingChanged => {
+            // Looked at when the first peers are in the kernel.
+            Event::RoutingChanged | Event::SurroundingsChanged
+                if matches!(self.phase, Phase::Applying | Phase::Adopting { .. }) => {}
+            Event::RoutingChanged if self.phase != Phase::Waiting => {
                 self.replay_wanted = true;
                 self.debounce = Some(now + DEBOUNCE);
             }
-            Event::SurroundingsChanged => self.debounce = Some(now + DEBOUNCE),
-            Event::External(external) => {
+            Event::RoutingChanged | Event::SurroundingsChanged => self.debounce = Some(now + DEBOUNCE),
+            Event::External(outcome, afresh) => {
                 self.looking = false;
-                match external {
-                    Some(external) if !external.is_interchangeable(&self.external) => {
-                        self.restart = Some(external);
-                    }
-                    Some(external) if external != self.external => {
-                        let gate = self.view.gate().at(&external);
-                        self.external = external;
-                        let delta = self.view.set_gate(gate);
-                        self.submit(delta);
-                    }
-                    _ => {}
-                }
+                self.external_seen(outcome, afresh, now);
                 if std::mem::take(&mut self.replay_wanted) && self.restart.is_none() {
                     self.replay();
                 }
@@ -303,7 +299,8 @@ impl Coordinator {
         }
         if self.debounce.is_some_and(|due| due <= now) && !self.looking {
             (self.debounce, self.looking) = (None, true);
-            self.effects.push(Effect::LookAtExternal);
+            let afresh = std::mem::take(&mut self.watch.afresh);
+            self.effects.push(Effect::LookAtExternal { afresh });
         }
         self.proceed_with_swap(now);
         if self.job.is_none()
@@ -387,6 +384,8 @@ impl Coordinator {
         self.unsaid = Some(report.clone());
         self.say_ready();
         self.tell(News::Step(Step::Snapshot, true));
+        // What has changed meanwhile was not looked at.
+        self.debounce = Some(now);
         self.look_again_if_wanted(now);
     }
 
@@ -531,6 +530,7 @@ impl Coordinator {
         info!("SIGHUP: looking at the external interface, at the plugin's file, and at all peers again");
         self.tell(News::Reloading);
         self.debounce = Some(now);
+        self.watch.afresh = true;
         self.health.resume();
         // Not for a policy that wants none.
         self.tick = self.tick.map(|_| now);

@@ -65,6 +65,8 @@ struct Node {
     /// What was done otherwise, in its order.
     done: Vec<String>,
     ready: BTreeSet<&'static str>,
+    /// The last byte of the address that the external interface has; none while it has none.
+    address: Option<u8>,
 }
 
 impl Node {
@@ -101,6 +103,7 @@ impl Node {
             calls: Vec::new(),
             done: Vec::new(),
             ready: BTreeSet::new(),
+            address: Some(1),
         }
     }
 
@@ -178,7 +181,10 @@ impl Node {
             Effect::SubnetFile(subnets, mtu) => {
                 Ok(self.did(&format!("file {subnets} {mtu}"), Event::SubnetFile(true)))
             }
-            Effect::LookAtExternal => Ok(Some(Event::External(Some(external(1))))),
+            Effect::LookAtExternal { afresh } => {
+                let seen = self.address.map(external).ok_or_else(|| "no address".to_owned());
+                Ok(Some(Event::External(seen, afresh)))
+            }
             Effect::Tell(News::Step(step, done)) => {
                 let name = step.missing();
                 let _ = if done { self.ready.insert(name) } else { self.ready.remove(name) };
@@ -231,6 +237,13 @@ impl Node {
                 Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))))
             }
         }
+    }
+
+    /// The external interface has another address, and that stays so.
+    fn moves_to(&mut self, address: u8) {
+        self.address = Some(address);
+        self.hear(Event::RoutingChanged);
+        self.pass(ADDRESS_GRACE + Duration::from_secs(1));
     }
 
     /// A tick begins, and does not end.
@@ -409,7 +422,7 @@ fn a_renewal_that_fails_is_tried_again_after_a_minute() {
 fn a_node_whose_address_changes_while_the_store_is_away_serves_its_peers_and_says_so_when_the_store_is_back()
 {
     let mut before = Node::serving(&[("10.5.2.0/24", 2)]);
-    before.hear(Event::External(Some(external(7))));
+    before.moves_to(7);
     let Effect::Restart(now) = before.only() else { panic!("no restart") };
     assert_eq!(now, external(7));
     let Preserved { own, view, .. } = before.coordinator.preserve();
@@ -434,10 +447,59 @@ fn a_node_whose_address_changes_while_the_store_is_away_serves_its_peers_and_say
 }
 
 #[test]
+fn an_address_that_is_away_for_a_moment_makes_no_other_node() {
+    for meanwhile in [Some(7), None] {
+        let mut node = Node::serving(&[]);
+        node.address = meanwhile;
+        node.hear(Event::RoutingChanged);
+        node.pass(ADDRESS_GRACE - Duration::from_secs(1));
+        assert!(node.todo.is_empty(), "{:?}", node.todo);
+        assert!(!node.ready.contains(Step::Interface.missing()), "others do not reach it");
+        node.address = Some(1);
+        node.hear(Event::RoutingChanged);
+        node.pass(ADDRESS_GRACE);
+        assert!(node.todo.is_empty(), "{:?}", node.todo);
+        assert!(node.ready.contains(Step::Interface.missing()));
+    }
+}
+
+#[test]
+fn an_operator_who_wants_the_interface_chosen_anew_does_not_wait() {
+    let mut node = Node::serving(&[]);
+    node.address = Some(7);
+    node.hear(Event::Reload);
+    assert!(node.todo.iter().any(|effect| matches!(effect, Effect::Restart(_))), "{:?}", node.todo);
+}
+
+#[test]
+fn an_address_that_changes_while_the_store_has_not_told_of_leases_yet_is_followed() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    node.moves_to(7);
+    assert!(matches!(node.only(), Effect::Restart(_)));
+}
+
+#[test]
+fn an_address_that_changes_while_the_first_peers_come_is_followed_afterwards() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    node.policy_hangs = true;
+    node.hear(Event::Store(StoreEvent::Snapshot(vec![
+        Arc::new(lease("10.5.1.0/24", 1)),
+        Arc::new(lease("10.5.2.0/24", 2)),
+    ])));
+    node.moves_to(7);
+    node.policy_hangs = false;
+    node.go_on();
+    node.pass(ADDRESS_GRACE);
+    assert!(matches!(node.only(), Effect::Restart(_)));
+}
+
+#[test]
 fn a_restart_waits_for_the_policy() {
     let mut node = Node::serving(&[]);
     node.begin_tick_that_hangs();
-    node.hear(Event::External(Some(external(7))));
+    node.moves_to(7);
     node.hear(put("10.5.2.0/24", 2));
     assert!(matches!(node.todo[..], [Effect::Policy(PolicyCall::Tick)]), "{:?}", node.todo);
     node.end_tick();

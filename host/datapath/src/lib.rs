@@ -21,6 +21,7 @@ mod observed;
 mod plan;
 mod reconciler;
 mod report;
+mod route_record;
 #[cfg(test)]
 mod tests;
 mod thread;

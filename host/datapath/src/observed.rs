@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use flannel_model::entry::Mac;
@@ -11,6 +12,10 @@ use ipnet::IpNet;
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
+/// Where the numbers of nexthop objects begin, how many a device has, and for how many devices there are some.
+const FIRST_NEXTHOP: u32 = 0x1000_0000;
+const NEXTHOPS_PER_DEVICE: u32 = 0x10_0000;
+const NEXTHOP_RANGES: u32 = 0xe00;
 
 /// A link of ours, or the external interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +109,8 @@ pub(crate) struct ObservedState {
     /// Of the destinations that are wanted, the routes that we have made there, or found as we would make them. What is there at the
     /// moment may be another one.
     pub held: HashMap<IpNet, Route>,
+    /// Those are others than they were when this was last set to false.
+    pub held_changed: bool,
     /// Blackhole routes in the cluster networks, with the metric that ours have.
     pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
@@ -187,15 +194,19 @@ impl ObservedState {
     /// The kernel has done what we asked.
     pub(crate) fn confirm(&mut self, fact: Observation) {
         match &fact {
-            Observation::Route(destination, Some(route)) => {
-                self.held.insert(*destination, route.clone());
-            }
+            Observation::Route(destination, Some(route)) => self.hold(*destination, route.clone()),
             Observation::Route(destination, None) => {
-                self.held.remove(destination);
+                self.held_changed |= self.held.remove(destination).is_some();
             }
             _ => {}
         }
         self.record(fact);
+    }
+
+    /// A route is ours.
+    pub(crate) fn hold(&mut self, destination: IpNet, route: Route) {
+        self.held.insert(destination, route);
+        self.held_changed = true;
     }
 
     fn record_route(&mut self, destination: IpNet, route: Option<Route>) {
@@ -237,17 +248,28 @@ impl ObservedState {
         self.users.get(&id).copied().unwrap_or(0)
     }
 
-    /// The numbers after `after` that no nexthop object has, in order.
-    pub(crate) fn free_nexthops(&self, after: u32) -> impl Iterator<Item = u32> {
-        (after..u32::MAX)
-            .skip(1)
-            .filter(|id| !self.nexthops.contains_key(id) && !self.foreign_nexthops.contains(id))
+    /// A number for a new nexthop object over a device, where `last` is the last one that was given away: the next after all that the device
+    /// has, and only when there is none the first that it has not. None if it has all.
+    pub(crate) fn free_nexthop(&self, device: u32, last: Option<u32>) -> Option<u32> {
+        let numbers = nexthop_numbers(device);
+        let last = last.max(self.nexthops.range(numbers.clone()).next_back().map(|(id, _)| *id));
+        let after = last.map_or(*numbers.start(), |last| last + 1);
+        (after..=*numbers.end()).chain(numbers).find(|id| {
+            last != Some(*id) && !self.nexthops.contains_key(id) && !self.foreign_nexthops.contains(id)
+        })
     }
 
     /// The device of ours with this index.
     pub(crate) fn own_device(&self, index: u32) -> Option<&Arc<str>> {
         self.links.iter().find(|(_, link)| link.index == index).map(|(name, _)| name)
     }
+}
+
+/// The numbers of a device's nexthop objects: no other device's, so that several daemons do not get into each other's way, and high enough to
+/// stay clear of numbers that people choose.
+fn nexthop_numbers(device: u32) -> RangeInclusive<u32> {
+    let first = FIRST_NEXTHOP + (device % NEXTHOP_RANGES) * NEXTHOPS_PER_DEVICE;
+    first..=first + (NEXTHOPS_PER_DEVICE - 1)
 }
 
 /// The metric of our routes as the kernel shows it: none is asked for, which means 0 for IPv4 and 1024 for IPv6.

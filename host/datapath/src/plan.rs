@@ -13,9 +13,6 @@ use super::observed::{NextHop, Observation, ObservedState, Route};
 use super::tunnels::TunnelChange;
 use super::wireguard::PeerChange;
 
-/// Where our nexthop objects' numbers begin: high enough to stay clear of numbers that people choose.
-const FIRST_NEXTHOP: u32 = 0x0f1a_0000;
-
 /// The order of requests. Neighbours and FDB entries before routes, else the kernel would ask the network for what it
 /// is about to be told; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
 /// go last, since with one go all the routes that use it.
@@ -142,8 +139,8 @@ pub(crate) struct Draft<'a> {
     plan: Plan,
     /// Nexthop objects that this plan makes.
     pub made: HashMap<NextHop, u32>,
-    /// After which number the next object's is looked for.
-    pub next: u32,
+    /// The last number that this plan gives to one, by its device.
+    pub last_made: HashMap<u32, u32>,
     /// Nexthop objects that lose a route by this plan, and those that gain one.
     losing: HashMap<u32, u32>,
     pub gaining: BTreeSet<u32>,
@@ -155,7 +152,7 @@ impl<'a> Draft<'a> {
             planner,
             plan: Plan::default(),
             made: HashMap::new(),
-            next: FIRST_NEXTHOP,
+            last_made: HashMap::new(),
             losing: HashMap::new(),
             gaining: BTreeSet::new(),
         }

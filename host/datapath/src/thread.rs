@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -55,14 +56,15 @@ pub struct Datapath {
 impl Datapath {
     /// Starts the reconciler in the calling thread's network namespace. Nothing is changed before the first commit.
     /// `external` is the external interface's name, `networks` are the cluster networks, `tunnels` is what tunnels have to do with
-    /// the rest of the daemon.
+    /// the rest of the daemon, `record` is the file in which it is written down which routes over the external interface are ours.
     pub fn start(
         external: &str,
         networks: Vec<IpNet>,
         tunnels: TunnelContext,
+        record: Option<PathBuf>,
     ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Event>), DatapathError> {
         let (events, heard) = tokio::sync::mpsc::unbounded_channel();
-        let reconciler = Reconciler::open(external, networks, tunnels, events)?;
+        let reconciler = Reconciler::open(external, networks, tunnels, record, events)?;
         let wake = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?,
         );

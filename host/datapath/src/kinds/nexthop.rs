@@ -1,7 +1,7 @@
 //! Nexthop objects: no entries of their own, but what routes go through. One serves all routes with the same next hop.
 
-use crate::netlink::{Message, NexthopMessage, Payload, create_or_replace};
-use crate::observed::{NextHop, Observation};
+use crate::netlink::{Message, NexthopMessage, Payload, create};
+use crate::observed::{NextHop, Observation, ObservedState};
 use crate::plan::{Draft, Stage};
 
 /// The protocol number that marks our nexthop objects: unassigned in the kernel and in iproute2's `rt_protos`.
@@ -19,29 +19,26 @@ fn nexthop(id: u32, hop: &NextHop) -> NexthopMessage {
     }
 }
 
-/// What a nexthop object leads to, if it is one of ours.
-pub(crate) fn own_nexthop(message: &NexthopMessage) -> Option<NextHop> {
-    (message.protocol == NEXTHOP_PROTOCOL).then_some(())?;
-    Some(NextHop { via: message.gateway?, oif: message.oif, onlink: message.onlink })
-}
-
-/// Whether a nexthop notification is about an object of ours.
-pub(crate) fn is_own(message: &NexthopMessage) -> bool {
-    message.protocol == NEXTHOP_PROTOCOL
+/// What a nexthop object leads to, if it is one of ours: with our mark, over a device of ours. Another daemon has others.
+pub(crate) fn own_nexthop(message: &NexthopMessage, kernel: &ObservedState) -> Option<NextHop> {
+    let is_own = message.protocol == NEXTHOP_PROTOCOL && kernel.own_device(message.oif).is_some();
+    let via = message.gateway.filter(|_| is_own)?;
+    Some(NextHop { via, oif: message.oif, onlink: message.onlink })
 }
 
 impl Draft<'_> {
-    pub(super) fn nexthop_for(&mut self, hop: NextHop) -> u32 {
-        if let Some(id) = self.planner.kernel.nexthop_to(&hop).or_else(|| self.made.get(&hop).copied()) {
-            return id;
+    /// The number of the object for a next hop; none if the device has had all of its numbers.
+    pub(super) fn nexthop_for(&mut self, hop: NextHop) -> Option<u32> {
+        let known = self.planner.kernel.nexthop_to(&hop).or_else(|| self.made.get(&hop).copied());
+        if known.is_some() {
+            return known;
         }
-        // The numbers run out after some four thousand million objects; the kernel refuses the last one a second time.
-        let id = self.planner.kernel.free_nexthops(self.next).next().unwrap_or(u32::MAX);
-        self.next = id;
+        let id = self.planner.kernel.free_nexthop(hop.oif, self.last_made.get(&hop.oif).copied())?;
+        self.last_made.insert(hop.oif, id);
         self.made.insert(hop, id);
-        let message = create_or_replace(Payload::NewNexthop(nexthop(id, &hop)));
+        let message = create(Payload::NewNexthop(nexthop(id, &hop)));
         self.step(Stage::PutNexthop, None, message, Observation::Nexthop(id, Some(hop)));
-        id
+        Some(id)
     }
 
     pub(crate) fn retire(&mut self, id: u32) {

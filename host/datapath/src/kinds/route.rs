@@ -132,20 +132,21 @@ pub(super) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
 impl Draft<'_> {
     pub(super) fn put_route(&mut self, destination: IpNet, hop: NextHop) {
         let old = self.planner.kernel.routes.get(&destination);
+        // On carrier loss nexthop objects go with all routes that use them, where plain routes stay. Devices of ours never lose it.
+        let is_external = self.planner.kernel.external.as_ref().is_some_and(|link| link.index == hop.oif);
         // A plain route to the same next hop is as good: upstream's are adopted as they are.
-        if old.is_some_and(|route| leads_to(route, &hop, self.planner.kernel)) {
+        if old.is_some_and(|route| {
+            leads_to(route, &hop, self.planner.kernel) && !(is_external && route.nexthop.is_some())
+        }) {
             return self.adopt_route(destination);
         }
         if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
             return self.block(Key::Route(destination), route);
         }
-        let (target, nexthop) = if self.planner.nexthops {
-            let id = self.nexthop_for(hop);
-            self.gaining.insert(id);
-            (RouteTarget::Nexthop(id), Some(id))
-        } else {
-            (RouteTarget::Direct(hop), None)
-        };
+        let by_object = self.planner.nexthops && !is_external;
+        let nexthop = by_object.then(|| self.nexthop_for(hop)).flatten();
+        self.gaining.extend(nexthop);
+        let target = nexthop.map_or(RouteTarget::Direct(hop), RouteTarget::Nexthop);
         if let Some(id) = old.and_then(|route| route.nexthop) {
             self.lose(id);
         }
@@ -288,13 +289,12 @@ fn leads_to(route: &Route, hop: &NextHop, kernel: &ObservedState) -> bool {
     }
 }
 
-/// Ours: routes over our devices, or through our nexthop objects.
+/// Ours: routes over our devices, through our nexthop objects, and others that we have made.
 pub(super) fn ours(kernel: &ObservedState) -> impl Iterator<Item = Key> {
-    kernel
-        .routes
-        .iter()
-        .filter(|(_, route)| is_own(route, kernel))
-        .map(|(destination, _)| Key::Route(*destination))
+    let is_ours = |(destination, route): &(&IpNet, &Route)| {
+        is_own(route, kernel) || kernel.held.get(*destination).is_some_and(|held| goes_like(held, route))
+    };
+    kernel.routes.iter().filter(is_ours).map(|(destination, _)| Key::Route(*destination))
 }
 
 /// What the kernel says of a route to somewhere that concerns us; `gone`: that there is none.

@@ -229,8 +229,9 @@ impl Reconciler {
     /// Takes note of which routes are ours: those that we would have made, and none of those that are not wanted any more.
     fn settle_held(&mut self, adopted: &[IpNet], looked_at: Option<&BTreeSet<Key>>) {
         let Self { kernel, ledger, .. } = self;
-        let ObservedState { held, routes, .. } = kernel;
-        // A route that is about to be removed is ours until it is gone.
+        let ObservedState { held, held_changed, routes, .. } = kernel;
+        let before = held.len();
+        // A route that is about to be removed, or may be soon, is ours until it is gone.
         let is_over = |destination: &IpNet, held: &Route| {
             ledger.entry(&Key::Route(*destination)).is_none() && routes.get(destination) != Some(held)
         };
@@ -246,6 +247,7 @@ impl Reconciler {
                 }
             }
         }
+        *held_changed |= held.len() != before || !adopted.is_empty();
         for destination in adopted {
             if let Some(route) = routes.get(destination) {
                 held.insert(*destination, route.clone());

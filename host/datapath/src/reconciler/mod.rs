@@ -5,6 +5,7 @@ mod executor;
 mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
-use super::observed::{Observation, ObservedState};
+use super::observed::{Observation, ObservedState, Route};
 use super::plan::Planner;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
+use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
 use super::tunnels::{TunnelContext, Tunnels};
 use super::wireguard::WireguardSocket;
 use super::{kinds, links};
@@ -72,18 +74,25 @@ pub(crate) struct Reconciler {
     next_resync: Instant,
     repairs: (Instant, u32),
     figures: Stats,
+    record: RouteRecord,
+    next_record: Instant,
+    /// What an earlier run has recorded and nobody has looked for yet.
+    recorded: HashMap<IpNet, Recorded>,
     events: tokio::sync::mpsc::UnboundedSender<Event>,
 }
 
 impl Reconciler {
     /// Opens the sockets in the network namespace of the calling thread. `external` is the name of the external
-    /// interface, `networks` are the cluster networks, `tunnels` is what tunnels have to do with others.
+    /// interface, `networks` are the cluster networks, `tunnels` is what tunnels have to do with others, `record` is the file in which it is
+    /// written down which routes are ours.
     pub(crate) fn open(
         external: &str,
         networks: Vec<IpNet>,
         tunnels: TunnelContext,
+        record: Option<PathBuf>,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
+        let (record, recorded) = RouteRecord::open(record);
         let notifications = NotificationSocket::open()?;
         let mut requests = RequestSocket::open()?;
         let refused = std::env::var_os(WITHOUT_NEXTHOPS).is_some_and(|value| !value.is_empty());
@@ -110,6 +119,9 @@ impl Reconciler {
             next_resync: Instant::now() + RESYNC,
             repairs: (Instant::now(), 0),
             figures: Stats::default(),
+            record,
+            next_record: Instant::now(),
+            recorded,
             events,
         };
         reconciler.resync()?;
@@ -125,7 +137,8 @@ impl Reconciler {
     pub(crate) fn deadline(&self) -> Instant {
         let retry = self.failures.values().map(|failure| failure.again).min();
         let device = self.device_failure.as_ref().map(|(_, _, again)| *again);
-        [retry, device].into_iter().flatten().fold(self.next_resync, Instant::min)
+        let record = self.kernel.held_changed.then_some(self.next_record);
+        [retry, device, record].into_iter().flatten().fold(self.next_resync, Instant::min)
     }
 
     /// Makes a transaction part of what should be, and the kernel follow.
@@ -206,6 +219,11 @@ impl Reconciler {
 
     /// Deals with what was heard and what is due.
     pub(crate) fn run_once(&mut self) {
+        self.do_what_is_due();
+        self.record_routes();
+    }
+
+    fn do_what_is_due(&mut self) {
         self.ingest_notifications();
         let now = Instant::now();
         let devices_due = self.device_failure.as_ref().is_some_and(|(_, _, again)| *again <= now);
@@ -316,6 +334,7 @@ impl Reconciler {
         self.observe_external()?;
         self.ensure_devices();
         self.observe_entries()?;
+        self.recognize_recorded()?;
         let plan = self.planner().everything(self.prune);
         self.execute(plan, None);
         if self.settled {
@@ -326,13 +345,57 @@ impl Reconciler {
         Ok(())
     }
 
+    /// Routes that an earlier run has made over the external interface are ours.
+    fn recognize_recorded(&mut self) -> Result<(), NetlinkError> {
+        let mut indexes: HashMap<String, Option<u32>> = HashMap::new();
+        for (destination, recorded) in std::mem::take(&mut self.recorded) {
+            let index = match indexes.get(&recorded.device) {
+                Some(index) => *index,
+                None => links::find(&mut self.requests, &recorded.device)?.link.map(|link| link.index),
+            };
+            indexes.insert(recorded.device, index);
+            let is_it = |route: &Route| {
+                route.ordinary
+                    && route.protocol == kinds::route::ROUTE_PROTOCOL
+                    && (route.via, Some(route.oif)) == (Some(recorded.via), index)
+            };
+            if let Some(route) = self.kernel.routes.get(&destination).filter(|route| is_it(route)) {
+                let route = route.clone();
+                self.kernel.hold(destination, route);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down which routes over the external interface are ours, now and then.
+    fn record_routes(&mut self) {
+        let now = Instant::now();
+        if self.kernel.held_changed && now >= self.next_record {
+            self.next_record = now + WRITE_INTERVAL;
+            self.write_record();
+        }
+    }
+
+    fn write_record(&mut self) {
+        let Some(external) = self.kernel.external.as_ref().map(|link| link.index) else { return };
+        self.kernel.held_changed = false;
+        let over_external = self.kernel.held.iter().filter(|(_, route)| route.oif == external);
+        let recorded = over_external.filter_map(|(destination, route)| {
+            Some((destination, Recorded { via: route.via?, device: self.external.to_string() }))
+        });
+        self.record.write(recorded);
+    }
+
     fn observe_external(&mut self) -> Result<(), NetlinkError> {
         let found = links::find(&mut self.requests, &self.external)?.link;
         if found != self.kernel.external {
             debug!(interface = %self.external, ?found, "external interface");
             self.kernel.external = found;
-            // Nobody listens any more when the daemon is going down.
-            let _ = self.events.send(Event::Reachability);
+            // The first sight of it is no change.
+            if self.figures.resyncs > 1 {
+                // Nobody listens any more when the daemon is going down.
+                let _ = self.events.send(Event::Reachability);
+            }
         }
         Ok(())
     }
@@ -460,7 +523,7 @@ impl Reconciler {
     }
 
     fn observe_nexthop(&mut self, message: &NexthopMessage) {
-        match kinds::nexthop::own_nexthop(message) {
+        match kinds::nexthop::own_nexthop(message, &self.kernel) {
             Some(hop) => self.kernel.record(Observation::Nexthop(message.id, Some(hop))),
             None => {
                 self.kernel.foreign_nexthops.insert(message.id);
@@ -474,6 +537,14 @@ impl Reconciler {
             kernel: &self.kernel,
             nexthops: self.nexthops,
             networks: &self.networks,
+        }
+    }
+}
+
+impl Drop for Reconciler {
+    fn drop(&mut self) {
+        if self.kernel.held_changed {
+            self.write_record();
         }
     }
 }

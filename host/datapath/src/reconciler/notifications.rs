@@ -1,5 +1,7 @@
 //! What the kernel tells of by itself: taken into the mirror, and noted where it has to be looked at.
 
+use std::time::Instant;
+
 use netlink_packet_route::RouteNetlinkMessage as Rt;
 use netlink_packet_route::address::AddressScope;
 use tracing::{info, warn};
@@ -45,7 +47,7 @@ impl Reconciler {
             // With a nexthop object all routes that use it go, and no notification says so.
             Payload::NewNexthop(nexthop) | Payload::DelNexthop(nexthop) => {
                 let known = self.kernel.nexthop(nexthop.id);
-                if kinds::nexthop::is_own(nexthop) || known.is_some() {
+                if kinds::nexthop::own_nexthop(nexthop, &self.kernel).is_some() || known.is_some() {
                     self.dirty.everything = true;
                 } else if matches!(message, Payload::NewNexthop(_)) {
                     self.kernel.foreign_nexthops.insert(nexthop.id);
@@ -67,7 +69,7 @@ impl Reconciler {
     }
 
     /// A route that is not ours, over the external interface, may change which peers are on the link.
-    fn ingest_other_route(&self, message: &Payload) {
+    fn ingest_other_route(&mut self, message: &Payload) {
         let (Payload::Route(Rt::NewRoute(route) | Rt::DelRoute(route)), Some(external)) =
             (message, &self.kernel.external)
         else {
@@ -75,6 +77,9 @@ impl Reconciler {
         };
         if kinds::route::read_route(route).is_some_and(|(_, route)| route.oif == external.index) {
             let _ = self.events.send(Event::Reachability);
+            // A gateway that could not be reached may be reached now.
+            let now = Instant::now();
+            self.failures.values_mut().for_each(|failure| failure.again = failure.again.min(now));
         }
     }
 

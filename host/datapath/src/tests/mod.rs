@@ -1,6 +1,7 @@
 //! The datapath against the real kernel, in a network namespace of each test's own. Needs the right to make one.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use super::{Datapath, Report, TunnelContext};
 
 mod blackholes;
+mod carrier;
 mod devices;
 mod foreign;
 mod random;
@@ -113,11 +115,17 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
+        Self::recording(None)
+    }
+
+    /// A node that writes down in this file which routes are its.
+    fn recording(record: Option<PathBuf>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
         let (datapath, _) = Datapath::start(
             "eth0",
             vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")],
             TunnelContext::default(),
+            record,
         )
         .expect("datapath");
         Self { datapath, runtime }

@@ -264,7 +264,12 @@ pub(super) async fn node(
     let former = former_networks(&node.options, &in_force);
     // What is left in a network of before is the cluster's, too.
     let all = in_force.into_iter().chain(former.iter().copied()).collect();
-    let (datapath, notifications) = Datapath::start(&node.external.name, all, observer.tunnels.clone())?;
+    let (datapath, notifications) = Datapath::start(
+        &node.external.name,
+        all,
+        observer.tunnels.clone(),
+        Some(node.options.state_dir.join("routes")),
+    )?;
     let surroundings = Surroundings {
         environment,
         limits: Limits::default(),

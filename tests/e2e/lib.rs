@@ -27,6 +27,7 @@ mod languages;
 mod lease_gate;
 mod leases;
 mod output;
+mod own_address;
 mod reference;
 mod refusals;
 mod registry;

@@ -18,6 +18,7 @@ mod serve;
 mod service_manager;
 mod signals;
 mod start;
+mod subnet_file_watch;
 mod tunnel_stats;
 
 pub use error::DaemonError;

@@ -31,6 +31,7 @@ use super::plugin_watch::PluginWatch;
 use super::policy::{PolicyThread, Records};
 use super::rehearsal::{self, Rehearsed, Surroundings};
 use super::start::{self, Node, Started};
+use super::subnet_file_watch::SubnetFileWatch;
 
 /// What comes of work beside the loop.
 pub(super) enum Outcome {
@@ -70,6 +71,7 @@ pub(super) struct Operation {
     datapath: Arc<Datapath>,
     datapath_work: InOrder,
     files_work: InOrder,
+    subnet_file_watch: SubnetFileWatch,
     firewall: NodeFirewall,
     outcomes: UnboundedSender<Outcome>,
     news: Sources,
@@ -155,6 +157,10 @@ impl Operation {
             datapath,
             datapath_work: InOrder::start(),
             files_work: InOrder::start(),
+            subnet_file_watch: SubnetFileWatch::start({
+                let outcomes = outcomes.clone();
+                move || drop(outcomes.send(Event::SubnetFileLost.into()))
+            }),
             firewall,
             outcomes,
             news,
@@ -336,20 +342,20 @@ impl Operation {
     fn write_subnet_file(&self, subnets: Subnets, mtu: u32) {
         let path = self.node.options.subnet_file.clone();
         let file = SubnetFile::new(&self.node.config, &subnets, mtu, self.node.options.ip_masq);
-        let outcomes = self.outcomes.clone();
+        let (outcomes, watch) = (self.outcomes.clone(), self.subnet_file_watch.setter());
         self.files_work.push(async move {
+            watch(None);
             let written = spawn_blocking({
-                let path = path.clone();
+                let (path, file) = (path.clone(), file.clone());
                 move || file.write(&path)
             });
             let written = written.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-            match &written {
-                Ok(()) => info!(file = %path.display(), subnet = %subnets, mtu, "subnet file written"),
-                Err(error) => {
-                    error!(file = %path.display(), %error, "the subnet file cannot be written: container runtimes will not find their subnet");
-                }
+            if written.is_ok() {
+                info!(file = %path.display(), subnet = %subnets, mtu, "subnet file written");
+                watch(Some((path.clone(), file)));
             }
-            let _ = outcomes.send(Event::SubnetFile(written.is_ok()).into());
+            let outcome = written.map_err(|error| format!("{}: {error}", path.display()));
+            let _ = outcomes.send(Event::SubnetFile(outcome).into());
         });
     }
 

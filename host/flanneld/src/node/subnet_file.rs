@@ -35,6 +35,11 @@ impl SubnetFile {
         replace(path, &self.text)
     }
 
+    /// Whether this is what a file has. One that cannot be read has something else.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        read(path).is_ok_and(|bytes| bytes == self.text.as_bytes())
+    }
+
     /// The subnets that an earlier run wrote; none if the file is not there or does not say. What is wrong in it costs the
     /// line that is wrong, not the file.
     pub fn read_previous(path: &Path) -> Option<Subnets> {

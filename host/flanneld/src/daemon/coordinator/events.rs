@@ -41,8 +41,10 @@ pub(in crate::daemon) enum Event {
     Replaced(Result<(usize, u64), String>),
     /// The firewall's rules were to be put in place.
     Rules(Result<(), FirewallError>),
-    /// The subnet file was to be written: whether it is.
-    SubnetFile(bool),
+    /// The subnet file was to be written, and is, or cannot be.
+    SubnetFile(Result<(), String>),
+    /// The subnet file is not what was written: it is gone, or another one.
+    SubnetFileLost,
     /// Routes, addresses or links of others have changed.
     RoutingChanged,
     /// Addresses of another interface have changed.

@@ -205,7 +205,7 @@ impl Coordinator {
     /// When [`Event::Time`] is wanted, if nothing else happens before.
     pub(super) fn deadline(&self) -> Instant {
         let mut due = Vec::new();
-        due.extend(self.own.renewal_due());
+        due.extend([self.own.renewal_due(), self.own.file_due()].into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
         if self.policy_is_free() {
             due.extend([self.own.uptake_due(), self.retry, self.tick].into_iter().flatten());
@@ -258,7 +258,8 @@ impl Coordinator {
             Event::Adopted(report) => self.adopted(&report, now),
             Event::Replaced(outcome) => self.replaced(outcome, now),
             Event::Rules(outcome) => self.rules_set(outcome, now),
-            Event::SubnetFile(written) => self.subnet_file_written(written),
+            Event::SubnetFile(outcome) => self.subnet_file_written(outcome, now),
+            Event::SubnetFileLost => self.subnet_file_lost(),
             // Looked at when the first peers are in the kernel.
             Event::RoutingChanged | Event::SurroundingsChanged
                 if matches!(self.phase, Phase::Applying | Phase::Adopting { .. }) => {}
@@ -289,6 +290,9 @@ impl Coordinator {
     /// Does what has become due or possible.
     fn proceed(&mut self, now: Instant) {
         self.renew_if_due(now);
+        if self.own.file_due().is_some_and(|due| due <= now) {
+            self.write_subnet_file();
+        }
         if self.upkeep <= now {
             self.upkeep = now + self.settings.upkeep;
             let expired = self.view.expire(now);

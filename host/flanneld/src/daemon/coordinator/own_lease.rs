@@ -20,7 +20,9 @@ use crate::daemon::DaemonError;
 pub(super) const RENEWAL_RETRY: Duration = Duration::from_mins(1);
 /// The same while the store has something else of us than what is to be published: others do not find us.
 const PUBLISH_RETRY: Duration = Duration::from_secs(1);
-/// How often the log repeats that nothing can be published.
+/// How long after an attempt that failed the subnet file is written again.
+const FILE_RETRY: Duration = Duration::from_secs(1);
+/// How often the log repeats that nothing can be published, or written.
 const REMIND: Duration = Duration::from_mins(1);
 
 /// What the node holds, and what of it is in force.
@@ -43,6 +45,9 @@ pub(super) struct OwnLease {
     rules: Progress,
     rules_throttle: LogThrottle,
     subnet_file: Progress,
+    subnet_file_throttle: LogThrottle,
+    /// When a subnet file that could not be written is tried again.
+    file_retry: Option<Instant>,
 }
 
 /// Something that is made for the subnets in force, one attempt after the other.
@@ -93,6 +98,8 @@ impl OwnLease {
             rules: Progress::default(),
             rules_throttle: LogThrottle::new(Some(REMIND)),
             subnet_file: Progress::default(),
+            subnet_file_throttle: LogThrottle::new(Some(REMIND)),
+            file_retry: None,
         }
     }
 
@@ -110,6 +117,11 @@ impl OwnLease {
     /// When the store is to be asked to renew the lease. It is asked one thing at a time.
     pub(super) fn renewal_due(&self) -> Option<Instant> {
         self.renewal.filter(|_| self.asked.is_none())
+    }
+
+    /// When the subnet file is to be written once more.
+    pub(super) fn file_due(&self) -> Option<Instant> {
+        self.file_retry
     }
 
     /// Something else may be wanted to be known from now on.
@@ -283,17 +295,45 @@ impl Coordinator {
 
     /// Container runtimes are told of the subnets in force once the firewall's rules are for them.
     pub(super) fn write_subnet_file(&mut self) {
+        self.own.file_retry = None;
         if let Some(subnets) = self.own.in_force {
             self.own.subnet_file.begin();
             self.effects.push(Effect::SubnetFile(subnets, self.own.mtu));
         }
     }
 
-    pub(super) fn subnet_file_written(&mut self, written: bool) {
-        if self.own.subnet_file.end(written) && written {
-            self.tell(News::Step(Step::SubnetFile, true));
+    pub(super) fn subnet_file_written(&mut self, outcome: Result<(), String>, now: Instant) {
+        let counts = self.own.subnet_file.end(outcome.is_ok());
+        match outcome {
+            Ok(()) => {
+                self.own.subnet_file_throttle.reset();
+                if counts {
+                    self.tell(News::Step(Step::SubnetFile, true));
+                }
+            }
+            Err(error) => {
+                if self.own.subnet_file_throttle.says(&error, now) {
+                    error!(
+                        error,
+                        "the subnet file cannot be written: container runtimes will not find their subnet; trying again every second"
+                    );
+                }
+                if counts {
+                    self.own.file_retry = Some(now + FILE_RETRY);
+                    self.tell(News::Step(Step::SubnetFile, false));
+                }
+            }
         }
         self.say_ready();
+    }
+
+    /// Somebody has removed it, or put something else in its place.
+    pub(super) fn subnet_file_lost(&mut self) {
+        if self.own.subnet_file.running == 0 && self.own.file_retry.is_none() {
+            warn!("the subnet file is not what it was: writing it again");
+            self.tell(News::Step(Step::SubnetFile, false));
+            self.write_subnet_file();
+        }
     }
 
     /// Looks after what nobody tells us of.
@@ -301,8 +341,6 @@ impl Coordinator {
         let Some(subnets) = self.own.in_force else { return };
         if self.own.rules.has_failed() {
             self.set_rules(subnets);
-        } else if self.own.subnet_file.has_failed() {
-            self.write_subnet_file();
         }
     }
 }

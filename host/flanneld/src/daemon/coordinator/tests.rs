@@ -60,6 +60,7 @@ struct Node {
     /// The policy fails when it is told of its own lease, or of peers.
     lease_fails: bool,
     peers_fail: bool,
+    file_fails: bool,
     /// What the policy was called for, in its order.
     calls: Vec<String>,
     /// What was done otherwise, in its order.
@@ -100,6 +101,7 @@ impl Node {
             store_hangs: false,
             lease_fails: false,
             peers_fail: false,
+            file_fails: false,
             calls: Vec::new(),
             done: Vec::new(),
             ready: BTreeSet::new(),
@@ -179,7 +181,8 @@ impl Node {
             }
             Effect::Rules(subnets) => Ok(self.did(&format!("rules {subnets}"), Event::Rules(Ok(())))),
             Effect::SubnetFile(subnets, mtu) => {
-                Ok(self.did(&format!("file {subnets} {mtu}"), Event::SubnetFile(true)))
+                let outcome = if self.file_fails { Err("disk full".to_owned()) } else { Ok(()) };
+                Ok(self.did(&format!("file {subnets} {mtu}"), Event::SubnetFile(outcome)))
             }
             Effect::LookAtExternal { afresh } => {
                 let seen = self.address.map(external).ok_or_else(|| "no address".to_owned());
@@ -461,6 +464,19 @@ fn an_address_that_is_away_for_a_moment_makes_no_other_node() {
         assert!(node.todo.is_empty(), "{:?}", node.todo);
         assert!(node.ready.contains(Step::Interface.missing()));
     }
+}
+
+#[test]
+fn a_subnet_file_that_is_lost_is_written_again_and_the_node_is_not_ready_without_it() {
+    let mut node = Node::serving(&[]);
+    node.file_fails = true;
+    node.hear(Event::SubnetFileLost);
+    node.pass(Duration::from_secs(3));
+    assert!(!node.ready.contains(Step::SubnetFile.missing()));
+    assert_eq!(node.done.iter().filter(|what| what.starts_with("file")).count(), 4, "{:?}", node.done);
+    node.file_fails = false;
+    node.pass(Duration::from_secs(1));
+    assert!(node.ready.contains(Step::SubnetFile.missing()));
 }
 
 #[test]

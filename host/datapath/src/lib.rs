@@ -32,5 +32,5 @@ pub use netlink::NetlinkError;
 pub use observed::Link;
 pub use reconciler::Event;
 pub use report::{KindStats, PeerReport, Report, Stats, TunnelReport};
-pub use thread::{Datapath, DatapathError, Probe};
+pub use thread::{Context, Datapath, DatapathError, DeviceClaim, Probe};
 pub use tunnels::{DescriptorStore, Meters, TunnelContext};

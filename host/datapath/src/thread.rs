@@ -36,6 +36,20 @@ pub enum DatapathError {
     Stopped,
 }
 
+/// Says whether this daemon may have a device of this name, or why not.
+pub type DeviceClaim = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
+
+/// What the datapath has to do with the rest of the daemon.
+#[derive(Clone, Default)]
+pub struct Context {
+    /// What tunnels have.
+    pub tunnels: TunnelContext,
+    /// The file in which it is written down which routes over the external interface are ours.
+    pub record: Option<PathBuf>,
+    /// Whom devices are asked from, if there may be other daemons.
+    pub claim: Option<DeviceClaim>,
+}
+
 enum Command {
     Commit(Box<Transaction>, oneshot::Sender<Report>),
     Replace(Box<Transaction>, oneshot::Sender<Result<Report, String>>),
@@ -55,16 +69,14 @@ pub struct Datapath {
 
 impl Datapath {
     /// Starts the reconciler in the calling thread's network namespace. Nothing is changed before the first commit.
-    /// `external` is the external interface's name, `networks` are the cluster networks, `tunnels` is what tunnels have to do with
-    /// the rest of the daemon, `record` is the file in which it is written down which routes over the external interface are ours.
+    /// `external` is the external interface's name, `networks` are the cluster networks.
     pub fn start(
         external: &str,
         networks: Vec<IpNet>,
-        tunnels: TunnelContext,
-        record: Option<PathBuf>,
+        context: Context,
     ) -> Result<(Self, tokio::sync::mpsc::UnboundedReceiver<Event>), DatapathError> {
         let (events, heard) = tokio::sync::mpsc::unbounded_channel();
-        let reconciler = Reconciler::open(external, networks, tunnels, record, events)?;
+        let reconciler = Reconciler::open(external, networks, context, events)?;
         let wake = Arc::new(
             eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(std::io::Error::from)?,
         );

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::error::FirewallError;
 use super::iptables::{self, ChainRules};
 use super::nftables::{self, rules::Table};
-use super::rules::{Family, Mode, Purpose, Rules};
+use super::rules::{Family, Mode, Owner, Owners, Purpose, Rules};
 use super::tool::Tools;
 use super::watch::Watch;
 use super::{Command, FirewallStatus};
@@ -123,16 +123,16 @@ impl WantedSet {
 /// Rules that are not wanted.
 #[derive(Clone, Debug)]
 pub(super) enum Cleaning {
-    Chains(Family, Vec<Purpose>),
-    Table(Family),
+    Chains(Family, Vec<Purpose>, Owners),
+    Table(Family, Owners),
 }
 
 impl Cleaning {
     /// Everything that a mode can have.
-    pub(crate) fn all_of(mode: Mode) -> Vec<Self> {
+    pub(crate) fn all_of(mode: Mode, owners: &Owners) -> Vec<Self> {
         let cleaning = |family| match mode {
-            Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec()),
-            Mode::Nftables => Self::Table(family),
+            Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec(), owners.clone()),
+            Mode::Nftables => Self::Table(family, owners.clone()),
         };
         Family::ALL.into_iter().map(cleaning).collect()
     }
@@ -140,8 +140,10 @@ impl Cleaning {
     /// Returns what was removed.
     pub(crate) async fn run(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         match self {
-            Self::Chains(family, purposes) => iptables::remove(tools, *family, purposes).await,
-            Self::Table(family) => nftables::remove(tools, *family).await,
+            Self::Chains(family, purposes, owners) => {
+                iptables::remove(tools, *family, purposes, owners).await
+            }
+            Self::Table(family, owners) => nftables::remove(tools, *family, owners).await,
         }
     }
 }
@@ -156,6 +158,7 @@ fn other(mode: Mode) -> Mode {
 /// What is to be kept, and what is to be removed.
 fn plan(mode: Mode, rules: &Rules) -> (Vec<WantedSet>, Vec<Cleaning>) {
     let (mut sets, mut cleanings) = (Vec::new(), Vec::new());
+    let own = || Owners::These(vec![rules.owner.clone()]);
     for family in Family::ALL {
         let networks = rules.family(family);
         let (wanted, unwanted): (Vec<Purpose>, Vec<Purpose>) =
@@ -163,21 +166,26 @@ fn plan(mode: Mode, rules: &Rules) -> (Vec<WantedSet>, Vec<Cleaning>) {
         match (mode, networks) {
             (Mode::Iptables, Some(networks)) => {
                 sets.extend(wanted.iter().map(|purpose| {
-                    Set::Chain(ChainRules::new(family, *purpose, *networks, rules.random_fully))
+                    let owner: Owner = rules.owner.clone();
+                    Set::Chain(ChainRules::new(family, *purpose, owner, *networks, rules.random_fully))
                 }));
                 if !unwanted.is_empty() {
-                    cleanings.push(Cleaning::Chains(family, unwanted));
+                    cleanings.push(Cleaning::Chains(family, unwanted, own()));
                 }
             }
-            (Mode::Iptables, None) => cleanings.push(Cleaning::Chains(family, unwanted)),
+            (Mode::Iptables, None) => cleanings.push(Cleaning::Chains(family, unwanted, own())),
             (Mode::Nftables, Some(networks)) if !wanted.is_empty() => {
-                let table = Table::new(networks, &wanted, rules.random_fully);
+                let table = Table::new(rules.owner.clone(), networks, &wanted, rules.random_fully);
                 sets.push(Set::Table { table, masquerades: rules.masquerade });
             }
-            (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family)),
+            (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family, own())),
         }
     }
-    cleanings.extend(Cleaning::all_of(other(mode)));
+    cleanings.extend(Cleaning::all_of(other(mode), &own()));
+    if !rules.former.is_empty() {
+        let former = Owners::These(rules.former.clone());
+        cleanings.extend([mode, other(mode)].into_iter().flat_map(|mode| Cleaning::all_of(mode, &former)));
+    }
     (sets.into_iter().map(|set| WantedSet { set, spelling: None }).collect(), cleanings)
 }
 

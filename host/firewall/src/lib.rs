@@ -32,7 +32,7 @@ mod watch;
 
 pub use bridge::bridge_netfilter_missing;
 pub use error::FirewallError;
-pub use rules::{FamilyRules, Mode, Rules};
+pub use rules::{FamilyRules, Mode, Owner, Rules};
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -114,7 +114,7 @@ impl Drop for Firewall {
     }
 }
 
-/// Removes all rules of one mode, on request. Returns what it has removed, one line for each chain or table.
+/// Removes all rules of one mode, of whatever daemon, on request. Returns what it has removed, one line for each chain or table.
 pub async fn remove(mode: Mode) -> Result<Vec<String>, FirewallError> {
     remove_with(&Tools::default(), mode).await
 }
@@ -131,7 +131,7 @@ pub async fn remove_all() -> Result<Vec<String>, FirewallError> {
 
 async fn remove_with(tools: &Tools, mode: Mode) -> Result<Vec<String>, FirewallError> {
     let (mut removed, mut failure) = (Vec::new(), None);
-    for cleaning in Cleaning::all_of(mode) {
+    for cleaning in Cleaning::all_of(mode, &rules::Owners::All) {
         match cleaning.run(tools).await {
             Ok(lines) => removed.extend(lines),
             Err(error) => failure = failure.or(Some(error)),

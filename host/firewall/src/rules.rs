@@ -1,6 +1,7 @@
 //! What is wanted, as data.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -31,9 +32,40 @@ pub struct FamilyRules {
     pub subnet: IpNet,
 }
 
+/// Whose rules they are. Those of the only daemon have upstream's names; where others run beside it, those of the others have names with
+/// something behind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owner(Option<Arc<str>>);
+
+impl Owner {
+    /// One that runs beside another. `name`: up to 8 letters, digits or `_`, else no chain could have it in its name.
+    pub fn of(name: &str) -> Self {
+        Self(Some(name.into()))
+    }
+
+    /// The name of something of this owner's.
+    pub(super) fn name(&self, separator: char, name: &str) -> String {
+        match &self.0 {
+            Some(owner) => format!("{name}{separator}{owner}"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// Of whose rules something is to be removed.
+#[derive(Clone, Debug)]
+pub(super) enum Owners {
+    These(Vec<Owner>),
+    All,
+}
+
 /// What is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// Whose they are.
+    pub owner: Owner,
+    /// Others whose rules are not wanted: what this daemon was called before.
+    pub former: Vec<Owner>,
     /// The families that are in use, each at most once. Rules of others are removed.
     pub families: Vec<FamilyRules>,
     /// Masquerade what pods send to the outside (`--ip-masq`).

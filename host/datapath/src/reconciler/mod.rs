@@ -5,7 +5,6 @@ mod executor;
 mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,8 @@ use super::observed::{Observation, ObservedState, Route};
 use super::plan::Planner;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
 use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
-use super::tunnels::{TunnelContext, Tunnels};
+use super::thread::{Context, DeviceClaim};
+use super::tunnels::Tunnels;
 use super::wireguard::WireguardSocket;
 use super::{kinds, links};
 
@@ -74,6 +74,7 @@ pub(crate) struct Reconciler {
     next_resync: Instant,
     repairs: (Instant, u32),
     figures: Stats,
+    claim: Option<DeviceClaim>,
     record: RouteRecord,
     next_record: Instant,
     /// What an earlier run has recorded and nobody has looked for yet.
@@ -83,15 +84,14 @@ pub(crate) struct Reconciler {
 
 impl Reconciler {
     /// Opens the sockets in the network namespace of the calling thread. `external` is the name of the external
-    /// interface, `networks` are the cluster networks, `tunnels` is what tunnels have to do with others, `record` is the file in which it is
-    /// written down which routes are ours.
+    /// interface, `networks` are the cluster networks.
     pub(crate) fn open(
         external: &str,
         networks: Vec<IpNet>,
-        tunnels: TunnelContext,
-        record: Option<PathBuf>,
+        context: Context,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
+        let Context { tunnels, record, claim } = context;
         let (record, recorded) = RouteRecord::open(record);
         let notifications = NotificationSocket::open()?;
         let mut requests = RequestSocket::open()?;
@@ -119,6 +119,7 @@ impl Reconciler {
             next_resync: Instant::now() + RESYNC,
             repairs: (Instant::now(), 0),
             figures: Stats::default(),
+            claim,
             record,
             next_record: Instant::now(),
             recorded,
@@ -411,6 +412,11 @@ impl Reconciler {
                 continue;
             };
             let name = device.name();
+            if let Some(Err(reason)) = self.claim.as_ref().map(|claim| claim(name)) {
+                problems.push(format!("{name}: {reason}"));
+                self.kernel.links.remove(name);
+                continue;
+            }
             let known = self.kernel.links.get(name).map(|link| link.index);
             if let DeviceSpec::Tunnel(tunnel) = &device
                 && let Err(error) = self.ensure_tunnel(tunnel)

@@ -11,7 +11,7 @@ use flannel_model::entry::{Device, DeviceSpec, Entry, Key, Mac, Vxlan};
 use flannel_model::ledger::{PeerId, Transaction};
 use ipnet::IpNet;
 
-use super::{Datapath, Report, TunnelContext};
+use super::{Context, Datapath, Report};
 
 mod blackholes;
 mod carrier;
@@ -124,8 +124,7 @@ impl Node {
         let (datapath, _) = Datapath::start(
             "eth0",
             vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")],
-            TunnelContext::default(),
-            record,
+            Context { record, ..Context::default() },
         )
         .expect("datapath");
         Self { datapath, runtime }

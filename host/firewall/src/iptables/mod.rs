@@ -8,7 +8,7 @@ mod version;
 use tokio::sync::OnceCell;
 
 use super::error::FirewallError;
-use super::rules::{Family, FamilyRules, Purpose};
+use super::rules::{Family, FamilyRules, Owner, Owners, Purpose};
 use super::tool::Tools;
 use rules::Chain;
 pub(super) use version::Version;
@@ -20,35 +20,47 @@ const LOCK_WAIT: &str = "--wait=30";
 pub(super) struct ChainRules {
     pub family: Family,
     pub purpose: Purpose,
+    owner: Owner,
     networks: FamilyRules,
     random_fully: bool,
     version: OnceCell<Version>,
 }
 
 impl ChainRules {
-    pub(crate) fn new(family: Family, purpose: Purpose, networks: FamilyRules, random_fully: bool) -> Self {
-        Self { family, purpose, networks, random_fully, version: OnceCell::new() }
+    pub(crate) fn new(
+        family: Family,
+        purpose: Purpose,
+        owner: Owner,
+        networks: FamilyRules,
+        random_fully: bool,
+    ) -> Self {
+        Self { family, purpose, owner, networks, random_fully, version: OnceCell::new() }
     }
 
     /// What should be there, in the words of `iptables -S`.
     pub(crate) async fn expected(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         let version = self.version(tools).await?;
-        Ok(rules::listing(self.purpose, &self.networks, self.random_fully && version.knows_random_fully()))
+        let random_fully = self.random_fully && version.knows_random_fully();
+        Ok(rules::listing(self.purpose, &self.owner, &self.networks, random_fully))
     }
 
     /// What is there.
     pub(crate) async fn look(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
-        let chain = Chain::of(self.purpose);
+        let chain = self.chain();
         // One program for a table; upstream runs two for each rule.
         let saved = tools.run(&tools.iptables(self.family, "-save"), &["-t", chain.table], "").await?;
-        Ok(saved::view(&saved, chain))
+        Ok(saved::view(&saved, &chain))
     }
 
     /// Makes what is there into what should be.
     pub(crate) async fn install(&self, tools: &Tools, there: &[String]) -> Result<(), FirewallError> {
         let wanted = self.expected(tools).await?;
-        let payload = payload::refill(Chain::of(self.purpose), &wanted, there);
+        let payload = payload::refill(&self.chain(), &wanted, there);
         restore(tools, self.family, *self.version(tools).await?, &payload).await
+    }
+
+    fn chain(&self) -> Chain {
+        Chain::of(self.purpose, &self.owner)
     }
 
     async fn version(&self, tools: &Tools) -> Result<&Version, FirewallError> {
@@ -72,6 +84,7 @@ pub(super) async fn remove(
     tools: &Tools,
     family: Family,
     purposes: &[Purpose],
+    owners: &Owners,
 ) -> Result<Vec<String>, FirewallError> {
     // All tables that there are: naming one would have it made, and the kernel's modules loaded.
     let saved = match tools.run(&tools.iptables(family, "-save"), &[], "").await {
@@ -79,11 +92,17 @@ pub(super) async fn remove(
         other => other?,
     };
     let mut removed = Vec::new();
-    for chain in purposes.iter().map(|purpose| Chain::of(*purpose)) {
-        if let Some(payload) = payload::removal(chain, &saved) {
-            let version = Version::ask(tools, family).await?;
-            restore(tools, family, version, &payload).await?;
-            removed.push(format!("{family} chain {} in table {} of iptables", chain.name, chain.table));
+    for purpose in purposes {
+        let owners = match owners {
+            Owners::These(owners) => owners.clone(),
+            Owners::All => saved::owners(&saved, *purpose),
+        };
+        for chain in owners.iter().map(|owner| Chain::of(*purpose, owner)) {
+            if let Some(payload) = payload::removal(&chain, &saved) {
+                let version = Version::ask(tools, family).await?;
+                restore(tools, family, version, &payload).await?;
+                removed.push(format!("{family} chain {} in table {} of iptables", chain.name, chain.table));
+            }
         }
     }
     Ok(removed)

@@ -1,28 +1,25 @@
 //! The rules in the words of `iptables -S`, which are those of `iptables-save` and `iptables-restore`.
 
-use crate::rules::{Family, FamilyRules, Purpose};
+use crate::rules::{Family, FamilyRules, Owner, Purpose};
 
 /// The chain for a purpose, and how it is reached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Chain {
     pub table: &'static str,
-    pub name: &'static str,
+    pub name: String,
     /// The built-in chain that jumps to it.
     pub hook: &'static str,
     /// On each rule, and on the jump.
-    pub comment: &'static str,
+    pub comment: String,
 }
 
 impl Chain {
-    pub(crate) fn of(purpose: Purpose) -> &'static Self {
-        match purpose {
-            Purpose::Masquerade => {
-                &Self { table: "nat", name: "FLANNEL-POSTRTG", hook: "POSTROUTING", comment: "flanneld masq" }
-            }
-            Purpose::Forward => {
-                &Self { table: "filter", name: "FLANNEL-FWD", hook: "FORWARD", comment: "flanneld forward" }
-            }
-        }
+    pub(crate) fn of(purpose: Purpose, owner: &Owner) -> Self {
+        let (table, name, hook, comment) = match purpose {
+            Purpose::Masquerade => ("nat", "FLANNEL-POSTRTG", "POSTROUTING", "flanneld masq"),
+            Purpose::Forward => ("filter", "FLANNEL-FWD", "FORWARD", "flanneld forward"),
+        };
+        Self { table, name: owner.name('-', name), hook, comment: owner.name(' ', comment) }
     }
 
     /// What makes the chain.
@@ -37,8 +34,13 @@ impl Chain {
 }
 
 /// The chain, the jump to it, and its rules, in order.
-pub(crate) fn listing(purpose: Purpose, networks: &FamilyRules, random_fully: bool) -> Vec<String> {
-    let chain = Chain::of(purpose);
+pub(crate) fn listing(
+    purpose: Purpose,
+    owner: &Owner,
+    networks: &FamilyRules,
+    random_fully: bool,
+) -> Vec<String> {
+    let chain = Chain::of(purpose, owner);
     let (cluster, subnet) = (networks.cluster.trunc(), networks.subnet.trunc());
     let multicast = Family::of(&cluster).multicast();
     let masquerade = if random_fully { "MASQUERADE --random-fully" } else { "MASQUERADE" };

@@ -1,6 +1,7 @@
 //! Reading what `iptables-save` prints.
 
 use super::rules::Chain;
+use crate::rules::{Owner, Purpose};
 
 /// The lines of one table.
 fn table<'a>(saved: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
@@ -56,4 +57,13 @@ pub(super) fn leftovers(saved: &str, chain: &Chain) -> Option<(bool, Vec<String>
         .map(str::to_owned)
         .collect();
     (declared || !rules.is_empty()).then_some((declared, rules))
+}
+
+/// Whose chains there are for a purpose; the only daemon's in any case, whose rules elsewhere may be there without it.
+pub(super) fn owners(saved: &str, purpose: Purpose) -> Vec<Owner> {
+    let plain = Chain::of(purpose, &Owner::default());
+    let start = format!(":{}-", plain.name);
+    let names =
+        table(saved, plain.table).filter_map(|line| line.strip_prefix(&start)?.split_whitespace().next());
+    std::iter::once(Owner::default()).chain(names.map(Owner::of)).collect()
 }

@@ -6,7 +6,7 @@ pub(super) mod rules;
 use serde_json::Value;
 
 use super::error::FirewallError;
-use super::rules::Family;
+use super::rules::{Family, Owner, Owners};
 use super::tool::Tools;
 use rules::{Table, protocol, table_name};
 
@@ -15,7 +15,7 @@ const PROGRAM: &str = "nft";
 impl Table {
     /// What is there.
     pub(super) async fn look(&self, tools: &Tools) -> Result<Vec<Value>, FirewallError> {
-        Ok(list(tools, self.family).await?.unwrap_or_default())
+        Ok(list(tools, self.family, &self.owner).await?.unwrap_or_default())
     }
 
     /// Replaces the table.
@@ -32,8 +32,9 @@ impl Table {
 }
 
 /// What is in a family's table; nothing if there is no such table.
-async fn list(tools: &Tools, family: Family) -> Result<Option<Vec<Value>>, FirewallError> {
-    let arguments = ["-j", "list", "table", protocol(family), table_name(family)];
+async fn list(tools: &Tools, family: Family, owner: &Owner) -> Result<Option<Vec<Value>>, FirewallError> {
+    let name = table_name(family, owner);
+    let arguments = ["-j", "list", "table", protocol(family), &name];
     match tools.run(PROGRAM, &arguments, "").await {
         Ok(printed) => listing::view(&printed).map(Some).map_err(|reason| FirewallError::Output {
             command: format!("{PROGRAM} {}", arguments.join(" ")),
@@ -44,14 +45,40 @@ async fn list(tools: &Tools, family: Family) -> Result<Option<Vec<Value>>, Firew
     }
 }
 
-/// Removes a family's table, and says so. Without the program there is nothing to remove.
-pub(super) async fn remove(tools: &Tools, family: Family) -> Result<Vec<String>, FirewallError> {
-    match list(tools, family).await {
-        Ok(None) | Err(FirewallError::Missing { .. }) => return Ok(Vec::new()),
-        Ok(Some(_)) => {}
-        Err(error) => return Err(error),
+/// Removes a family's tables, and says which. Without the program there is nothing to remove.
+pub(super) async fn remove(
+    tools: &Tools,
+    family: Family,
+    owners: &Owners,
+) -> Result<Vec<String>, FirewallError> {
+    let owners = match owners {
+        Owners::These(owners) => owners.clone(),
+        Owners::All => all_owners(tools, family).await?,
+    };
+    let mut removed = Vec::new();
+    for owner in owners {
+        match list(tools, family, &owner).await {
+            Ok(None) | Err(FirewallError::Missing { .. }) => continue,
+            Ok(Some(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let table = format!("table {} {}", protocol(family), table_name(family, &owner));
+        tools.run(PROGRAM, &["-f", "-"], &format!("delete {table}\n")).await?;
+        removed.push(format!("{table} of nftables"));
     }
-    let table = format!("table {} {}", protocol(family), table_name(family));
-    tools.run(PROGRAM, &["-f", "-"], &format!("delete {table}\n")).await?;
-    Ok(vec![format!("{table} of nftables")])
+    Ok(removed)
+}
+
+/// Whose tables there are.
+async fn all_owners(tools: &Tools, family: Family) -> Result<Vec<Owner>, FirewallError> {
+    let printed = match tools.run(PROGRAM, &["list", "tables", protocol(family)], "").await {
+        Err(FirewallError::Missing { .. }) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let plain = table_name(family, &Owner::default());
+    let owner = |line: &str| {
+        let rest = line.split_whitespace().last()?.strip_prefix(&plain)?;
+        if rest.is_empty() { Some(Owner::default()) } else { rest.strip_prefix('-').map(Owner::of) }
+    };
+    Ok(printed.lines().filter_map(owner).collect())
 }

@@ -3,17 +3,18 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::rules::{Family, FamilyRules, Purpose};
+use crate::rules::{Family, FamilyRules, Owner, Purpose};
 
 /// The bit in the mark of packets that kube-proxy masquerades.
 const MARK: u32 = 0x4000;
 
 /// The table of a family.
-pub(crate) fn table_name(family: Family) -> &'static str {
-    match family {
+pub(crate) fn table_name(family: Family, owner: &Owner) -> String {
+    let name = match family {
         Family::V4 => "flannel-ipv4",
         Family::V6 => "flannel-ipv6",
-    }
+    };
+    owner.name('-', name)
 }
 
 /// The family in nft's words, which are also those for a packet's header.
@@ -28,6 +29,7 @@ pub(super) fn protocol(family: Family) -> &'static str {
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub family: Family,
+    pub owner: Owner,
     chains: Vec<Chain>,
 }
 
@@ -62,7 +64,12 @@ enum Verdict {
 
 impl Table {
     /// The table for the purposes that are wanted. The order of the rules and what they mean is that of iptables.
-    pub(crate) fn new(networks: &FamilyRules, purposes: &[Purpose], random_fully: bool) -> Self {
+    pub(crate) fn new(
+        owner: Owner,
+        networks: &FamilyRules,
+        purposes: &[Purpose],
+        random_fully: bool,
+    ) -> Self {
         let family = Family::of(&networks.cluster);
         let chains = purposes
             .iter()
@@ -85,12 +92,12 @@ impl Table {
                 },
             })
             .collect();
-        Self { family, chains }
+        Self { family, owner, chains }
     }
 
     /// One transaction that replaces whatever the table is now.
     pub(crate) fn script(&self, comments: bool) -> String {
-        let (protocol, name) = (protocol(self.family), table_name(self.family));
+        let (protocol, name) = (protocol(self.family), table_name(self.family, &self.owner));
         let comment = |indent: &str, text: &str| comments.then(|| format!("{indent}comment \"{text}\""));
         // It has to be there to be deleted.
         let mut lines =

@@ -6,7 +6,7 @@ use crate::iptables::rules::{Chain, listing};
 use crate::iptables::{Version, payload, saved};
 use crate::nftables::listing::view;
 use crate::nftables::rules::Table;
-use crate::rules::Purpose;
+use crate::rules::{Owner, Purpose};
 
 fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
@@ -23,16 +23,16 @@ const MASQUERADE: &str = r#"-N FLANNEL-POSTRTG
 
 #[test]
 fn iptables_masquerade() {
-    assert_eq!(listing(Purpose::Masquerade, &ipv4(), true), lines(MASQUERADE));
+    assert_eq!(listing(Purpose::Masquerade, &Owner::default(), &ipv4(), true), lines(MASQUERADE));
     assert_eq!(
-        listing(Purpose::Masquerade, &ipv4(), false),
+        listing(Purpose::Masquerade, &Owner::default(), &ipv4(), false),
         lines(&MASQUERADE.replace(" --random-fully", ""))
     );
     let v6 = MASQUERADE
         .replace("10.5.0.0/16", "fc00:5::/48")
         .replace("10.5.72.0/24", "fc00:5:0:72::/64")
         .replace("224.0.0.0/4", "ff00::/8");
-    assert_eq!(listing(Purpose::Masquerade, &ipv6(), true), lines(&v6));
+    assert_eq!(listing(Purpose::Masquerade, &Owner::default(), &ipv6(), true), lines(&v6));
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn iptables_forward() {
 -A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
 -A FLANNEL-FWD -s 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
 -A FLANNEL-FWD -d 10.5.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT"#;
-    assert_eq!(listing(Purpose::Forward, &ipv4(), true), lines(expected));
+    assert_eq!(listing(Purpose::Forward, &Owner::default(), &ipv4(), true), lines(expected));
     assert_eq!(
-        listing(Purpose::Forward, &ipv6(), true),
+        listing(Purpose::Forward, &Owner::default(), &ipv6(), true),
         lines(&expected.replace("10.5.0.0/16", "fc00:5::/48"))
     );
 }
@@ -51,10 +51,10 @@ fn iptables_forward() {
 #[test]
 fn host_bits_do_not_matter() {
     let sloppy = networks("10.5.1.2/16", "10.5.72.9/24");
-    assert_eq!(listing(Purpose::Masquerade, &sloppy, true), lines(MASQUERADE));
+    assert_eq!(listing(Purpose::Masquerade, &Owner::default(), &sloppy, true), lines(MASQUERADE));
     assert_eq!(
-        Table::new(&sloppy, &Purpose::ALL, true).script(true),
-        Table::new(&ipv4(), &Purpose::ALL, true).script(true)
+        Table::new(Owner::default(), &sloppy, &Purpose::ALL, true).script(true),
+        Table::new(Owner::default(), &ipv4(), &Purpose::ALL, true).script(true)
     );
 }
 
@@ -80,7 +80,7 @@ COMMIT
 
 #[test]
 fn iptables_refill() {
-    let chain = Chain::of(Purpose::Masquerade);
+    let chain = &Chain::of(Purpose::Masquerade, &Owner::default());
     let there = saved::view(SAVED, chain);
     assert_eq!(
         there,
@@ -119,7 +119,7 @@ COMMIT
 #[test]
 fn iptables_removal() {
     assert_eq!(
-        payload::removal(Chain::of(Purpose::Masquerade), SAVED).as_deref(),
+        payload::removal(&Chain::of(Purpose::Masquerade, &Owner::default()), SAVED).as_deref(),
         Some(
             r#"*nat
 -D POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN
@@ -133,7 +133,7 @@ COMMIT
         )
     );
     assert_eq!(
-        payload::removal(Chain::of(Purpose::Forward), SAVED).as_deref(),
+        payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), SAVED).as_deref(),
         Some(
             r#"*filter
 -D FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
@@ -143,7 +143,7 @@ COMMIT
 "#
         )
     );
-    assert_eq!(payload::removal(Chain::of(Purpose::Forward), ""), None);
+    assert_eq!(payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), ""), None);
 }
 
 #[test]
@@ -186,8 +186,11 @@ table ip flannel-ipv4 {
 
 #[test]
 fn nftables_script() {
-    assert_eq!(Table::new(&ipv4(), &Purpose::ALL, true).script(true), NFTABLES);
-    assert_eq!(Table::new(&ipv4(), &Purpose::ALL, false).script(true), NFTABLES.replace(" fully-random", ""));
+    assert_eq!(Table::new(Owner::default(), &ipv4(), &Purpose::ALL, true).script(true), NFTABLES);
+    assert_eq!(
+        Table::new(Owner::default(), &ipv4(), &Purpose::ALL, false).script(true),
+        NFTABLES.replace(" fully-random", "")
+    );
     let v6 = NFTABLES
         .replace("ip flannel-ipv4", "ip6 flannel-ipv6")
         .replace("flannel-ipv4", "flannel-ipv6")
@@ -196,10 +199,13 @@ fn nftables_script() {
         .replace("10.5.0.0/16", "fc00:5::/48")
         .replace("10.5.72.0/24", "fc00:5:0:72::/64")
         .replace("224.0.0.0/4", "ff00::/8");
-    assert_eq!(Table::new(&ipv6(), &Purpose::ALL, true).script(true), v6);
+    assert_eq!(Table::new(Owner::default(), &ipv6(), &Purpose::ALL, true).script(true), v6);
     let bare: Vec<&str> = NFTABLES.lines().filter(|line| !line.contains("comment")).collect();
-    assert_eq!(Table::new(&ipv4(), &Purpose::ALL, true).script(false).trim_end(), bare.join("\n"));
-    let forward = Table::new(&ipv4(), &[Purpose::Forward], true).script(true);
+    assert_eq!(
+        Table::new(Owner::default(), &ipv4(), &Purpose::ALL, true).script(false).trim_end(),
+        bare.join("\n")
+    );
+    let forward = Table::new(Owner::default(), &ipv4(), &[Purpose::Forward], true).script(true);
     assert!(!forward.contains("postrtg") && forward.contains("chain forward"));
 }
 
@@ -225,7 +231,7 @@ fn nftables_listing() {
         ]
         .map(|text| text.parse::<serde_json::Value>().expect("JSON").to_string())
     );
-    let expected = Table::new(&ipv4(), &Purpose::ALL, true).expected();
+    let expected = Table::new(Owner::default(), &ipv4(), &Purpose::ALL, true).expected();
     assert_eq!(read[..2], expected[..2]);
     assert!(view("{}").is_err());
     assert!(view("no JSON").is_err());

@@ -27,5 +27,11 @@ fn ipv6() -> FamilyRules {
 
 /// Everything, for both families.
 fn everything() -> Rules {
-    Rules { families: vec![ipv4(), ipv6()], masquerade: true, random_fully: true, forward: true }
+    Rules {
+        families: vec![ipv4(), ipv6()],
+        masquerade: true,
+        random_fully: true,
+        forward: true,
+        ..Rules::default()
+    }
 }

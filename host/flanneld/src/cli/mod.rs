@@ -9,9 +9,11 @@
 
 mod arguments;
 mod environment;
+mod instance;
 mod options;
 mod syntax;
 
+use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use std::path::PathBuf;
 use flannel_plugin_host::{PluginReference, RegistryReference};
 
 pub use arguments::normalised;
+pub use instance::sockets_beside;
 pub use options::{LogFormat, Options, Store};
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
@@ -251,5 +254,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         .map_err(environment::without_passwords)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     cli.given = environment::given(&definition, &matches);
+    let is_given =
+        |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
+    instance::separate(&mut cli.options, is_given);
     Ok(cli)
 }

@@ -35,7 +35,8 @@ pub struct Options {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 
-    /// Directory for what has to survive a reboot: MAC addresses, plugins' state
+    /// Directory for what has to survive a reboot: MAC addresses, plugins' state; with an --etcd-prefix of one's own a directory
+    /// below it, if it is not given
     #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]
     pub state_dir: PathBuf,
 
@@ -162,7 +163,7 @@ pub struct Options {
     #[arg(long, value_name = "PORT", default_value_t = 0, value_parser = syntax::integer(-65_535..=65_535), help_heading = "Observation")]
     pub healthz_port: i64,
 
-    /// Socket for `flanneld status`
+    /// Socket for `flanneld status`; with an --etcd-prefix of one's own it has that in its name, if it is not given
     #[arg(
         long,
         value_name = "FILE",

@@ -9,6 +9,7 @@ use flannel_model::network_config::ConfigError;
 use flannel_plugin_host::{ArtifactError, PluginError};
 use flannel_telemetry::ObserveError;
 
+use crate::node::claims::Taken;
 use crate::node::external::ExternalError;
 
 /// A reason to end, for the operator: one line.
@@ -52,6 +53,12 @@ pub enum DaemonError {
     /// The lease store refused.
     #[error("lease store: {0}")]
     Store(#[from] StoreError),
+    /// Another daemon of this host has what only one can have.
+    #[error(
+        "{0}; several daemons on a host need networks, --state-dir and --subnet-file of their own, and VNIs, ports and devices \
+         that differ"
+    )]
+    Taken(#[from] Taken),
     /// No external interface.
     #[error("external interface: {0}")]
     External(#[from] ExternalError),

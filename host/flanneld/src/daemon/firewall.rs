@@ -10,6 +10,7 @@ use flannel_telemetry::status;
 use tracing::warn;
 
 use crate::cli::Options;
+use crate::node::firewall_owner::Ownership;
 
 use super::in_order::InOrder;
 
@@ -17,13 +18,14 @@ use super::in_order::InOrder;
 #[derive(Clone)]
 pub(super) struct NodeFirewall {
     firewall: Arc<OnceLock<Firewall>>,
+    ownership: Ownership,
     work: Arc<InOrder>,
 }
 
 impl NodeFirewall {
     /// Without rules at first. Needs a tokio runtime.
-    pub(super) fn new() -> Self {
-        Self { firewall: Arc::default(), work: Arc::new(InOrder::start()) }
+    pub(super) fn new(ownership: Ownership) -> Self {
+        Self { firewall: Arc::default(), ownership, work: Arc::new(InOrder::start()) }
     }
 
     /// Puts the rules for these subnets in place, after all that was wanted before; `done` hears what came of it.
@@ -34,7 +36,7 @@ impl NodeFirewall {
         subnets: &Subnets,
         done: impl FnOnce(Result<(), FirewallError>) + Send + 'static,
     ) {
-        let rules = rules(options, config, subnets);
+        let rules = rules(options, config, subnets, &self.ownership);
         let mode = if config.enable_nftables { Mode::Nftables } else { Mode::Iptables };
         let (ipv4, ipv6) = (config.enable_ipv4, config.enable_ipv6);
         let resync = Duration::from_secs(options.iptables_resync.unsigned_abs());
@@ -67,12 +69,14 @@ impl NodeFirewall {
     }
 }
 
-fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets) -> Rules {
+fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets, ownership: &Ownership) -> Rules {
     let v4 = config.network.zip(subnets.v4).filter(|_| config.enable_ipv4);
     let v6 = config.ipv6_network.zip(subnets.v6).filter(|_| config.enable_ipv6);
     let v4 = v4.map(|(cluster, subnet)| FamilyRules { cluster: cluster.into(), subnet: subnet.into() });
     let v6 = v6.map(|(cluster, subnet)| FamilyRules { cluster: cluster.into(), subnet: subnet.into() });
     Rules {
+        owner: ownership.owner.clone(),
+        former: ownership.former.clone(),
         families: v4.into_iter().chain(v6).collect(),
         masquerade: options.ip_masq,
         random_fully: !options.ip_masq_fully_random_disable,

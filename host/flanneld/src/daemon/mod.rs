@@ -84,7 +84,9 @@ async fn operate(
     let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
-    let firewall = NodeFirewall::new();
+    let claims = Arc::default();
+    let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
+    let firewall = NodeFirewall::new(ownership);
     let mut preserved: Option<Preserved> = None;
     let external = start::external(&options, &config, &*store);
     let mut external = observer.alive_during(external).await?;
@@ -98,6 +100,7 @@ async fn operate(
             external,
             store: Arc::clone(&store),
             grants: Arc::clone(&grants),
+            claims: Arc::clone(&claims),
             plugin: preserved
                 .as_ref()
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flannel_base::LogThrottle;
 use flannel_cloud::CloudOptions;
-use flannel_datapath::{Datapath, Event as DatapathEvent};
+use flannel_datapath::{Context, Datapath, Event as DatapathEvent};
 use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
@@ -24,7 +24,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
+use crate::node::claims::Claims;
 use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamilies, Wish, choose, keep};
+use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
 use crate::node::{former_networks, own_addresses};
@@ -59,6 +61,31 @@ pub(super) struct Node {
     pub grants: Arc<Grants>,
     /// The plugin; `None` for the one that is built in.
     pub plugin: Option<PluginReference>,
+    /// What no other daemon of this host has.
+    pub claims: Arc<Claims>,
+}
+
+/// Takes what only one daemon of a host can have, and says what this one is called in the firewall.
+pub(super) async fn claim(
+    options: &Options,
+    config: &NetworkConfig,
+    claims: &Arc<Claims>,
+) -> Result<Ownership, DaemonError> {
+    let (claims, networks) = (Arc::clone(claims), networks(config));
+    let (state, file) = (options.state_dir.clone(), options.subnet_file.clone());
+    let place = match &options.store {
+        Store::File(directory) => directory.display().to_string(),
+        Store::Etcd => options.etcd_prefix.clone(),
+    };
+    let taken = tokio::task::spawn_blocking(move || {
+        for network in networks {
+            claims.network(network)?;
+        }
+        claims.named("state directory", &state.display().to_string())?;
+        claims.named("subnet file", &file.display().to_string())?;
+        Ok(firewall_owner::choose(&claims, &state, &place))
+    });
+    taken.await.unwrap_or_else(|error| Err(DaemonError::Thread(std::io::Error::other(error))))
 }
 
 /// Refuses what cannot be done, and says what is of no effect.
@@ -264,12 +291,15 @@ pub(super) async fn node(
     let former = former_networks(&node.options, &in_force);
     // What is left in a network of before is the cluster's, too.
     let all = in_force.into_iter().chain(former.iter().copied()).collect();
-    let (datapath, notifications) = Datapath::start(
-        &node.external.name,
-        all,
-        observer.tunnels.clone(),
-        Some(node.options.state_dir.join("routes")),
-    )?;
+    let context = Context {
+        tunnels: observer.tunnels.clone(),
+        record: Some(node.options.state_dir.join("routes")),
+        claim: Some({
+            let claims = Arc::clone(&node.claims);
+            Arc::new(move |device| claims.device(device).map_err(|taken| taken.to_string()))
+        }),
+    };
+    let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let surroundings = Surroundings {
         environment,
         limits: Limits::default(),

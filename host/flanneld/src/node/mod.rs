@@ -1,7 +1,9 @@
 //! This node: its external interface, its devices' MAC addresses, and the subnet file.
 
+pub(crate) mod claims;
 pub mod docker_opts;
 pub(crate) mod external;
+pub(crate) mod firewall_owner;
 pub(crate) mod former_networks;
 mod interface_choice;
 pub(crate) mod inventory;

@@ -1,0 +1,72 @@
+//! Several daemons on a host, as upstream has them: each with an etcd prefix and a subnet file of its own. What upstream has none of, and only
+//! one daemon can have, follows from the prefix unless it is given.
+
+use std::path::PathBuf;
+
+use super::options::{Options, Store};
+
+/// The prefix of a host's only daemon.
+pub(super) const DEFAULT_PREFIX: &str = "/coreos.com/network";
+
+/// Gives a daemon with a prefix of its own a state directory and a control socket of its own. `is_given`: whether an option was.
+pub(super) fn separate(options: &mut Options, is_given: impl Fn(&str) -> bool) {
+    let Some(name) = name(options) else { return };
+    if !is_given("state_dir") {
+        options.state_dir.push(&name);
+    }
+    if !is_given("control_socket") {
+        let default = options.control_socket.clone();
+        let stem = default.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        options.control_socket = default.with_file_name(format!("{stem}-{name}.sock"));
+    }
+}
+
+/// What tells a daemon from one with the usual prefix: its prefix, as far as it can be part of a file's name.
+fn name(options: &Options) -> Option<String> {
+    let prefix = options.etcd_prefix.trim_matches('/');
+    if !matches!(options.store, Store::Etcd) || prefix == DEFAULT_PREFIX.trim_matches('/') {
+        return None;
+    }
+    let part = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
+    let name: String = prefix.chars().map(part).collect();
+    Some(name.trim_matches('.').to_owned()).filter(|name| !name.is_empty())
+}
+
+/// All control sockets beside this one, for who looks for the wrong one.
+pub fn sockets_beside(socket: &std::path::Path) -> Vec<PathBuf> {
+    let Some(directory) = socket.parent() else { return Vec::new() };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let is_socket = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.starts_with("flanneld") && name.ends_with(".sock") && path != socket
+    };
+    let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_socket).collect();
+    sockets.sort();
+    sockets
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    fn paths(arguments: &[&str]) -> (String, String) {
+        let all = std::iter::once("flanneld").chain(arguments.iter().copied()).map(OsString::from);
+        let options = super::super::parse(all).expect("accepted").options;
+        (options.state_dir.display().to_string(), options.control_socket.display().to_string())
+    }
+
+    #[test]
+    fn a_daemon_with_a_prefix_of_its_own_has_state_and_socket_of_its_own() {
+        let usual = ("/var/lib/flanneld".to_owned(), "/run/flannel/flanneld.sock".to_owned());
+        assert_eq!(paths(&[]), usual);
+        assert_eq!(paths(&["-etcd-prefix", "/coreos.com/network/"]), usual);
+        let other = paths(&["-etcd-prefix=/blue/net"]);
+        assert_eq!(
+            other,
+            ("/var/lib/flanneld/blue-net".into(), "/run/flannel/flanneld-blue-net.sock".into())
+        );
+        let given = ["-etcd-prefix=/blue/net", "--state-dir=/s", "--control-socket=/c.sock"];
+        assert_eq!(paths(&given), ("/s".into(), "/c.sock".into()));
+        assert_eq!(paths(&["-etcd-prefix=/blue/net", "--store=file:/leases"]), usual);
+    }
+}

@@ -361,3 +361,40 @@ fn a_wall_clock_that_jumps_a_day_back_does_not_put_off_the_renewal() -> Result<(
     wait::until_true("the lease is renewed", || Ok(etcd_lease(&mut cluster, 0)? != before))?;
     pings.lost_nothing()
 }
+
+#[test]
+fn a_subnet_file_that_somebody_removes_or_changes_is_back_and_the_node_not_ready_without_it() -> Result<()> {
+    let cluster = Cluster::start(&ClusterOptions::default())?;
+    let file = cluster.node(0).subnet_file();
+    let good = std::fs::read(&file)?;
+    let directory = file.parent().context("a directory")?;
+    let damages: [&dyn Fn() -> std::io::Result<()>; 4] = [
+        &|| std::fs::remove_file(&file),
+        &|| std::fs::write(&file, "FLANNEL_SUBNET=10.5.99.1/24\n"),
+        &|| std::fs::write(&file, ""),
+        &|| std::fs::rename(directory, directory.with_extension("moved")),
+    ];
+    for damage in damages {
+        damage()?;
+        wait::until_true("the file is back", || Ok(std::fs::read(&file).is_ok_and(|text| text == good)))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_subnet_file_that_cannot_be_written_is_written_as_soon_as_it_can() -> Result<()> {
+    let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    let (place, options) = (cluster.node(0).directory().join("there"), cluster.options().clone());
+    std::fs::write(&place, "a file where a directory should be")?;
+    cluster.set_options(options.arg(format!("--subnet-file={}", place.join("subnet.env").display())));
+    cluster.launch(0)?.wait_log("that it cannot", |line| {
+        line.level() == "ERROR" && line.message().contains("subnet file cannot be written")
+    })?;
+    wait::until_true("the node says that it is not ready", || {
+        Ok(cluster.status(0)?["ready"]["missing"].to_string().contains("subnet file"))
+    })?;
+    std::fs::remove_file(&place)?;
+    wait::until_true("the file is there", || Ok(place.join("subnet.env").is_file()))?;
+    wait::until_true("the node is ready", || Ok(cluster.status(0)?["ready"]["ready"] == true))?;
+    Ok(())
+}

@@ -34,6 +34,7 @@ mod registry;
 mod repair;
 mod restart;
 mod signals;
+mod several;
 mod status;
 mod swap;
 mod traffic;

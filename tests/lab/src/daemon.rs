@@ -54,6 +54,7 @@ pub struct DaemonOptions {
     clock: Option<Clock>,
     manager: Option<ServiceManager>,
     upstreams_place: bool,
+    beside: Option<String>,
 }
 
 impl DaemonOptions {
@@ -77,6 +78,7 @@ impl DaemonOptions {
             clock: None,
             manager: None,
             upstreams_place: false,
+            beside: None,
         })
     }
 
@@ -123,8 +125,20 @@ impl DaemonOptions {
             }
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.env("FLANNELD_CONTROL_SOCKET", node.control_socket());
+        command.env("FLANNELD_CONTROL_SOCKET", self.directory(node).join("run/flanneld.sock"));
         command
+    }
+
+    /// Beside a node's usual daemon: with files of its own, in a directory of this name.
+    #[must_use]
+    pub fn beside(self, name: &str) -> Self {
+        Self { beside: Some(name.to_owned()), ..self }
+    }
+
+    /// Where its files on a node are.
+    pub fn directory(&self, node: &Node) -> PathBuf {
+        let usual = node.directory();
+        self.beside.as_ref().map_or_else(|| usual.to_owned(), |name| usual.join(name))
     }
 
     /// Under a service manager.
@@ -182,7 +196,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(node: &Node, options: &DaemonOptions) -> Result<Self> {
-        let directory = node.directory();
+        let directory = options.directory(node);
         let [run, state, cache] = ["run", "state", "cache"].map(|name| directory.join(name));
         let cache = options.cache.clone().unwrap_or(cache);
         for place in [&run, &state, &cache] {
@@ -197,11 +211,12 @@ impl Daemon {
         if let Some(file) = &options.plugin {
             command.arg("--plugin").arg(file);
         }
-        command.arg("--subnet-file").arg(node.subnet_file());
+        let subnet_file = run.join("subnet.env");
+        command.arg("--subnet-file").arg(&subnet_file);
         command.arg("--state-dir").arg(&state).arg("--cache-dir").arg(&cache);
         command.args(["--log-format", "json"]).args(&options.arguments);
         // What it leaves behind goes with the lab.
-        command.current_dir(directory);
+        command.current_dir(&directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let usual = USUAL_PLACES.map(Path::new).into_iter();
         let mut covers: Vec<_> = usual.zip([run.as_path(), &state, &cache]).collect();
@@ -219,7 +234,7 @@ impl Daemon {
 
         let started = Instant::now();
         let child = child_reaper::spawn(command)?;
-        Ok(Self { node: node.name().to_owned(), subnet_file: node.subnet_file(), log, started, child })
+        Ok(Self { node: node.name().to_owned(), subnet_file, log, started, child })
     }
 
     /// Its process.

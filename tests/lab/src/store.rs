@@ -58,7 +58,12 @@ impl StoredLease {
 impl Store {
     /// An empty directory of the lab.
     pub fn file(lab: &Lab) -> Result<Self> {
-        let directory = lab.directory().join("store");
+        Self::file_named(lab, "store")
+    }
+
+    /// An empty directory of the lab, of this name.
+    pub fn file_named(lab: &Lab, name: &str) -> Result<Self> {
+        let directory = lab.directory().join(name);
         std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
         Ok(Self::File(directory))
     }

@@ -296,7 +296,11 @@ pub(super) async fn node(
         record: Some(node.options.state_dir.join("routes")),
         claim: Some({
             let claims = Arc::clone(&node.claims);
-            Arc::new(move |device| claims.device(device).map_err(|taken| taken.to_string()))
+            Arc::new(move |device| {
+                claims
+                    .device(device)
+                    .map_err(|taken| format!("{taken}; each needs one of its own (vxlan: another VNI)"))
+            })
         }),
     };
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;

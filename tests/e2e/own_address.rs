@@ -147,8 +147,8 @@ fn with_host_gw_peers_are_on_the_link_though_another_interface_is_in_the_same_ne
     // The kernel would take it.
     for (family, network) in [("-4", "192.168.77.0/24"), ("-6", "fd77::/64")] {
         node.ip(&format!("{family} route del {network} dev eth0"))?;
-        node.ip(&format!("{family} route add {network} dev eth0 metric 700"))?;
-        node.ip(&format!("{family} route add {network} dev eth1 metric 600"))?;
+        node.ip(&format!("{family} route add {network} dev eth0 proto kernel metric 700"))?;
+        node.ip(&format!("{family} route add {network} dev eth1 proto kernel metric 600"))?;
     }
     cluster.bring_up()?;
     let routes = cluster.state(0)?.routes;

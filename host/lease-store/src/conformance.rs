@@ -148,6 +148,7 @@ behaviours![
     the_network_is_used_up_to_the_last_subnet,
     values_are_upstreams_byte_for_byte,
     a_node_without_a_public_address_gets_no_lease,
+    a_lease_that_another_process_writes_too_is_contested_although_the_value_is_the_same,
 ];
 
 pub(super) fn attributes(node: u8) -> Attributes {
@@ -219,11 +220,14 @@ pub(super) struct View {
     events: Receiver<Event>,
     pub(super) leases: BTreeMap<Subnets, Lease>,
     pub(super) snapshots: u32,
+    /// Leases of this store that somebody else has written, each time.
+    pub(super) contested: Vec<Subnets>,
 }
 
 impl View {
     pub(super) async fn new(store: Arc<dyn LeaseStore>) -> Self {
-        let mut view = Self { events: store.watch(), leases: BTreeMap::new(), snapshots: 0 };
+        let mut view =
+            Self { events: store.watch(), leases: BTreeMap::new(), snapshots: 0, contested: Vec::new() };
         view.event().await;
         assert_eq!(view.snapshots, 1, "a watch begins with a snapshot");
         view
@@ -243,6 +247,7 @@ impl View {
                     match change {
                         Change::Put(lease) => drop(self.leases.insert(lease.subnets, Lease::clone(lease))),
                         Change::Removed(subnets) => drop(self.leases.remove(subnets)),
+                        Change::Contested(subnets) => self.contested.push(*subnets),
                     }
                 }
             }
@@ -534,4 +539,24 @@ async fn a_node_without_a_public_address_gets_no_lease(world: &dyn StoreHarness)
     nobody.attributes.public_ip = None;
     let error = world.node().acquire(&nobody).await.expect_err("no identity");
     assert!(error.to_string().contains("--public-ip"), "{error}");
+}
+
+async fn a_lease_that_another_process_writes_too_is_contested_although_the_value_is_the_same(
+    world: &dyn StoreHarness,
+) {
+    world.write_config(CONFIG).await;
+    let (one, other) = (world.node(), world.node());
+    let lease = acquire(&one, &request(CONFIG, 1)).await;
+    let mut first = View::new(Arc::clone(&one)).await;
+    // What it does itself is no contest, nor what others do with their leases.
+    one.renew(&lease).await.expect("renewed");
+    acquire(&one, &request(CONFIG, 2)).await;
+    first.until(|view| view.leases.len() == 2).await;
+    let same = acquire(&other, &request(CONFIG, 1)).await;
+    assert_eq!(same.subnets, lease.subnets);
+    first.until(|view| !view.contested.is_empty()).await;
+    let mut second = View::new(Arc::clone(&other)).await;
+    one.renew(&lease).await.expect("renewed");
+    second.until(|view| !view.contested.is_empty()).await;
+    assert_eq!((first.contested, second.contested), (vec![lease.subnets], vec![lease.subnets]));
 }

@@ -76,6 +76,8 @@ pub enum Change {
     Put(Arc<Lease>),
     /// A lease that is gone.
     Removed(Subnets),
+    /// Somebody else has written the lease that was acquired or renewed here, since then.
+    Contested(Subnets),
 }
 
 /// What a watch tells.

@@ -141,6 +141,7 @@ impl EtcdStore {
                 .or_else(vec![TxnOp::get(self.keys.subnets.clone(), Some(new))]);
             let response = self.transact(&txn).await?;
             if response.succeeded() {
+                self.own.written(subnets, revision_of(&response));
                 let attributes = request.attributes.clone();
                 return Ok(Some(Lease { subnets, attributes, expires: Some(granted.expires) }));
             }
@@ -234,7 +235,11 @@ impl EtcdStore {
         let unchanged = vec![Compare::mod_revision(key.clone(), CompareOp::Equal, revision)];
         let options = attach.map(|id| PutOptions::new().with_lease(id));
         let put = TxnOp::put(key, codec::encode(&lease.attributes), options);
-        Ok(self.transact(&Txn::new().when(unchanged).and_then(vec![put])).await?.succeeded())
+        let response = self.transact(&Txn::new().when(unchanged).and_then(vec![put])).await?;
+        if response.succeeded() {
+            self.own.written(lease.subnets, revision_of(&response));
+        }
+        Ok(response.succeeded())
     }
 
     /// Sends a transaction. If its answer gets lost it is sent again, and then its own conditions fail: the caller reads anew,
@@ -254,6 +259,7 @@ impl EtcdStore {
         let response =
             self.cluster.call(|client| async move { client.lease_client().grant(ttl, None).await }).await?;
         let ttl = u64::try_from(response.ttl()).unwrap_or_default();
+        self.own.granted(response.id());
         Ok(Granted { id: response.id(), expires: now + Duration::from_secs(ttl) })
     }
 
@@ -277,6 +283,11 @@ impl EtcdStore {
             debug!(?failure, "an etcd lease that is not needed any more is left to its end");
         }
     }
+}
+
+/// At which revision a transaction was done.
+fn revision_of(response: &TxnResponse) -> i64 {
+    response.header().map_or(0, etcd_client::ResponseHeader::revision)
 }
 
 async fn jitter() {

@@ -12,6 +12,7 @@
 mod acquire;
 mod cluster;
 mod protocol;
+mod own_writes;
 mod read;
 #[cfg(test)]
 pub(crate) mod server;
@@ -30,6 +31,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use cluster::Cluster;
+use own_writes::OwnWrites;
 
 /// Where etcd is, and where in it the leases are.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +74,7 @@ impl fmt::Debug for EtcdSecurity {
 pub struct EtcdStore {
     cluster: Arc<Cluster>,
     keys: Arc<Keys>,
+    own: Arc<OwnWrites>,
 }
 
 /// The names of the keys.
@@ -91,7 +94,8 @@ impl EtcdStore {
     pub fn connect_securely(options: EtcdOptions, security: &EtcdSecurity) -> Result<Self, StoreError> {
         let EtcdOptions { endpoints, prefix } = options;
         let keys = Keys { config: join(&prefix, "config"), subnets: join(&prefix, "subnets") + "/" };
-        Ok(Self { cluster: Arc::new(Cluster::new(&endpoints, security)?), keys: Arc::new(keys) })
+        let cluster = Arc::new(Cluster::new(&endpoints, security)?);
+        Ok(Self { cluster, keys: Arc::new(keys), own: Arc::default() })
     }
 }
 

@@ -170,7 +170,11 @@ impl Follower {
     async fn take(&mut self, listing: Listing) -> Result<(), Ended> {
         let bereft = self.is_of_another_history(&listing);
         let mut known = HashMap::with_capacity(listing.entries.len());
+        let mut contested = Vec::new();
         for entry in listing.entries {
+            if self.store.own.is_contested(&entry.subnets, entry.mod_revision, entry.lease) {
+                contested.push(Change::Contested(entry.subnets));
+            }
             let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
             let lease = match entry.attributes {
                 Some(_) => entry.into_lease().map(Arc::new),
@@ -194,7 +198,11 @@ impl Follower {
         } else {
             Event::Snapshot(leases)
         };
-        self.sender.send(event).await.map_err(|_| Ended::Unheard)
+        self.sender.send(event).await.map_err(|_| Ended::Unheard)?;
+        if contested.is_empty() {
+            return Ok(());
+        }
+        self.sender.send(Event::Changes(contested)).await.map_err(|_| Ended::Unheard)
     }
 
     async fn stream(
@@ -262,7 +270,17 @@ impl Follower {
             None if !message.created() => at.revision = header.revision(),
             None => {}
         }
-        let changes: Vec<Change> = message.events().iter().filter_map(|event| self.change(event)).collect();
+        let mut changes = Vec::new();
+        for event in message.events() {
+            let change = self.change(event);
+            let kv = event.kv().filter(|_| event.event_type() == EventType::Put);
+            if let (Some(Change::Put(lease)), Some(kv)) = (&change, kv)
+                && self.store.own.is_contested(&lease.subnets, kv.mod_revision(), kv.lease())
+            {
+                changes.push(Change::Contested(lease.subnets));
+            }
+            changes.extend(change);
+        }
         if changes.is_empty() {
             return Ok(());
         }

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::fs::TryLockError;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions};
+use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use flannel_base::text::excerpt;
 use flannel_model::codec;
 use flannel_model::lease::{Attributes, Lease, Subnets};
+use rustix::io::Errno;
 use tracing::{info, warn};
 
+use super::clock::{Clock, nonblocking};
 use crate::allocate::{self, random};
 use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
@@ -34,6 +37,9 @@ const ATTEMPTS: u32 = 10;
 /// A lease directory.
 pub(super) struct Directory {
     path: PathBuf,
+    clock: Clock,
+    /// When this process has written which lease last, by the file's time stamp.
+    written: Mutex<HashMap<Subnets, SystemTime>>,
 }
 
 /// A file in `subnets` whose name is that of a lease.
@@ -41,6 +47,8 @@ pub(super) struct Entry {
     pub(super) subnets: Subnets,
     pub(super) content: Content,
     pub(super) expires: SystemTime,
+    /// The file's own time stamp.
+    modified: SystemTime,
     /// When the file was made: renewals write into it. Where the file system does not say, when it was last renewed.
     born: SystemTime,
 }
@@ -95,8 +103,8 @@ impl Stamp {
         Self { inode: metadata.ino(), changed, size: metadata.size() }
     }
 
-    fn is_fresh(&self) -> bool {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.as_secs().abs_diff(u64::try_from(self.changed.0).unwrap_or_default()) <= FRESH.as_secs()
     }
 }
@@ -117,7 +125,7 @@ impl Directory {
         if !metadata.is_dir() {
             return Err(wrong("it is no directory".to_owned()));
         }
-        let directory = Self { path: path.to_owned() };
+        let directory = Self { path: path.to_owned(), clock: Clock::default(), written: Mutex::default() };
         directory
             .complete_dir()
             .map_err(|error| wrong(format!("`{SUBNETS}` in it cannot be made or read: {error}")))?;
@@ -188,6 +196,7 @@ impl Directory {
     }
 
     fn scan_dir(&self, dir: &Dir, cache: &mut Cache) -> io::Result<Vec<Entry>> {
+        self.clock.set_by(dir, LOCK);
         let dir = dir.open_dir(SUBNETS)?;
         let (mut entries, mut seen) = (Vec::new(), HashMap::new());
         for file in dir.entries()? {
@@ -244,7 +253,7 @@ impl Directory {
         };
         let stamp = Stamp::of(&metadata);
         let (content, error) = match before {
-            Some((same, error)) if *same == stamp && !stamp.is_fresh() => {
+            Some((same, error)) if *same == stamp && !stamp.is_fresh(self.clock.now()) => {
                 (if error.is_some() { Content::Unreadable } else { Content::Same }, error.clone())
             }
             _ => match read_entry(dir, name, &metadata) {
@@ -263,7 +272,9 @@ impl Directory {
         let entry = codec::parse_key_name(name).ok();
         let born = metadata.created().or_else(|_| metadata.modified());
         let born = born.map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
-        let entry = entry.map(|subnets| Entry { subnets, content, expires: expires(&metadata), born });
+        let modified = modified(&metadata);
+        let expires = self.end_of(modified);
+        let entry = entry.map(|subnets| Entry { subnets, content, expires, modified, born });
         Ok(Some((stamp, error, entry)))
     }
 
@@ -277,6 +288,7 @@ impl Directory {
 
     fn acquire_locked(&self, dir: &Dir, request: &Acquire) -> io::Result<Result<Lease, StoreError>> {
         remove_unfinished(dir);
+        self.clock.set_by(dir, LOCK);
         // The short way: the previous subnets' file is this node's. Then nothing else need be read.
         let previous = request.previous.filter(|subnets| allocate::compatible(&request.config, subnets));
         if let Some(subnets) = previous
@@ -284,7 +296,7 @@ impl Directory {
             && let Ok(bytes) = read(dir, &file_of(&subnets))
             && codec::decode(&bytes).is_ok_and(|found| allocate::is_own(request, &found))
         {
-            return Ok(Ok(take_up(dir, subnets, request)?));
+            return Ok(Ok(self.take_up(dir, subnets, request)?));
         }
         for _ in 0..ATTEMPTS {
             let mut leased = Vec::new();
@@ -303,13 +315,13 @@ impl Directory {
                 }
             }
             if let Some(subnets) = own {
-                return Ok(Ok(take_up(dir, subnets, request)?));
+                return Ok(Ok(self.take_up(dir, subnets, request)?));
             }
             let subnets = match allocate::choose(request, leased.iter()) {
                 Ok(subnets) => subnets,
                 Err(error) => return Ok(Err(error)),
             };
-            if let Some(expires) = create(dir, &subnets, &request.attributes)? {
+            if let Some(expires) = self.create(dir, &subnets, &request.attributes)? {
                 let attributes = request.attributes.clone();
                 return Ok(Ok(Lease { subnets, attributes, expires: Some(expires) }));
             }
@@ -321,11 +333,12 @@ impl Directory {
     pub(super) fn renew(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
         let dir = self.dir().map_err(|error| self.failed("it cannot be opened", &error))?;
         let _locked = self.lock(&dir)?;
-        let renewed = Self::renew_locked(&dir, lease, attributes);
+        self.clock.set_by(&dir, LOCK);
+        let renewed = self.renew_locked(&dir, lease, attributes);
         renewed.map_err(|error| self.failed("a lease cannot be written", &error))
     }
 
-    fn renew_locked(dir: &Dir, lease: &Lease, attributes: &Attributes) -> io::Result<Renewed> {
+    fn renew_locked(&self, dir: &Dir, lease: &Lease, attributes: &Attributes) -> io::Result<Renewed> {
         let has_v4 = lease.subnets.v4.is_some();
         // The second, in case an earlier attempt has got through and was not told.
         let is_ours = |found: &Attributes| {
@@ -346,15 +359,87 @@ impl Directory {
             // Nobody else's: the node still has the subnet, and puts its value back.
             Err(error) => warn!(subnet = %lease.subnets, "this node's own lease is written anew: {error}"),
         }
-        Ok(Renewed::Until(Some(put(dir, &lease.subnets, attributes)?)))
+        Ok(Renewed::Until(Some(self.put(dir, &lease.subnets, attributes)?)))
+    }
+
+    /// When a lease ends whose file has this time stamp, by this machine's clock.
+    fn end_of(&self, modified: SystemTime) -> SystemTime {
+        let modified = self.clock.to_ours(modified);
+        modified.checked_add(LEASE_TTL).unwrap_or(modified)
+    }
+
+    /// Writes this node's own lease anew.
+    fn take_up(&self, dir: &Dir, subnets: Subnets, request: &Acquire) -> io::Result<Lease> {
+        info!(subnet = %subnets, "this node has a lease already");
+        let expires = self.put(dir, &subnets, &request.attributes)?;
+        Ok(Lease { subnets, attributes: request.attributes.clone(), expires: Some(expires) })
+    }
+
+    /// Renews a file that is there, and replaces what is in it if it is something else. Answers the new end.
+    fn put(&self, dir: &Dir, subnets: &Subnets, attributes: &Attributes) -> io::Result<SystemTime> {
+        let (name, value) = (file_of(subnets), codec::encode(attributes));
+        let before = dir.symlink_metadata(&name)?.modified()?.into_std();
+        let modified = before.max(self.clock.now());
+        self.write(dir, *subnets, || {
+            if read(dir, &name)? == value.as_bytes() {
+                open(dir, &name, OpenOptions::new().write(true))?.set_modified(modified)
+            } else {
+                let unfinished = write_unfinished(dir, &value, modified)?;
+                dir.rename(&unfinished, dir, &name).inspect_err(|_| discard(dir, &unfinished))?;
+                sync(dir);
+                Ok(())
+            }
+        })?;
+        Ok(self.end_of(modified))
+    }
+
+    /// Writes a file that is not there yet; none: it is. It appears as a whole, with `link`, which never replaces.
+    fn create(
+        &self,
+        dir: &Dir,
+        subnets: &Subnets,
+        attributes: &Attributes,
+    ) -> io::Result<Option<SystemTime>> {
+        let now = self.clock.now();
+        let unfinished = write_unfinished(dir, &codec::encode(attributes), now)?;
+        let linked = self.write(dir, *subnets, || dir.hard_link(&unfinished, dir, file_of(subnets)));
+        discard(dir, &unfinished);
+        match linked {
+            Ok(()) => {
+                sync(dir);
+                Ok(Some(self.end_of(now)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a lease of this process, and takes note of its time stamp as the file system has it, before anybody here can look at it.
+    fn write(&self, dir: &Dir, subnets: Subnets, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        work()?;
+        written.insert(subnets, modified(&dir.symlink_metadata(file_of(&subnets))?));
+        Ok(())
+    }
+
+    /// Whether somebody else has written a lease of this process since it did. Each write is told of once. A time stamp far in the future is a
+    /// reservation, which the operator has made.
+    pub(super) fn is_contested(&self, entry: &Entry) -> bool {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_reservation = entry.modified > self.clock.now() + LEASE_TTL;
+        match written.get_mut(&entry.subnets) {
+            Some(last) if entry.modified > *last && !is_reservation => {
+                *last = entry.modified;
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Takes the writers' lock; held until the file is dropped.
     fn lock(&self, dir: &Dir) -> Result<std::fs::File, StoreError> {
         let failed = |error: &io::Error| self.failed("`.lock` cannot be locked", error);
-        let file =
-            dir.open_with(LOCK, OpenOptions::new().create(true).write(true)).map_err(|e| failed(&e))?;
-        let file = file.into_std();
+        let file = open(dir, LOCK, OpenOptions::new().create(true).write(true)).map_err(|e| failed(&e))?;
         let begun = Instant::now();
         loop {
             match file.try_lock() {
@@ -376,16 +461,8 @@ fn file_of(subnets: &Subnets) -> String {
     format!("{SUBNETS}/{}", codec::key_name(subnets))
 }
 
-fn expires(metadata: &Metadata) -> SystemTime {
-    let modified = metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std);
-    modified.checked_add(LEASE_TTL).unwrap_or(modified)
-}
-
-/// Writes this node's own lease anew.
-fn take_up(dir: &Dir, subnets: Subnets, request: &Acquire) -> io::Result<Lease> {
-    info!(subnet = %subnets, "this node has a lease already");
-    let expires = put(dir, &subnets, &request.attributes)?;
-    Ok(Lease { subnets, attributes: request.attributes.clone(), expires: Some(expires) })
+fn modified(metadata: &Metadata) -> SystemTime {
+    metadata.modified().map_or(SystemTime::UNIX_EPOCH, cap_std::time::SystemTime::into_std)
 }
 
 /// Reads a file of `subnets`; the inner error says why it is no lease.
@@ -400,40 +477,18 @@ fn read_entry(dir: &Dir, name: &str, metadata: &Metadata) -> io::Result<Result<A
 
 fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    dir.open(name)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    open(dir, name, OpenOptions::new().read(true))?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Renews a file that is there, and replaces what is in it if it is something else. Answers the new end.
-fn put(dir: &Dir, subnets: &Subnets, attributes: &Attributes) -> io::Result<SystemTime> {
-    let (name, value) = (file_of(subnets), codec::encode(attributes));
-    let before = dir.symlink_metadata(&name)?.modified()?.into_std();
-    let modified = before.max(SystemTime::now());
-    if read(dir, &name)? == value.as_bytes() {
-        let file = dir.open_with(&name, OpenOptions::new().write(true))?.into_std();
-        file.set_modified(modified)?;
-    } else {
-        let unfinished = write_unfinished(dir, &value, modified)?;
-        dir.rename(&unfinished, dir, &name).inspect_err(|_| discard(dir, &unfinished))?;
-        sync(dir);
-    }
-    Ok(modified + LEASE_TTL)
-}
-
-/// Writes a file that is not there yet; none: it is. It appears as a whole, with `link`, which never replaces.
-fn create(dir: &Dir, subnets: &Subnets, attributes: &Attributes) -> io::Result<Option<SystemTime>> {
-    let now = SystemTime::now();
-    let unfinished = write_unfinished(dir, &codec::encode(attributes), now)?;
-    let linked = dir.hard_link(&unfinished, dir, file_of(subnets));
-    discard(dir, &unfinished);
-    match linked {
-        Ok(()) => {
-            sync(dir);
-            Ok(Some(now + LEASE_TTL))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(error),
-    }
+/// Opens a regular file. Anything else is refused at once: a pipe would keep who opens it waiting for its other end.
+fn open(dir: &Dir, name: &str, options: &mut OpenOptions) -> io::Result<std::fs::File> {
+    let irregular = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+    let file = dir.open_with(name, options.custom_flags(nonblocking())).map_err(|error| {
+        // A pipe that nobody reads, opened for writing.
+        if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) { irregular() } else { error }
+    })?;
+    if file.metadata()?.is_file() { Ok(file.into_std()) } else { Err(irregular()) }
 }
 
 fn write_unfinished(dir: &Dir, value: &str, modified: SystemTime) -> io::Result<String> {

@@ -4,13 +4,14 @@
 //! they have in etcd. `DIR/.lock` is locked by whoever writes, so that subnets never overlap; readers need no lock, because
 //! a file appears and is replaced as a whole.
 //!
-//! A lease ends 24 hours after its file was modified; renewing it is touching the file. From then on it is in no snapshot,
+//! A lease ends 24 hours after its file was modified, by the clock of the file system; renewing it is touching the file. From then on it is in no snapshot,
 //! and its file is removed when another node takes a lease. A modification time in the future makes a lease last longer,
 //! and is never set back: `touch -d 2100-01-01` makes a reservation.
 //!
 //! Changes are noticed by inotify at once, and in any case every 30 seconds: on a shared file system that is how changes of
 //! other hosts, and ends of leases, are seen.
 
+mod clock;
 mod directory;
 #[cfg(test)]
 mod tests;

@@ -131,3 +131,25 @@ fn a_directory_that_cannot_be_used_is_refused_in_one_line() {
         assert_eq!(error.lines().count(), 1);
     }
 }
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_file_holds_up_nobody() {
+    let (directory, store) = directory();
+    let pipe = |name: &str| {
+        let path = directory.path().join(name);
+        let _ = fs::remove_file(&path);
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, 0o644.into()).expect("pipe");
+    };
+    pipe("config");
+    let error = store.network_config().await.expect_err("no config").to_string();
+    assert!(error.contains("`config` cannot be read: it is no regular file"), "{error}");
+    let lease = acquire(&store, &request(CONFIG, 1)).await;
+    pipe(".lock");
+    let error = store.renew(&lease).await.expect_err("no lock").to_string();
+    assert!(error.contains("`.lock` cannot be locked: it is no regular file"), "{error}");
+    assert_eq!(store.leases().await.expect("leases").leases.len(), 1);
+    fs::remove_file(directory.path().join(".lock")).expect("removed");
+    pipe(&format!("subnets/{}", key_name(&lease.subnets)));
+    assert!(store.renew(&lease).await.is_err());
+    assert_eq!(store.leases().await.expect("leases").leases, []);
+}

@@ -62,7 +62,7 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
         (cache, looked) =
             look(Arc::clone(directory), cache, std::mem::replace(&mut prompt, Prompt::All)).await;
         match looked {
-            Ok(looked) => {
+            Ok((looked, contested)) => {
                 failures = 0;
                 throttle.reset();
                 let event = match (&mut known, looked) {
@@ -75,10 +75,12 @@ async fn follow(directory: &Arc<Directory>, sender: &Sender<Event>) {
                     }
                     (None, Looked::Some(_)) => Event::Changes(Vec::new()),
                 };
-                if !matches!(&event, Event::Changes(changes) if changes.is_empty())
-                    && sender.send(event).await.is_err()
-                {
-                    return;
+                for event in [event, Event::Changes(contested)] {
+                    if !matches!(&event, Event::Changes(changes) if changes.is_empty())
+                        && sender.send(event).await.is_err()
+                    {
+                        return;
+                    }
                 }
                 (notify, prompt) = prompted(notify).await;
             }
@@ -103,10 +105,22 @@ enum Prompt {
     All,
 }
 
-/// What was found there.
+/// What was found there; and which leases of this process somebody else has written.
+type Found = (Looked, Vec<Change>);
+
+/// What was found.
 enum Looked {
     Some(Vec<(String, Option<Entry>)>),
     All(Vec<Entry>),
+}
+
+impl Looked {
+    fn entries(&self) -> Box<dyn Iterator<Item = &Entry> + '_> {
+        match self {
+            Self::Some(entries) => Box::new(entries.iter().filter_map(|(_, entry)| entry.as_ref())),
+            Self::All(entries) => Box::new(entries.iter()),
+        }
+    }
 }
 
 /// Waits until something is to be looked at.
@@ -127,14 +141,19 @@ async fn look(
     directory: Arc<Directory>,
     mut cache: Cache,
     prompt: Prompt,
-) -> (Cache, Result<Looked, StoreError>) {
+) -> (Cache, Result<Found, StoreError>) {
     let place = directory.place();
     let work = move || {
         let looked = match prompt {
             Prompt::Some(names) => directory.read_some(names, &mut cache).map(Looked::Some),
             Prompt::All => directory.scan(&mut cache).map(Looked::All),
         };
-        (cache, looked)
+        let found = looked.map(|looked| {
+            let contested = looked.entries().filter(|entry| directory.is_contested(entry));
+            let contested = contested.map(|entry| Change::Contested(entry.subnets)).collect();
+            (looked, contested)
+        });
+        (cache, found)
     };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
         (Cache::default(), Err(StoreError::Unavailable { place, reason: error.to_string() }))

@@ -17,6 +17,7 @@
 pub mod codec;
 pub mod entry;
 pub mod lease;
+pub mod lease_key;
 pub mod ledger;
 pub mod network_config;
 pub mod node_identity;

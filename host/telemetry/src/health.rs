@@ -51,10 +51,13 @@ pub enum Step {
     Snapshot,
     /// The external interface has the address that the node is known by.
     Interface,
+    /// Nobody else writes the node's lease.
+    OwnLeaseAlone,
 }
 
 impl Step {
-    const ALL: [Self; 5] = [Self::Interface, Self::Lease, Self::Rules, Self::SubnetFile, Self::Snapshot];
+    const ALL: [Self; 6] =
+        [Self::Interface, Self::Lease, Self::OwnLeaseAlone, Self::Rules, Self::SubnetFile, Self::Snapshot];
 
     fn bit(self) -> u8 {
         1 << self as u8
@@ -67,6 +70,7 @@ impl Step {
             Self::Rules => "the firewall rules are not in place",
             Self::SubnetFile => "the subnet file is not written",
             Self::Interface => "the external interface does not have the node's address",
+            Self::OwnLeaseAlone => "another node writes this node's lease, too",
             Self::Snapshot => "the first snapshot of leases is not applied",
         }
     }
@@ -308,7 +312,7 @@ mod tests {
         assert_eq!(server.ask("GET", "/healthz").await, text("200 OK", "flanneld is running"));
         let not_yet = text("503 Service Unavailable", "flanneld is not ready yet");
         assert_eq!(server.ask("GET", "/readyz").await, not_yet);
-        for step in [Step::Interface, Step::Lease, Step::Rules, Step::SubnetFile] {
+        for step in [Step::Interface, Step::Lease, Step::OwnLeaseAlone, Step::Rules, Step::SubnetFile] {
             assert!(!server.readiness.done(step));
             assert_eq!(server.ask("GET", "/readyz").await, not_yet);
         }

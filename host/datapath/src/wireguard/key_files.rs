@@ -14,7 +14,7 @@ use base64::prelude::BASE64_STANDARD;
 use flannel_base::Secret;
 use flannel_base::atomic_file::{self, Mode};
 use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Upstream's place.
 const UPSTREAM: &str = "/run/flannel/wgkey";
@@ -49,16 +49,29 @@ impl KeyFiles {
     }
 
     /// This node's keys. `in_use` is what the node's lease and its devices have, the lease first: what peers know it by stays.
-    /// If there is no key yet, one is made. The error is one line, with the file and what would be right.
-    pub fn choose(&self, in_use: &[PublicKey]) -> Result<Keys, String> {
+    /// If there is no key yet, one is made; so it is if another node has it, too, which is `avoided`. The error is one line, with the file and
+    /// what would be right.
+    pub fn choose(&self, in_use: &[PublicKey], avoided: impl Fn(&PublicKey) -> bool) -> Result<Keys, String> {
         if let Some(named) = &self.named {
-            return load_or_make(named);
+            let keys = load_or_make(named)?;
+            if avoided(&keys.public) {
+                error!(file = %named.display(), "another node has this WireGuard key, too: give each node a key of its own");
+            }
+            return Ok(keys);
         }
-        let own = load(&self.own)?;
+        let mut own = load(&self.own)?;
+        if own.as_ref().is_some_and(|keys| avoided(&keys.public)) {
+            let made =
+                generate().map_err(|error| format!("no random numbers for a WireGuard key: {error}"))?;
+            replace(&made, &self.own).map_err(|error| unwritable(&self.own, &error))?;
+            info!(file = %self.own.display(), public_key = %made.public, "another WireGuard key made");
+            own = Some(made);
+        }
         let upstream = load(&self.upstream).unwrap_or_else(|error| {
             warn!("{error}: upstream's key is not taken over");
             None
         });
+        let upstream = upstream.filter(|keys| !avoided(&keys.public));
         for key in in_use {
             if let Some(keys) = own.as_ref().filter(|keys| keys.public == *key) {
                 return Ok(keys.clone());
@@ -177,8 +190,8 @@ mod tests {
     fn a_key_is_made_once_and_for_its_owner_alone() {
         let directory = tempfile::tempdir().expect("directory");
         let files = files(directory.path());
-        let first = files.choose(&[]).expect("a new key");
-        assert_eq!(files.choose(&[]).expect("the same key"), first);
+        let first = files.choose(&[], |_| false).expect("a new key");
+        assert_eq!(files.choose(&[], |_| false).expect("the same key"), first);
         let mode = std::fs::metadata(&files.own).expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o400);
         assert_ne!(made(&directory.path().join("other")), first.public);
@@ -190,7 +203,7 @@ mod tests {
         let files = files(directory.path());
         for _ in 0..20 {
             let keys: Vec<PublicKey> = std::thread::scope(|scope| {
-                let start = || scope.spawn(|| files.choose(&[]).expect("a key").public);
+                let start = || scope.spawn(|| files.choose(&[], |_| false).expect("a key").public);
                 let threads: Vec<_> = (0..4).map(|_| start()).collect();
                 threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
             });
@@ -204,9 +217,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let files = files(directory.path());
         let upstream = made(&files.upstream);
-        assert_eq!(files.choose(&[upstream]).expect("taken over").public, upstream);
+        assert_eq!(files.choose(&[upstream], |_| false).expect("taken over").public, upstream);
         std::fs::remove_file(&files.upstream).expect("a reboot");
-        assert_eq!(files.choose(&[]).expect("kept").public, upstream);
+        assert_eq!(files.choose(&[], |_| false).expect("kept").public, upstream);
     }
 
     #[test]
@@ -214,9 +227,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let files = files(directory.path());
         let another = made(&files.upstream);
-        let own = files.choose(&[]).expect("a new key").public;
+        let own = files.choose(&[], |_| false).expect("a new key").public;
         assert_ne!(own, another);
-        assert_eq!(files.choose(&[own]).expect("the own key").public, own);
+        assert_eq!(files.choose(&[own], |_| false).expect("the own key").public, own);
         assert_eq!(made(&files.upstream), another);
     }
 
@@ -224,11 +237,11 @@ mod tests {
     fn who_comes_back_from_upstream_goes_on_with_the_key_that_peers_know() {
         let directory = tempfile::tempdir().expect("directory");
         let files = files(directory.path());
-        let before = files.choose(&[]).expect("a key").public;
+        let before = files.choose(&[], |_| false).expect("a key").public;
         let upstreams = made(&files.upstream);
         // The lease comes before the device.
-        assert_eq!(files.choose(&[before, upstreams]).expect("the lease's").public, before);
-        assert_eq!(files.choose(&[upstreams, before]).expect("the lease's").public, upstreams);
+        assert_eq!(files.choose(&[before, upstreams], |_| false).expect("the lease's").public, before);
+        assert_eq!(files.choose(&[upstreams, before], |_| false).expect("the lease's").public, upstreams);
     }
 
     #[test]
@@ -238,7 +251,7 @@ mod tests {
         let files = KeyFiles { named, ..files(directory.path()) };
         let upstream = made(&files.upstream);
         assert!(!files.is_undecided());
-        assert_ne!(files.choose(&[upstream]).expect("a key").public, upstream);
+        assert_ne!(files.choose(&[upstream], |_| false).expect("a key").public, upstream);
         assert!(!files.own.exists());
     }
 

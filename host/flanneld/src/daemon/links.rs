@@ -8,9 +8,9 @@ use flannel_datapath::{NetlinkError, Probe};
 use flannel_model::entry::DEFAULT_VXLAN_PORT;
 use flannel_model::entry::Mac;
 use flannel_model::lease::Attributes;
+use flannel_model::lease_key::{LeaseKey, vtep_mac, wireguard_key};
 use flannel_model::wireguard::{Keys, PublicKey};
 use flannel_plugin_host::{Family, LinkFacts};
-use serde_json::Value;
 
 use crate::node::macs::{Hints, MacStore};
 
@@ -25,6 +25,7 @@ pub(super) struct Links {
     published: [Option<Mac>; 2],
     key_files: KeyFiles,
     published_keys: Vec<PublicKey>,
+    avoid: Vec<LeaseKey>,
 }
 
 impl Links {
@@ -42,24 +43,25 @@ impl Links {
         Ok(!agree.is_empty() && agree.into_iter().all(|agrees| agrees))
     }
 
-    /// `before`: what this node's lease says, if it has one from before.
+    /// `before`: what this node's lease says, if it has one from before. `avoid`: what it must not be known by, since others are.
     pub(super) fn new(
         state_dir: &Path,
         external: &str,
         before: Option<&Attributes>,
+        avoid: Vec<LeaseKey>,
     ) -> Result<Self, NetlinkError> {
         let data = [
-            before.and_then(|lease| lease.backend_data.as_ref()),
-            before.and_then(|lease| lease.backend_v6_data.as_ref()),
+            before.and_then(|lease| lease.backend_data.as_deref()),
+            before.and_then(|lease| lease.backend_v6_data.as_deref()),
         ];
-        let data = data.map(|data| data.and_then(|data| serde_json::from_str::<Value>(data.get()).ok()));
         Ok(Self {
             probe: Probe::open()?,
             macs: MacStore::open(state_dir),
             external: external.to_owned(),
-            published: data.each_ref().map(|data| data.as_ref().and_then(published_mac)),
+            published: data.map(|data| data.and_then(vtep_mac)),
             key_files: KeyFiles::of(state_dir),
-            published_keys: data.iter().flatten().filter_map(published_key).collect(),
+            published_keys: data.into_iter().flatten().filter_map(wireguard_key).collect(),
+            avoid,
         })
     }
 }
@@ -72,7 +74,9 @@ impl LinkFacts for Links {
         };
         // A device that cannot be asked for is as good as none: the record and the lease remain.
         let present = self.probe.mac(device).ok().flatten();
-        self.macs.choose(device, Hints { published, present })
+        let ipv6 = family == Family::Ipv6;
+        let avoided = |mac: &Mac| self.avoid.contains(&LeaseKey::VtepMac { ipv6, mac: *mac });
+        self.macs.choose(device, Hints { published, present }, avoided)
     }
 
     fn is_on_link(&self, address: IpAddr) -> Result<bool, String> {
@@ -88,39 +92,6 @@ impl LinkFacts for Links {
         let present = |device| self.probe.wireguard_key(device).ok().flatten();
         let devices = WIREGUARD_DEVICES.into_iter().filter_map(present);
         let in_use: Vec<PublicKey> = self.published_keys.iter().copied().chain(devices).collect();
-        self.key_files.choose(&in_use)
-    }
-}
-
-/// The MAC address that upstream and we publish for a VTEP.
-fn published_mac(data: &Value) -> Option<Mac> {
-    data.get("VtepMAC")?.as_str()?.parse().ok()
-}
-
-/// The key that upstream and we publish for WireGuard.
-fn published_key(data: &Value) -> Option<PublicKey> {
-    data.get("PublicKey")?.as_str()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_vteps_mac_is_found_in_the_published_data() {
-        let mac = published_mac(&json!({"VNI": 1, "VtepMAC": "02:00:00:00:00:01"}));
-        assert_eq!(mac, Some(Mac([2, 0, 0, 0, 0, 1])));
-        for other in [json!({"PublicKey": "x"}), json!("text"), Value::Null, json!({"VtepMAC": 1})] {
-            assert_eq!((published_mac(&other), published_key(&other)), (None, None), "{other}");
-        }
-    }
-
-    #[test]
-    fn the_wireguard_key_is_found_in_the_published_data() {
-        let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
-        let found = published_key(&json!({"PublicKey": key, "Port": 51820}));
-        assert_eq!(found.map(|key| key.to_string()).as_deref(), Some(key));
+        self.key_files.choose(&in_use, |key| self.avoid.contains(&LeaseKey::Wireguard(*key)))
     }
 }

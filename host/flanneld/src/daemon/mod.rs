@@ -100,6 +100,7 @@ async fn operate(
             external,
             store: Arc::clone(&store),
             grants: Arc::clone(&grants),
+            avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
             plugin: preserved
                 .as_ref()
@@ -138,7 +139,7 @@ async fn operate(
         started.beginning.view = preserved.and_then(|preserved| preserved.view);
         let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
         let restart = operation.serve().await?;
-        info!("the external interface has changed: starting over with it; forwarding goes on meanwhile");
+        info!("starting over with what has changed; forwarding goes on meanwhile");
         (external, preserved) = (restart.external, Some(restart.preserved));
     }
 }

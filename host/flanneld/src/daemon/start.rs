@@ -12,6 +12,7 @@ use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::lease::{Attributes, Lease};
+use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::{
@@ -61,6 +62,8 @@ pub(super) struct Node {
     pub grants: Arc<Grants>,
     /// The plugin; `None` for the one that is built in.
     pub plugin: Option<PluginReference>,
+    /// What this node must not be known by, since another one is.
+    pub avoid: Vec<LeaseKey>,
     /// What no other daemon of this host has.
     pub claims: Arc<Claims>,
 }
@@ -271,8 +274,12 @@ pub(super) async fn node(
         None if Links::state_is_enough(&node.options.state_dir)? => None,
         None => observer.alive_during(lease_from_before(node)).await,
     };
-    let links =
-        Links::new(&node.options.state_dir, &node.external.name, before.as_ref().map(|l| &l.attributes))?;
+    let links = Links::new(
+        &node.options.state_dir,
+        &node.external.name,
+        before.as_ref().map(|l| &l.attributes),
+        node.avoid.clone(),
+    )?;
     let (config, secrets) = extract_secrets(&node.config.backend_type, node.config.backend.get())
         .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
     let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
@@ -335,11 +342,22 @@ pub(super) async fn node(
     };
     own_addresses::remember(&node.options.state_dir, &node.external);
     observer.step(Step::Interface, true);
+    observer.step(Step::OwnLeaseAlone, true);
     observer.step(Step::Lease, own.attributes == published);
     let renewal = until_renewal(&own, margin);
     let external = node.external.clone();
     let gate = LeaseGate::new(&node.config, former, &external);
-    let beginning = Beginning { own, published, mtu, renewal, view: None, gate, plugin, external };
+    let beginning = Beginning {
+        own,
+        published,
+        mtu,
+        renewal,
+        view: None,
+        gate,
+        plugin,
+        external,
+        avoid: node.avoid.clone(),
+    };
     Ok(Started { beginning, policy: Box::new(policy), surroundings, clouds, datapath, notifications })
 }
 

@@ -41,12 +41,12 @@ impl MacStore {
     }
 
     /// The address for a device. What the peers use now comes first: a device that has the published address keeps it,
-    /// whatever the record says. Then the record, the lease, the device, and at last chance.
-    pub(crate) fn choose(&self, device: &str, hints: Hints) -> Mac {
+    /// whatever the record says. Then the record, the lease, the device, and at last chance. What is `avoided` is another node's.
+    pub(crate) fn choose(&self, device: &str, hints: Hints, avoided: impl Fn(&Mac) -> bool) -> Mac {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let recorded = known.get(device).and_then(|text| text.parse().ok());
         let in_use = hints.published.filter(|mac| hints.present == Some(*mac));
-        let usable = |mac: &Mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6];
+        let usable = |mac: &Mac| mac.0[0] & 1 == 0 && mac.0 != [0; 6] && !avoided(mac);
         let kept = [in_use, recorded, hints.published, hints.present].into_iter().flatten().find(usable);
         let mac = kept.unwrap_or_else(random);
         if recorded != Some(mac) {
@@ -86,35 +86,48 @@ mod tests {
     #[test]
     fn an_address_is_chosen_once() {
         let dir = tempfile::tempdir().expect("directory");
-        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default());
+        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default(), |_| false);
         assert_eq!(chosen.0[0] & 3, 2, "unicast and locally administered");
-        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
-        assert_ne!(MacStore::open(dir.path()).choose("flannel-v6.1", Hints::default()), chosen);
+        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default(), |_| false), chosen);
+        assert_ne!(MacStore::open(dir.path()).choose("flannel-v6.1", Hints::default(), |_| false), chosen);
     }
 
     #[test]
     fn what_the_peers_use_now_counts_more_than_the_record() {
         let dir = tempfile::tempdir().expect("directory");
         let book = MacStore::open(dir.path());
-        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
+        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None }, |_| false);
         let in_use = Hints { published: Some(mac(2)), present: Some(mac(2)) };
-        assert_eq!(book.choose("flannel.1", in_use), mac(2));
+        assert_eq!(book.choose("flannel.1", in_use, |_| false), mac(2));
     }
 
     #[test]
     fn an_address_that_something_else_gave_the_device_does_not_stay() {
         let dir = tempfile::tempdir().expect("directory");
         let book = MacStore::open(dir.path());
-        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None });
+        book.choose("flannel.1", Hints { published: Some(mac(1)), present: None }, |_| false);
         let rewritten = Hints { published: Some(mac(1)), present: Some(mac(9)) };
-        assert_eq!(book.choose("flannel.1", rewritten), mac(1));
+        assert_eq!(book.choose("flannel.1", rewritten, |_| false), mac(1));
     }
 
     #[test]
     fn a_damaged_record_is_replaced() {
         let dir = tempfile::tempdir().expect("directory");
         std::fs::write(dir.path().join(FILE), "{").expect("written");
-        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default());
-        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default()), chosen);
+        let chosen = MacStore::open(dir.path()).choose("flannel.1", Hints::default(), |_| false);
+        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", Hints::default(), |_| false), chosen);
+    }
+
+    #[test]
+    fn an_address_that_another_node_has_is_given_up_for_good() {
+        let dir = tempfile::tempdir().expect("directory");
+        let book = MacStore::open(dir.path());
+        let hints = Hints { published: Some(mac(1)), present: Some(mac(1)) };
+        assert_eq!(book.choose("flannel.1", hints, |_| false), mac(1));
+        let new = book.choose("flannel.1", hints, |avoided| *avoided == mac(1));
+        assert_ne!(new, mac(1));
+        // The lease still says the old one when the next run begins.
+        let hints = Hints { published: Some(mac(1)), present: Some(new) };
+        assert_eq!(MacStore::open(dir.path()).choose("flannel.1", hints, |_| false), new);
     }
 }

@@ -3,6 +3,7 @@
 
 mod address_map;
 mod lease_gate;
+mod taken;
 #[cfg(test)]
 mod tests;
 mod unserved;
@@ -15,6 +16,7 @@ use flannel_datapath::PeerReport;
 use flannel_lease_store::{Change, Event, LEASE_TTL};
 use flannel_model::entry::Kind;
 use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::lease_key::LeaseKey;
 use flannel_model::ledger::PeerId;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::PeerChange;
@@ -22,8 +24,8 @@ use flannel_telemetry::status;
 
 use super::coordinator::PluginHealth;
 use super::tunnel_stats;
-use address_map::AddressMap;
 pub(super) use lease_gate::LeaseGate;
+use taken::Taken;
 
 /// What becomes of a lease here.
 enum Standing {
@@ -37,6 +39,8 @@ enum Standing {
 struct Known {
     /// As the store has it.
     stored: Arc<Lease>,
+    /// What of it no other node can have.
+    keys: Vec<LeaseKey>,
     /// The smaller, the older.
     age: u64,
     standing: Standing,
@@ -45,7 +49,8 @@ struct Known {
 impl Known {
     /// Of a lease that has not been looked at yet.
     fn unjudged(stored: Arc<Lease>, age: u64) -> Self {
-        Self { stored, age, standing: Standing::Refused { reason: String::new(), overlaps: false } }
+        let keys = LeaseKey::of(&stored.attributes);
+        Self { stored, keys, age, standing: Standing::Refused { reason: String::new(), overlaps: false } }
     }
 
     fn served(&self) -> Option<(PeerId, &Arc<Lease>)> {
@@ -77,6 +82,8 @@ pub(super) struct Delta {
     pub own_lost: bool,
     /// Leases that are not believed from now on, and why.
     pub refused: Vec<(Subnets, String)>,
+    /// Somebody else has written our lease, as if it were his.
+    pub own_contested: bool,
 }
 
 /// All leases: our own, and those of peers.
@@ -84,13 +91,15 @@ pub(super) struct ClusterView {
     gate: LeaseGate,
     own: Subnets,
     identity: NodeIdentity,
+    /// What we publish that no other node can have.
+    own_keys: Vec<LeaseKey>,
     /// How old our own lease is, as far as the store has told; `None` while it has none.
     own_age: Option<u64>,
     /// What somebody else has written in place of our lease. No peer as long as we hold on to these subnets.
     usurper: Option<Arc<Lease>>,
     known: HashMap<Subnets, Known>,
-    /// Which of the served ones has which part of the address space: they do not overlap.
-    taken: AddressMap,
+    /// Which of the served ones has which part of the address space, and which keys.
+    taken: Taken,
     by_id: HashMap<PeerId, Subnets>,
     /// How many leases are refused because they overlap older ones.
     waiting: usize,
@@ -109,10 +118,11 @@ impl ClusterView {
             gate,
             own: own.subnets,
             identity: NodeIdentity::of(&own.attributes),
+            own_keys: LeaseKey::of(&own.attributes),
             own_age: None,
             usurper: None,
             known: HashMap::new(),
-            taken: AddressMap::default(),
+            taken: Taken::default(),
             by_id: HashMap::new(),
             waiting: 0,
             unsettled: false,
@@ -144,10 +154,13 @@ impl ClusterView {
                     match change {
                         Change::Put(lease) => self.put(lease, &mut delta),
                         Change::Removed(subnets) if subnets == self.own => {
-                            (self.own_age, self.usurper) = (None, None);
+                            self.usurper = None;
+                            // Who was younger than ours is not any more.
+                            self.unsettled |= self.own_age.take().is_some() && !self.own_keys.is_empty();
                             delta.own_lost = true;
                         }
                         Change::Removed(subnets) => self.remove(&subnets, &mut delta),
+                        Change::Contested(subnets) => delta.own_contested |= subnets == self.own,
                     }
                 }
             }
@@ -159,6 +172,9 @@ impl ClusterView {
     /// The node holds this lease now, maybe in place of another one.
     pub(super) fn set_own(&mut self, own: &Lease) -> Delta {
         self.identity = NodeIdentity::of(&own.attributes);
+        let keys = LeaseKey::of(&own.attributes);
+        self.unsettled |= keys != self.own_keys;
+        self.own_keys = keys;
         let usurper = self.usurper.take();
         let mut delta = Delta::default();
         if own.subnets != self.own {
@@ -175,7 +191,22 @@ impl ClusterView {
         } else if self.own_age.is_none() {
             self.own_age = Some(self.next_age());
         }
+        self.settle_if_needed(&mut delta);
         delta
+    }
+
+    /// Something of ours that an older lease of another node has, too; and that lease. Then this machine is a clone of that node's, and is to be
+    /// known by something else.
+    pub(super) fn shared_key(&self) -> Option<(LeaseKey, Subnets)> {
+        let holders = self.own_keys.iter().flat_map(|key| self.taken.holders(key).map(move |of| (*key, *of)));
+        let mut foreign = holders.filter(|(_, holder)| !self.is_ours(holder));
+        foreign.next()
+    }
+
+    /// Whether a lease is one that this node has, or had.
+    fn is_ours(&self, subnets: &Subnets) -> bool {
+        let known = self.known.get(subnets);
+        known.is_some_and(|known| NodeIdentity::of(&known.stored.attributes).is_same_node(&self.identity))
     }
 
     /// Which leases are believed.
@@ -299,14 +330,17 @@ impl ClusterView {
         self.known.keys().filter(|subnets| !here(subnets)).copied().collect()
     }
 
-    /// All leases that there are.
+    /// All leases that there are, the oldest first: who is older than whom is decided anew.
     fn put_all(&mut self, leases: Vec<Arc<Lease>>, delta: &mut Delta) {
         self.usurper = None;
+        self.own_age = None;
         delta.own_lost = !leases.iter().any(|lease| lease.subnets == self.own);
-        if delta.own_lost {
-            self.own_age = None;
-        }
+        self.unsettled |= !self.known.is_empty();
         for lease in leases {
+            let age = self.next_age();
+            if let Some(known) = self.known.get_mut(&lease.subnets) {
+                known.age = age;
+            }
             self.put(lease, delta);
         }
     }
@@ -332,6 +366,14 @@ impl ClusterView {
         if before.attributes == known.stored.attributes {
             return;
         }
+        let keys = LeaseKey::of(&known.stored.attributes);
+        let identity = |attributes| NodeIdentity::of(attributes);
+        let is_same_node = identity(&before.attributes).is_same_node(&identity(&known.stored.attributes));
+        if keys != known.keys || (!keys.is_empty() && !is_same_node) {
+            // The old ones are given back when all are looked at.
+            self.unsettled = true;
+            return self.rekey(subnets, keys);
+        }
         match (&mut known.standing, self.gate.admit(&known.stored, &self.own)) {
             (Standing::Served { id, lease }, Ok(served)) => {
                 *lease = part(&known.stored, served);
@@ -348,11 +390,22 @@ impl ClusterView {
         }
     }
 
+    /// A lease has other keys than before.
+    fn rekey(&mut self, subnets: Subnets, keys: Vec<LeaseKey>) {
+        let Some(known) = self.known.get_mut(&subnets) else { return };
+        let before = std::mem::replace(&mut known.keys, keys);
+        if let Some((_, lease)) = known.served() {
+            self.taken.remove(&lease.subnets, &before, &subnets);
+            self.taken.addresses.insert(&lease.subnets, subnets);
+        }
+    }
+
     /// The newest of all: it takes nobody's place.
     fn put_new(&mut self, lease: Arc<Lease>, delta: &mut Delta) {
         let (age, subnets) = (self.next_age(), lease.subnets);
-        let verdict = self.judge(&lease, &self.taken);
-        self.known.insert(subnets, Known::unjudged(lease, age));
+        let known = Known::unjudged(lease, age);
+        let verdict = self.judge(&known, &self.taken);
+        self.known.insert(subnets, known);
         self.follow(subnets, verdict, delta);
     }
 
@@ -362,21 +415,42 @@ impl ClusterView {
     }
 
     /// What of a lease is served where older ones have taken this. An error says why it is not believed.
-    fn judge(&self, lease: &Lease, taken: &AddressMap) -> Result<Subnets, Refusal> {
-        let refusal = |reason| Refusal { reason, overlaps: false };
-        let served = self.gate.admit(lease, &self.own).map_err(refusal)?;
-        if let Some(holder) = taken.overlapping(&served).filter(|holder| *holder != lease.subnets) {
-            let holder = self.known.get(&holder).map_or_else(
-                || holder.to_string(),
-                |known| match known.stored.attributes.public_addresses().next() {
-                    Some(address) => format!("{holder} of {address}"),
-                    None => holder.to_string(),
-                },
-            );
-            let reason = format!("it overlaps {holder}, which is older");
+    fn judge(&self, known: &Known, taken: &Taken) -> Result<Subnets, Refusal> {
+        let lease = &known.stored;
+        let served =
+            self.gate.admit(lease, &self.own).map_err(|reason| Refusal { reason, overlaps: false })?;
+        let others = |holder: &Subnets| *holder != lease.subnets;
+        if let Some(holder) = taken.addresses.overlapping(&served).filter(others) {
+            let reason = format!("it overlaps {}, which is older", self.name(&holder));
             return Err(Refusal { reason, overlaps: true });
         }
+        let node = NodeIdentity::of(&lease.attributes);
+        let is_older = self.own_age.is_some_and(|own| own < known.age);
+        for key in &known.keys {
+            if is_older && self.own_keys.contains(key) && !node.is_same_node(&self.identity) {
+                let reason = format!("its {key} is that of this node, whose lease is older");
+                return Err(Refusal { reason, overlaps: false });
+            }
+            let is_foreign = |holder: &&Subnets| {
+                let holder = self.known.get(*holder).map(|known| NodeIdentity::of(&known.stored.attributes));
+                holder.is_some_and(|holder| !holder.is_same_node(&node))
+            };
+            let mut holders = taken.holders(key).filter(|holder| others(holder)).filter(is_foreign);
+            if let Some(holder) = holders.next() {
+                let reason = format!("its {key} is that of {}, which is older", self.name(holder));
+                return Err(Refusal { reason, overlaps: true });
+            }
+        }
         Ok(served)
+    }
+
+    /// A lease, for messages.
+    fn name(&self, subnets: &Subnets) -> String {
+        let known = self.known.get(subnets);
+        match known.and_then(|known| known.stored.attributes.public_addresses().next()) {
+            Some(address) => format!("{subnets} of {address}"),
+            None => subnets.to_string(),
+        }
     }
 
     fn settle_if_needed(&mut self, delta: &mut Delta) {
@@ -391,13 +465,13 @@ impl ClusterView {
         let mut order: Vec<(u64, Subnets)> =
             self.known.iter().map(|(subnets, known)| (known.age, *subnets)).collect();
         order.sort_unstable();
-        let mut taken = AddressMap::default();
+        let mut taken = Taken::default();
         let mut verdicts = Vec::with_capacity(order.len());
         for (_, subnets) in order {
             let Some(known) = self.known.get(&subnets) else { continue };
-            let verdict = self.judge(&known.stored, &taken);
+            let verdict = self.judge(known, &taken);
             if let Ok(served) = &verdict {
-                taken.insert(served, subnets);
+                taken.insert(served, &known.keys, subnets);
             }
             verdicts.push((subnets, verdict));
         }
@@ -406,6 +480,7 @@ impl ClusterView {
         for (subnets, verdict) in verdicts {
             self.follow(subnets, verdict, delta);
         }
+        self.taken = taken;
     }
 
     /// Makes a lease's standing what it should be.
@@ -416,14 +491,14 @@ impl ClusterView {
             (Standing::Served { id, lease }, Ok(served)) => {
                 let now = part(&known.stored, served);
                 if (&lease.attributes, &lease.subnets) != (&now.attributes, &now.subnets) {
-                    self.taken.remove(&lease.subnets);
-                    self.taken.insert(&served, subnets);
+                    self.taken.remove(&lease.subnets, &known.keys, &subnets);
+                    self.taken.insert(&served, &known.keys, subnets);
                     *lease = Arc::clone(&now);
                     delta.peers.push(PeerChange::Put(*id, now));
                 }
             }
             (Standing::Served { id, lease }, Err(Refusal { reason, overlaps })) => {
-                self.taken.remove(&lease.subnets);
+                self.taken.remove(&lease.subnets, &known.keys, &subnets);
                 self.by_id.remove(id);
                 delta.peers.push(PeerChange::Removed(*id));
                 known.standing = Standing::Refused { reason: reason.clone(), overlaps };
@@ -432,7 +507,7 @@ impl ClusterView {
             (Standing::Refused { .. }, Ok(served)) => {
                 self.last_id += 1;
                 let (id, lease) = (PeerId(self.last_id), part(&known.stored, served));
-                self.taken.insert(&served, subnets);
+                self.taken.insert(&served, &known.keys, subnets);
                 self.by_id.insert(id, subnets);
                 known.standing = Standing::Served { id, lease: Arc::clone(&lease) };
                 delta.peers.push(PeerChange::Put(id, lease));
@@ -469,7 +544,7 @@ impl ClusterView {
         self.waiting -= usize::from(known.waits());
         let Some((id, lease)) = known.served() else { return };
         self.by_id.remove(&id);
-        self.taken.remove(&lease.subnets);
+        self.taken.remove(&lease.subnets, &known.keys, subnets);
         delta.peers.push(PeerChange::Removed(id));
         self.unsettled |= self.waiting > 0;
     }

@@ -17,6 +17,20 @@ fn lease(subnet: &str, last: u8) -> Arc<Lease> {
     Arc::new(Lease { subnets: subnets(subnet), attributes, expires: None })
 }
 
+/// The same of a node with a VTEP that has this address.
+fn vxlan_lease(subnet: &str, last: u8, mac: u8) -> Arc<Lease> {
+    let data = format!(r#"{{"VNI":1,"VtepMAC":"02:00:00:00:00:{mac:02x}"}}"#);
+    with_data(subnet, last, "vxlan", data)
+}
+
+fn with_data(subnet: &str, last: u8, backend: &str, data: String) -> Arc<Lease> {
+    let mut lease = lease(subnet, last);
+    let attributes = &mut Arc::make_mut(&mut lease).attributes;
+    attributes.backend_type = backend.to_owned();
+    attributes.backend_data = serde_json::value::RawValue::from_string(data).ok();
+    lease
+}
+
 fn gate() -> LeaseGate {
     let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("config");
     LeaseGate::new(&config, Vec::new(), &External::with_address([192, 168, 0, 1]))
@@ -177,7 +191,7 @@ fn the_view_is_what_a_fresh_start_would_see() {
             u8::try_from(state % u64::from(below)).unwrap_or_default()
         };
         let mut view = View::new();
-        let (mut own, mut store) = (lease("10.5.0.0/24", 1), Store::default());
+        let (mut own, mut store) = (vxlan_lease("10.5.0.0/24", 1, 1), Store::default());
         view.0 = ClusterView::new(&own, gate());
         store.put(&own);
         view.take(Event::Snapshot(store.0.clone()));
@@ -187,7 +201,11 @@ fn the_view_is_what_a_fresh_start_would_see() {
             // Some overlap, and some have an address that no host has.
             let length = 22 + random(4);
             let net: Ipv4Net = format!("10.5.{}.0/{length}", random(5)).parse().expect("prefix");
-            let mut written = lease(&net.trunc().to_string(), 1 + random(4));
+            let address = 1 + random(4);
+            let mut written = match random(3) {
+                0 => lease(&net.trunc().to_string(), address),
+                _ => vxlan_lease(&net.trunc().to_string(), address, 1 + random(3)),
+            };
             if random(5) == 0 {
                 Arc::make_mut(&mut written).attributes.public_ip = Some([127, 0, 0, 1].into());
             }
@@ -216,7 +234,7 @@ fn the_view_is_what_a_fresh_start_would_see() {
             let lost = view.take(event).own_lost;
             if lost && random(2) == 0 {
                 // We get another one: one that is free, or our own again.
-                let free = (0..6).map(|n| lease(&format!("10.5.{n}.0/24"), 1));
+                let free = (0..6).map(|n| vxlan_lease(&format!("10.5.{n}.0/24"), 1, 1));
                 let mut free = free.filter(|free| !store.has(&free.subnets));
                 if let Some(next) = free.next() {
                     store.put(&next);
@@ -294,4 +312,76 @@ fn however_many_go_at_once_all_are_looked_at_once() {
     let [removed @ .., PeerChange::Put(..)] = &delta.peers[..] else { panic!("{delta:?}") };
     assert_eq!(removed.len(), good.len());
     assert!(delta.refused.is_empty(), "nobody is judged in between: {:?}", delta.refused);
+}
+
+#[test]
+fn of_two_nodes_with_one_key_the_older_stays_and_both_are_named() {
+    let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    let wireguard =
+        |subnet: &str, last| with_data(subnet, last, "wireguard", format!(r#"{{"PublicKey":"{key}"}}"#));
+    let v6 = |subnet: &str, last| {
+        let mut lease = vxlan_lease(subnet, last, 9);
+        let attributes = &mut Arc::make_mut(&mut lease).attributes;
+        attributes.backend_v6_data = attributes.backend_data.take();
+        lease
+    };
+    let cases: [(&str, &dyn Fn(&str, u8) -> Arc<Lease>); 3] = [
+        ("VTEP MAC 02:00:00:00:00:09", &|subnet, last| vxlan_lease(subnet, last, 9)),
+        ("VTEP MAC 02:00:00:00:00:09", &v6),
+        (key, &wireguard),
+    ];
+    for (name, lease_of) in cases {
+        let mut view = View::new();
+        let first = view.snapshot(vec![lease_of("10.5.2.0/24", 2), lease_of("10.5.3.0/24", 3)]);
+        assert_eq!(first.len(), 1);
+        assert_eq!(view.peers()[0].subnets, subnets("10.5.2.0/24"));
+        let delta = view.put(lease_of("10.5.4.0/24", 4));
+        let [(refused, reason)] = &delta.refused[..] else { panic!("{delta:?}") };
+        assert_eq!(*refused, subnets("10.5.4.0/24"));
+        assert!(reason.contains(name) && reason.contains("10.5.2.0/24 of 192.168.0.2"), "{reason}");
+        // A lease that gets the key later is as young as one that comes with it.
+        view.put(lease("10.5.5.0/24", 5));
+        let delta = view.put(lease_of("10.5.5.0/24", 5));
+        assert!(matches!(delta.peers[..], [PeerChange::Removed(_)]), "{delta:?}");
+        view.put(lease("10.5.5.0/24", 5));
+        assert_eq!(view.peers().len(), 2);
+        // And when the older one goes, or has another key, the next one has its turn.
+        view.put(lease("10.5.2.0/24", 2));
+        let served: Vec<Subnets> = view.peers().iter().map(|lease| lease.subnets).collect();
+        assert_eq!(served, ["10.5.2.0/24", "10.5.3.0/24", "10.5.5.0/24"].map(subnets));
+        view.take(Event::Changes(vec![Change::Removed(subnets("10.5.3.0/24"))]));
+        assert!(view.peers().iter().any(|lease| lease.subnets == subnets("10.5.4.0/24")));
+    }
+}
+
+#[test]
+fn two_leases_of_one_node_may_have_its_key() {
+    let mut view = View::new();
+    view.snapshot(vec![vxlan_lease("10.5.2.0/24", 2, 9), vxlan_lease("10.5.3.0/24", 2, 9)]);
+    assert_eq!(view.peers().len(), 2);
+}
+
+#[test]
+fn a_node_whose_key_an_older_lease_has_is_a_clone_and_one_whose_lease_is_older_has_been_cloned() {
+    let (own, other) = (vxlan_lease("10.5.1.0/24", 1, 9), vxlan_lease("10.5.2.0/24", 2, 9));
+    let mut clone = View(ClusterView::new(&own, gate()));
+    clone.take(Event::Snapshot(vec![Arc::clone(&other), Arc::clone(&own)]));
+    let (key, holder) = clone.0.shared_key().expect("the other's key");
+    assert_eq!((key.to_string().as_str(), holder), ("VTEP MAC 02:00:00:00:00:09", other.subnets));
+    assert_eq!(clone.peers(), [Arc::clone(&other)], "the older one is served");
+    clone.0.set_own(&vxlan_lease("10.5.1.0/24", 1, 8));
+    assert_eq!(clone.0.shared_key(), None);
+
+    let mut cloned = View(ClusterView::new(&own, gate()));
+    cloned.take(Event::Snapshot(vec![own]));
+    let delta = cloned.put(Arc::clone(&other));
+    assert_eq!(cloned.0.shared_key(), None);
+    assert!(delta.refused[0].1.contains("this node, whose lease is older"), "{delta:?}");
+    // The clone has taken another one.
+    cloned.put(vxlan_lease("10.5.2.0/24", 2, 7));
+    assert_eq!(cloned.peers().len(), 1);
+    // What this node had before is no other's.
+    let mut moved = View(ClusterView::new(&vxlan_lease("10.5.1.0/24", 1, 9), gate()));
+    moved.take(Event::Snapshot(vec![vxlan_lease("10.5.3.0/24", 1, 9), vxlan_lease("10.5.1.0/24", 1, 9)]));
+    assert_eq!(moved.0.shared_key(), None);
 }

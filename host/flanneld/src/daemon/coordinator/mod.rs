@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use flannel_base::micros;
 use flannel_datapath::{PeerReport, Report};
 use flannel_model::lease::{Attributes, Lease};
+use flannel_model::lease_key::LeaseKey;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
 use flannel_telemetry::{Step, status};
@@ -89,6 +90,8 @@ pub(super) struct Beginning {
     pub plugin: CurrentPlugin,
     /// The external interface.
     pub external: External,
+    /// What this node must not be known by, since another one is.
+    pub avoid: Vec<LeaseKey>,
 }
 
 /// What a restart with another external interface keeps.
@@ -99,6 +102,8 @@ pub(super) struct Preserved {
     pub view: Option<ClusterView>,
     /// The plugin that serves.
     pub plugin: CurrentPlugin,
+    /// What this node must not be known by, since another one is.
+    pub avoid: Vec<LeaseKey>,
 }
 
 /// How far the peers of the first snapshot are.
@@ -130,6 +135,7 @@ pub(super) struct Coordinator {
     plugin: CurrentPlugin,
     swap: Swap,
     external: External,
+    avoid: Vec<LeaseKey>,
     phase: Phase,
     /// Lease changes that the policy is to be asked about, in their order.
     pending: VecDeque<PeerChange>,
@@ -160,7 +166,7 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
     pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
-        let Beginning { own, published, mtu, renewal, view, gate, plugin, external } = beginning;
+        let Beginning { own, published, mtu, renewal, view, gate, plugin, external, avoid } = beginning;
         let (view, phase) = match view {
             Some(mut view) => {
                 // All that is believed is told anew in any case.
@@ -177,6 +183,7 @@ impl Coordinator {
             plugin,
             swap: Swap::default(),
             external,
+            avoid,
             phase,
             job: None,
             commits: 0,
@@ -205,7 +212,8 @@ impl Coordinator {
     /// When [`Event::Time`] is wanted, if nothing else happens before.
     pub(super) fn deadline(&self) -> Instant {
         let mut due = Vec::new();
-        due.extend([self.own.renewal_due(), self.own.file_due()].into_iter().flatten());
+        let own = [self.own.renewal_due(), self.own.file_due(), self.own.contest_over()];
+        due.extend(own.into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
         if self.policy_is_free() {
             due.extend([self.own.uptake_due(), self.retry, self.tick].into_iter().flatten());
@@ -233,18 +241,22 @@ impl Coordinator {
         let own = self.own.lease.clone();
         let view = std::mem::replace(&mut self.view, ClusterView::new(&own, LeaseGate::default()));
         let view = (self.phase != Phase::Waiting).then_some(view);
-        Preserved { own, view, plugin: self.plugin.clone() }
+        Preserved { own, view, plugin: self.plugin.clone(), avoid: std::mem::take(&mut self.avoid) }
     }
 
     fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Store(event) => {
                 let delta = self.view.take(event, now);
-                let lost = delta.own_lost;
+                let (lost, contested) = (delta.own_lost, delta.own_contested);
                 self.submit(delta);
                 if lost {
                     self.own.verify(now);
                 }
+                if contested {
+                    self.lease_contested(now);
+                }
+                self.look_for_clones();
                 if self.phase == Phase::Waiting {
                     self.phase = Phase::Applying;
                 }
@@ -289,6 +301,7 @@ impl Coordinator {
 
     /// Does what has become due or possible.
     fn proceed(&mut self, now: Instant) {
+        self.end_contest(now);
         self.renew_if_due(now);
         if self.own.file_due().is_some_and(|due| due <= now) {
             self.write_subnet_file();

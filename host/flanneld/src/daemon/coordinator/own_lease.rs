@@ -20,6 +20,10 @@ use crate::daemon::DaemonError;
 pub(super) const RENEWAL_RETRY: Duration = Duration::from_mins(1);
 /// The same while the store has something else of us than what is to be published: others do not find us.
 const PUBLISH_RETRY: Duration = Duration::from_secs(1);
+/// How soon a lease that somebody else has written is written again, so that he notices, too.
+const REASSERT: Duration = Duration::from_mins(1);
+/// For how long it is believed that somebody else writes the lease: a few times that.
+const CONTEST: Duration = Duration::from_mins(3);
 /// How long after an attempt that failed the subnet file is written again.
 const FILE_RETRY: Duration = Duration::from_secs(1);
 /// How often the log repeats that nothing can be published, or written.
@@ -46,6 +50,9 @@ pub(super) struct OwnLease {
     rules_throttle: LogThrottle,
     subnet_file: Progress,
     subnet_file_throttle: LogThrottle,
+    /// Until when it is believed that somebody else writes the lease, too.
+    contested: Option<Instant>,
+    contest_throttle: LogThrottle,
     /// When a subnet file that could not be written is tried again.
     file_retry: Option<Instant>,
 }
@@ -99,6 +106,8 @@ impl OwnLease {
             rules_throttle: LogThrottle::new(Some(REMIND)),
             subnet_file: Progress::default(),
             subnet_file_throttle: LogThrottle::new(Some(REMIND)),
+            contested: None,
+            contest_throttle: LogThrottle::new(Some(CONTEST)),
             file_retry: None,
         }
     }
@@ -117,6 +126,11 @@ impl OwnLease {
     /// When the store is to be asked to renew the lease. It is asked one thing at a time.
     pub(super) fn renewal_due(&self) -> Option<Instant> {
         self.renewal.filter(|_| self.asked.is_none())
+    }
+
+    /// When the lease is the node's alone again, if nobody else writes it meanwhile.
+    pub(super) fn contest_over(&self) -> Option<Instant> {
+        self.contested
     }
 
     /// When the subnet file is to be written once more.
@@ -196,6 +210,49 @@ impl Coordinator {
         }
     }
 
+    /// Another process has written our lease with our address in it: there is another node that takes itself for this one. They share a subnet.
+    pub(super) fn lease_contested(&mut self, now: Instant) {
+        let addresses: Vec<String> =
+            self.own.published.public_addresses().map(|address| address.to_string()).collect();
+        if self.own.contest_throttle.says(&self.own.lease.subnets.to_string(), now) {
+            error!(
+                subnet = %self.own.lease.subnets,
+                "another process writes this node's lease: another node has the public address {}, too (behind NAT, say), and so both have one \
+                 subnet; give each node an address of its own, with --public-ip or --iface",
+                addresses.join(" and ")
+            );
+        }
+        self.own.contested = Some(now + CONTEST);
+        self.tell(News::Step(Step::OwnLeaseAlone, false));
+        let again = now + REASSERT;
+        self.own.renewal = Some(self.own.renewal.map_or(again, |due| due.min(again)));
+    }
+
+    pub(super) fn end_contest(&mut self, now: Instant) {
+        if self.own.contested.is_some_and(|end| end <= now) {
+            self.own.contested = None;
+            self.own.contest_throttle.reset();
+            info!(subnet = %self.own.lease.subnets, "nobody else writes this node's lease any more");
+            self.tell(News::Step(Step::OwnLeaseAlone, true));
+        }
+    }
+
+    /// Another node with an older lease is known by something of ours: this machine is a clone of it. It starts over with something new.
+    pub(super) fn look_for_clones(&mut self) {
+        let Some((key, holder)) = self.view.shared_key() else { return };
+        if self.avoid.contains(&key) {
+            return;
+        }
+        warn!(
+            "this node's {key} is that of the lease {holder}, too, which is older: this machine may be a clone of that one, with its state directory; \
+             taking another one"
+        );
+        self.avoid.push(key);
+        if self.restart.is_none() {
+            self.restart = Some(self.external.clone());
+        }
+    }
+
     fn store_failed(&mut self, again: Instant) {
         self.own.asked = None;
         self.own.renewal = Some(again);
@@ -213,6 +270,7 @@ impl Coordinator {
         self.own.throttle.reset();
         self.tell(News::Step(Step::Lease, published));
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
+        self.look_for_clones();
     }
 
     /// The policy was told of our lease. One that fails keeps what it had, as do firewall and subnet file, and is asked again.

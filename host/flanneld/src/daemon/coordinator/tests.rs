@@ -90,6 +90,7 @@ impl Node {
             gate: gate(&external),
             plugin,
             external,
+            avoid: Vec::new(),
         };
         let settings =
             Settings { upkeep: Duration::from_hours(1000), blackhole: false, first_failure_is_fatal };
@@ -477,6 +478,42 @@ fn a_subnet_file_that_is_lost_is_written_again_and_the_node_is_not_ready_without
     node.file_fails = false;
     node.pass(Duration::from_secs(1));
     assert!(node.ready.contains(Step::SubnetFile.missing()));
+}
+
+#[test]
+fn a_lease_that_somebody_else_writes_too_is_said_and_written_again_and_is_the_nodes_alone_when_he_stops() {
+    let mut node = Node::serving(&[]);
+    let contested =
+        || Event::Store(StoreEvent::Changes(vec![Change::Contested(lease("10.5.1.0/24", 1).subnets)]));
+    node.ready.insert(Step::OwnLeaseAlone.missing());
+    node.hear(contested());
+    assert!(!node.ready.contains(Step::OwnLeaseAlone.missing()));
+    node.pass(Duration::from_mins(1));
+    assert_eq!(node.done, ["renewed as 192.168.0.1"], "so that he notices, too");
+    node.hear(contested());
+    node.pass(Duration::from_secs(179));
+    assert!(!node.ready.contains(Step::OwnLeaseAlone.missing()));
+    node.pass(Duration::from_secs(1));
+    assert!(node.ready.contains(Step::OwnLeaseAlone.missing()));
+    assert_eq!(node.done.len(), 2, "{:?}", node.done);
+}
+
+#[test]
+fn a_clone_of_another_node_starts_over_with_another_key_and_once() {
+    let data = |lease: Lease| {
+        let data = serde_json::value::RawValue::from_string(r#"{"VtepMAC":"02:00:00:00:00:09"}"#.to_owned());
+        Lease { attributes: Attributes { backend_data: data.ok(), ..lease.attributes }, ..lease }
+    };
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    let own = data(lease("10.5.1.0/24", 1));
+    node.coordinator.view.set_own(&own);
+    let both = vec![Arc::new(data(lease("10.5.2.0/24", 2))), Arc::new(own)];
+    node.hear(Event::Store(StoreEvent::Snapshot(both.clone())));
+    node.hear(Event::Store(StoreEvent::Snapshot(both)));
+    assert!(matches!(node.only(), Effect::Restart(_)));
+    let avoid = node.coordinator.preserve().avoid;
+    assert_eq!(avoid.iter().map(ToString::to_string).collect::<Vec<_>>(), ["VTEP MAC 02:00:00:00:00:09"]);
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! What a lease's data says that only one node of a cluster can have: VTEPs' Ethernet addresses, and WireGuard keys.
+
+use std::fmt;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::entry::Mac;
+use super::lease::Attributes;
+use super::wireguard::PublicKey;
+
+/// Something by which a node is known to all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseKey {
+    /// The Ethernet address of the VTEP for IPv4, or of the one for IPv6: each device has a forwarding database of its own.
+    VtepMac {
+        /// Whether it is the one for IPv6.
+        ipv6: bool,
+        /// The address.
+        mac: Mac,
+    },
+    /// The public key.
+    Wireguard(PublicKey),
+}
+
+impl fmt::Display for LeaseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VtepMac { mac, .. } => write!(f, "VTEP MAC {mac}"),
+            Self::Wireguard(key) => write!(f, "WireGuard key {key}"),
+        }
+    }
+}
+
+impl LeaseKey {
+    /// All that a lease says. What cannot be read says nothing.
+    pub fn of(attributes: &Attributes) -> Vec<Self> {
+        let data = [(false, &attributes.backend_data), (true, &attributes.backend_v6_data)];
+        let data = data.into_iter().filter_map(|(ipv6, data)| Some((ipv6, data.as_deref()?)));
+        let mut keys = Vec::new();
+        for (ipv6, data) in data {
+            let key = match attributes.backend_type.as_str() {
+                "vxlan" => vtep_mac(data).map(|mac| Self::VtepMac { ipv6, mac }),
+                "wireguard" => wireguard_key(data).map(Self::Wireguard),
+                _ => None,
+            };
+            keys.extend(key.filter(|key| !keys.contains(key)));
+        }
+        keys
+    }
+}
+
+/// The Ethernet address that upstream and we publish for a VTEP.
+pub fn vtep_mac(data: &RawValue) -> Option<Mac> {
+    field(data, "VtepMAC")?.parse().ok()
+}
+
+/// The key that upstream and we publish for WireGuard.
+pub fn wireguard_key(data: &RawValue) -> Option<PublicKey> {
+    field(data, "PublicKey")?.parse().ok()
+}
+
+fn field(data: &RawValue, name: &str) -> Option<String> {
+    match serde_json::from_str::<Value>(data.get()).ok()?.get_mut(name)?.take() {
+        Value::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(text: &str) -> Option<Box<RawValue>> {
+        RawValue::from_string(text.to_owned()).ok()
+    }
+
+    #[test]
+    fn a_vteps_mac_is_found_in_the_published_data() {
+        let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let attributes = Attributes {
+            backend_type: "vxlan".to_owned(),
+            backend_data: data(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#),
+            backend_v6_data: data(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#),
+            ..Attributes::default()
+        };
+        let both = [LeaseKey::VtepMac { ipv6: false, mac }, LeaseKey::VtepMac { ipv6: true, mac }];
+        assert_eq!(LeaseKey::of(&attributes), both);
+        let foreign = Attributes { backend_type: "host-gw".to_owned(), ..attributes };
+        assert_eq!(LeaseKey::of(&foreign), []);
+    }
+
+    #[test]
+    fn a_wireguard_key_is_found_in_the_published_data() {
+        let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+        let text = format!(r#"{{"PublicKey":"{key}","Port":51820}}"#);
+        let attributes = Attributes {
+            backend_type: "wireguard".to_owned(),
+            backend_data: data(&text),
+            backend_v6_data: data(&text),
+            ..Attributes::default()
+        };
+        let [found] = LeaseKey::of(&attributes)[..] else { panic!("one key for both families") };
+        assert_eq!(found.to_string(), format!("WireGuard key {key}"));
+    }
+
+    #[test]
+    fn data_without_a_key_has_none() {
+        for text in [r#"{"PublicKey":"x"}"#, r#""text""#, "null", r#"{"VtepMAC":1}"#, "{}"] {
+            let raw = data(text).expect("JSON");
+            assert_eq!((vtep_mac(&raw), wireguard_key(&raw)), (None, None), "{text}");
+        }
+    }
+}

@@ -54,7 +54,7 @@ fn lease(key: &str, address: &str, backend: Backend) -> StoredLease {
 }
 
 /// What the first node says of a lease.
-fn problems(cluster: &Cluster, lease: &StoredLease) -> Result<Option<Vec<String>>> {
+pub(crate) fn problems(cluster: &Cluster, lease: &StoredLease) -> Result<Option<Vec<String>>> {
     let status = cluster.status(0)?;
     let subnets = lease.subnets();
     let is_it = |peer: &&Value| {
@@ -66,7 +66,8 @@ fn problems(cluster: &Cluster, lease: &StoredLease) -> Result<Option<Vec<String>
     Ok(peer.map(|peer| peer["problems"].as_array().into_iter().flatten().map(text).collect()))
 }
 
-fn is_refused(cluster: &Cluster, lease: &StoredLease) -> Result<()> {
+/// The first node says that it does not believe a lease.
+pub(crate) fn is_refused(cluster: &Cluster, lease: &StoredLease) -> Result<()> {
     let mut last = None;
     let refused = wait::until(&format!("{} is refused", lease.key), || {
         last = problems(cluster, lease)?;

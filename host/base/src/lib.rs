@@ -6,6 +6,7 @@ pub mod atomic_file;
 mod backoff;
 pub mod ca_bundle;
 mod log_throttle;
+pub mod regular_file;
 mod secret;
 #[cfg(feature = "tls")]
 pub mod server_trust;

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use flannel_base::atomic_file::{self, Mode};
+use flannel_base::regular_file;
 use ipnet::IpNet;
 use tracing::warn;
 
@@ -15,6 +16,9 @@ use tracing::warn;
 pub(crate) const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an end waits for the last write: the disk may hang.
 const LAST_WRITE: Duration = Duration::from_millis(500);
+
+/// More than a record has.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A route as it is recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +40,8 @@ impl RouteRecord {
     /// Reads the record of the last run, and begins a new one in its place. With no path nothing is recorded.
     pub(crate) fn open(path: Option<PathBuf>) -> (Self, HashMap<IpNet, Recorded>) {
         let Some(path) = path else { return (Self { text: String::new(), writer: None }, HashMap::new()) };
-        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let text = regular_file::read(&path, MAX_BYTES).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
         let routes = text.lines().filter_map(parse).collect();
         let ((sender, texts), (done, ended)) = (channel(), channel());
         let writer = std::thread::Builder::new().name("route-record".to_owned()).spawn(move || {

@@ -4,15 +4,15 @@
 //! from other daemons on the same host. Upstream keeps it at one place for all of them, where it is gone with the next reboot. A key that
 //! is there is taken over if it is this node's: if the node's lease or device has it.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flannel_base::Secret;
 use flannel_base::atomic_file::{self, Mode};
+use flannel_base::regular_file;
 use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use tracing::{error, info, warn};
 
@@ -132,11 +132,8 @@ fn load(file: &Path) -> Result<Option<Keys>, String> {
 
 /// Reads a file of the size that a key may have. Whatever else is there in its place is an error, and never waited for.
 fn read(file: &Path) -> io::Result<String> {
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(file)?;
+    let opened = regular_file::open(file)?;
     let about = opened.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
     if about.len() > MAX_BYTES {
         return Err(io::Error::other("it is too large for a key"));
     }

@@ -4,14 +4,18 @@ use std::io;
 use std::path::Path;
 
 use flannel_base::atomic_file::{self, Mode};
+use flannel_base::regular_file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+/// More than a record has.
+const MAX_BYTES: u64 = 1 << 20;
+
 /// Reads a record. One that is not there is empty; so is one that cannot be read, with a warning. `what`: of what it is, as in "the record of
 /// MAC addresses".
 pub(crate) fn read<T: DeserializeOwned + Default>(path: &Path, what: &str) -> T {
-    match std::fs::read(path) {
+    match regular_file::read(path, MAX_BYTES) {
         Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             warn!(file = %path.display(), %error, "the record of {what} is damaged: starting a new one");
             T::default()

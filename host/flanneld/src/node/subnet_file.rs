@@ -1,11 +1,11 @@
 //! The subnet file, written as a whole as upstream does it, and read again after a restart. What is in it is in
 //! [`flannel_model::subnet_file`].
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 
 use flannel_base::atomic_file::{self, Mode};
+use flannel_base::regular_file;
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::subnet_file;
@@ -89,9 +89,7 @@ pub fn variables(path: &Path) -> Result<Vec<(String, String)>, SubnetFileError> 
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    regular_file::read(path, MAX_FILE_BYTES)
 }
 
 #[cfg(test)]

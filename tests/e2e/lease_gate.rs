@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use flannel_lab::cluster::{DUAL_STACK, IPV4};
+use flannel_lab::random::Random;
 use flannel_lab::store::StoredLease;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, wait};
 use serde_json::Value;
@@ -244,5 +245,86 @@ fn a_node_that_never_saw_a_former_network_serves_its_leases_if_the_operator_name
     cluster.launch(0)?.wait_ready()?;
     ensure!(problems(&cluster, &old)? == Some(Vec::new()), "{:?}", cluster.status(0)?["peers"]);
     ensure!(cluster.node(0).ip("route show 10.5.200.0/24")?.contains("flannel.1"));
+    Ok(())
+}
+
+/// What somebody without scruples might write.
+fn hostile(random: &mut Random, own: &str) -> StoredLease {
+    let mut any = |of: &[&str]| of[random.below(of.len())].to_owned();
+    let others =
+        ["10.5.100.0-25", "10.5.101.0-24&fc00:5:0:1::-64", "10.5.0.0-17", "10.5.222.0-24", "10.5.223.0-24"];
+    let key = any(&[&SUBNETS[..], &others].concat()).replace("OWN", own);
+    let others = ["192.168.78.100", "192.168.77.12", "192.168.78.250"];
+    let address = any(&[&ADDRESSES[..], &others].concat());
+    let mac =
+        any(&["9e:00:00:00:00:64", "9e:00:00:00:00:65", "9e:00:00:00:00:fe", "ff:ff:ff:ff:ff:ff", "no MAC"]);
+    let backend = any(&["vxlan", "vxlan", "vxlan", "host-gw", "wireguard"]);
+    let data = format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#);
+    let value = match random.below(8) {
+        0 => "{".to_owned(),
+        1 => format!("[\"{}\"]", "x".repeat(100_000)),
+        _ => format!(
+            r#"{{"PublicIP":"{address}","PublicIPv6":"fd77::{}","BackendType":"{backend}","BackendData":{data},"BackendV6Data":{data}}}"#,
+            random.below(20)
+        ),
+    };
+    StoredLease { key, value }
+}
+
+#[test]
+fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() -> Result<()> {
+    let mut random = Random::from_environment()?;
+    for etcd in [false, true] {
+        let mut cluster =
+            Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::of(Backend::Vxlan, true) })?;
+        let node = cluster.node(0);
+        for theirs in [
+            "10.5.222.0/24 via 192.168.77.12",
+            "172.16.0.0/12 via 192.168.77.1",
+            "fc00:5:0:ff::/64 via fd77::12",
+        ] {
+            node.ip(&format!("route add {theirs}"))?;
+        }
+        let good: Vec<StoredLease> = (100..105).map(StoredLease::invented).collect();
+        good.iter().try_for_each(|lease| cluster.store().put(lease))?;
+        let served = |cluster: &Cluster| {
+            good.iter().try_fold(true, |all, lease| Ok(all && problems(cluster, lease)? == Some(Vec::new())))
+        };
+        wait::until_true("good peers are served", || served(&cluster))?;
+        let before = kernel(&cluster)?;
+        let own = cluster.node(0).subnet_env()?.and_then(|env| env.subnet).map(|subnet| subnet.network());
+        let own =
+            own.map(|network| network.to_string().trim_end_matches(".0").to_owned()).unwrap_or_default();
+        let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
+        let mut written: Vec<StoredLease> = Vec::new();
+        for round in 0..60 {
+            if random.below(3) == 0 && !written.is_empty() {
+                let gone = written.swap_remove(random.below(written.len()));
+                cluster.store().remove(&gone)?;
+                written.retain(|lease| lease.key != gone.key);
+            } else {
+                let lease = hostile(&mut random, &own);
+                cluster.store().put(&lease)?;
+                written.retain(|other| other.key != lease.key);
+                written.push(lease);
+            }
+            if round % 10 == 9 {
+                let now = kernel(&cluster)?;
+                let lost: Vec<&str> = before.lines().filter(|line| !now.contains(line)).collect();
+                ensure!(lost.is_empty(), "{random}: gone are {lost:#?}; there are {written:#?}");
+                wait::until_true("good peers are served", || served(&cluster))
+                    .with_context(|| random.to_string())?;
+            }
+            if round == 30 {
+                cluster.kill_and_restart(0)?;
+            }
+        }
+        written.iter().try_for_each(|lease| cluster.store().remove(lease))?;
+        wait::until_equal("nothing is left of them", || {
+            let now = kernel(&cluster)?;
+            Ok((now != before).then(|| format!("{random}:\n{now}\ninstead of\n{before}")))
+        })?;
+        pings.lost_nothing()?;
+    }
     Ok(())
 }

@@ -11,8 +11,8 @@
 
 mod acquire;
 mod cluster;
-mod protocol;
 mod own_writes;
+mod protocol;
 mod read;
 #[cfg(test)]
 pub(crate) mod server;

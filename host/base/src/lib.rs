@@ -5,6 +5,7 @@
 pub mod atomic_file;
 mod backoff;
 pub mod ca_bundle;
+mod family;
 mod log_throttle;
 pub mod regular_file;
 mod secret;
@@ -16,6 +17,7 @@ mod timestamp;
 use std::time::Duration;
 
 pub use backoff::Backoff;
+pub use family::Family;
 pub use log_throttle::LogThrottle;
 pub use secret::Secret;
 pub use timestamp::{NoTimestamp, Timestamp};

@@ -11,10 +11,11 @@ use tracing::{debug, info, warn};
 use super::error::FirewallError;
 use super::iptables::{self, ChainRules};
 use super::nftables::{self, rules::Table};
-use super::rules::{Family, Mode, Owner, Owners, Purpose, Rules};
+use super::rules::{Mode, Owner, Owners, Purpose, Rules};
 use super::tool::Tools;
 use super::watch::Watch;
 use super::{Command, FirewallStatus};
+use flannel_base::Family;
 
 /// How often rules are put in place and looked at again before it is given up for the time being.
 const ATTEMPTS: usize = 4;

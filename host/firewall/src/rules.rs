@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use flannel_base::Family;
 use ipnet::IpNet;
 
 /// What the rules are made with.
@@ -78,7 +79,7 @@ pub struct Rules {
 
 impl Rules {
     pub(super) fn family(&self, family: Family) -> Option<&FamilyRules> {
-        self.families.iter().find(|rules| Family::of(&rules.cluster) == family)
+        self.families.iter().find(|rules| Family::of(rules.cluster.addr()) == family)
     }
 
     pub(super) fn wants(&self, purpose: Purpose) -> bool {
@@ -89,38 +90,11 @@ impl Rules {
     }
 }
 
-/// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub(crate) const ALL: [Self; 2] = [Self::V4, Self::V6];
-
-    pub(crate) fn of(network: &IpNet) -> Self {
-        match network {
-            IpNet::V4(_) => Self::V4,
-            IpNet::V6(_) => Self::V6,
-        }
-    }
-
-    /// What is never masqueraded: it has no one receiver that could answer.
-    pub(crate) fn multicast(self) -> &'static str {
-        match self {
-            Self::V4 => "224.0.0.0/4",
-            Self::V6 => "ff00::/8",
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
+/// What is never masqueraded: it has no one receiver that could answer.
+pub(super) fn multicast(family: Family) -> &'static str {
+    match family {
+        Family::Ipv4 => "224.0.0.0/4",
+        Family::Ipv6 => "ff00::/8",
     }
 }
 

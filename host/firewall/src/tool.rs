@@ -10,7 +10,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::error::FirewallError;
-use super::rules::Family;
+use flannel_base::Family;
 
 /// How long a program may take. On a host with many services others hold the xtables lock for seconds.
 const PROGRAM_TIMEOUT: Duration = Duration::from_mins(1);
@@ -28,8 +28,8 @@ impl Tools {
     /// The name of one of the iptables programs; `part` is empty, `-save` or `-restore`.
     pub(crate) fn iptables(&self, family: Family, part: &str) -> String {
         let start = match family {
-            Family::V4 => "iptables",
-            Family::V6 => "ip6tables",
+            Family::Ipv4 => "iptables",
+            Family::Ipv6 => "ip6tables",
         };
         format!("{start}{}{part}", self.variant)
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use flannel_base::Family;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -14,8 +15,8 @@ use super::wireguard::PublicKey;
 pub enum LeaseKey {
     /// The Ethernet address of the VTEP for IPv4, or of the one for IPv6: each device has a forwarding database of its own.
     VtepMac {
-        /// Whether it is the one for IPv6.
-        ipv6: bool,
+        /// Which of the two.
+        family: Family,
         /// The address.
         mac: Mac,
     },
@@ -35,12 +36,12 @@ impl fmt::Display for LeaseKey {
 impl LeaseKey {
     /// All that a lease says. What cannot be read says nothing.
     pub fn of(attributes: &Attributes) -> Vec<Self> {
-        let data = [(false, &attributes.backend_data), (true, &attributes.backend_v6_data)];
-        let data = data.into_iter().filter_map(|(ipv6, data)| Some((ipv6, data.as_deref()?)));
+        let data = [(Family::Ipv4, &attributes.backend_data), (Family::Ipv6, &attributes.backend_v6_data)];
+        let data = data.into_iter().filter_map(|(family, data)| Some((family, data.as_deref()?)));
         let mut keys = Vec::new();
-        for (ipv6, data) in data {
+        for (family, data) in data {
             let key = match attributes.backend_type.as_str() {
-                "vxlan" => vtep_mac(data).map(|mac| Self::VtepMac { ipv6, mac }),
+                "vxlan" => vtep_mac(data).map(|mac| Self::VtepMac { family, mac }),
                 "wireguard" => wireguard_key(data).map(Self::Wireguard),
                 _ => None,
             };
@@ -84,7 +85,10 @@ mod tests {
             backend_v6_data: data(r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"#),
             ..Attributes::default()
         };
-        let both = [LeaseKey::VtepMac { ipv6: false, mac }, LeaseKey::VtepMac { ipv6: true, mac }];
+        let both = [
+            LeaseKey::VtepMac { family: Family::Ipv4, mac },
+            LeaseKey::VtepMac { family: Family::Ipv6, mac },
+        ];
         assert_eq!(LeaseKey::of(&attributes), both);
         let foreign = Attributes { backend_type: "host-gw".to_owned(), ..attributes };
         assert_eq!(LeaseKey::of(&foreign), []);

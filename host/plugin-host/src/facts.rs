@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_base::Family;
 use flannel_cloud::{Answer, Failure, Instance, Provider, Request};
 use flannel_model::entry::Mac;
 use flannel_model::offloads::Offloads;
@@ -12,15 +13,6 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::grants::Grants;
 use super::secrets::Secrets;
-
-/// The family of an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// IPv4.
-    Ipv4,
-    /// IPv6.
-    Ipv6,
-}
 
 /// This node and its cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,9 @@ mod version;
 use tokio::sync::OnceCell;
 
 use super::error::FirewallError;
-use super::rules::{Family, FamilyRules, Owner, Owners, Purpose};
+use super::rules::{FamilyRules, Owner, Owners, Purpose};
 use super::tool::Tools;
+use flannel_base::Family;
 use rules::Chain;
 pub(super) use version::Version;
 

@@ -1,6 +1,7 @@
 //! The rules in the words of `iptables -S`, which are those of `iptables-save` and `iptables-restore`.
 
-use crate::rules::{Family, FamilyRules, Owner, Purpose};
+use crate::rules::{FamilyRules, Owner, Purpose, multicast};
+use flannel_base::Family;
 
 /// The chain for a purpose, and how it is reached.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub(crate) fn listing(
 ) -> Vec<String> {
     let chain = Chain::of(purpose, owner);
     let (cluster, subnet) = (networks.cluster.trunc(), networks.subnet.trunc());
-    let multicast = Family::of(&cluster).multicast();
+    let multicast = multicast(Family::of(cluster.addr()));
     let masquerade = if random_fully { "MASQUERADE --random-fully" } else { "MASQUERADE" };
     let rules = match purpose {
         Purpose::Masquerade => vec![

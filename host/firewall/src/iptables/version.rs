@@ -1,8 +1,8 @@
 //! What the installed iptables can do.
 
 use crate::error::FirewallError;
-use crate::rules::Family;
 use crate::tool::Tools;
+use flannel_base::Family;
 
 /// A version of iptables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,9 @@ pub(super) mod rules;
 use serde_json::Value;
 
 use super::error::FirewallError;
-use super::rules::{Family, Owner, Owners};
+use super::rules::{Owner, Owners};
 use super::tool::Tools;
+use flannel_base::Family;
 use rules::{Table, protocol, table_name};
 
 const PROGRAM: &str = "nft";

@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use crate::rules::{Family, FamilyRules, Owner, Purpose};
+use crate::rules::{FamilyRules, Owner, Purpose, multicast};
+use flannel_base::Family;
 
 /// The bit in the mark of packets that kube-proxy masquerades.
 const MARK: u32 = 0x4000;
@@ -11,8 +12,8 @@ const MARK: u32 = 0x4000;
 /// The table of a family.
 pub(crate) fn table_name(family: Family, owner: &Owner) -> String {
     let name = match family {
-        Family::V4 => "flannel-ipv4",
-        Family::V6 => "flannel-ipv6",
+        Family::Ipv4 => "flannel-ipv4",
+        Family::Ipv6 => "flannel-ipv6",
     };
     owner.name('-', name)
 }
@@ -20,8 +21,8 @@ pub(crate) fn table_name(family: Family, owner: &Owner) -> String {
 /// The family in nft's words, which are also those for a packet's header.
 pub(super) fn protocol(family: Family) -> &'static str {
     match family {
-        Family::V4 => "ip",
-        Family::V6 => "ip6",
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
     }
 }
 
@@ -70,7 +71,7 @@ impl Table {
         purposes: &[Purpose],
         random_fully: bool,
     ) -> Self {
-        let family = Family::of(&networks.cluster);
+        let family = Family::of(networks.cluster.addr());
         let chains = purposes
             .iter()
             .map(|purpose| match purpose {
@@ -136,7 +137,7 @@ impl Table {
 fn masquerade(networks: &FamilyRules, random_fully: bool) -> Vec<Rule> {
     let (cluster, subnet) = (networks.cluster.trunc(), networks.subnet.trunc());
     let multicast =
-        Family::of(&cluster).multicast().parse().unwrap_or_else(|_| unreachable!("a constant network"));
+        multicast(Family::of(cluster.addr())).parse().unwrap_or_else(|_| unreachable!("a constant network"));
     let masquerade = Verdict::Masquerade { random_fully };
     let rule = |source: (bool, IpNet), destination: (bool, IpNet), verdict| Rule {
         matches: vec![

@@ -74,8 +74,7 @@ impl LinkFacts for Links {
         };
         // A device that cannot be asked for is as good as none: the record and the lease remain.
         let present = self.probe.mac(device).ok().flatten();
-        let ipv6 = family == Family::Ipv6;
-        let avoided = |mac: &Mac| self.avoid.contains(&LeaseKey::VtepMac { ipv6, mac: *mac });
+        let avoided = |mac: &Mac| self.avoid.contains(&LeaseKey::VtepMac { family, mac: *mac });
         self.macs.choose(device, Hints { published, present }, avoided)
     }
 

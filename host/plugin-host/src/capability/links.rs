@@ -13,7 +13,7 @@ use crate::bindings::flannel::backend::links::{
 };
 use crate::call::Function;
 use crate::convert;
-use crate::facts::Family;
+use flannel_base::Family;
 
 /// What the names of devices begin with, so that they can be told from everybody else's.
 const NAME_PREFIX: &str = "flannel";

@@ -87,7 +87,7 @@ fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
 }
 
 fn show_status(socket: &Path, json: bool) -> anyhow::Result<()> {
-    let status = ask_status(socket)?;
+    let status = ask_status(socket).map_err(|error| commands::or_another(error, socket))?;
     if json {
         output::line(serde_json::to_string_pretty(&status)?)?;
     } else {

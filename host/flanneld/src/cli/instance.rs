@@ -37,8 +37,10 @@ pub fn sockets_beside(socket: &std::path::Path) -> Vec<PathBuf> {
     let Some(directory) = socket.parent() else { return Vec::new() };
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let is_socket = |path: &PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        name.starts_with("flanneld") && name.ends_with(".sock") && path != socket
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        stem.starts_with("flanneld")
+            && path.extension().is_some_and(|extension| extension == "sock")
+            && path != socket
     };
     let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_socket).collect();
     sockets.sort();

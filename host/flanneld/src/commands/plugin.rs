@@ -106,7 +106,8 @@ fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result
         }
         registry @ PluginReference::Registry(_) => registry,
     };
-    let swapped = ask_swap(socket, &component.to_string())?;
+    let swapped =
+        ask_swap(socket, &component.to_string()).map_err(|error| super::or_another(error, socket))?;
     if json {
         return Ok(output::line(serde_json::to_string(&swapped)?)?);
     }

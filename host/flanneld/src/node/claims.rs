@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustix::net::sockopt::socket_peercred;
 use tracing::warn;
 
 /// How often a claim that another process has is tried again: one that is being replaced may take a moment to end.
@@ -39,7 +39,7 @@ impl Claims {
     /// Takes a cluster network, which must not overlap another daemon's. Waits a moment for one that is ending.
     pub(crate) fn network(&self, network: IpNet) -> Result<(), Taken> {
         let what = format!("network {network}");
-        self.patiently(|| {
+        patiently(|| {
             self.take(&format!("network/{network}"), &what)?;
             let overlaps = |name: &str| {
                 let other: Option<IpNet> = name.strip_prefix("network/").and_then(|name| name.parse().ok());
@@ -49,7 +49,7 @@ impl Claims {
             for other in names().iter().filter_map(|name| overlaps(name)) {
                 let name = format!("network/{other}");
                 if !self.has(&name)
-                    && let Some(holder) = holder(&name)
+                    && let Holder::Daemon(holder) = holder(&name)
                 {
                     self.release(&format!("network/{network}"));
                     return Err(Taken { what: format!("network {other}, which overlaps {network}"), holder });
@@ -61,7 +61,7 @@ impl Claims {
 
     /// Takes something of a name.
     pub(crate) fn named(&self, kind: &str, name: &str) -> Result<(), Taken> {
-        self.patiently(|| self.take(&format!("{kind}/{name}"), &format!("{kind} {name}")))
+        patiently(|| self.take(&format!("{kind}/{name}"), &format!("{kind} {name}")))
     }
 
     /// The same at once or not at all.
@@ -72,16 +72,6 @@ impl Claims {
     /// Takes the firewall's plain names, if nobody has them.
     pub(crate) fn plain_firewall_names(&self) -> bool {
         self.take("firewall", "the firewall's plain names").is_ok()
-    }
-
-    fn patiently(&self, mut take: impl FnMut() -> Result<(), Taken>) -> Result<(), Taken> {
-        for _ in 1..ATTEMPTS {
-            if take().is_ok() {
-                return Ok(());
-            }
-            std::thread::sleep(BETWEEN_ATTEMPTS);
-        }
-        take()
     }
 
     fn has(&self, name: &str) -> bool {
@@ -100,13 +90,13 @@ impl Claims {
         match address(name).and_then(|address| UnixListener::bind_addr(&address)) {
             Ok(listener) => drop(claims.insert(name.to_owned(), listener)),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                if let Some(holder) = holder(name) {
+                if let Holder::Daemon(holder) = holder(name) {
                     return Err(Taken { what: what.to_owned(), holder });
                 }
             }
             // No reason to be without a network.
             Err(error) => {
-                warn!(%error, "{what} cannot be claimed: that another daemon has it would not be noticed")
+                warn!(%error, "{what} cannot be claimed: that another daemon has it would not be noticed");
             }
         }
         Ok(())
@@ -117,21 +107,58 @@ fn address(name: &str) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(format!("{PREFIX}{name}"))
 }
 
-/// The process that has a claim, if it can be seen; none if nobody has it whose claim would count.
-fn holder(name: &str) -> Option<Option<i32>> {
-    let stream = address(name).and_then(|address| UnixStream::connect_addr(&address)).ok()?;
-    let peer = socket_peercred(&stream).ok()?;
-    if peer.uid.is_root() || peer.uid == rustix::process::geteuid() {
-        let pid = peer.pid.as_raw_nonzero().get();
-        Some(Some(pid).filter(|pid| *pid > 0))
+fn patiently(mut take: impl FnMut() -> Result<(), Taken>) -> Result<(), Taken> {
+    for _ in 1..ATTEMPTS {
+        if take().is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(BETWEEN_ATTEMPTS);
+    }
+    take()
+}
+
+/// Who has a claim.
+enum Holder {
+    /// Nobody whose claim would count.
+    Nobody,
+    /// A daemon, whose process may be out of sight from here.
+    Daemon(Option<i32>),
+}
+
+fn holder(name: &str) -> Holder {
+    let connected = address(name).and_then(|address| UnixStream::connect_addr(&address));
+    let Some(peer) = connected.ok().and_then(|stream| credentials(&stream)) else {
+        return Holder::Nobody;
+    };
+    if peer.uid == 0 || peer.uid == rustix::process::geteuid().as_raw() {
+        // One of another container has no number here.
+        Holder::Daemon(Some(peer.pid).filter(|pid| *pid > 0))
     } else {
         warn!(
             name,
-            uid = peer.uid.as_raw(),
+            uid = peer.uid,
             "a user who is not root has made a socket with a name of flanneld's: it is passed over"
         );
-        None
+        Holder::Nobody
     }
+}
+
+/// Who is at the other end. By hand: rustix takes a process for one that has a number, which one of another container has not.
+fn credentials(stream: &UnixStream) -> Option<libc::ucred> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the descriptor is open for as long as the stream is borrowed, and the kernel writes at most `length` bytes to `peer`, all of
+    // whose bytes may be any.
+    let outcome = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    (outcome == 0).then_some(peer)
 }
 
 /// The names of all claims in this network namespace.

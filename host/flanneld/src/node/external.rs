@@ -254,7 +254,7 @@ pub(crate) fn keep(
     let mut wish = wish.clone();
     wish.known_as = current.addresses().collect();
     match inventory.by_name(&current.name) {
-        Some(interface) => choose_among(&wish, &inventory.only(interface), inventory),
+        Some(interface) => choose_among(&wish, &Inventory::only(interface), inventory),
         None => choose(&wish, inventory),
     }
 }

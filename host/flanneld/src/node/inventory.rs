@@ -16,6 +16,7 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of the kernel's, in any combination")]
 pub(crate) struct Address {
     /// The address.
     pub ip: IpAddr,
@@ -125,8 +126,8 @@ impl Inventory {
         self.interfaces.iter().find(|interface| interface.name == name)
     }
 
-    /// The same where there is no other interface, and all routes are over this one.
-    pub(crate) fn only(&self, interface: &Interface) -> Self {
+    /// What there would be with no other interface than this, and all routes are over this one.
+    pub(crate) fn only(interface: &Interface) -> Self {
         let this = BTreeSet::from([interface.index]);
         Self {
             interfaces: vec![interface.clone()],

@@ -34,27 +34,27 @@ impl Clock {
 
     /// What time it is for the file system.
     pub(super) fn now(&self) -> SystemTime {
-        self.shifted(SystemTime::now(), -self.ahead_ms.load(Ordering::Relaxed))
+        shifted(SystemTime::now(), -self.ahead_ms.load(Ordering::Relaxed))
     }
 
     /// When this machine's clock shows what is this time for the file system.
     pub(super) fn to_ours(&self, theirs: SystemTime) -> SystemTime {
-        self.shifted(theirs, self.ahead_ms.load(Ordering::Relaxed))
+        shifted(theirs, self.ahead_ms.load(Ordering::Relaxed))
     }
+}
 
-    fn shifted(&self, time: SystemTime, by_ms: i64) -> SystemTime {
-        let by = Duration::from_millis(by_ms.unsigned_abs());
-        let shifted = if by_ms < 0 { time.checked_sub(by) } else { time.checked_add(by) };
-        shifted.unwrap_or(time)
-    }
+fn shifted(time: SystemTime, by_ms: i64) -> SystemTime {
+    let by = Duration::from_millis(by_ms.unsigned_abs());
+    let shifted = if by_ms < 0 { time.checked_sub(by) } else { time.checked_add(by) };
+    shifted.unwrap_or(time)
 }
 
 /// Has the file system stamp a file with its own time.
 fn stamp(dir: &Dir, file: &str) -> io::Result<SystemTime> {
     let mut options = OpenOptions::new();
     let file = dir.open_with(file, options.create(true).write(true).custom_flags(nonblocking()))?;
-    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW.into() };
-    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT.into() };
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     futimens(&file, &Timestamps { last_access: omit, last_modification: now })?;
     Ok(file.metadata()?.modified()?.into_std())
 }

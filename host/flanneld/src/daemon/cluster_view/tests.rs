@@ -314,6 +314,9 @@ fn however_many_go_at_once_all_are_looked_at_once() {
     assert!(delta.refused.is_empty(), "nobody is judged in between: {:?}", delta.refused);
 }
 
+/// Makes a lease of a subnet and the last byte of an address.
+type LeaseOf<'a> = &'a dyn Fn(&str, u8) -> Arc<Lease>;
+
 #[test]
 fn of_two_nodes_with_one_key_the_older_stays_and_both_are_named() {
     let key = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
@@ -325,7 +328,7 @@ fn of_two_nodes_with_one_key_the_older_stays_and_both_are_named() {
         attributes.backend_v6_data = attributes.backend_data.take();
         lease
     };
-    let cases: [(&str, &dyn Fn(&str, u8) -> Arc<Lease>); 3] = [
+    let cases: [(&str, LeaseOf<'_>); 3] = [
         ("VTEP MAC 02:00:00:00:00:09", &|subnet, last| vxlan_lease(subnet, last, 9)),
         ("VTEP MAC 02:00:00:00:00:09", &v6),
         (key, &wireguard),

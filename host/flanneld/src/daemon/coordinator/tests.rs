@@ -456,7 +456,7 @@ fn an_address_that_is_away_for_a_moment_makes_no_other_node() {
         let mut node = Node::serving(&[]);
         node.address = meanwhile;
         node.hear(Event::RoutingChanged);
-        node.pass(ADDRESS_GRACE - Duration::from_secs(1));
+        node.pass(ADDRESS_GRACE.mul_f32(0.7));
         assert!(node.todo.is_empty(), "{:?}", node.todo);
         assert!(!node.ready.contains(Step::Interface.missing()), "others do not reach it");
         node.address = Some(1);

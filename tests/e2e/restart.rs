@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use flannel_lab::cluster::DUAL_STACK;
 use flannel_lab::netlink_monitor::Watcher;
-use flannel_lab::{Cluster, ClusterOptions, Pings};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Pings};
 
 /// Long enough for many packets, and for whatever comes a little later.
 const WHILE: Duration = Duration::from_secs(1);
@@ -79,4 +79,18 @@ fn a_node_that_was_away_catches_up_with_what_changed_meanwhile() -> Result<()> {
         assert!(!state.mentions(&vtep.address) && !state.mentions(&vtep.mac), "{state}");
     }
     cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
+#[test]
+fn a_start_tells_the_policy_of_each_peer_once() -> Result<()> {
+    for backend in [Backend::Vxlan, Backend::HostGw] {
+        let mut cluster = Cluster::start(&ClusterOptions::of(backend, true))?;
+        cluster.kill_and_restart(0)?;
+        // Longer than changes of the surroundings are waited for.
+        std::thread::sleep(Duration::from_secs(2));
+        let lines = cluster.daemon(0)?.log().lines();
+        let applied = lines.iter().filter(|line| line.message() == "leases applied").count();
+        assert_eq!(applied, 1, "{}", backend.name());
+    }
+    Ok(())
 }

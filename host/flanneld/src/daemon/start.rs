@@ -84,8 +84,8 @@ pub(super) async fn claim(
         for network in networks {
             claims.network(network)?;
         }
-        claims.named("state directory", &state.display().to_string())?;
-        claims.named("subnet file", &file.display().to_string())?;
+        claims.place("state directory", &state, None)?;
+        claims.place("subnet file", file.parent().unwrap_or(&file), file.file_name())?;
         Ok(firewall_owner::choose(&claims, &state, &place))
     });
     taken.await.unwrap_or_else(|error| Err(DaemonError::Thread(std::io::Error::other(error))))

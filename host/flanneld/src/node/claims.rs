@@ -5,10 +5,13 @@
 //! ends. Anybody may make such a socket, so that one of somebody else's than root's or our own user's counts for nothing.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -59,12 +62,18 @@ impl Claims {
         })
     }
 
-    /// Takes something of a name.
-    pub(crate) fn named(&self, kind: &str, name: &str) -> Result<(), Taken> {
-        patiently(|| self.take(&format!("{kind}/{name}"), &format!("{kind} {name}")))
+    /// Takes a directory, or something in it. It is known by its number: in containers different ones may have one name.
+    pub(crate) fn place(&self, what: &str, directory: &Path, name: Option<&OsStr>) -> Result<(), Taken> {
+        // Made later where that fails now, and then its name has to do.
+        let _ = std::fs::create_dir_all(directory);
+        let number = std::fs::metadata(directory).map(|found| format!("{}:{}", found.dev(), found.ino()));
+        let number = number.unwrap_or_else(|_| directory.display().to_string());
+        let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let shown = format!("{what} {}", directory.join(&name).display());
+        patiently(|| self.take(&format!("place/{number}/{name}"), &shown))
     }
 
-    /// The same at once or not at all.
+    /// Takes a device, at once or not at all.
     pub(crate) fn device(&self, name: &str) -> Result<(), Taken> {
         self.take(&format!("device/{name}"), &format!("device {name}"))
     }
@@ -205,5 +214,18 @@ mod tests {
         one.device("flannel.99").expect("its own");
         assert!(other.device("flannel.99").is_err());
         other.device("flannel.98").expect("another");
+    }
+
+    #[test]
+    fn a_directory_is_one_daemons_whatever_it_is_called() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (one, other) = (Claims::default(), Claims::default());
+        let state = directory.path().join("state");
+        one.place("state directory", &state, None).expect("the first");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&state, &link).expect("link");
+        let taken = other.place("state directory", &link, None).expect_err("taken").to_string();
+        assert!(taken.contains(&link.display().to_string()), "{taken}");
+        other.place("subnet file", &state, Some(OsStr::new("subnet.env"))).expect("a file in it");
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, output, run, target};
-use crate::plugins;
+use crate::plugins::{self, Wanted};
 
 /// Where the daemon is.
 pub fn daemon() -> PathBuf {
@@ -16,7 +16,12 @@ pub fn daemon() -> PathBuf {
 /// Builds the plugins, the daemon, the plugins' compiled forms with that daemon, and the daemon with those embedded: only its
 /// small binary crate a second time, and only if a plugin or the compiler has changed.
 pub fn all() -> Result<()> {
-    let components = plugins::build()?;
+    with(Wanted::All)
+}
+
+/// The same with these components.
+pub fn with(wanted: Wanted) -> Result<()> {
+    let components = plugins::build(wanted)?;
     for component in &components {
         // An empty form is as good as none, and lets the build script find the same files in both builds.
         let compiled = component.with_extension("cwasm");

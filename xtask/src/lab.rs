@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
+use crate::plugins::Wanted;
 use crate::{build, clouds, setup};
 
 /// Arguments for the lab, whose own help tells of them.
@@ -47,7 +48,8 @@ fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
     lab.arg(command).args(&arguments.arguments);
     crate::cargo::run(&mut cargo(&["build", "--quiet", "--release", "--package", "flannel-lab"]))?;
     if !arguments.ask_for_help() {
-        build::all()?;
+        // Swaps are to a component of the tests.
+        build::with(if arguments.mention("swap") { Wanted::All } else { Wanted::Plugins })?;
         if arguments.mention("aws-vpc") {
             clouds::install()?;
         }

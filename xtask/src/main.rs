@@ -63,7 +63,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Setup => setup::everything(),
-        Command::Plugins => plugins::build().map(drop),
+        Command::Plugins => plugins::build(plugins::Wanted::All).map(drop),
         Command::Languages => languages::build(),
         Command::Clouds => clouds::install(),
         Command::Reference => reference::write(),

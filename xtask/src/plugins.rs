@@ -19,11 +19,23 @@ struct Source {
     component: PathBuf,
 }
 
-/// Builds all components; answers with the plugins'.
-pub fn build() -> Result<Vec<PathBuf>> {
+/// Which components are wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// The plugins.
+    Plugins,
+    /// The tests' own, too.
+    All,
+}
+
+/// Builds components; answers with the plugins'.
+pub fn build(wanted: Wanted) -> Result<Vec<PathBuf>> {
     setup::system_packages()?;
     let plugins = sources("plugins", &root().join("plugins"), "flannel-plugin-")?;
-    let fixtures = sources("tests/components", &target().join("components"), "flannel-component-")?;
+    let fixtures = match wanted {
+        Wanted::Plugins => Vec::new(),
+        Wanted::All => sources("tests/components", &target().join("components"), "flannel-component-")?,
+    };
     let all = || plugins.iter().chain(&fixtures);
     let out = compile(&all().map(|source| source.package.as_str()).collect::<Vec<_>>())?;
     for source in all() {

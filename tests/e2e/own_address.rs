@@ -173,3 +173,16 @@ fn with_host_gw_routes_are_there_when_the_carrier_is() -> Result<()> {
     assert_eq!(before.difference(&cluster.state(0)?), None);
     Ok(())
 }
+
+#[test]
+fn a_node_whose_only_global_address_is_away_waits_and_publishes_no_link_local_one() -> Result<()> {
+    let cluster = Cluster::start(&ClusterOptions::of(Backend::Vxlan, true))?;
+    let before = cluster.lease(0)?;
+    cluster.node(0).ip("address del fd77::11/64 dev eth0")?;
+    wait::until_true("the node is not ready", || Ok(cluster.status(0)?["ready"]["ready"] == false))?;
+    std::thread::sleep(LONGER_THAN_IT_WAITS);
+    assert_eq!(cluster.lease(0)?.value, before.value);
+    cluster.node(0).ip("address add fd77::11/64 dev eth0 nodad")?;
+    wait::until_true("the node is ready", || Ok(cluster.status(0)?["ready"]["ready"] == true))?;
+    cluster.pod(0)?.reaches(cluster.pod(1)?)
+}

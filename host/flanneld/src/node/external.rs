@@ -253,10 +253,24 @@ pub(crate) fn keep(
 ) -> Result<External, ExternalError> {
     let mut wish = wish.clone();
     wish.known_as = current.addresses().collect();
-    match inventory.by_name(&current.name) {
-        Some(interface) => choose_among(&wish, &Inventory::only(interface), inventory),
-        None => choose(&wish, inventory),
+    let now = match inventory.by_name(&current.name) {
+        Some(interface) => choose_among(&wish, &Inventory::only(interface), inventory)?,
+        None => choose(&wish, inventory)?,
+    };
+    // A router's advertisement, or DHCP, may take its time: until then there is an address that peers could not reach.
+    let fell_back = |before: Option<IpAddr>, now: Option<IpAddr>| {
+        before.is_some_and(|before| !is_link_local(before)) && now.is_some_and(is_link_local)
+    };
+    for (family, before, address) in [
+        ("IPv4", current.ipv4.map(IpAddr::V4), now.ipv4.map(IpAddr::V4)),
+        ("IPv6", current.ipv6.map(IpAddr::V6), now.ipv6.map(IpAddr::V6)),
+    ] {
+        if fell_back(before, address) {
+            let but = " but a link-local one".to_owned();
+            return Err(ExternalError::NoAddress { interface: now.name, family, but });
+        }
     }
+    Ok(now)
 }
 
 /// `all`: what there is besides.
@@ -536,6 +550,22 @@ mod tests {
         now.interfaces.remove(1);
         now.default_v4.insert(3);
         assert_eq!(keep(&default, &current, &now).expect("another").name, "eth1");
+    }
+
+    #[test]
+    fn a_node_in_operation_waits_rather_than_to_take_a_link_local_address() {
+        let wish = wish(InterfaceSelector::default(), DUAL);
+        let current = choose(&wish, &inventory()).expect("found");
+        for gone in ["192.168.0.5", "fd77::5"] {
+            let mut now = inventory();
+            now.interfaces[1].addresses.retain(|address| address.ip.to_string() != gone);
+            let error = keep(&wish, &current, &now).expect_err("waits").to_string();
+            assert!(error.contains("but a link-local one"), "{error}");
+        }
+        // One that had nothing else goes on with it.
+        let only = with(vec![interface(2, "eth0", &["169.254.7.7/16", "fe80::5/64"])]);
+        let current = choose(&wish, &only).expect("found");
+        assert_eq!(keep(&wish, &current, &only), Ok(current));
     }
 
     #[test]

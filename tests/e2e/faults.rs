@@ -256,6 +256,35 @@ fn an_etcd_of_three_members_that_loses_the_first_one_is_one_that_goes_on() -> Re
     a_member_is_lost(|_| Ok(0))
 }
 
+/// One of three members hangs: the daemons go on with the others, in operation and at a start.
+fn a_member_hangs(which: impl FnOnce(&mut Cluster) -> Result<usize>) -> Result<()> {
+    let mut cluster = Cluster::prepare_with(&options(), Store::etcd_of_three)?;
+    cluster.bring_up()?;
+    let pings = pings(&cluster)?;
+    let leases = cluster.store().leases()?;
+    let index = which(&mut cluster)?;
+    cluster.etcd()?.pause(index)?;
+    cluster.etcd()?.leader()?;
+    a_lease_that_comes_and_goes_is_seen(&cluster)?;
+    cluster.kill_and_restart(0)?;
+    a_lease_that_comes_and_goes_is_seen(&cluster)?;
+    cluster.etcd()?.resume(index)?;
+    a_lease_that_comes_and_goes_is_seen(&cluster)?;
+    all_daemons_run(&mut cluster)?;
+    assert_eq!(cluster.store().leases()?, leases);
+    pings.lost_nothing()
+}
+
+#[test]
+fn an_etcd_of_three_members_whose_leader_hangs_is_one_that_goes_on() -> Result<()> {
+    a_member_hangs(|cluster| cluster.etcd()?.leader())
+}
+
+#[test]
+fn an_etcd_of_three_members_of_which_the_first_one_hangs_is_one_that_goes_on() -> Result<()> {
+    a_member_hangs(|_| Ok(0))
+}
+
 /// The daemons of both nodes are killed at random moments while leases come and go.
 #[test]
 fn daemons_that_are_killed_at_random_moments_lose_no_packet_and_leave_nothing_behind() -> Result<()> {

@@ -8,6 +8,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use crate::{Lab, Namespace, artifacts, child_reaper, wait};
@@ -37,6 +38,7 @@ struct Member {
     directory: PathBuf,
     /// None: killed.
     child: Option<Child>,
+    hangs: bool,
 }
 
 /// A key with its value.
@@ -95,6 +97,20 @@ impl Etcd {
         if let Some(mut child) = self.members[index].child.take() {
             child_reaper::end(&mut child);
         }
+    }
+
+    /// Stops a member, as a machine that hangs does: its connections stay, and nobody answers.
+    pub fn pause(&mut self, index: usize) -> Result<()> {
+        self.members[index].signal(Signal::STOP)?;
+        self.members[index].hangs = true;
+        Ok(())
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self, index: usize) -> Result<()> {
+        self.members[index].signal(Signal::CONT)?;
+        self.members[index].hangs = false;
+        Ok(())
     }
 
     /// Starts a member that was killed, with the data that it has, and waits until it answers.
@@ -217,7 +233,7 @@ impl Etcd {
     /// Asks the members that live.
     fn run_with(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         let living: Vec<String> =
-            self.members.iter().filter(|member| member.child.is_some()).map(Member::endpoint).collect();
+            self.members.iter().filter(|member| member.answers()).map(Member::endpoint).collect();
         self.ask(&living.join(","), arguments, input)
     }
 
@@ -248,7 +264,14 @@ impl Member {
         let namespace = lab.add_server(&name, octet)?;
         let directory = lab.directory().join(&name);
         std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-        Ok(Self { name, address: format!("192.168.77.{octet}"), namespace, directory, child: None })
+        Ok(Self {
+            name,
+            address: format!("192.168.77.{octet}"),
+            namespace,
+            directory,
+            child: None,
+            hangs: false,
+        })
     }
 
     fn endpoint(&self) -> String {
@@ -280,6 +303,15 @@ impl Member {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(child_reaper::spawn(command)?);
         Ok(())
+    }
+
+    fn answers(&self) -> bool {
+        self.child.is_some() && !self.hangs
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("this member of etcd was killed")?;
+        Ok(kill_process(Pid::from_child(child), signal)?)
     }
 
     fn has_not_ended(&mut self) -> Result<()> {

@@ -139,7 +139,10 @@ impl Reconciler {
         let retry = self.failures.values().map(|failure| failure.again).min();
         let device = self.device_failure.as_ref().map(|(_, _, again)| *again);
         let record = self.kernel.held_changed.then_some(self.next_record);
-        [retry, device, record].into_iter().flatten().fold(self.next_resync, Instant::min)
+        // Noted while requests were sent: nothing more is heard of it.
+        let noted = self.dirty.everything || !self.dirty.keys.is_empty();
+        let noted = noted.then(|| Instant::now() + RETRY.min);
+        [retry, device, record, noted].into_iter().flatten().fold(self.next_resync, Instant::min)
     }
 
     /// Makes a transaction part of what should be, and the kernel follow.

@@ -12,6 +12,9 @@ use ipnet::IpNet;
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
+/// The metric of IPv4 routes over a tunnel of this process. Upstream, in our place, makes another device beside ours, and adds its route
+/// without a metric: it finds that place free, and wins.
+pub(crate) const TUNNEL_METRIC: u32 = 100;
 /// Where the numbers of nexthop objects begin, how many a device has, and for how many devices there are some.
 const FIRST_NEXTHOP: u32 = 0x1000_0000;
 const NEXTHOPS_PER_DEVICE: u32 = 0x10_0000;
@@ -45,6 +48,20 @@ pub(crate) struct Route {
     pub protocol: u8,
     /// An ordinary unicast route, without anything that we would not have asked for.
     pub ordinary: bool,
+    /// As the kernel shows it. Of several routes to one destination, one for each metric, that with the lowest counts.
+    pub metric: u32,
+}
+
+impl Route {
+    /// Whether it has the metric of a route that was made without one.
+    pub(crate) fn has_usual_metric(&self) -> bool {
+        [0, IPV6_METRIC].contains(&self.metric)
+    }
+
+    /// Whether a flannel, ours or upstream's, may have made it by its metric. Others' come with any.
+    pub(crate) fn has_flannels_metric(&self) -> bool {
+        self.has_usual_metric() || self.metric == TUNNEL_METRIC
+    }
 }
 
 /// A neighbour entry.
@@ -79,8 +96,10 @@ pub(crate) struct NextHop {
 /// One change of the mirror.
 #[derive(Clone, Debug)]
 pub(crate) enum Observation {
-    /// A route is there, or none is.
-    Route(IpNet, Option<Route>),
+    /// A route is there.
+    Route(IpNet, Route),
+    /// None is there with this metric.
+    NoRoute(IpNet, u32),
     /// A blackhole route is there, or none is.
     Blackhole(IpNet, bool),
     /// A neighbour entry is there, or none is.
@@ -104,8 +123,10 @@ pub(crate) struct ObservedState {
     pub links: BTreeMap<Arc<str>, Link>,
     /// Devices with names that flannel gives, which this daemon does not have: a former backend's.
     pub former_devices: BTreeSet<u32>,
-    /// Routes to destinations in the cluster networks, with the metric that ours have.
-    pub routes: HashMap<IpNet, Route>,
+    /// Routes to destinations in the cluster networks, with the metric that most of ours have.
+    routes: HashMap<IpNet, Route>,
+    /// Those with other metrics, as far as [`is_mirrored`] has it: few, if any.
+    beside: BTreeMap<(IpNet, u32), Route>,
     /// Of the destinations that are wanted, the routes that we have made there, or found as we would make them. What is there at the
     /// moment may be another one.
     pub held: HashMap<IpNet, Route>,
@@ -132,6 +153,7 @@ impl ObservedState {
     /// Forgets all but the links, and what we have made.
     pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
+        self.beside.clear();
         self.blackholes.clear();
         self.neighbours.clear();
         self.fdb.clear();
@@ -146,7 +168,10 @@ impl ObservedState {
     /// Takes note of a change.
     pub(crate) fn record(&mut self, fact: Observation) {
         match fact {
-            Observation::Route(destination, route) => self.record_route(destination, route),
+            Observation::Route(destination, route) => {
+                self.record_route(destination, route.metric, Some(route));
+            }
+            Observation::NoRoute(destination, metric) => self.record_route(destination, metric, None),
             Observation::Blackhole(destination, true) => {
                 self.blackholes.insert(destination);
             }
@@ -194,8 +219,10 @@ impl ObservedState {
     /// The kernel has done what we asked.
     pub(crate) fn confirm(&mut self, fact: Observation) {
         match &fact {
-            Observation::Route(destination, Some(route)) => self.hold(*destination, route.clone()),
-            Observation::Route(destination, None) => {
+            Observation::Route(destination, route) => self.hold(*destination, route.clone()),
+            Observation::NoRoute(destination, metric)
+                if self.held.get(destination).is_some_and(|held| held.metric == *metric) =>
+            {
                 self.held_changed |= self.held.remove(destination).is_some();
             }
             _ => {}
@@ -209,11 +236,34 @@ impl ObservedState {
         self.held_changed = true;
     }
 
-    fn record_route(&mut self, destination: IpNet, route: Option<Route>) {
+    /// The route to a destination with this metric.
+    pub(crate) fn route(&self, destination: &IpNet, metric: u32) -> Option<&Route> {
+        if metric == usual_metric(destination) {
+            self.routes.get(destination)
+        } else {
+            self.beside.get(&(*destination, metric))
+        }
+    }
+
+    /// The routes to a destination, of whatever metric.
+    pub(crate) fn routes_to(&self, destination: &IpNet) -> impl Iterator<Item = &Route> {
+        let beside = self.beside.range((*destination, 0)..=(*destination, u32::MAX));
+        self.routes.get(destination).into_iter().chain(beside.map(|(_, route)| route))
+    }
+
+    /// All routes to destinations in the cluster networks.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = (&IpNet, &Route)> {
+        self.routes.iter().chain(self.beside.iter().map(|((destination, _), route)| (destination, route)))
+    }
+
+    fn record_route(&mut self, destination: IpNet, metric: u32, route: Option<Route>) {
         let new = route.as_ref().and_then(|r| r.nexthop);
+        let usual = metric == usual_metric(&destination);
         let old = match route {
-            Some(route) => self.routes.insert(destination, route),
-            None => self.routes.remove(&destination),
+            Some(route) if usual => self.routes.insert(destination, route),
+            Some(route) => self.beside.insert((destination, metric), route),
+            None if usual => self.routes.remove(&destination),
+            None => self.beside.remove(&(destination, metric)),
         };
         if let Some(id) = new {
             *self.users.entry(id).or_default() += 1;
@@ -272,8 +322,16 @@ fn nexthop_numbers(device: u32) -> RangeInclusive<u32> {
     first..=first + (NEXTHOPS_PER_DEVICE - 1)
 }
 
-/// The metric of our routes as the kernel shows it: none is asked for, which means 0 for IPv4 and 1024 for IPv6.
-pub(crate) fn metric(destination: &IpNet) -> u32 {
+/// Whether routes to a destination with this metric concern us: where ours have it, and where they come before ours.
+pub(crate) fn is_mirrored(destination: &IpNet, metric: u32) -> bool {
+    match destination {
+        IpNet::V4(_) => metric <= TUNNEL_METRIC,
+        IpNet::V6(_) => metric == IPV6_METRIC,
+    }
+}
+
+/// The metric of most of our routes as the kernel shows it: none is asked for, which means 0 for IPv4 and 1024 for IPv6.
+pub(crate) fn usual_metric(destination: &IpNet) -> u32 {
     match destination {
         IpNet::V4(_) => 0,
         IpNet::V6(_) => IPV6_METRIC,

@@ -71,8 +71,10 @@ pub(crate) struct Plan {
     pub waiting: BTreeSet<Key>,
     /// Entries in whose way something is that is not ours: they come when it goes.
     pub blocked: Vec<(Key, Route)>,
-    /// Destinations to which a route leads as ours would, although we have not made it.
-    pub adopted: Vec<IpNet>,
+    /// Destinations to which a route leads as ours would, although we have not made it, and its metric.
+    pub adopted: Vec<(IpNet, u32)>,
+    /// Entries that are not all done by these steps: what comes after is planned when the kernel has taken them.
+    pub unfinished: BTreeSet<Key>,
 }
 
 /// What to plan with.
@@ -119,7 +121,7 @@ impl Planner<'_> {
     }
 
     /// What is ours in the kernel and not in the ledger.
-    fn stale(&self) -> Vec<Key> {
+    fn stale(&self) -> BTreeSet<Key> {
         kinds::ours(self.kernel, self.networks).filter(|key| self.ledger.entry(key).is_none()).collect()
     }
 
@@ -194,8 +196,13 @@ impl<'a> Draft<'a> {
     }
 
     /// A route that is there does what ours would.
-    pub(crate) fn adopt(&mut self, destination: IpNet) {
-        self.plan.adopted.push(destination);
+    pub(crate) fn adopt(&mut self, destination: IpNet, metric: u32) {
+        self.plan.adopted.push((destination, metric));
+    }
+
+    /// An entry is to be looked at once more, when the kernel has done what is planned for it.
+    pub(crate) fn look_again(&mut self, key: Key) {
+        self.plan.unfinished.insert(key);
     }
 
     /// A route that goes through this nexthop object goes, or goes elsewhere.

@@ -239,6 +239,11 @@ impl Ledger {
         self.devices.values()
     }
 
+    /// The device of this name that should exist.
+    pub fn device(&self, name: &str) -> Option<&DeviceSpec> {
+        self.devices.get(name)
+    }
+
     /// The addresses that a device should have; none: not said yet, so whatever it has is left alone.
     pub fn addresses(&self, device: &str) -> Option<&BTreeSet<IpNet>> {
         self.addresses.get(device)

@@ -14,9 +14,8 @@ use crate::plan::{Draft, Stage};
 
 /// A blackhole route of ours.
 fn blackhole(destination: &IpNet) -> RouteMessage {
-    let mut message = route::message(destination, None);
+    let mut message = route::message(destination, None, BLACKHOLE_METRIC);
     message.header.kind = RouteType::BlackHole;
-    message.attributes.push(RouteAttribute::Priority(BLACKHOLE_METRIC));
     message
 }
 

@@ -32,7 +32,9 @@ impl Draft<'_> {
             Entry::Route { destination, via: Some(via), onlink, .. } => {
                 self.put_route(*destination, NextHop { via: *via, oif: index, onlink: *onlink });
             }
-            Entry::Route { destination, via: None, .. } => self.put_device_route(*destination, index),
+            Entry::Route { destination, via: None, device, .. } => {
+                self.put_device_route(*destination, device, index);
+            }
             Entry::Blackhole { destination } => self.put_blackhole(*destination),
             Entry::Neighbour { address, mac, .. } => self.put_neighbour(entry.key(), *address, *mac, index),
             Entry::Fdb { mac, destination, .. } => self.put_fdb(entry.key(), *mac, *destination, index),
@@ -90,7 +92,9 @@ pub(crate) fn read(kernel: &ObservedState, networks: &[IpNet], payload: &Payload
 pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<Key> {
     let own = |index: &u32| kernel.own_device(*index).cloned().map(Device::Own);
     match observed {
-        Observation::Route(destination, _) => Some(Key::Route(*destination)),
+        Observation::Route(destination, _) | Observation::NoRoute(destination, _) => {
+            Some(Key::Route(*destination))
+        }
         Observation::Blackhole(destination, _) => Some(Key::Blackhole(*destination)),
         Observation::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
         Observation::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
@@ -103,7 +107,7 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
 /// Whether somebody has put something on a device of ours, where nothing but the policy's entries belongs.
 pub(crate) fn is_stray(kernel: &ObservedState, networks: &[IpNet], observed: &Observation) -> bool {
     match observed {
-        Observation::Route(_, Some(route)) => route::is_stray(route, kernel),
+        Observation::Route(_, route) => route::is_stray(route, kernel),
         Observation::Neighbour(_, address, Some(entry)) => neighbour::is_stray(address, entry, networks),
         Observation::Fdb(_, mac, Some(entry)) => fdb::is_stray(mac, entry),
         _ => false,

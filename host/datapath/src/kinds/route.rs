@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use flannel_model::entry::{Entry, Key};
+use flannel_model::entry::{Device, DeviceSpec, Entry, Key};
 use ipnet::IpNet;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -11,7 +11,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 
 use super::family;
 use crate::netlink::{Message, Payload, create, create_or_replace};
-use crate::observed::{NextHop, Observation, ObservedState, Route, metric};
+use crate::observed::{NextHop, Observation, ObservedState, Route, TUNNEL_METRIC, is_mirrored, usual_metric};
 use crate::plan::{Draft, Planner, Stage};
 
 /// `RTPROT_BOOT`, which upstream's routes have, and so ours.
@@ -28,8 +28,8 @@ pub(crate) enum RouteTarget {
     Device(u32),
 }
 
-/// A route of ours.
-pub(crate) fn message(destination: &IpNet, target: Option<RouteTarget>) -> RouteMessage {
+/// A route of ours. The kernel chooses the usual metric if it is 0.
+pub(crate) fn message(destination: &IpNet, target: Option<RouteTarget>, metric: u32) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(&destination.addr());
     message.header.destination_prefix_length = destination.prefix_len();
@@ -55,12 +55,15 @@ pub(crate) fn message(destination: &IpNet, target: Option<RouteTarget>) -> Route
         }
         None => {}
     }
+    if metric > 0 {
+        message.attributes.push(RouteAttribute::Priority(metric));
+    }
     message
 }
 
-/// The removal of a route.
-pub(crate) fn delete_route(destination: &IpNet, target: Option<RouteTarget>) -> RouteMessage {
-    let mut message = message(destination, target);
+/// The removal of a route. Without a metric IPv4's kernel takes the one that counts, of whatever metric.
+fn delete_route(destination: &IpNet, target: Option<RouteTarget>, metric: u32) -> RouteMessage {
+    let mut message = message(destination, target, metric);
     // Of any scope: routes over a device alone come with either.
     message.header.scope = RouteScope::NoWhere;
     message
@@ -75,8 +78,8 @@ pub(crate) fn all_routes(ipv4: bool) -> Payload {
     Payload::Route(Rt::GetRoute(message))
 }
 
-/// What a route message is about: its destination and the route; none if the route is not in the main table or has
-/// another metric, source or type of service than ours.
+/// What a route message is about: its destination and the route; none if the route is not in the main table, has another source or type of
+/// service than ours, or a metric that is of no concern to us.
 pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
     let header = &message.header;
     let unspecified: IpAddr = match header.address_family {
@@ -84,7 +87,7 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
         AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
         _ => return None,
     };
-    let (mut destination, mut table, mut priority) = (unspecified, u32::from(header.table), 0);
+    let (mut destination, mut table) = (unspecified, u32::from(header.table));
     let mut route = Route {
         via: None,
         oif: 0,
@@ -92,12 +95,13 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
         nexthop: None,
         protocol: header.protocol.into(),
         ordinary: header.kind == RouteType::Unicast,
+        metric: 0,
     };
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => destination = address_of(address)?,
             RouteAttribute::Table(number) => table = *number,
-            RouteAttribute::Priority(number) => priority = *number,
+            RouteAttribute::Priority(number) => route.metric = *number,
             RouteAttribute::Gateway(address) => route.via = address_of(address),
             RouteAttribute::Oif(index) => route.oif = *index,
             RouteAttribute::NhId(id) => route.nexthop = Some(*id),
@@ -114,7 +118,7 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
         header.scope == RouteScope::Universe || (header.scope == RouteScope::Link && over_device);
     let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
     let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && priority == metric(&destination)
+        && is_mirrored(&destination, route.metric)
         && header.tos == 0
         && header.source_prefix_length == 0
         && !header.flags.contains(RouteFlags::Cloned);
@@ -131,14 +135,15 @@ pub(super) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
 
 impl Draft<'_> {
     pub(super) fn put_route(&mut self, destination: IpNet, hop: NextHop) {
-        let old = self.planner.kernel.routes.get(&destination);
+        let metric = usual_metric(&destination);
+        let old = self.planner.kernel.route(&destination, metric);
         // On carrier loss nexthop objects go with all routes that use them, where plain routes stay. Devices of ours never lose it.
         let is_external = self.planner.kernel.external.as_ref().is_some_and(|link| link.index == hop.oif);
         // A plain route to the same next hop is as good: upstream's are adopted as they are.
         if old.is_some_and(|route| {
             leads_to(route, &hop, self.planner.kernel) && !(is_external && route.nexthop.is_some())
         }) {
-            return self.adopt_route(destination);
+            return self.adopt_route(destination, metric);
         }
         if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
             return self.block(Key::Route(destination), route);
@@ -157,25 +162,28 @@ impl Draft<'_> {
             nexthop,
             protocol: ROUTE_PROTOCOL,
             ordinary: true,
+            metric,
         };
         self.step(
             Stage::PutRoute,
             Some(Key::Route(destination)),
-            put(old.is_some(), message(&destination, Some(target))),
-            Observation::Route(destination, Some(route)),
+            put(old.is_some(), message(&destination, Some(target), 0)),
+            Observation::Route(destination, route),
         );
     }
 
     /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.
-    pub(super) fn put_device_route(&mut self, destination: IpNet, index: u32) {
-        let old = self.planner.kernel.routes.get(&destination);
+    pub(super) fn put_device_route(&mut self, destination: IpNet, device: &Device, index: u32) {
+        let metric = self.device_metric(&destination, device);
+        let old = self.planner.kernel.route(&destination, metric);
         let is_right = |route: &Route| {
             route.ordinary
                 && route.protocol == ROUTE_PROTOCOL
                 && (route.via, route.nexthop, route.oif) == (None, None, index)
         };
         if old.is_some_and(is_right) {
-            return self.adopt_route(destination);
+            self.adopt_route(destination, metric);
+            return self.clear_beside(destination, metric, true);
         }
         if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
             return self.block(Key::Route(destination), route);
@@ -190,28 +198,66 @@ impl Draft<'_> {
             nexthop: None,
             protocol: ROUTE_PROTOCOL,
             ordinary: true,
+            metric,
         };
-        let message = message(&destination, Some(RouteTarget::Device(index)));
+        let asked = if metric == usual_metric(&destination) { 0 } else { metric };
+        let message = message(&destination, Some(RouteTarget::Device(index)), asked);
         self.step(
             Stage::PutRoute,
             Some(Key::Route(destination)),
             put(old.is_some(), message),
-            Observation::Route(destination, Some(route)),
+            Observation::Route(destination, route),
         );
+        self.clear_beside(destination, metric, false);
     }
 
-    fn adopt_route(&mut self, destination: IpNet) {
-        if !self.planner.kernel.held.contains_key(&destination) {
-            self.adopt(destination);
+    /// The metric of a route over a device alone.
+    fn device_metric(&self, destination: &IpNet, device: &Device) -> u32 {
+        let spec = match device {
+            Device::Own(name) => self.planner.ledger.device(name),
+            Device::External => None,
+        };
+        match (spec, destination) {
+            (Some(DeviceSpec::Tunnel(_)), IpNet::V4(_)) => TUNNEL_METRIC,
+            _ => usual_metric(destination),
+        }
+    }
+
+    /// Flannel's other routes to the same go as soon as ours is there, such as one of an earlier version of ours, without a metric. Of a
+    /// route that is not flannel's and comes before ours the operator is told.
+    fn clear_beside(&mut self, destination: IpNet, metric: u32, is_there: bool) {
+        let kernel = self.planner.kernel;
+        let (flannels, others): (Vec<&Route>, Vec<&Route>) = kernel
+            .routes_to(&destination)
+            .filter(|route| route.metric != metric)
+            .partition(|route| self.may_replace(&destination, route));
+        if is_there {
+            for route in flannels {
+                self.delete(destination, route);
+            }
+        } else if !flannels.is_empty() {
+            self.look_again(Key::Route(destination));
+        }
+        if let Some(before) = others.into_iter().find(|route| route.metric < metric) {
+            self.block(Key::Route(destination), before);
+        }
+    }
+
+    fn adopt_route(&mut self, destination: IpNet, metric: u32) {
+        if self.planner.kernel.held.get(&destination).is_none_or(|held| held.metric != metric) {
+            self.adopt(destination, metric);
         }
     }
 
     /// Whether one of ours may take a route's place. Not, if neither this daemon nor another flannel has made it.
     fn may_replace(&self, destination: &IpNet, route: &Route) -> bool {
         // Who overwrites a route that we hold has taken it from us.
-        self.planner.kernel.held.contains_key(destination)
+        self.planner.kernel.held.get(destination).is_some_and(|held| held.metric == route.metric)
             || is_own(route, self.planner.kernel)
-            || (route.protocol == ROUTE_PROTOCOL && route.ordinary && self.is_flannels(destination, route))
+            || (route.protocol == ROUTE_PROTOCOL
+                && route.ordinary
+                && route.has_flannels_metric()
+                && self.is_flannels(destination, route))
     }
 
     /// Whether a route looks like one that a flannel of before has made, maybe with another backend: over a device of flannel's, or
@@ -234,13 +280,18 @@ impl Draft<'_> {
     }
 
     pub(super) fn remove_route(&mut self, destination: &IpNet) {
-        let Some(route) = self.planner.kernel.routes.get(destination) else { return };
-        let held = self.planner.kernel.held.get(destination);
-        let is_held = held.is_some_and(|held| goes_like(held, route) && route.protocol == ROUTE_PROTOCOL);
+        let kernel = self.planner.kernel;
+        let held = kernel.held.get(destination);
+        let is_held = |route: &Route| {
+            route.protocol == ROUTE_PROTOCOL && held.is_some_and(|held| goes_like(held, route))
+        };
         // Somebody may have put a route of his own there.
-        if !is_held && !is_own(route, self.planner.kernel) {
-            return;
+        for route in kernel.routes_to(destination).filter(|route| is_held(route) || is_own(route, kernel)) {
+            self.delete(*destination, route);
         }
+    }
+
+    fn delete(&mut self, destination: IpNet, route: &Route) {
         let target = match (route.nexthop, route.via) {
             (Some(id), _) => {
                 self.lose(id);
@@ -253,9 +304,9 @@ impl Draft<'_> {
         };
         self.step(
             Stage::DeleteRoute,
-            Some(Key::Route(*destination)),
-            Message::plain(Payload::Route(Rt::DelRoute(delete_route(destination, target)))),
-            Observation::Route(*destination, None),
+            Some(Key::Route(destination)),
+            Message::plain(Payload::Route(Rt::DelRoute(delete_route(&destination, target, route.metric)))),
+            Observation::NoRoute(destination, route.metric),
         );
     }
 }
@@ -269,13 +320,15 @@ fn put(replace: bool, message: RouteMessage) -> Message {
 /// Whether a route is ours by what it leads over.
 fn is_own(route: &Route, kernel: &ObservedState) -> bool {
     route.protocol == ROUTE_PROTOCOL
+        && route.has_flannels_metric()
         && (kernel.own_device(route.oif).is_some()
             || route.nexthop.is_some_and(|id| kernel.nexthop(id).is_some()))
 }
 
 /// Whether two routes to one destination are the same.
 fn goes_like(one: &Route, other: &Route) -> bool {
-    (one.via, one.oif, one.nexthop, one.ordinary) == (other.via, other.oif, other.nexthop, other.ordinary)
+    let what = |route: &Route| (route.via, route.oif, route.nexthop, route.ordinary, route.metric);
+    what(one) == what(other)
 }
 
 /// Whether a route does what ours would.
@@ -294,7 +347,7 @@ pub(super) fn ours(kernel: &ObservedState) -> impl Iterator<Item = Key> {
     let is_ours = |(destination, route): &(&IpNet, &Route)| {
         is_own(route, kernel) || kernel.held.get(*destination).is_some_and(|held| goes_like(held, route))
     };
-    kernel.routes.iter().filter(is_ours).map(|(destination, _)| Key::Route(*destination))
+    kernel.routes().filter(is_ours).map(|(destination, _)| Key::Route(*destination))
 }
 
 /// What the kernel says of a route to somewhere that concerns us; `gone`: that there is none.
@@ -305,7 +358,7 @@ pub(super) fn read(
 ) -> Option<(IpNet, Observation)> {
     let (destination, mut route) = read_route(message)?;
     if gone {
-        return Some((destination, Observation::Route(destination, None)));
+        return Some((destination, Observation::NoRoute(destination, route.metric)));
     }
     // A kernel may leave the gateway out where a nexthop object says it (nexthop_compat_mode).
     if let Some(hop) = route.nexthop.and_then(|id| kernel.nexthop(id)) {
@@ -313,10 +366,10 @@ pub(super) fn read(
         route.oif = hop.oif;
         route.onlink = hop.onlink;
     }
-    Some((destination, Observation::Route(destination, Some(route))))
+    Some((destination, Observation::Route(destination, route)))
 }
 
 /// Whether somebody has put a route on a device of ours, where nothing but the policy's belongs.
 pub(super) fn is_stray(route: &Route, kernel: &ObservedState) -> bool {
-    route.protocol == ROUTE_PROTOCOL && kernel.own_device(route.oif).is_some()
+    route.protocol == ROUTE_PROTOCOL && route.has_flannels_metric() && kernel.own_device(route.oif).is_some()
 }

@@ -329,7 +329,7 @@ pub(crate) fn is_on_link(
     link: u32,
 ) -> Result<bool, NetlinkError> {
     let prefix = IpNet::from(destination);
-    let mut message = crate::kinds::route::message(&prefix, None);
+    let mut message = crate::kinds::route::message(&prefix, None, 0);
     message.header = RouteHeader {
         address_family: message.header.address_family,
         destination_prefix_length: prefix.prefix_len(),

@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::{RETRY, Reconciler};
 use crate::links;
 use crate::netlink::{Message, NetlinkError};
-use crate::observed::{Observation, ObservedState, Route};
+use crate::observed::{Observation, Route};
 use crate::plan::{Plan, Request, Step};
 use crate::report::Failure;
 use crate::tunnels::TunnelChange;
@@ -98,20 +98,28 @@ impl Reconciler {
             self.waiting.extend(plan.waiting);
         } else {
             self.waiting = plan.waiting;
-            if !self.failures.is_empty() {
-                let steps = plan.steps.iter().filter_map(|step| step.key.as_ref());
-                let planned: HashSet<&Key> = steps.chain(plan.blocked.iter().map(|(key, _)| key)).collect();
-                self.failures.retain(|key, _| planned.contains(key));
-            }
+        }
+        if !self.failures.is_empty() {
+            // What was in the way may have gone, and what was refused may be there by now.
+            let steps = plan.steps.iter().filter_map(|step| step.key.as_ref());
+            let planned: HashSet<&Key> = steps.chain(plan.blocked.iter().map(|(key, _)| key)).collect();
+            let is_looked_at = |key: &Key| looked_at.is_none_or(|keys| keys.contains(key));
+            self.failures.retain(|key, _| planned.contains(key) || !is_looked_at(key));
         }
         self.settle_held(&plan.adopted, looked_at);
-        self.report_blocked(plan.blocked);
-        if plan.steps.is_empty() {
-            return;
+        if !plan.steps.is_empty() {
+            self.execute_steps(plan.steps);
         }
+        // Of an entry that is there, and behind something else, the latter is to be known.
+        self.report_blocked(plan.blocked);
+        let is_done = |key: &Key| !self.failures.contains_key(key);
+        self.dirty.keys.extend(plan.unfinished.into_iter().filter(is_done));
+    }
+
+    fn execute_steps(&mut self, steps: Vec<Step>) {
         let started = Instant::now();
-        let (count, mut failed, mut refusals) = (plan.steps.len(), 0, Refusals::default());
-        let mut steps = plan.steps.into_iter().peekable();
+        let (count, mut failed, mut refusals) = (steps.len(), 0, Refusals::default());
+        let mut steps = steps.into_iter().peekable();
         while steps.peek().is_some() {
             failed += self.send(steps.by_ref().take(MAX_STEPS_PER_BATCH), &mut refusals);
             // What others did meanwhile waits in the socket. What we did does not, except for the FDB's notifications,
@@ -183,6 +191,11 @@ impl Reconciler {
         };
         match result {
             Ok(()) => {
+                if let Observation::NoRoute(destination, 0) = &fact {
+                    // Without a metric the kernel takes the first: another, if that one was gone already.
+                    let mut left = self.kernel.routes_to(destination);
+                    self.dirty.everything |= left.any(|route| route.metric > 0);
+                }
                 self.kernel.confirm(fact);
                 if let Some(key) = key
                     && let Some(failure) = self.failures.remove(&key)
@@ -227,13 +240,14 @@ impl Reconciler {
     }
 
     /// Takes note of which routes are ours: those that we would have made, and none of those that are not wanted any more.
-    fn settle_held(&mut self, adopted: &[IpNet], looked_at: Option<&BTreeSet<Key>>) {
+    fn settle_held(&mut self, adopted: &[(IpNet, u32)], looked_at: Option<&BTreeSet<Key>>) {
         let Self { kernel, ledger, .. } = self;
-        let ObservedState { held, held_changed, routes, .. } = kernel;
+        let mut held = std::mem::take(&mut kernel.held);
         let before = held.len();
         // A route that is about to be removed, or may be soon, is ours until it is gone.
         let is_over = |destination: &IpNet, held: &Route| {
-            ledger.entry(&Key::Route(*destination)).is_none() && routes.get(destination) != Some(held)
+            ledger.entry(&Key::Route(*destination)).is_none()
+                && kernel.route(destination, held.metric) != Some(held)
         };
         match looked_at {
             None => held.retain(|destination, route| !is_over(destination, route)),
@@ -247,12 +261,14 @@ impl Reconciler {
                 }
             }
         }
-        *held_changed |= held.len() != before || !adopted.is_empty();
-        for destination in adopted {
-            if let Some(route) = routes.get(destination) {
+        let changed = held.len() != before || !adopted.is_empty();
+        for (destination, metric) in adopted {
+            if let Some(route) = kernel.route(destination, *metric) {
                 held.insert(*destination, route.clone());
             }
         }
+        kernel.held = held;
+        kernel.held_changed |= changed;
     }
 
     /// Entries in whose way something of somebody else's is. One line, however many there are.
@@ -277,9 +293,11 @@ impl Reconciler {
     /// A route in iproute2's words.
     fn describe(&mut self, route: &Route) -> String {
         let via = route.via.map(|via| format!("via {via} ")).unwrap_or_default();
+        let metric =
+            if route.has_usual_metric() { String::new() } else { format!(" metric {}", route.metric) };
         let name = links::name_of(&mut self.requests, route.oif);
         let device = name.map_or_else(|| format!("interface {}", route.oif), |name| format!("dev {name}"));
-        format!("{via}{device} proto {}", protocol_name(route.protocol))
+        format!("{via}{device} proto {}{metric}", protocol_name(route.protocol))
     }
 
     /// Entries that the ledger changed are tried at once, whatever failed before.

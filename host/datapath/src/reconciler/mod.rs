@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
-use super::observed::{Observation, ObservedState, Route};
+use super::observed::{Observation, ObservedState, Route, usual_metric};
 use super::plan::Planner;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
 use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
@@ -363,7 +363,8 @@ impl Reconciler {
                     && route.protocol == kinds::route::ROUTE_PROTOCOL
                     && (route.via, Some(route.oif)) == (Some(recorded.via), index)
             };
-            if let Some(route) = self.kernel.routes.get(&destination).filter(|route| is_it(route)) {
+            let found = self.kernel.route(&destination, usual_metric(&destination));
+            if let Some(route) = found.filter(|route| is_it(route)) {
                 let route = route.clone();
                 self.kernel.hold(destination, route);
             }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::{Event, Reconciler};
 use crate::netlink::{Drained, Payload};
+use crate::observed::{Route, usual_metric};
 use crate::{kinds, links};
 
 impl Reconciler {
@@ -75,7 +76,10 @@ impl Reconciler {
         else {
             return;
         };
-        if kinds::route::read_route(route).is_some_and(|(_, route)| route.oif == external.index) {
+        let is_over_external = |(destination, route): (_, Route)| {
+            route.oif == external.index && route.metric == usual_metric(&destination)
+        };
+        if kinds::route::read_route(route).is_some_and(is_over_external) {
             let _ = self.events.send(Event::Reachability);
             // A gateway that could not be reached may be reached now.
             let now = Instant::now();

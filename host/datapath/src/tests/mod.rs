@@ -18,6 +18,7 @@ mod carrier;
 mod devices;
 mod foreign;
 mod random;
+mod tunnel;
 
 const DEVICE: &str = "flannel.1";
 

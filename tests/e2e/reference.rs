@@ -1,5 +1,6 @@
 //! Upstream's own daemon and ours in one cluster: each understands the other's leases, and takes the other's place.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -67,11 +68,13 @@ impl Mixed {
         self.references[CHANGING].take().context("upstream's")?.terminate()?;
         self.takes_over(&pings, &entries, Self::start_ours).context("ours in the place of upstream's")?;
         self.cluster.take_daemon(CHANGING)?.terminate()?;
-        if self.cluster.backend().is_the_daemon() {
-            // Upstream would make another one beside ours, to which no route leads.
-            self.cluster.node(CHANGING).ip("link delete flannel0")?;
-        }
-        self.takes_over(&pings, &entries, Self::start_upstreams).context("upstream's in the place of ours")
+        self.takes_over(&pings, &entries, Self::start_upstreams)
+            .context("upstream's in the place of ours")?;
+        // What is killed cleans nothing up.
+        drop(self.references[CHANGING].take());
+        self.takes_over(&pings, &entries, Self::start_ours).context("ours after upstream's was killed")?;
+        self.cluster.take_daemon(CHANGING)?.kill9();
+        self.takes_over(&pings, &entries, Self::start_upstreams).context("upstream's after ours was killed")
     }
 
     fn start_ours(&mut self, index: usize) -> Result<()> {
@@ -108,12 +111,23 @@ impl Mixed {
 
     /// What the kernel of the node whose daemon changes has, but for the devices themselves, of which either keeps what it finds; and for
     /// the scope of routes over a device alone, which differs from backend to backend of upstream's, and from ours with udp. Where upstream
-    /// removes its device, ours gives a new one's IPv6 address without looking for duplicates, so that it serves at once.
+    /// removes its device, ours gives a new one's IPv6 address without looking for duplicates, so that it serves at once. Beside the TUN device
+    /// that ours leaves upstream makes another one, with the same address and a route that comes first.
     fn entries(&self) -> Result<KernelState> {
         let state = self.cluster.state(CHANGING)?;
-        let routes = state.routes.iter().map(|route| route.replace(" scope link", "")).collect();
-        let addresses = state.addresses.iter().map(|address| address.replace(" nodad", "")).collect();
-        Ok(KernelState { links: Vec::new(), routes, addresses, ..state })
+        let other_tun = Regex::new(r"\bflannel[0-9]+\b")?;
+        let shown = |lines: Vec<String>| {
+            let shown = lines.into_iter().map(|mut line| {
+                for own in [" scope link", " metric 100", " linkdown", " nodad"] {
+                    line = line.replace(own, "");
+                }
+                other_tun.replace_all(&line, "flannel0").into_owned()
+            });
+            let shown: BTreeSet<String> = shown.collect();
+            shown.into_iter().collect()
+        };
+        let (routes, addresses) = (shown(state.routes), shown(state.addresses));
+        Ok(KernelState { links: Vec::new(), routes, addresses, neighbours: state.neighbours, fdb: state.fdb })
     }
 
     /// Upstream removes WireGuard's devices when it ends.

@@ -126,6 +126,84 @@ fn an_address_that_changes_leaves_no_queue_behind_that_nobody_reads() -> Result<
     Ok(())
 }
 
+/// Over which device packets leave the first node for the second's pod.
+fn way(cluster: &Cluster) -> Result<String> {
+    let route = cluster.node(0).ip(&format!("route get {}", cluster.pod(1)?.ipv4()?))?;
+    let device = route.split_whitespace().skip_while(|word| *word != "dev").nth(1);
+    Ok(device.context("a device")?.to_owned())
+}
+
+/// Takes the first node's daemon away, has what upstream's does in its place, which is given up again, and launches ours again.
+fn upstream_has_the_way_for_itself(take_away: impl Fn(&mut Cluster) -> Result<()>) -> Result<()> {
+    let Some(mut cluster) = cluster(|_| Ok(()))? else { return Ok(()) };
+    let network = Backend::Udp.networks(false)[0];
+    for _ in 0..2 {
+        let state = cluster.state(0)?;
+        take_away(&mut cluster)?;
+        let own = cluster.subnets(0)?[0].replace("/24", "/32");
+        for command in [
+            "tuntap add flannel1 mode tun",
+            &format!("address add {own} dev flannel1"),
+            "link set flannel1 up",
+            &format!("route add {network} dev flannel1"),
+        ] {
+            cluster.node(0).ip(command)?;
+        }
+        assert_eq!(way(&cluster)?, "flannel1");
+        // Upstream's is not persistent.
+        cluster.node(0).ip("link delete flannel1")?;
+        let ready = cluster.launch(0)?.wait_ready()?;
+        assert_eq!(ready.line.number("netlink_messages"), Some(0), "{}", ready.line.raw());
+        assert_eq!(way(&cluster)?, "flannel0");
+        assert_eq!(state.difference(&cluster.state(0)?), None);
+        cluster.pod(0)?.reaches(cluster.pod(1)?)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn who_goes_back_to_upstream_and_comes_again_has_nothing_to_remove_by_hand() -> Result<()> {
+    upstream_has_the_way_for_itself(|cluster| {
+        let status = cluster.take_daemon(0)?.terminate()?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    })
+}
+
+#[test]
+fn who_goes_back_to_upstream_after_a_kill_has_nothing_to_remove_by_hand() -> Result<()> {
+    upstream_has_the_way_for_itself(|cluster| {
+        cluster.take_daemon(0)?.kill9();
+        Ok(())
+    })
+}
+
+#[test]
+fn the_route_of_an_earlier_version_makes_way_for_todays() -> Result<()> {
+    let Some(mut cluster) = cluster(|_| Ok(()))? else { return Ok(()) };
+    let network = Backend::Udp.networks(false)[0];
+    let state = cluster.state(0)?;
+    cluster.take_daemon(0)?.kill9();
+    cluster.node(0).ip(&format!("route delete {network}"))?;
+    cluster.node(0).ip(&format!("route add {network} dev flannel0 scope link"))?;
+    cluster.launch(0)?.wait_ready()?;
+    wait::until_equal("there is today's route alone", || Ok(state.difference(&cluster.state(0)?)))?;
+    cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
+#[test]
+fn a_route_that_comes_before_the_tunnels_is_told_of_until_it_goes() -> Result<()> {
+    let Some(cluster) = cluster(|_| Ok(()))? else { return Ok(()) };
+    let route = format!("{} via 192.168.77.1 dev eth0", Backend::Udp.networks(false)[0]);
+    let failed = || Ok(cluster.status(0)?["datapath"]["entries"]["failed"].as_u64() == Some(1));
+    cluster.node(0).ip(&format!("route add {route}"))?;
+    wait::until_true("the status has it", failed)?;
+    assert_eq!(way(&cluster)?, "eth0", "and it stays");
+    cluster.node(0).ip(&format!("route delete {route}"))?;
+    wait::until_true("the status has nothing any more", || failed().map(|failed| !failed))?;
+    cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
 #[test]
 fn where_there_is_ipv6_only_pods_reach_each_other() -> Result<()> {
     let config = IPV6_ONLY.replace("vxlan", "udp");

@@ -107,9 +107,7 @@ fn daemons_of_several_networks_live_side_by_side() -> Result<()> {
     assert_eq!(chains(&cluster)?, rules);
     cluster.pod(0)?.reaches(cluster.pod(1)?)?;
     // What goes in one network goes in no other.
-    let lease = cluster.lease(1)?;
-    cluster.store().remove(&lease)?;
-    cluster.take_daemon(1)?.kill9();
+    let lease = cluster.leave(1)?;
     wait::until_true("its route is gone", || {
         Ok(!cluster.node(0).ip("route show")?.contains(&lease.subnets().remove(0)))
     })?;

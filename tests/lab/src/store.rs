@@ -165,7 +165,11 @@ fn write(file: &Path, text: &str) -> Result<()> {
     if let Some(directory) = file.parent() {
         std::fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     }
-    std::fs::write(file, text).with_context(|| file.display().to_string())
+    // Who waits for it must not read half of it.
+    let new = file.with_extension("new");
+    std::fs::write(&new, text)
+        .and_then(|()| std::fs::rename(&new, file))
+        .with_context(|| file.display().to_string())
 }
 
 /// The files of a directory, without the hidden ones, which somebody is still writing.

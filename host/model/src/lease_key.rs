@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::entry::Mac;
 use super::lease::Attributes;
+use super::network_config;
 use super::wireguard::PublicKey;
 
 /// Something by which a node is known to all others.
@@ -53,16 +54,23 @@ impl LeaseKey {
 
 /// The Ethernet address that upstream and we publish for a VTEP.
 pub fn vtep_mac(data: &RawValue) -> Option<Mac> {
-    field(data, "VtepMAC")?.parse().ok()
+    text(data, "VtepMAC")?.parse().ok()
 }
 
 /// The key that upstream and we publish for WireGuard.
 pub fn wireguard_key(data: &RawValue) -> Option<PublicKey> {
-    field(data, "PublicKey")?.parse().ok()
+    text(data, "PublicKey")?.parse().ok()
 }
 
-fn field(data: &RawValue, name: &str) -> Option<String> {
-    match serde_json::from_str::<Value>(data.get()).ok()?.get_mut(name)?.take() {
+/// A member of a lease's data as Go and plugins read it: its name in any case, and of several the last.
+pub fn member(data: &RawValue, name: &str) -> Option<Value> {
+    let members = network_config::fields(data.get()).ok()?;
+    let (_, value) = members.iter().rev().find(|(member, _)| member.eq_ignore_ascii_case(name))?;
+    serde_json::from_str(value.get()).ok()
+}
+
+fn text(data: &RawValue, name: &str) -> Option<String> {
+    match member(data, name)? {
         Value::String(text) => Some(text),
         _ => None,
     }
@@ -106,6 +114,20 @@ mod tests {
         };
         let [found] = LeaseKey::of(&attributes)[..] else { panic!("one key for both families") };
         assert_eq!(found.to_string(), format!("WireGuard key {key}"));
+    }
+
+    #[test]
+    fn a_key_is_found_however_it_is_written() {
+        let mac = Some(Mac([2, 0, 0, 0, 0, 1]));
+        for text in [
+            r#"{"vtepmac":"02:00:00:00:00:01"}"#,
+            r#"{"VTEPMAC":"02-00-00-00-00-01"}"#,
+            r#"{"VtepMAC":"0200.0000.0001"}"#,
+            r#"{"VtepMAC":"02:00:00:00:00:09","vtepMac":"02:00:00:00:00:01"}"#,
+            r#"{"vtepMac":"02:00:00:00:00:09","VtepMAC":"02:00:00:00:00:01"}"#,
+        ] {
+            assert_eq!(vtep_mac(&data(text).expect("JSON")), mac, "{text}");
+        }
     }
 
     #[test]

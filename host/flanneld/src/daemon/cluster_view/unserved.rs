@@ -2,7 +2,7 @@
 //! as upstream does, and a row of zeros in `flanneld status` would leave the operator to guess.
 
 use flannel_model::lease::{Attributes, Lease};
-use serde_json::Value;
+use flannel_model::lease_key;
 use serde_json::value::RawValue;
 
 /// The backend whose leases need not name it.
@@ -49,11 +49,8 @@ fn backend(attributes: &Attributes) -> &str {
     if attributes.backend_type.is_empty() { UDP } else { &attributes.backend_type }
 }
 
-/// Keys in any case, as Go reads them.
 fn vni(data: Option<&RawValue>) -> Option<u64> {
-    let Ok(Value::Object(members)) = serde_json::from_str(data?.get()) else { return None };
-    let found = members.iter().find(|(name, _)| name.eq_ignore_ascii_case("VNI"));
-    found.and_then(|(_, vni)| vni.as_u64())
+    lease_key::member(data?, "VNI")?.as_u64()
 }
 
 #[cfg(test)]

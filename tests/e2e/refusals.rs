@@ -173,3 +173,16 @@ fn a_daemon_that_is_there_before_its_etcd_and_its_config_begins_when_they_come()
     wait::until_true("the lease is in etcd", || Ok(store.lease_of(&subnet.subnets()).is_ok()))?;
     Ok(())
 }
+
+#[test]
+fn a_network_config_that_is_being_written_is_waited_for() -> Result<()> {
+    let whole = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
+    for half in ["", &whole[..20]] {
+        let (lab, store) = node_with(half)?;
+        let mut daemon = lab.node(0).start(&DaemonOptions::new(&store, None, None)?)?;
+        daemon.wait_log("that it starts", |line| line.message() == "flanneld starts")?;
+        store.put_config(whole)?;
+        daemon.wait_ready()?;
+    }
+    Ok(())
+}

@@ -5,8 +5,10 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// `O_NONBLOCK` of Linux on all processors but alpha, hppa, mips and sparc, which the daemon does not run on.
-const NONBLOCK: i32 = 0o4000;
+use rustix::fs::OFlags;
+
+/// The flag with which opening a pipe waits for nobody.
+pub const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Opens a regular file to read. Anything else is refused at once.
 pub fn open(path: &Path) -> io::Result<File> {

@@ -87,17 +87,24 @@ fn a_route_to_a_gateway_that_is_reached_again_is_back_at_once() {
     });
 }
 
-#[test]
-fn a_route_that_an_earlier_run_made_over_the_external_interface_goes_and_another_of_the_same_kind_stays() {
+/// A test with the record that an earlier run has left, of which the routes are there.
+fn after_a_run(test: impl FnOnce(Option<PathBuf>) + Send + 'static) {
     bare_namespace(|| {
         let directory = tempfile::tempdir().expect("directory");
-        let record = || Some(directory.path().join("routes"));
-        let before = Node::recording(record());
+        let record = Some(directory.path().join("routes"));
+        let before = Node::recording(record.clone());
         before.commit(near());
         before.prune_stale();
         drop(before);
+        test(record);
+    });
+}
+
+#[test]
+fn a_route_that_an_earlier_run_made_over_the_external_interface_goes_and_another_of_the_same_kind_stays() {
+    after_a_run(|record| {
         ip("route add 10.5.200.0/24 via 192.168.0.200 dev eth0");
-        let node = Node::recording(record());
+        let node = Node::recording(record);
         assert!(both_are_there(), "not before all leases are known");
         node.prune_stale();
         assert!(!ip("route show").contains("10.5.3.0/24 "), "{}", state());
@@ -108,15 +115,9 @@ fn a_route_that_an_earlier_run_made_over_the_external_interface_goes_and_another
 
 #[test]
 fn a_route_of_an_earlier_run_that_somebody_has_replaced_since_is_his() {
-    bare_namespace(|| {
-        let directory = tempfile::tempdir().expect("directory");
-        let record = || Some(directory.path().join("routes"));
-        let before = Node::recording(record());
-        before.commit(near());
-        before.prune_stale();
-        drop(before);
+    after_a_run(|record| {
         ip("route replace 10.5.3.0/24 via 192.168.0.77 dev eth0");
-        Node::recording(record()).prune_stale();
+        Node::recording(record).prune_stale();
         assert!(ip("route show").contains("10.5.3.0/24 via 192.168.0.77"), "{}", state());
     });
 }

@@ -44,6 +44,13 @@ fn tun() -> bool {
     there
 }
 
+/// A test in a namespace, where there can be tunnels.
+fn with_tun(test: impl FnOnce() + Send + 'static) {
+    if tun() {
+        bare_namespace(test);
+    }
+}
+
 fn routes() -> Vec<String> {
     let lines = ip(&format!("route show {NETWORK}"));
     lines
@@ -90,10 +97,7 @@ fn upstreams() {
 
 #[test]
 fn upstreams_route_comes_in_beside_ours_and_wins_until_it_goes() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         node.commit(tunnel());
         node.prune_stale();
@@ -149,10 +153,7 @@ fn a_better_route_of_somebody_else_is_told_of_and_stays() {
 
 #[test]
 fn a_worse_route_of_somebody_else_is_no_concern_of_ours() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         ip(&format!("route add {NETWORK} via 192.168.0.77 dev eth0 metric 200"));
         let report = node.commit(tunnel());
@@ -164,10 +165,7 @@ fn a_worse_route_of_somebody_else_is_no_concern_of_ours() {
 
 #[test]
 fn the_place_of_ours_that_is_somebody_elses_stays_his_until_it_is_free() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         ip(&format!("route add {NETWORK} via 192.168.0.77 dev eth0 metric 100"));
         node.commit(tunnel());
@@ -181,10 +179,7 @@ fn the_place_of_ours_that_is_somebody_elses_stays_his_until_it_is_free() {
 
 #[test]
 fn the_route_without_a_metric_of_an_earlier_version_is_replaced_without_a_gap() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let earlier = Node::new();
         earlier.commit(tunnel());
         drop(earlier);
@@ -221,10 +216,7 @@ fn the_route_without_a_metric_of_an_earlier_version_is_replaced_without_a_gap() 
 
 #[test]
 fn the_network_goes_from_one_device_to_a_tunnel_and_back() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         node.commit(vxlan_network());
         node.prune_stale();
@@ -247,10 +239,7 @@ fn the_network_goes_from_one_device_to_a_tunnel_and_back() {
 
 #[test]
 fn a_swap_to_a_tunnel_whose_network_somebody_else_has_is_undone() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         node.commit(base());
         node.prune_stale();
@@ -264,10 +253,7 @@ fn a_swap_to_a_tunnel_whose_network_somebody_else_has_is_undone() {
 
 #[test]
 fn what_others_do_to_the_route_is_put_right() {
-    if !tun() {
-        return;
-    }
-    bare_namespace(|| {
+    with_tun(|| {
         let node = Node::new();
         node.commit(tunnel());
         node.prune_stale();

@@ -1,8 +1,6 @@
 //! Several daemons on a host, as upstream has them: each with an etcd prefix and a subnet file of its own. What upstream has none of, and only
 //! one daemon can have, follows from the prefix unless it is given.
 
-use std::path::PathBuf;
-
 use super::options::{Options, Store};
 
 /// The prefix of a host's only daemon.
@@ -30,21 +28,6 @@ fn name(options: &Options) -> Option<String> {
     let part = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
     let name: String = prefix.chars().map(part).collect();
     Some(name.trim_matches('.').to_owned()).filter(|name| !name.is_empty())
-}
-
-/// All control sockets beside this one, for who looks for the wrong one.
-pub fn sockets_beside(socket: &std::path::Path) -> Vec<PathBuf> {
-    let Some(directory) = socket.parent() else { return Vec::new() };
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let is_socket = |path: &PathBuf| {
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-        stem.starts_with("flanneld")
-            && path.extension().is_some_and(|extension| extension == "sock")
-            && path != socket
-    };
-    let mut sockets: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(is_socket).collect();
-    sockets.sort();
-    sockets
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use std::path::PathBuf;
 use flannel_plugin_host::{PluginReference, RegistryReference};
 
 pub use arguments::normalised;
-pub use instance::sockets_beside;
 pub use options::{LogFormat, Options, Store};
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.

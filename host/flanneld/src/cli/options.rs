@@ -11,6 +11,7 @@ use flannel_model::prefix;
 use flannel_plugin_host::{PluginReference, parse_grant};
 use ipnet::IpNet;
 
+use super::instance::DEFAULT_PREFIX;
 use super::syntax;
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
@@ -87,7 +88,7 @@ pub struct Options {
     pub etcd_endpoints: Vec<String>,
 
     /// Prefix of all keys in etcd
-    #[arg(long, value_name = "PREFIX", default_value = "/coreos.com/network", help_heading = "etcd")]
+    #[arg(long, value_name = "PREFIX", default_value = DEFAULT_PREFIX, help_heading = "etcd")]
     pub etcd_prefix: String,
 
     /// Client's key for etcd, PEM; goes with --etcd-certfile

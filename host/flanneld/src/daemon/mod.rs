@@ -88,7 +88,8 @@ async fn operate(
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
     let firewall = NodeFirewall::new(ownership);
     let mut preserved: Option<Preserved> = None;
-    let external = start::external(&options, &config, &*store);
+    let wish = Arc::new(start::wish(&options, &config));
+    let external = start::external(&options, &wish, &*store);
     let mut external = observer.alive_during(external).await?;
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
@@ -99,6 +100,7 @@ async fn operate(
             config: Arc::clone(&config),
             external,
             store: Arc::clone(&store),
+            wish: Arc::clone(&wish),
             grants: Arc::clone(&grants),
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),

@@ -58,6 +58,8 @@ pub(super) struct Node {
     pub external: External,
     /// The lease store.
     pub store: Arc<dyn LeaseStore>,
+    /// Which external interface is looked for.
+    pub wish: Arc<Wish>,
     /// What plugins may do.
     pub grants: Arc<Grants>,
     /// The plugin; `None` for the one that is built in.
@@ -131,15 +133,22 @@ pub(super) fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonErro
 }
 
 /// Reads the network config, and waits for it as long as it is not there or the store is away: nodes may boot before
-/// their store. A config that is there and wrong ends the start.
+/// their store. A config that is there and wrong ends the start, unless somebody is just writing it.
 pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConfig, DaemonError> {
     let mut throttle = LogThrottle::new(Some(REMIND));
+    let mut wrong = None;
     loop {
         match store.network_config().await {
-            Ok(text) => {
-                return NetworkConfig::parse(&text)
-                    .map_err(|error| DaemonError::Config { place: store.config_place(), error });
-            }
+            Ok(text) => match NetworkConfig::parse(&text) {
+                Ok(config) => return Ok(config),
+                Err(error) if wrong.as_ref() == Some(&text) => {
+                    return Err(DaemonError::Config { place: store.config_place(), error });
+                }
+                Err(_) => {
+                    wrong = Some(text);
+                    tokio::time::sleep(RETRY).await;
+                }
+            },
             Err(error) => wait_for_store(&mut throttle, "cannot read the network config", &error).await,
         }
     }
@@ -148,10 +157,10 @@ pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConf
 /// Chooses the external interface of a node that starts. Waits for an address that cannot be used yet.
 pub(super) async fn external(
     options: &Options,
-    config: &NetworkConfig,
+    wish: &Wish,
     store: &dyn LeaseStore,
 ) -> Result<External, DaemonError> {
-    let mut wish = wish(options, config);
+    let mut wish = wish.clone();
     wish.known_as = own_addresses::remembered(&options.state_dir);
     if wish.known_as.is_empty() {
         wish.known_as = addresses_of_lease(options, store).await;
@@ -174,17 +183,17 @@ pub(super) async fn external(
 /// The external interface of a node in operation as it is now. `afresh`: an operator wants it chosen as at a start, though under the address
 /// that the node is known by, if it is still there.
 pub(super) async fn external_now(node: &Node, afresh: bool) -> Result<External, DaemonError> {
-    let mut wish = wish(&node.options, &node.config);
-    let inventory = Inventory::take(wish.selector.can_reach).await?;
+    let inventory = Inventory::take(node.wish.selector.can_reach).await?;
     if afresh {
-        wish.known_as = node.external.addresses().collect();
-        Ok(choose(&wish, &inventory)?)
+        let known_as = node.external.addresses().collect();
+        Ok(choose(&Wish { known_as, ..Wish::clone(&node.wish) }, &inventory)?)
     } else {
-        Ok(keep(&wish, &node.external, &inventory)?)
+        Ok(keep(&node.wish, &node.external, &inventory)?)
     }
 }
 
-fn wish(options: &Options, config: &NetworkConfig) -> Wish {
+/// What this daemon looks for, as long as it runs.
+pub(super) fn wish(options: &Options, config: &NetworkConfig) -> Wish {
     let selector = InterfaceSelector {
         iface: options.iface.clone(),
         iface_regex: options.iface_regex.clone(),
@@ -295,7 +304,7 @@ pub(super) async fn node(
         clouds: clouds.client(),
     };
     let in_force = networks(&node.config);
-    let former = former_networks(&node.options, &in_force);
+    let former = node.wish.former.clone();
     // What is left in a network of before is the cluster's, too.
     let all = in_force.into_iter().chain(former.iter().copied()).collect();
     let context = Context {

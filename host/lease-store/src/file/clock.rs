@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
+use flannel_base::regular_file::NONBLOCK;
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, futimens};
 
 /// Smaller differences are the network's, or the clocks' grain.
 const TOLERANCE_MS: i64 = 2_000;
@@ -52,16 +53,11 @@ fn shifted(time: SystemTime, by_ms: i64) -> SystemTime {
 /// Has the file system stamp a file with its own time.
 fn stamp(dir: &Dir, file: &str) -> io::Result<SystemTime> {
     let mut options = OpenOptions::new();
-    let file = dir.open_with(file, options.create(true).write(true).custom_flags(nonblocking()))?;
+    let file = dir.open_with(file, options.create(true).write(true).custom_flags(NONBLOCK))?;
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
     let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     futimens(&file, &Timestamps { last_access: omit, last_modification: now })?;
     Ok(file.metadata()?.modified()?.into_std())
-}
-
-/// Opening a pipe with this waits for nobody.
-pub(super) fn nonblocking() -> i32 {
-    i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
+use flannel_base::regular_file::NONBLOCK;
 use flannel_base::text::excerpt;
 use flannel_model::codec;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use rustix::io::Errno;
 use tracing::{info, warn};
 
-use super::clock::{Clock, nonblocking};
+use super::clock::Clock;
 use crate::allocate::{self, random};
 use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
@@ -484,7 +485,7 @@ fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
 /// Opens a regular file. Anything else is refused at once: a pipe would keep who opens it waiting for its other end.
 fn open(dir: &Dir, name: &str, options: &mut OpenOptions) -> io::Result<std::fs::File> {
     let irregular = || io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
-    let file = dir.open_with(name, options.custom_flags(nonblocking())).map_err(|error| {
+    let file = dir.open_with(name, options.custom_flags(NONBLOCK)).map_err(|error| {
         // A pipe that nobody reads, opened for writing.
         if error.raw_os_error() == Some(Errno::NXIO.raw_os_error()) { irregular() } else { error }
     })?;

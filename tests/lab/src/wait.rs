@@ -9,6 +9,8 @@ use anyhow::{Result, bail};
 /// How long anything may take before it counts as failed, where processes start as fast as [`USUAL_START`]. Generous: a machine that
 /// is busy with other things is no failure.
 const DEADLINE: Duration = Duration::from_secs(100);
+/// What a failure costs at most, on the slowest machine: a whole suite takes less in an emulated one.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// What the start of a small process takes on an ordinary machine.
 const USUAL_START: Duration = Duration::from_millis(1);
@@ -48,7 +50,7 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Resul
             return Ok((answer, begin.elapsed()));
         }
         let pause = asked.elapsed().max(STEP);
-        if begin.elapsed() > scaled(DEADLINE) {
+        if begin.elapsed() > scaled(DEADLINE).min(LONGEST) {
             bail!("waited {} s in vain: {what}", begin.elapsed().as_secs());
         }
         std::thread::sleep(pause);

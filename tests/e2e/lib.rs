@@ -37,6 +37,7 @@ mod restart;
 mod several;
 mod signals;
 mod status;
+mod strangers;
 mod swap;
 mod traffic;
 mod tunnel;

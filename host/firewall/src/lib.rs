@@ -25,6 +25,7 @@ mod iptables;
 mod keeper;
 mod nftables;
 mod rules;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod tool;
@@ -33,6 +34,7 @@ mod watch;
 pub use bridge::bridge_netfilter_missing;
 pub use error::FirewallError;
 pub use rules::{FamilyRules, Mode, Owner, Rules};
+pub use sources::{SourcesStatus, Tunnel, TunnelSources};
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

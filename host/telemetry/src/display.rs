@@ -7,6 +7,7 @@ use flannel_base::text::printable;
 
 use super::status::{
     Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble, Tunnel,
+    TunnelSources,
 };
 
 /// Texts are broken here; names and addresses never are.
@@ -50,6 +51,9 @@ impl Status {
         }
         if let Some(firewall) = &self.firewall {
             row(f, "firewall", &describe_firewall(firewall))?;
+            if let Some(sources) = firewall.sources.as_ref().filter(|sources| sources.in_place) {
+                row(f, "", &describe_sources(sources))?;
+            }
         }
         show_peers(f, &self.peers)
     }
@@ -177,6 +181,16 @@ fn describe_firewall(firewall: &Firewall) -> String {
     let times = counted(firewall.repairs, "time");
     let repairs = if firewall.repairs == 0 { String::new() } else { format!(", put back {times}") };
     format!("{}, {place}{repairs}", firewall.mode)
+}
+
+fn describe_sources(sources: &TunnelSources) -> String {
+    let addresses = match sources.addresses {
+        1 => "1 address".to_owned(),
+        count => format!("{count} addresses"),
+    };
+    let others = counted(sources.dropped, "packet");
+    let dropped = if sources.dropped == 0 { String::new() } else { format!("; {others} of others dropped") };
+    format!("tunnels are open to {addresses}{dropped}")
 }
 
 fn show_peers(f: &mut Formatter<'_>, peers: &[Peer]) -> fmt::Result {
@@ -377,7 +391,12 @@ mod tests {
                 tunnels: Vec::new(),
                 device_error: None,
             }),
-            firewall: Some(Firewall { mode: "nftables".to_owned(), ok: true, error: None, repairs: 0 }),
+            firewall: Some(Firewall {
+                mode: "nftables".to_owned(),
+                ok: true,
+                sources: Some(TunnelSources { in_place: true, addresses: 2, ..TunnelSources::default() }),
+                ..Firewall::default()
+            }),
             peers: vec![peer(27), peer(41)],
         }
     }
@@ -414,6 +433,7 @@ devices     flannel.1 (index 7), 2a:f4:75:6f:a0:e3, MTU 1450, up
 entries     6, all in place
 kernel      10 messages sent, 1 resync, nexthop objects
 firewall    nftables, in place
+            tunnels are open to 2 addresses
 
 2 peers
   subnet        public         backend  routes  neighbours  fdb  tunnels
@@ -474,14 +494,24 @@ tunnel      flannel0, UDP port 8285, offloads tso, gso
             datapath.devices[0].up = false;
             datapath.entries = Entries { desired: 6, waiting: 1, failed: 2 };
         }
-        status.firewall = Some(Firewall { mode: "iptables".to_owned(), ok: false, error: None, repairs: 3 });
+        let sources = TunnelSources {
+            error: Some("nf_tables is missing".to_owned()),
+            dropped: 7,
+            ..TunnelSources::default()
+        };
+        status.firewall = Some(Firewall {
+            mode: "iptables".to_owned(),
+            repairs: 3,
+            sources: Some(sources),
+            ..Firewall::default()
+        });
         status.peers[0].subnets.push("fc00:0:0:1b::/64".parse().expect("subnet"));
         status.peers[0].public.push("2001:db8::27".parse().expect("address"));
         status.peers[1].problems = vec!["the lease has no VTEP MAC".to_owned()];
         is(
             &status,
             "\
-flanneld 0.1.0, pid 712, up 4 d 3 h: not ready, 8 problems
+flanneld 0.1.0, pid 712, up 4 d 3 h: not ready, 9 problems
 
 problems
   not ready     the subnet file is not written
@@ -492,6 +522,7 @@ problems
   entries       the kernel refused 2
   entries       1 cannot be made before their device is there
   firewall      the rules are not in place
+  firewall      tunnels take packets from any host: nf_tables is missing
   10.5.41.0/24  the lease has no VTEP MAC
 
 node        eth0, MTU 1500, 192.168.77.11, public address 203.0.113.1

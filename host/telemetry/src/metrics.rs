@@ -168,6 +168,8 @@ struct Inner {
     store_operation_duration: Histograms,
     firewall_ok: Optional<Gauge>,
     firewall_repairs: Optional<Counter>,
+    tunnel_sources_ok: Optional<Gauge>,
+    tunnel_strangers: Optional<Counter>,
     ready: Gauge,
     log_lines_lost: Elsewhere,
     tunnels: Tunnels,
@@ -335,6 +337,16 @@ impl Metrics {
                 "Times that firewall rules were gone or changed and were put back",
                 Optional::default(),
             ),
+            tunnel_sources_ok: r.add(
+                "tunnel_sources_ok",
+                "Whether VXLAN and IPIP packets are let in only from addresses that leases publish; absent where that is not wanted",
+                Optional::default(),
+            ),
+            tunnel_strangers: r.add(
+                "tunnel_strangers_packets",
+                "VXLAN and IPIP packets that were dropped because no lease publishes the address that they came from",
+                Optional::default(),
+            ),
             ready: r.add("ready", "Whether the node is ready, as /readyz has it", Gauge::default()),
             log_lines_lost: r.add(
                 "log_lines_lost",
@@ -476,6 +488,12 @@ impl Metrics {
         self.0.firewall_repairs.present().inner().fetch_max(repairs_total, Ordering::Relaxed);
     }
 
+    /// Whether tunnels are open to nodes only, and how many packets of others were dropped since the start.
+    pub fn tunnel_sources(&self, ok: bool, dropped_total: u64) {
+        self.0.tunnel_sources_ok.present().set(ok.into());
+        self.0.tunnel_strangers.present().inner().fetch_max(dropped_total, Ordering::Relaxed);
+    }
+
     /// Whether the node is ready. The health server sets it at each scrape.
     pub fn ready(&self, ready: bool) {
         self.0.ready.set(ready.into());
@@ -555,6 +573,7 @@ mod tests {
         metrics.store_operation("renew", took, true);
         metrics.store_operation("renew", took, false);
         metrics.firewall(true, 2);
+        metrics.tunnel_sources(false, 3);
         metrics.tunnels(Box::new(|| {
             let drops = vec![("no_route", 5)];
             Some(TunnelFigures {
@@ -596,6 +615,8 @@ mod tests {
         has(&text, r#"flanneld_store_operations_total{operation="renew",outcome="error"} 1"#);
         has(&text, "flanneld_firewall_ok 1");
         has(&text, "flanneld_firewall_repairs_total 2");
+        has(&text, "flanneld_tunnel_sources_ok 0");
+        has(&text, "flanneld_tunnel_strangers_packets_total 3");
         has(&text, r#"flanneld_tunnel_packets_total{direction="receive"} 7"#);
         has(&text, r#"flanneld_tunnel_bytes_total{direction="transmit"} 800"#);
         has(&text, r#"flanneld_tunnel_drops_total{reason="no_route"} 5"#);

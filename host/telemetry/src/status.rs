@@ -228,6 +228,22 @@ pub struct Firewall {
     pub error: Option<String>,
     /// How often they had to be put back.
     pub repairs: u64,
+    /// Where tunnels take packets from, if that is restricted; `None` without a tunnel.
+    pub sources: Option<TunnelSources>,
+}
+
+/// Whether only nodes can send into tunnels.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TunnelSources {
+    /// It is so.
+    pub in_place: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// Addresses that may send.
+    pub addresses: usize,
+    /// Packets of others that were dropped since the start.
+    pub dropped: u64,
 }
 
 /// Another node.
@@ -326,6 +342,10 @@ impl Status {
         if let Some(firewall) = self.firewall.as_ref().filter(|firewall| !firewall.ok) {
             let text = firewall.error.clone();
             add("firewall", text.unwrap_or_else(|| "the rules are not in place".to_owned()));
+        }
+        let sources = self.firewall.as_ref().and_then(|firewall| firewall.sources.as_ref());
+        if let Some(error) = sources.and_then(|sources| sources.error.as_ref()) {
+            add("firewall", format!("tunnels take packets from any host: {error}"));
         }
         for peer in &self.peers {
             let name = peer.name();

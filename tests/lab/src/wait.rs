@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 /// is busy with other things is no failure.
 const DEADLINE: Duration = Duration::from_secs(100);
 /// What a failure costs at most, on the slowest machine: a whole suite takes less in an emulated one.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// What the start of a small process takes on an ordinary machine.
 const USUAL_START: Duration = Duration::from_millis(1);

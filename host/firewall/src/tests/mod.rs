@@ -5,6 +5,7 @@ mod golden;
 mod kernel;
 mod lab;
 mod programs;
+mod sources;
 
 use std::time::Duration;
 

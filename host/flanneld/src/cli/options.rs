@@ -148,6 +148,11 @@ pub struct Options {
     #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
     pub iptables_forward_rules: bool,
 
+    /// Let VXLAN and IPIP packets in only from addresses that leases publish; only where rules for masquerading or forwarding are
+    /// wanted, too
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Firewall")]
+    pub tunnel_source_check: bool,
+
     /// Seconds between two looks at the firewall's rules, at least 1
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = syntax::integer(1..=86_400), help_heading = "Firewall")]
     pub iptables_resync: i64,

@@ -3,29 +3,63 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flannel_firewall::{FamilyRules, Firewall, FirewallError, Mode, Rules, bridge_netfilter_missing};
+use flannel_firewall::{
+    FamilyRules, Firewall, FirewallError, Mode, Rules, SourcesStatus, TunnelSources, bridge_netfilter_missing,
+};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::PeerChange;
 use flannel_telemetry::status;
 use tracing::warn;
 
 use crate::cli::Options;
 use crate::node::firewall_owner::Ownership;
 
+use super::DaemonError;
 use super::in_order::InOrder;
+use super::tunnel_sources::{self, Devices};
 
 /// The firewall from the first rules on. It stays while the node starts over with another external interface.
 #[derive(Clone)]
 pub(super) struct NodeFirewall {
     firewall: Arc<OnceLock<Firewall>>,
+    /// Only if it is wanted.
+    sources: Option<Arc<TunnelSources>>,
     ownership: Ownership,
     work: Arc<InOrder>,
 }
 
 impl NodeFirewall {
     /// Without rules at first. Needs a tokio runtime.
-    pub(super) fn new(ownership: Ownership) -> Self {
-        Self { firewall: Arc::default(), ownership, work: Arc::new(InOrder::start()) }
+    pub(super) fn new(options: &Options, ownership: Ownership) -> Result<Self, DaemonError> {
+        // Where the operator makes the rules, these are the operator's, too.
+        let is_ours = options.ip_masq || options.iptables_forward_rules;
+        let sources = (options.tunnel_source_check && is_ours)
+            .then(|| TunnelSources::start(&ownership.owner).map(Arc::new))
+            .transpose()
+            .map_err(DaemonError::Thread)?;
+        Ok(Self { firewall: Arc::default(), sources, ownership, work: Arc::new(InOrder::start()) })
+    }
+
+    /// Packets come out of these devices, and of no others.
+    pub(super) fn set_tunnels(&self, config: &NetworkConfig, devices: &Devices) {
+        if let Some(sources) = &self.sources {
+            sources.set_tunnels(tunnel_sources::tunnels(config, devices));
+        }
+    }
+
+    /// These peers may send into tunnels, and no others.
+    pub(super) fn admit(&self, peers: &[PeerChange]) {
+        if let Some(sources) = &self.sources {
+            sources.set_peers(tunnel_sources::addresses(peers));
+        }
+    }
+
+    /// These peers may send into tunnels, too, or do not any more.
+    pub(super) fn admit_also(&self, peers: &[PeerChange]) {
+        if let Some(sources) = &self.sources {
+            sources.change_peers(tunnel_sources::addresses(peers));
+        }
     }
 
     /// Puts the rules for these subnets in place, after all that was wanted before; `done` hears what came of it.
@@ -65,8 +99,15 @@ impl NodeFirewall {
             ok: status.ok,
             error: status.last_error,
             repairs: status.repairs,
+            sources: self.sources.as_ref().map(|sources| sources.status()).and_then(shown),
         })
     }
+}
+
+/// For the operator; nothing where there is no tunnel.
+fn shown(status: SourcesStatus) -> Option<status::TunnelSources> {
+    let SourcesStatus { in_place, error, addresses, dropped } = status;
+    (in_place || error.is_some()).then_some(status::TunnelSources { in_place, error, addresses, dropped })
 }
 
 fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets, ownership: &Ownership) -> Rules {

@@ -19,6 +19,7 @@ mod service_manager;
 mod signals;
 mod start;
 mod subnet_file_watch;
+mod tunnel_sources;
 mod tunnel_stats;
 
 pub use error::DaemonError;
@@ -86,7 +87,7 @@ async fn operate(
     let grants = Arc::new(grants);
     let claims = Arc::default();
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
-    let firewall = NodeFirewall::new(ownership);
+    let firewall = NodeFirewall::new(&options, ownership)?;
     let mut preserved: Option<Preserved> = None;
     let wish = Arc::new(start::wish(&options, &config));
     let external = start::external(&options, &wish, &*store);

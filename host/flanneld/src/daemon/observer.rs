@@ -406,6 +406,9 @@ impl Observer {
     pub(super) fn firewall(&self, firewall: Option<status::Firewall>) {
         if let Some(firewall) = &firewall {
             self.metrics.firewall(firewall.ok, firewall.repairs);
+            if let Some(sources) = &firewall.sources {
+                self.metrics.tunnel_sources(sources.in_place, sources.dropped);
+            }
         }
         lock(&self.base).firewall = firewall;
     }

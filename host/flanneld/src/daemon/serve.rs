@@ -32,6 +32,7 @@ use super::policy::{PolicyThread, Records};
 use super::rehearsal::{self, Rehearsed, Surroundings};
 use super::start::{self, Node, Started};
 use super::subnet_file_watch::SubnetFileWatch;
+use super::tunnel_sources::Devices;
 
 /// What comes of work beside the loop.
 pub(super) enum Outcome {
@@ -69,6 +70,8 @@ pub(super) struct Operation {
     /// Ends what the policy still waits for.
     _clouds: CloudClientGuard,
     datapath: Arc<Datapath>,
+    /// The devices that the policy has.
+    devices: Devices,
     datapath_work: InOrder,
     files_work: InOrder,
     subnet_file_watch: SubnetFileWatch,
@@ -117,7 +120,8 @@ impl Operation {
         firewall: NodeFirewall,
         observer: Arc<Observer>,
     ) -> Result<Self, DaemonError> {
-        let Started { beginning, policy, surroundings, clouds, datapath, notifications } = started;
+        let Started { beginning, policy, surroundings, clouds, datapath, devices, notifications } = started;
+        firewall.set_tunnels(&node.config, &devices);
         let settings = Settings {
             upkeep: Duration::from_secs(node.options.iptables_resync.unsigned_abs()),
             blackhole: node.options.ip_blackhole_route,
@@ -155,6 +159,7 @@ impl Operation {
             candidate: None,
             _clouds: clouds,
             datapath,
+            devices,
             datapath_work: InOrder::start(),
             files_work: InOrder::start(),
             subnet_file_watch: SubnetFileWatch::start({
@@ -270,6 +275,8 @@ impl Operation {
                 let done = move |outcome| drop(outcomes.send(Outcome::Event(Event::Rules(outcome))));
                 self.firewall.set(&self.node.options, &self.node.config, &subnets, done);
             }
+            Effect::Admit(peers) => self.firewall.admit(&peers),
+            Effect::AdmitAlso(peers) => self.firewall.admit_also(&peers),
             Effect::SubnetFile(subnets, mtu) => self.write_subnet_file(subnets, mtu),
             Effect::LookAtExternal { afresh } => self.look_at_external(afresh),
             Effect::Trial(call) => self.go_on_with_trial(call),
@@ -281,7 +288,10 @@ impl Operation {
         }
     }
 
-    fn call_datapath(&self, call: DatapathCall) {
+    fn call_datapath(&mut self, call: DatapathCall) {
+        if let DatapathCall::Commit(transaction, _) = &call {
+            self.has_devices(&transaction.devices);
+        }
         let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
         self.datapath_work.push(async move {
             let started = Instant::now();
@@ -303,6 +313,14 @@ impl Operation {
             // A daemon that starts over does not listen any more.
             let _ = outcomes.send(outcome.unwrap_or_else(|error| Outcome::Failed(error.into())));
         });
+    }
+
+    /// These devices are there, too.
+    fn has_devices(&mut self, devices: &Devices) {
+        if !devices.is_empty() {
+            self.devices.extend(devices.iter().map(|(name, device)| (Arc::clone(name), device.clone())));
+            self.firewall.set_tunnels(&self.node.config, &self.devices);
+        }
     }
 
     /// The store may take its time, or hang.
@@ -389,6 +407,7 @@ impl Operation {
                 let Some(candidate) = &mut self.candidate else { return };
                 let whole = std::mem::take(&mut candidate.whole);
                 let whole = Transaction { blackholes: Some(blackholes), ..whole };
+                self.has_devices(&whole.devices);
                 let datapath = Arc::clone(&self.datapath);
                 self.datapath_work.push(async move {
                     let replaced =
@@ -428,6 +447,9 @@ impl Operation {
         }
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
+        // Those of the one before are gone.
+        self.devices = registered.transaction.devices;
+        self.firewall.set_tunnels(&self.node.config, &self.devices);
     }
 
     fn tell(&self, news: News) {

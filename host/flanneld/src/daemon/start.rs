@@ -39,6 +39,7 @@ use super::coordinator::{Beginning, CurrentPlugin};
 use super::links::Links;
 use super::observer::Observer;
 use super::rehearsal::Surroundings;
+use super::tunnel_sources::Devices;
 
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
@@ -264,6 +265,8 @@ pub(super) struct Started {
     pub clouds: CloudClientGuard,
     /// The way to the kernel.
     pub datapath: Datapath,
+    /// The devices that the policy has.
+    pub devices: Devices,
     /// What the kernel tells.
     pub notifications: UnboundedReceiver<DatapathEvent>,
 }
@@ -337,6 +340,7 @@ pub(super) async fn node(
     observer.registered(&registered);
     observer.new_datapath();
     let (mtu, published) = (registered.mtu, published(&node.external, &registered));
+    let devices = registered.transaction.devices.clone();
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.
     let report = datapath.commit(registered.transaction).await?;
     if let Some(reason) = report.device_failure {
@@ -367,7 +371,15 @@ pub(super) async fn node(
         external,
         avoid: node.avoid.clone(),
     };
-    Ok(Started { beginning, policy: Box::new(policy), surroundings, clouds, datapath, notifications })
+    Ok(Started {
+        beginning,
+        policy: Box::new(policy),
+        surroundings,
+        clouds,
+        datapath,
+        devices,
+        notifications,
+    })
 }
 
 /// What the node asks the store for, with the subnets of the subnet file as the preferred ones.

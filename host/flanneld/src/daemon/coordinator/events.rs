@@ -104,6 +104,10 @@ pub(in crate::daemon) enum Effect {
     Store(StoreCall),
     /// The rules for these subnets.
     Rules(Subnets),
+    /// These peers, and no others, may send into tunnels.
+    Admit(Vec<PeerChange>),
+    /// These peers as well, or not any more.
+    AdmitAlso(Vec<PeerChange>),
     /// The subnet file for these subnets and this MTU.
     SubnetFile(Subnets, u32),
     /// A look at the interfaces. `afresh`: as at a start, and not only whether the one that serves is as it was.

@@ -167,13 +167,14 @@ impl Coordinator {
     /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
     pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
         let Beginning { own, published, mtu, renewal, view, gate, plugin, external, avoid } = beginning;
-        let (view, phase) = match view {
+        let (view, phase, effects) = match view {
             Some(mut view) => {
                 // All that is believed is told anew in any case.
                 let _ = view.set_gate(gate);
-                (view, Phase::Applying)
+                let admit = Effect::Admit(view.all());
+                (view, Phase::Applying, vec![admit])
             }
-            None => (ClusterView::new(&own, gate), Phase::Waiting),
+            None => (ClusterView::new(&own, gate), Phase::Waiting, Vec::new()),
         };
         Self {
             pending: view.all().into(),
@@ -197,7 +198,7 @@ impl Coordinator {
             restart: None,
             ended: false,
             unsaid: None,
-            effects: Vec::new(),
+            effects,
             settings,
         }
     }
@@ -259,6 +260,7 @@ impl Coordinator {
                 self.look_for_clones();
                 if self.phase == Phase::Waiting {
                     self.phase = Phase::Applying;
+                    self.effects.push(Effect::Admit(self.view.all()));
                 }
             }
             Event::Renewed(outcome) => self.renewed(outcome, now),
@@ -431,6 +433,10 @@ impl Coordinator {
         }
         let news = !delta.refused.is_empty() || !delta.peers.is_empty();
         self.swap.record(&delta.peers);
+        // Before the first snapshot nobody is a stranger.
+        if self.phase != Phase::Waiting && !delta.peers.is_empty() {
+            self.effects.push(Effect::AdmitAlso(delta.peers.clone()));
+        }
         self.pending.extend(delta.peers);
         if news {
             self.tell_counts();

@@ -66,6 +66,8 @@ struct Node {
     /// What was done otherwise, in its order.
     done: Vec<String>,
     ready: BTreeSet<&'static str>,
+    /// The peers that may send into tunnels; `None`: nothing was said.
+    admitted: Option<BTreeSet<PeerId>>,
     /// The last byte of the address that the external interface has; none while it has none.
     address: Option<u8>,
 }
@@ -106,6 +108,7 @@ impl Node {
             calls: Vec::new(),
             done: Vec::new(),
             ready: BTreeSet::new(),
+            admitted: None,
             address: Some(1),
         }
     }
@@ -181,6 +184,15 @@ impl Node {
                 Ok(Some(Event::Acquired(Ok((acquired, Some(RENEWAL))))))
             }
             Effect::Rules(subnets) => Ok(self.did(&format!("rules {subnets}"), Event::Rules(Ok(())))),
+            Effect::Admit(peers) => {
+                self.admitted = Some(BTreeSet::new());
+                self.admit(&peers);
+                Ok(None)
+            }
+            Effect::AdmitAlso(peers) => {
+                self.admit(&peers);
+                Ok(None)
+            }
             Effect::SubnetFile(subnets, mtu) => {
                 let outcome = if self.file_fails { Err("disk full".to_owned()) } else { Ok(()) };
                 Ok(self.did(&format!("file {subnets} {mtu}"), Event::SubnetFile(outcome)))
@@ -208,6 +220,16 @@ impl Node {
     fn did(&mut self, what: &str, event: Event) -> Option<Event> {
         self.done.push(what.to_owned());
         Some(event)
+    }
+
+    fn admit(&mut self, peers: &[PeerChange]) {
+        let admitted = self.admitted.as_mut().expect("all are told of first");
+        for peer in peers {
+            match peer {
+                PeerChange::Put(id, _) => admitted.insert(*id),
+                PeerChange::Removed(id) => admitted.remove(id),
+            };
+        }
     }
 
     fn call(&mut self, call: PolicyCall) -> Event {
@@ -308,6 +330,22 @@ fn a_node_takes_up_its_lease_and_then_its_peers_and_is_ready() {
     assert_eq!(node.calls[1..], ["put 10.5.2.0/24", "tick"]);
     assert_eq!(node.done[2..], ["suspended false", "adopted"]);
     assert!(!node.coordinator.is_starting() && node.ready.len() == 3, "{:?}", node.ready);
+}
+
+#[test]
+fn who_may_send_into_tunnels_is_said_with_the_first_leases_and_waits_for_no_plugin() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    assert_eq!(node.admitted, None, "nobody is a stranger yet");
+    node.hear(Event::Store(StoreEvent::Snapshot(vec![Arc::new(lease("10.5.1.0/24", 1))])));
+    node.begin_tick_that_hangs();
+    assert_eq!(node.admitted, Some(BTreeSet::new()), "a node that is alone knows all strangers");
+    node.hear(put("10.5.2.0/24", 2));
+    node.hear(put("10.5.3.0/24", 3));
+    assert_eq!(node.admitted.as_ref().map(BTreeSet::len), Some(2));
+    let gone = lease("10.5.2.0/24", 2).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    assert_eq!(node.admitted.as_ref().map(BTreeSet::len), Some(1));
 }
 
 #[test]

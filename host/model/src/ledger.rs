@@ -68,8 +68,8 @@ pub struct Ledger {
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     blackholes: BTreeSet<IpNet>,
     peers: BTreeMap<PeerId, Box<[Key]>>,
-    /// Nearly always one owner for each key. Where several peers claim the same key, the latest counts, and the one
-    /// before returns when the latest goes.
+    /// Nearly always one owner for each key. Where several peers claim the same key, the first one counts, since nobody may take what
+    /// somebody else has; the next one's turn comes when it goes.
     /// (Tens of thousands: a hash table would be half empty just after it has grown.)
     entries: BTreeMap<Key, Owners>,
     /// How many entries of each kind there are.
@@ -85,11 +85,11 @@ enum Owners {
 }
 
 impl Owners {
-    /// What counts: the latest claim.
-    fn last(&self) -> Option<(PeerId, &Entry)> {
+    /// What counts: the first claim.
+    fn holder(&self) -> Option<(PeerId, &Entry)> {
         match self {
             Self::One(peer, entry) => Some((*peer, entry)),
-            Self::Many(claims) => claims.last().map(|(peer, entry)| (*peer, entry)),
+            Self::Many(claims) => claims.first().map(|(peer, entry)| (*peer, entry)),
         }
     }
 
@@ -221,15 +221,20 @@ impl Ledger {
 
     /// The entry that should exist under a key.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key).and_then(Owners::last).map(|(_, entry)| entry)
+        self.entries.get(key).and_then(Owners::holder).map(|(_, entry)| entry)
     }
 
     /// All entries that should exist.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter().filter_map(|(key, owners)| owners.last().map(|(_, entry)| (key, entry)))
+        self.entries.iter().filter_map(|(key, owners)| owners.holder().map(|(_, entry)| (key, entry)))
     }
 
-    /// The peers that claim a key, the one that counts last.
+    /// The peer whose claim to a key counts.
+    pub fn holder(&self, key: &Key) -> Option<PeerId> {
+        self.entries.get(key).and_then(Owners::holder).map(|(peer, _)| peer)
+    }
+
+    /// The peers that claim a key, the one that counts first.
     pub fn owners(&self, key: &Key) -> impl Iterator<Item = PeerId> {
         self.entries.get(key).into_iter().flat_map(Owners::peers)
     }
@@ -334,13 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn a_key_claimed_twice_falls_back_to_the_other_peer() {
+    fn a_key_claimed_twice_is_the_first_peers_until_it_goes() {
         let mut ledger = Ledger::default();
         let (first, second) = (route("10.5.1.0/24", "192.168.0.1"), route("10.5.1.0/24", "192.168.0.2"));
-        ledger.commit(put(1, vec![first.clone()]));
-        ledger.commit(put(2, vec![second.clone()]));
-        assert_eq!(ledger.entry(&first.key()), Some(&second));
+        ledger.commit(put(2, vec![first.clone()]));
+        ledger.commit(put(1, vec![second.clone()]));
+        ledger.commit(put(2, vec![first.clone()]));
+        assert_eq!(
+            (ledger.entry(&first.key()), ledger.holder(&first.key())),
+            (Some(&first), Some(PeerId(2)))
+        );
         ledger.commit(Transaction { peers: [(PeerId(2), None)].into(), ..Transaction::default() });
-        assert_eq!(ledger.entry(&first.key()), Some(&first));
+        assert_eq!(ledger.entry(&first.key()), Some(&second));
     }
 }

@@ -265,7 +265,7 @@ impl Reconciler {
                     report.problems.push(format!("{key}: {}", failure.reason));
                 } else if self.waiting.contains(key) {
                     report.problems.push(format!("{key}: waits for its device"));
-                } else if self.ledger.owners(key).last() != Some(peer) {
+                } else if self.ledger.holder(key) != Some(peer) {
                     report.problems.push(format!("{key}: another peer has it, too, and comes first"));
                 }
             }
@@ -296,7 +296,7 @@ impl Reconciler {
             failures: self
                 .failures
                 .iter()
-                .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.ledger.owners(key).last()))
+                .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.ledger.holder(key)))
                 .collect(),
             device_failure: self.device_failure.as_ref().map(|(reason, _, _)| reason.clone()),
             tunnels: self.tunnels.reports(),

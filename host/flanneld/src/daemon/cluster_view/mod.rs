@@ -135,6 +135,7 @@ impl ClusterView {
     /// Takes what the store tells.
     pub(super) fn take(&mut self, event: Event, now: Instant) -> Delta {
         let mut delta = Delta::default();
+        let mut rewritten = false;
         match event {
             Event::Snapshot(leases) => {
                 for subnets in self.missing_in(&leases) {
@@ -160,11 +161,13 @@ impl ClusterView {
                             delta.own_lost = true;
                         }
                         Change::Removed(subnets) => self.remove(&subnets, &mut delta),
-                        Change::Contested(subnets) => delta.own_contested |= subnets == self.own,
+                        Change::Contested(subnets) => rewritten |= subnets == self.own,
                     }
                 }
             }
         }
+        // Who has written another address, or what cannot be read, does not take himself for this node: the lease is lost to him.
+        delta.own_contested = rewritten && self.usurper.is_none() && self.own_age.is_some();
         self.settle_if_needed(&mut delta);
         delta
     }

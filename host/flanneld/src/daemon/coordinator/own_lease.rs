@@ -198,6 +198,10 @@ impl Coordinator {
                 } else {
                     warn!(%from, to = %lease.subnets, "the node has another subnet now: pods of the old one are cut off");
                     self.own.uptake = Some(now);
+                    // Whoever has written the one of before has that one.
+                    if self.own.contested.is_some() {
+                        self.end_contest_now();
+                    }
                     self.tell(News::Step(Step::Rules, false));
                     self.tell(News::Step(Step::SubnetFile, false));
                 }
@@ -230,11 +234,15 @@ impl Coordinator {
 
     pub(super) fn end_contest(&mut self, now: Instant) {
         if self.own.contested.is_some_and(|end| end <= now) {
-            self.own.contested = None;
-            self.own.contest_throttle.reset();
             info!(subnet = %self.own.lease.subnets, "nobody else writes this node's lease any more");
-            self.tell(News::Step(Step::OwnLeaseAlone, true));
+            self.end_contest_now();
         }
+    }
+
+    fn end_contest_now(&mut self) {
+        self.own.contested = None;
+        self.own.contest_throttle.reset();
+        self.tell(News::Step(Step::OwnLeaseAlone, true));
     }
 
     /// Another node with an older lease is known by something of ours: this machine is a clone of it. It starts over with something new.

@@ -537,6 +537,35 @@ fn a_lease_that_somebody_else_writes_too_is_said_and_written_again_and_is_the_no
 }
 
 #[test]
+fn a_lease_that_another_node_takes_over_is_lost_to_it_and_not_shared() {
+    for taken in
+        [Change::Put(Arc::new(lease("10.5.1.0/24", 7))), Change::Removed(lease("10.5.1.0/24", 1).subnets)]
+    {
+        let mut node = Node::serving(&[]);
+        node.ready.insert(Step::OwnLeaseAlone.missing());
+        node.store_hangs = true;
+        node.hear(Event::Store(StoreEvent::Changes(vec![taken])));
+        node.hear(Event::Store(StoreEvent::Changes(vec![Change::Contested(
+            lease("10.5.1.0/24", 1).subnets,
+        )])));
+        assert!(node.ready.contains(Step::OwnLeaseAlone.missing()));
+    }
+}
+
+#[test]
+fn a_node_that_gets_another_subnet_shares_that_one_with_nobody() {
+    let mut node = Node::serving(&[]);
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Contested(lease("10.5.1.0/24", 1).subnets)])));
+    node.store_hangs = true;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Put(Arc::new(lease("10.5.1.0/24", 7)))])));
+    node.hear(Event::Renewed(Ok((Renewed::Lost, None))));
+    node.store_hangs = false;
+    node.go_on();
+    assert!(node.done.contains(&"acquired 10.5.9.0/24".to_owned()), "{:?}", node.done);
+    assert!(node.ready.contains(Step::OwnLeaseAlone.missing()));
+}
+
+#[test]
 fn a_clone_of_another_node_starts_over_with_another_key_and_once() {
     let data = |lease: Lease| {
         let data = serde_json::value::RawValue::from_string(r#"{"VtepMAC":"02:00:00:00:00:09"}"#.to_owned());

@@ -2,6 +2,7 @@
 //! closed.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
@@ -131,4 +132,17 @@ fn a_log_on_a_full_disk_ends_no_daemon() -> Result<()> {
 fn a_log_whose_reader_goes_ends_no_daemon() -> Result<()> {
     let (reader, writer) = std::io::pipe()?;
     serves_without_a_log(writer, move || drop(reader))
+}
+
+#[test]
+fn a_log_whose_reader_does_not_read_holds_no_daemon_up() -> Result<()> {
+    let (reader, mut writer) = std::io::pipe()?;
+    // Full from the start.
+    let flags = rustix::fs::fcntl_getfl(&writer)?;
+    rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK)?;
+    while writer.write(&[b'x'; 512]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, flags)?;
+    serves_without_a_log(writer, || {})?;
+    drop(reader);
+    Ok(())
 }

@@ -41,14 +41,22 @@ impl Firewall {
         Ok(failed.map(|error| format!("{error:#}")))
     }
 
-    /// All rules of a node.
+    /// All rules of a node, but for those that go with the daemon: who may send into tunnels.
     pub fn rules(self, node: &Node) -> Result<String> {
         let space = node.namespace();
         match self {
             Self::Iptables => {
                 Ok(space.tool("iptables-save", "")? + "\n" + &space.tool("ip6tables-save", "")?)
             }
-            Self::Nftables => space.tool("nft", "list ruleset"),
+            Self::Nftables => {
+                let mut rules = String::new();
+                for table in space.tool("nft", "list tables")?.lines() {
+                    if !table.contains("flannel-tunnels") {
+                        rules += &(space.tool("nft", &format!("list {table}"))? + "\n");
+                    }
+                }
+                Ok(rules)
+            }
         }
     }
 

@@ -3,13 +3,17 @@
 //! A line names the part of the daemon that it comes from, such as `flanneld::datapath`, and so do filters. In which crate that part is
 //! makes no difference to either.
 //!
-//! A line that cannot be written, since a disk is full or a pipe's reader has gone, is lost and counted: that is no reason for a node to end.
+//! A line that cannot be written, since a disk is full or a pipe's reader has gone or does not read, is lost and counted: that is no reason
+//! for a node to end, or to stand still.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use flannel_base::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -113,12 +117,38 @@ impl Write for Line {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let with_target = str::from_utf8(line).ok().and_then(|line| self.with_target(line));
         let mut sink = SINK.lock().unwrap_or_else(PoisonError::into_inner);
-        sink.line(self.format, with_target.as_ref().map_or(line, String::as_bytes), &mut io::stderr());
+        let mut out = Patient { out: io::stderr(), patience: sink.patience() };
+        sink.line(self.format, with_target.as_ref().map_or(line, String::as_bytes), &mut out);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// How long a reader that is behind is waited for. Everything that logs waits meanwhile.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What a pipe or a socket that can be written to takes without waiting for its reader: a page, `PIPE_BUF` of pipe(7).
+const WITHOUT_WAITING: usize = 4096;
+
+/// Something to write to, which does not hold up for longer than this.
+struct Patient<W> {
+    out: W,
+    patience: Duration,
+}
+
+impl<W: Write + AsFd> Write for Patient<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let timeout = Timespec::try_from(self.patience).map_err(io::Error::other)?;
+        if poll(&mut [PollFd::new(&self.out, PollFlags::OUT)], Some(&timeout))? == 0 {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.out.write(&bytes[..bytes.len().min(WITHOUT_WAITING)])
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -141,6 +171,11 @@ struct Sink {
 }
 
 impl Sink {
+    /// How long the next line may take. Who was waited for once is not waited for again before he has read.
+    fn patience(&self) -> Duration {
+        if self.lost > 0 { Duration::ZERO } else { PATIENCE }
+    }
+
     /// Writes a line, and before it how many are lost, if any.
     fn line(&mut self, format: LogFormat, line: &[u8], out: &mut impl Write) {
         let mut whole = Vec::new();
@@ -280,6 +315,29 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_holds_nobody_up_and_hears_of_what_is_lost() {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let mut sink = Sink::default();
+        let long = [vec![b'x'; 3 * WITHOUT_WAITING], vec![b'\n']].concat();
+        let mut say = |line: &[u8]| {
+            let mut out = Patient { out: &writer, patience: sink.patience() };
+            sink.line(LogFormat::Text, line, &mut out);
+            sink.lost
+        };
+        let lines = (0..1000).take_while(|_| say(&long) == 0).count();
+        assert!((1..1000).contains(&lines));
+        for _ in 0..100 {
+            say(b"one more\n");
+        }
+        io::Read::read(&mut reader, &mut vec![0; 1 << 20]).expect("a full pipe");
+        assert_eq!(say(b"the last\n"), 0);
+        drop(writer);
+        let rest = io::read_to_string(reader).expect("text");
+        assert!(rest.contains("lines of this log are lost") && rest.contains("lines=101"), "{rest}");
+        assert!(rest.ends_with("the last\n"), "{rest}");
     }
 
     #[test]

@@ -149,6 +149,7 @@ behaviours![
     values_are_upstreams_byte_for_byte,
     a_node_without_a_public_address_gets_no_lease,
     a_lease_that_another_process_writes_too_is_contested_although_the_value_is_the_same,
+    a_lease_that_is_overwritten_with_what_is_none_is_told_of_and_written_again_by_a_renewal,
 ];
 
 pub(super) fn attributes(node: u8) -> Attributes {
@@ -222,12 +223,19 @@ pub(super) struct View {
     pub(super) snapshots: u32,
     /// Leases of this store that somebody else has written, each time.
     pub(super) contested: Vec<Subnets>,
+    /// Leases of this store that somebody else has written rubbish over, each time.
+    pub(super) spoiled: Vec<Subnets>,
 }
 
 impl View {
     pub(super) async fn new(store: Arc<dyn LeaseStore>) -> Self {
-        let mut view =
-            Self { events: store.watch(), leases: BTreeMap::new(), snapshots: 0, contested: Vec::new() };
+        let mut view = Self {
+            events: store.watch(),
+            leases: BTreeMap::new(),
+            snapshots: 0,
+            contested: Vec::new(),
+            spoiled: Vec::new(),
+        };
         view.event().await;
         assert_eq!(view.snapshots, 1, "a watch begins with a snapshot");
         view
@@ -248,6 +256,7 @@ impl View {
                         Change::Put(lease) => drop(self.leases.insert(lease.subnets, Lease::clone(lease))),
                         Change::Removed(subnets) => drop(self.leases.remove(subnets)),
                         Change::Contested(subnets) => self.contested.push(*subnets),
+                        Change::Spoiled(subnets) => self.spoiled.push(*subnets),
                     }
                 }
             }
@@ -559,4 +568,26 @@ async fn a_lease_that_another_process_writes_too_is_contested_although_the_value
     one.renew(&lease).await.expect("renewed");
     second.until(|view| !view.contested.is_empty()).await;
     assert_eq!((first.contested, second.contested), (vec![lease.subnets], vec![lease.subnets]));
+}
+
+async fn a_lease_that_is_overwritten_with_what_is_none_is_told_of_and_written_again_by_a_renewal(
+    world: &dyn StoreHarness,
+) {
+    world.write_config(CONFIG).await;
+    let (one, other) = (world.node(), world.node());
+    let lease = acquire(&one, &request(CONFIG, 1)).await;
+    let mut view = View::new(Arc::clone(&one)).await;
+    let mut others = View::new(Arc::clone(&other)).await;
+    let name = key_name(&lease.subnets);
+    for (times, rubbish) in [(1, "null"), (2, "{"), (3, r#"{"PublicIP":7}"#)] {
+        world.write(&name, rubbish).await;
+        view.until(|view| view.spoiled.len() == times).await;
+        one.renew(&lease).await.expect("renewed");
+        assert_eq!(world.read(&name).await, Some(codec::encode(&lease.attributes)));
+    }
+    assert_eq!((view.contested, view.spoiled), (Vec::new(), vec![lease.subnets; 3]));
+    // Whose it is not does not mind.
+    acquire(&one, &request(CONFIG, 2)).await;
+    others.until(|view| view.leases.len() == 2).await;
+    assert_eq!((others.contested, others.spoiled), (Vec::new(), Vec::new()));
 }

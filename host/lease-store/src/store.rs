@@ -78,6 +78,8 @@ pub enum Change {
     Removed(Subnets),
     /// Somebody else has written the lease that was acquired or renewed here, since then.
     Contested(Subnets),
+    /// The same, and what he has written is no lease: whose it is has to write it again.
+    Spoiled(Subnets),
 }
 
 /// What a watch tells.

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use flannel_model::lease::Subnets;
 
+use crate::store::Change;
+
 /// The writes of one process.
 #[derive(Debug, Default)]
 pub(super) struct OwnWrites(Mutex<Writes>);
@@ -34,17 +36,20 @@ impl OwnWrites {
     }
 
     /// Whether what was written at this revision, and attached to this etcd lease, is somebody else's write of a lease of ours. A reservation has
-    /// no etcd lease, and does not tell. Each write is told of once.
-    pub(super) fn is_contested(&self, subnets: &Subnets, revision: i64, lease: i64) -> bool {
+    /// no etcd lease, and does not tell, unless what is written is no lease (`readable`). Each write is told of once.
+    pub(super) fn foreign(
+        &self,
+        subnets: &Subnets,
+        revision: i64,
+        lease: i64,
+        readable: bool,
+    ) -> Option<Change> {
         self.with(|writes| {
-            let foreign = lease != 0 && !writes.granted.contains(&lease);
-            match writes.written.get_mut(subnets) {
-                Some(written) if foreign && revision > *written => {
-                    *written = revision;
-                    true
-                }
-                _ => false,
-            }
+            let foreign = !readable || lease != 0 && !writes.granted.contains(&lease);
+            let written =
+                writes.written.get_mut(subnets).filter(|written| foreign && revision > **written)?;
+            *written = revision;
+            Some(if readable { Change::Contested(*subnets) } else { Change::Spoiled(*subnets) })
         })
     }
 
@@ -63,7 +68,8 @@ mod tests {
         let other = Subnets { v4: "10.5.2.0/24".parse().ok(), v6: None };
         let own = OwnWrites::default();
         own.granted(7);
-        assert!(!own.is_contested(&subnets, 3, 9), "of an earlier run");
+        assert_eq!(own.foreign(&subnets, 3, 9, true), None, "of an earlier run");
+        assert_eq!(own.foreign(&subnets, 3, 9, false), None, "of an earlier run");
         own.written(subnets, 5);
         for (what, of, revision, lease, contested) in [
             ("ours", subnets, 5, 7, false),
@@ -75,7 +81,17 @@ mod tests {
             ("the same, in a snapshot", subnets, 6, 9, false),
             ("its next", subnets, 8, 10, true),
         ] {
-            assert_eq!(own.is_contested(&of, revision, lease), contested, "{what}");
+            let expected = contested.then_some(Change::Contested(of));
+            assert_eq!(own.foreign(&of, revision, lease, true), expected, "{what}");
+        }
+        for (what, lease) in [("without an etcd lease", 0), ("with one", 12)] {
+            let revision = 10 + lease;
+            assert_eq!(
+                own.foreign(&subnets, revision, lease, false),
+                Some(Change::Spoiled(subnets)),
+                "{what}"
+            );
+            assert_eq!(own.foreign(&subnets, revision, lease, false), None, "{what}, in a snapshot");
         }
     }
 }

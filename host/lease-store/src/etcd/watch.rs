@@ -172,9 +172,13 @@ impl Follower {
         let mut known = HashMap::with_capacity(listing.entries.len());
         let mut contested = Vec::new();
         for entry in listing.entries {
-            if self.store.own.is_contested(&entry.subnets, entry.mod_revision, entry.lease) {
-                contested.push(Change::Contested(entry.subnets));
-            }
+            let readable = entry.attributes.is_some();
+            contested.extend(self.store.own.foreign(
+                &entry.subnets,
+                entry.mod_revision,
+                entry.lease,
+                readable,
+            ));
             let (create_revision, mod_revision) = (entry.create_revision, entry.mod_revision);
             let lease = match entry.attributes {
                 Some(_) => entry.into_lease().map(Arc::new),
@@ -273,11 +277,13 @@ impl Follower {
         let mut changes = Vec::new();
         for event in message.events() {
             let change = self.change(event);
-            let kv = event.kv().filter(|_| event.event_type() == EventType::Put);
-            if let (Some(Change::Put(lease)), Some(kv)) = (&change, kv)
-                && self.store.own.is_contested(&lease.subnets, kv.mod_revision(), kv.lease())
-            {
-                changes.push(Change::Contested(lease.subnets));
+            if let Some(kv) = event.kv().filter(|_| event.event_type() == EventType::Put) {
+                let subnets =
+                    self.store.keys.name(kv.key()).and_then(|name| codec::parse_key_name(name).ok());
+                let foreign = |subnets| {
+                    self.store.own.foreign(&subnets, kv.mod_revision(), kv.lease(), change.is_some())
+                };
+                changes.extend(subnets.and_then(foreign));
             }
             changes.extend(change);
         }

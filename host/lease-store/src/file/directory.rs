@@ -425,7 +425,7 @@ impl Directory {
 
     /// Whether somebody else has written a lease of this process since it did. Each write is told of once. A time stamp far in the future is a
     /// reservation, which the operator has made.
-    pub(super) fn is_contested(&self, entry: &Entry) -> bool {
+    pub(super) fn is_foreign(&self, entry: &Entry) -> bool {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let is_reservation = entry.modified > self.clock.now() + LEASE_TTL;
         match written.get_mut(&entry.subnets) {

@@ -149,9 +149,13 @@ async fn look(
             Prompt::All => directory.scan(&mut cache).map(Looked::All),
         };
         let found = looked.map(|looked| {
-            let contested = looked.entries().filter(|entry| directory.is_contested(entry));
-            let contested = contested.map(|entry| Change::Contested(entry.subnets)).collect();
-            (looked, contested)
+            let foreign = looked.entries().filter(|entry| directory.is_foreign(entry));
+            let foreign = foreign.map(|entry| match entry.content {
+                Content::Unreadable => Change::Spoiled(entry.subnets),
+                Content::Same | Content::New(_) => Change::Contested(entry.subnets),
+            });
+            let foreign = foreign.collect();
+            (looked, foreign)
         });
         (cache, found)
     };

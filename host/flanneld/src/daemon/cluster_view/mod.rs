@@ -78,7 +78,7 @@ struct Refusal {
 pub(super) struct Delta {
     /// What the policy has to be told.
     pub peers: Vec<PeerChange>,
-    /// Our own lease is gone from the store, or somebody else's.
+    /// Our own lease is gone from the store, or somebody else's, or no lease any more.
     pub own_lost: bool,
     /// Leases that are not believed from now on, and why.
     pub refused: Vec<(Subnets, String)>,
@@ -162,6 +162,7 @@ impl ClusterView {
                         }
                         Change::Removed(subnets) => self.remove(&subnets, &mut delta),
                         Change::Contested(subnets) => rewritten |= subnets == self.own,
+                        Change::Spoiled(subnets) => delta.own_lost |= subnets == self.own,
                     }
                 }
             }

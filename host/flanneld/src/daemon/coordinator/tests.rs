@@ -553,6 +553,17 @@ fn a_lease_that_another_node_takes_over_is_lost_to_it_and_not_shared() {
 }
 
 #[test]
+fn a_lease_that_is_overwritten_with_rubbish_is_written_again_at_once() {
+    let mut node = Node::serving(&[]);
+    node.ready.insert(Step::OwnLeaseAlone.missing());
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Spoiled(lease("10.5.2.0/24", 2).subnets)])));
+    assert!(node.done.is_empty(), "somebody else's");
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Spoiled(lease("10.5.1.0/24", 1).subnets)])));
+    assert_eq!(node.done, ["renewed as 192.168.0.1"]);
+    assert!(node.ready.contains(Step::OwnLeaseAlone.missing()));
+}
+
+#[test]
 fn a_node_that_gets_another_subnet_shares_that_one_with_nobody() {
     let mut node = Node::serving(&[]);
     node.hear(Event::Store(StoreEvent::Changes(vec![Change::Contested(lease("10.5.1.0/24", 1).subnets)])));

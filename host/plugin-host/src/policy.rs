@@ -542,7 +542,9 @@ fn call_lease_acquired(
         instance.transact(component, Call::new(Function::LeaseAcquired), time, |guest, store| {
             guest.call_lease_acquired(store, &lease)
         })?;
-    Ok(call.into_transaction())
+    let mut transaction = call.into_transaction();
+    instance.state().keep_own_subnet(&mut transaction);
+    Ok(transaction)
 }
 
 /// Whether a text is a name as the contract has them.

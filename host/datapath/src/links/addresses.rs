@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use tracing::info;
 
@@ -16,10 +18,14 @@ fn address_message(index: u32, address: &IpNet) -> AddressMessage {
     message.header.prefix_len = address.prefix_len();
     message.header.scope = AddressScope::Universe;
     message.header.index = index;
+    // What is reached over a device is said by routes, which are checked: an address brings none. The flag does not fit into the header.
+    let mut flags = AddressFlags::Noprefixroute;
     if address.addr().is_ipv6() {
         // Nobody else can have it: the lease is ours. Without this it could not be used for a second.
         message.header.flags = AddressHeaderFlags::Nodad;
+        flags |= AddressFlags::Nodad;
     }
+    message.attributes.push(AddressAttribute::Flags(flags));
     message.attributes.push(AddressAttribute::Local(address.addr()));
     message.attributes.push(AddressAttribute::Address(address.addr()));
     message

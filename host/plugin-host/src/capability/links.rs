@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use flannel_model::entry::{Device, DeviceSpec, Ipip, Vxlan};
+use flannel_model::ledger::Transaction;
+use ipnet::IpNet;
 use wasmtime::component::Resource;
 
 use super::{HostState, LinkHandle};
@@ -194,19 +196,40 @@ impl HostState {
         if networks.len() > self.limits.addresses {
             return Err(Error::LimitExceeded(format!("{name}: at most {} networks", self.limits.addresses)));
         }
-        let node = &self.environment.node;
-        let v4 = node.ipv4_network.map(ipnet::IpNet::V4);
-        let cluster: Vec<_> = v4.into_iter().chain(node.ipv6_network.map(ipnet::IpNet::V6)).collect();
         let mut checked = BTreeSet::new();
         for network in networks {
             let network = convert::network(network)?;
-            if !cluster.iter().any(|cluster| cluster.contains(&network)) {
+            if !self.is_in_cluster(&network) {
                 return Err(Error::Denied(format!("{name}: {network} is not in a cluster network")));
+            }
+            // As specific as the route to the pods, or more, it would take their packets.
+            if let Some(own) = self.own.filter(|own| own.contains(&network)) {
+                return Err(Error::Denied(format!("{name}: {network} is of this node's own subnet, {own}")));
             }
             checked.insert(network);
         }
+        self.networks.insert(Arc::clone(&name), checked.clone());
         self.call.transaction.networks.insert(name, checked);
         Ok(())
+    }
+
+    /// Whether a network lies in one of the cluster's.
+    fn is_in_cluster(&self, network: &IpNet) -> bool {
+        let node = &self.environment.node;
+        let v4 = node.ipv4_network.map(IpNet::V4);
+        v4.into_iter().chain(node.ipv6_network.map(IpNet::V6)).any(|cluster| cluster.contains(network))
+    }
+
+    /// Takes what is this node's own subnet by now out of the networks that were declared before, and have not been since.
+    pub(crate) fn keep_own_subnet(&mut self, transaction: &mut Transaction) {
+        let Some(own) = self.own else { return };
+        for (device, networks) in &mut self.networks {
+            let before = networks.len();
+            networks.retain(|network| !own.contains(network));
+            if networks.len() < before && !transaction.networks.contains_key(device) {
+                transaction.networks.insert(Arc::clone(device), networks.clone());
+            }
+        }
     }
 
     fn checked_addresses(&mut self, device: Device, addresses: &[IpPrefix]) -> Result<(), Error> {
@@ -224,6 +247,11 @@ impl HostState {
             let address = convert::interface_address(address)?;
             if !own.contains(&address.addr().into()) {
                 return Err(Error::Denied(format!("{name}: {address} is not in this node's subnet, {own}")));
+            }
+            if !self.is_in_cluster(&address.trunc()) {
+                return Err(Error::Denied(format!(
+                    "{name}: {address} has a prefix length with which it reaches out of the cluster network"
+                )));
             }
             checked.insert(address);
         }

@@ -10,7 +10,7 @@ mod state;
 mod tunnel;
 mod wireguard;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use flannel_model::entry::{Device, DeviceSpec};
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::PeerId;
+use ipnet::IpNet;
 use wasmtime::component::{HasSelf, Linker, Resource, ResourceTable};
 use wasmtime::{ResourceLimiter, Trap, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
@@ -55,6 +56,8 @@ pub(crate) struct HostState {
     pub own: Option<Subnets>,
     /// Devices declared by calls that succeeded, and by the one that is going on.
     pub devices: BTreeMap<Arc<str>, DeviceSpec>,
+    /// Networks that were declared for devices last.
+    networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     /// How many entries each peer has by calls that succeeded.
     pub entries: EntryCount,
     /// The durable store.
@@ -149,6 +152,7 @@ impl HostState {
             call: Call::new(Function::Describe),
             own: None,
             devices: BTreeMap::new(),
+            networks: BTreeMap::new(),
             entries: EntryCount::default(),
             state,
             wanted_memory: None,

@@ -2,56 +2,17 @@
 
 use anyhow::{Context as _, Result, ensure};
 use flannel_lab::cluster::{DUAL_STACK, IPV4};
+use flannel_lab::hostile_lease::{ADDRESSES, SUBNETS, any, lease, own_prefix};
 use flannel_lab::random::Random;
 use flannel_lab::store::StoredLease;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, wait};
 use serde_json::Value;
-
-/// Subnets that are not a peer's, as lease keys; `OWN` stands for the first node's IPv4 subnet's first three numbers.
-const SUBNETS: [&str; 11] = [
-    "192.168.77.0-24",
-    "192.168.77.128-25",
-    "169.254.169.254-31",
-    "64.0.0.0-2",
-    "0.0.0.0-1",
-    "10.0.0.0-8",
-    "OWN.0-24&fc00:5::-64",
-    "OWN.128-25",
-    "10.5.250.9-24",
-    "10.5.250.0-24&fd77::-64",
-    "172.16.5.0-24",
-];
-/// Addresses that are no peer's.
-const ADDRESSES: [&str; 9] = [
-    "0.0.0.0",
-    "127.0.0.1",
-    "224.0.0.1",
-    "240.0.0.1",
-    "255.255.255.255",
-    "192.168.77.255",
-    "192.168.77.11",
-    "10.5.250.7",
-    "10.5.77.1",
-];
 
 /// All routes of a node, and its rules' and links' names: what a hostile lease might change.
 fn kernel(cluster: &Cluster) -> Result<String> {
     let node = cluster.node(0);
     let parts = ["-4 route show table all", "-6 route show table all", "neigh show nud permanent"];
     Ok(parts.iter().map(|part| node.ip(part)).collect::<Result<Vec<_>>>()?.join("\n"))
-}
-
-fn lease(key: &str, address: &str, backend: Backend) -> StoredLease {
-    let data = match backend {
-        Backend::Vxlan => {
-            r#","BackendData":{"VNI":1,"VtepMAC":"9e:00:00:00:00:42"},"BackendV6Data":{"VNI":1,"VtepMAC":"9e:00:00:00:00:43"}"#
-        }
-        _ => "",
-    };
-    let v6 = if key.contains('&') { r#""fd77::42""# } else { "null" };
-    let value =
-        format!(r#"{{"PublicIP":"{address}","PublicIPv6":{v6},"BackendType":"{}"{data}}}"#, backend.name());
-    StoredLease { key: key.to_owned(), value }
 }
 
 /// What the first node says of a lease.
@@ -81,8 +42,7 @@ fn take_nothing(backend: Backend, etcd: bool) -> Result<()> {
     let mut cluster = Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::of(backend, true) })?;
     let before = kernel(&cluster)?;
     let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
-    let own = cluster.node(0).subnet_env()?.and_then(|env| env.subnet).map(|subnet| subnet.network());
-    let own = own.map(|network| network.to_string().trim_end_matches(".0").to_owned()).unwrap_or_default();
+    let own = own_prefix(&cluster.subnets(0)?);
     let of_subnets = SUBNETS.iter().map(|key| lease(&key.replace("OWN", &own), "192.168.77.99", backend));
     let of_addresses = ADDRESSES.iter().map(|address| lease("10.5.250.0-24", address, backend));
     for hostile in of_subnets.chain(of_addresses) {
@@ -248,29 +208,6 @@ fn a_node_that_never_saw_a_former_network_serves_its_leases_if_the_operator_name
     Ok(())
 }
 
-/// What somebody without scruples might write.
-fn hostile(random: &mut Random, own: &str) -> StoredLease {
-    let mut any = |of: &[&str]| of[random.below(of.len())].to_owned();
-    let others =
-        ["10.5.100.0-25", "10.5.101.0-24&fc00:5:0:1::-64", "10.5.0.0-17", "10.5.222.0-24", "10.5.223.0-24"];
-    let key = any(&[&SUBNETS[..], &others].concat()).replace("OWN", own);
-    let others = ["192.168.78.100", "192.168.77.12", "192.168.78.250"];
-    let address = any(&[&ADDRESSES[..], &others].concat());
-    let mac =
-        any(&["9e:00:00:00:00:64", "9e:00:00:00:00:65", "9e:00:00:00:00:fe", "ff:ff:ff:ff:ff:ff", "no MAC"]);
-    let backend = any(&["vxlan", "vxlan", "vxlan", "host-gw", "wireguard"]);
-    let data = format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#);
-    let value = match random.below(8) {
-        0 => "{".to_owned(),
-        1 => format!("[\"{}\"]", "x".repeat(100_000)),
-        _ => format!(
-            r#"{{"PublicIP":"{address}","PublicIPv6":"fd77::{}","BackendType":"{backend}","BackendData":{data},"BackendV6Data":{data}}}"#,
-            random.below(20)
-        ),
-    };
-    StoredLease { key, value }
-}
-
 #[test]
 fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() -> Result<()> {
     let mut random = Random::from_environment()?;
@@ -292,9 +229,7 @@ fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() 
         };
         wait::until_true("good peers are served", || served(&cluster))?;
         let before = kernel(&cluster)?;
-        let own = cluster.node(0).subnet_env()?.and_then(|env| env.subnet).map(|subnet| subnet.network());
-        let own =
-            own.map(|network| network.to_string().trim_end_matches(".0").to_owned()).unwrap_or_default();
+        let own = own_prefix(&cluster.subnets(0)?);
         let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
         let mut written: Vec<StoredLease> = Vec::new();
         for round in 0..60 {
@@ -303,7 +238,7 @@ fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() 
                 cluster.store().remove(&gone)?;
                 written.retain(|lease| lease.key != gone.key);
             } else {
-                let lease = hostile(&mut random, &own);
+                let lease = any(&mut random, &own);
                 cluster.store().put(&lease)?;
                 written.retain(|other| other.key != lease.key);
                 written.push(lease);

@@ -22,6 +22,7 @@
 //! | [`state`], [`netlink_monitor`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
 //! | [`random`] | random numbers that come again |
 //! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
+//! | [`hostile_lease`] | leases that nobody should believe |
 //! | [`cluster`] | all of it together, for tests and for the demo |
 //! | [`demo`], [`bench`](mod@bench) | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
 
@@ -41,6 +42,7 @@ pub mod echo;
 pub mod etcd;
 pub mod fake_systemd;
 pub mod firewall;
+pub mod hostile_lease;
 pub mod http;
 pub mod lab;
 pub mod log;

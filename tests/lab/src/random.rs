@@ -22,7 +22,17 @@ impl Random {
             Ok(text) => text.parse().with_context(|| format!("{VARIABLE}={text} is no number"))?,
             Err(_) => RandomState::new().build_hasher().finish() % 1_000_000_000,
         };
-        Ok(Self { seed, state: seed })
+        Ok(Self::new(seed))
+    }
+
+    /// With this seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, state: seed }
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// A number below another one.
@@ -32,6 +42,14 @@ impl Random {
     pub fn below(&mut self, end: usize) -> usize {
         // The remainder is at most the end, which is a usize.
         usize::try_from(self.next() % end as u64).unwrap_or_default()
+    }
+
+    /// One of several.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn one_of<'t, T>(&mut self, of: &'t [T]) -> &'t T {
+        &of[self.below(of.len())]
     }
 
     fn next(&mut self) -> u64 {

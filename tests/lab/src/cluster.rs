@@ -153,6 +153,14 @@ impl Cluster {
         Ok(())
     }
 
+    /// Makes a node's pod anew: the node has another subnet.
+    pub fn replace_pod(&mut self, index: usize) -> Result<()> {
+        let node = self.lab.node(index);
+        node.remove_pods()?;
+        self.pods[index] = Some(node.pod()?);
+        Ok(())
+    }
+
     /// Waits until each node whose daemon runs has entries for all leases but its own.
     pub fn wait_converged(&self) -> Result<Duration> {
         if self.backend.routes_each_peer() {

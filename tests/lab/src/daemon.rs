@@ -282,7 +282,12 @@ impl Daemon {
 
     /// SIGHUP: it is to look at everything again.
     pub fn hang_up(&self) -> Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::HUP).context("cannot send SIGHUP")
+        self.signal(Signal::HUP)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("cannot send {signal:?}"))
     }
 
     /// `kill -9`
@@ -292,8 +297,7 @@ impl Daemon {
 
     /// Asks it to end, and waits until it has. Answers how it ended.
     pub fn terminate(mut self) -> Result<ExitStatus> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).context("cannot send SIGTERM")?;
+        self.signal(Signal::TERM)?;
         self.wait_exit()
     }
 

@@ -44,6 +44,7 @@ pub mod fake_systemd;
 pub mod firewall;
 pub mod hostile_lease;
 pub mod http;
+mod interrupt;
 pub mod lab;
 pub mod log;
 pub mod namespace;

@@ -164,6 +164,13 @@ impl Node {
         Pod::wire(&self.name, number, bridge, &subnet)
     }
 
+    /// Takes all pods' network away, and their bridge, so that the next pod is the first one again.
+    pub fn remove_pods(&self) -> Result<()> {
+        let pods = self.pods.swap(0, Ordering::Relaxed);
+        let devices = (0..pods).map(|number| format!("link delete pod{number}"));
+        self.namespace.ip_batch(devices.chain([format!("link delete {POD_BRIDGE}")]))
+    }
+
     fn make_pod_bridge(&self, subnet: &SubnetEnv) -> Result<()> {
         let mtu = subnet.mtu;
         let mut commands = vec![format!("link add name {POD_BRIDGE} mtu {mtu} type bridge mcast_snooping 0")];

@@ -38,14 +38,50 @@ pub struct Prober {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A ping of each family from one pod to another, at the usual interval.
+/// A ping of each family from one pod to another, or among several.
 pub struct Pings(Vec<Prober>);
 
 impl Pings {
     /// Starts them.
     pub fn start(from: &Pod, to: &Pod) -> Result<Self> {
-        let start = |to| Prober::start(from.namespace(), Echo::to(to), INTERVAL);
-        Ok(Self(to.addresses().into_iter().map(start).collect::<Result<_>>()?))
+        Self::among([(from, to)], INTERVAL)
+    }
+
+    /// The same for several pairs of pods, at another interval.
+    pub fn among<'p>(
+        pairs: impl IntoIterator<Item = (&'p Pod, &'p Pod)>,
+        interval: Duration,
+    ) -> Result<Self> {
+        let mut probers = Vec::new();
+        for (from, to) in pairs {
+            for address in to.addresses() {
+                probers.push(Prober::start(from.namespace(), Echo::to(address), interval)?);
+            }
+        }
+        Ok(Self(probers))
+    }
+
+    /// This moment.
+    pub fn mark(&self) -> Vec<Mark> {
+        self.0.iter().map(Prober::mark).collect()
+    }
+
+    /// What happened since a moment, all together.
+    pub fn since(&self, marks: &[Mark]) -> Result<Report> {
+        // All wait for late answers from the same moment on, and not one after the other.
+        let now = Instant::now();
+        let reports = self.0.iter().zip(marks).map(|(ping, mark)| ping.report_until(*mark, now));
+        reports.reduce(Report::with).context("no ping runs")
+    }
+
+    /// What happened from the beginning.
+    pub fn total(&self) -> Result<Report> {
+        self.since(&vec![Mark::default(); self.0.len()])
+    }
+
+    /// Waits until packets pass again.
+    pub fn flow(&self) -> Result<()> {
+        self.0.iter().try_for_each(|ping| ping.first_answer(ping.mark()).map(drop))
     }
 
     /// Waits until each is answered.
@@ -116,7 +152,10 @@ impl Prober {
 
     /// What happened from a moment until now. Waits for answers that are still to come.
     pub fn report(&self, since: Mark) -> Report {
-        let now = Instant::now();
+        self.report_until(since, Instant::now())
+    }
+
+    fn report_until(&self, since: Mark, now: Instant) -> Report {
         let end = self.mark().0;
         while now.elapsed() < wait::scaled(GRACE)
             && self.shared.with(|probes| probes[since.0..end].iter().any(Probe::open))
@@ -156,6 +195,18 @@ impl Shared {
 }
 
 impl Report {
+    /// Both together.
+    fn with(self, other: Self) -> Self {
+        Self {
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            lost: self.lost + other.lost,
+            refused: self.refused + other.refused,
+            longest_gap: self.longest_gap.max(other.longest_gap),
+            slowest: self.slowest.max(other.slowest),
+        }
+    }
+
     /// The same in numbers for a machine, times in milliseconds.
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({

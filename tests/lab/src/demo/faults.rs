@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::narrator::Step;
-use super::pings::Pings;
 use crate::ping_probe::{Report, millis};
 use crate::repair::Damage;
-use crate::{Backend, Cluster};
+use crate::{Backend, Cluster, Pings};
 
 /// How long there is no daemon.
 const DEAD: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! `--keep`: all goes on running, and one can look inside.
 
-use super::interrupt::Interrupt;
 use super::narrator::Narrator;
+use crate::interrupt::Interrupt;
 use crate::{Cluster, Namespace, privileges};
 
 /// Says how to look inside, and waits for Ctrl-C.

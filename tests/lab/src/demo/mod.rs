@@ -5,7 +5,6 @@
 mod bring_up;
 mod cloud;
 mod faults;
-mod interrupt;
 mod keep;
 mod membership;
 mod narrator;
@@ -22,10 +21,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
-use crate::{Cluster, artifacts, privileges};
-use interrupt::Interrupt;
+use crate::interrupt::Interrupt;
+use crate::{Cluster, Pings, artifacts, privileges};
 use narrator::Narrator;
-use pings::Pings;
 
 /// Shows everything. An error is a demo that could not even begin; steps that did not hold are in the outcome.
 ///
@@ -102,7 +100,7 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOption
     narrator.step("ping full-size", |step| pings::matrix(step, cluster, pings::Size::Full));
     narrator.step("ping too large", |step| pings::too_large(step, cluster));
 
-    let pings = Pings::start(cluster)?;
+    let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
     narrator.step("kill -9", |step| faults::kill(step, cluster, &pings));
     if options.swap {
         narrator.step("swaps", |step| swap::back_and_forth(step, cluster, &pings, options));

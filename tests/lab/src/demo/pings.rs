@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::narrator::Step;
 use super::table::lay_out;
-use crate::ping_probe::{self, Mark, Report, millis};
-use crate::{Cluster, Echo, Pod, Prober};
+use crate::ping_probe::millis;
+use crate::{Cluster, Echo, Pod};
 
 /// Beyond this many pods a matrix is too wide to be read.
 const WIDEST_MATRIX: usize = 12;
@@ -97,49 +97,4 @@ pub fn too_large(step: &mut Step, cluster: &Cluster) -> Result<()> {
 fn in_words(bytes: &[u32]) -> String {
     bytes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" (IPv6: ")
         + if bytes.len() > 1 { ")" } else { "" }
-}
-
-/// A ping of each family, a hundred times a second, from the first node's pod to the second's.
-pub struct Pings(Vec<Prober>);
-
-impl Pings {
-    /// Starts them.
-    pub fn start(cluster: &Cluster) -> Result<Self> {
-        let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
-        let start = |address| Prober::start(from.namespace(), Echo::to(address), ping_probe::INTERVAL);
-        to.addresses().into_iter().map(start).collect::<Result<_>>().map(Self)
-    }
-
-    /// This moment.
-    pub fn mark(&self) -> Vec<Mark> {
-        self.0.iter().map(Prober::mark).collect()
-    }
-
-    /// What happened since a moment, all families together.
-    pub fn since(&self, marks: &[Mark]) -> Result<Report> {
-        let reports = self.0.iter().zip(marks).map(|(prober, mark)| prober.report(*mark));
-        reports
-            .reduce(|a, b| Report {
-                sent: a.sent + b.sent,
-                received: a.received + b.received,
-                lost: a.lost + b.lost,
-                refused: a.refused + b.refused,
-                longest_gap: a.longest_gap.max(b.longest_gap),
-                slowest: a.slowest.max(b.slowest),
-            })
-            .context("no ping runs")
-    }
-
-    /// What happened from the beginning.
-    pub fn total(&self) -> Result<Report> {
-        self.since(&vec![Mark::default(); self.0.len()])
-    }
-
-    /// Waits until packets pass again.
-    pub fn flow(&self) -> Result<()> {
-        for prober in &self.0 {
-            prober.first_answer(prober.mark())?;
-        }
-        Ok(())
-    }
 }

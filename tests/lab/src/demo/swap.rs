@@ -6,8 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::DemoOptions;
 use super::narrator::Step;
-use super::pings::Pings;
-use crate::{Backend, Cluster, artifacts};
+use crate::{Backend, Cluster, Pings, artifacts};
 
 /// How often the plugin is swapped.
 const SWAPS: usize = 20;

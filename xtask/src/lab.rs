@@ -1,4 +1,4 @@
-//! What the lab shows and measures: everything that it needs is built and found, and the lab's own program does the rest.
+//! What the lab shows, measures, and goes through: everything that it needs is built and found, and the lab's own program does the rest.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -43,13 +43,23 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     run("bench", arguments, arguments.mention("scale") || arguments.mention("reference"))
 }
 
+/// `cargo xtask soak`. Comes back only if that fails.
+pub fn soak(arguments: &Arguments) -> Result<()> {
+    // Which store it is, the seed decides.
+    run("soak", arguments, true)
+}
+
 fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
     let mut lab = Command::new(target().join("release/flannel-lab"));
     lab.arg(command).args(&arguments.arguments);
     crate::cargo::run(&mut cargo(&["build", "--quiet", "--release", "--package", "flannel-lab"]))?;
     if !arguments.ask_for_help() {
         // Swaps are to a component of the tests.
-        build::with(if arguments.mention("swap") { Wanted::All } else { Wanted::Plugins })?;
+        build::with(if arguments.mention("swap") || command == "soak" {
+            Wanted::All
+        } else {
+            Wanted::Plugins
+        })?;
         if arguments.mention("aws-vpc") {
             clouds::install()?;
         }

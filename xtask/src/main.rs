@@ -54,6 +54,8 @@ enum Command {
     Bench(lab::Arguments),
     /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break: `demo --help`
     Demo(lab::Arguments),
+    /// Random faults of all kinds on such a cluster, and whether it is as good as new afterwards: `soak --help`
+    Soak(lab::Arguments),
     /// Run all tests on other kernels, in virtual machines, and show where each ran
     Kernels(kernels::Options),
     /// Run a command under another kernel: in a virtual machine, with this machine's own root file system, read-only
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Command::Lint => test::lint(),
         Command::Bench(arguments) => lab::bench(&arguments),
         Command::Demo(arguments) => lab::demo(&arguments),
+        Command::Soak(arguments) => lab::soak(&arguments),
         Command::Kernels(options) => kernels::run(&options),
         Command::Vm(options) => return vm_status(&options),
     };

@@ -24,7 +24,7 @@
 //! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
 //! | [`hostile_lease`] | leases that nobody should believe |
 //! | [`cluster`] | all of it together, for tests and for the demo |
-//! | [`demo`], [`bench`](mod@bench) | what `cargo xtask demo` shows, and what `cargo xtask bench` measures |
+//! | [`demo`], [`bench`](mod@bench), [`soak`] | what `cargo xtask demo` shows, what `cargo xtask bench` measures, and what `cargo xtask soak` goes through |
 
 pub mod artifacts;
 pub mod backend;
@@ -58,6 +58,7 @@ pub mod random;
 pub mod reference;
 pub mod registry;
 pub mod repair;
+pub mod soak;
 pub mod state;
 pub mod stopped_thread;
 pub mod store;

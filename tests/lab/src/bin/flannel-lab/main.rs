@@ -1,7 +1,9 @@
-//! What the lab shows and measures. `cargo xtask demo` and `cargo xtask bench` build what it takes, and call this.
+//! What the lab shows, measures, and goes through. `cargo xtask demo`, `cargo xtask bench` and `cargo xtask soak` build what it takes, and call
+//! this.
 
 mod bench;
 mod demo;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -22,12 +24,15 @@ enum Command {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Random faults of all kinds on a cluster with traffic, and whether it is as good as new afterwards
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Soak(options) => soak::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

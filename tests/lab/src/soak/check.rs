@@ -1,0 +1,154 @@
+//! What has to hold when all faults are healed.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::scene::Scene;
+use crate::wait;
+
+/// How long no packet may be lost then.
+const QUIET: Duration = Duration::from_millis(1500);
+
+/// Waits until all nodes are ready and serve each other, all pods reach each other, and the kernels have what they had. Answers whether a
+/// node has another subnet than before, and so another pod.
+pub fn settled(scene: &mut Scene) -> Result<bool> {
+    all_served(scene)?;
+    scene.cluster.wait_converged()?;
+    let replaced = pods_fit(scene)?;
+    pods_reach_each_other(scene)?;
+    kernels_are_as_before(scene)?;
+    scene.logs.nothing_bad()?;
+    Ok(replaced)
+}
+
+/// Nothing is lost for a while.
+pub fn quiet(scene: &mut Scene) -> Result<()> {
+    let marks = scene.traffic()?.mark();
+    std::thread::sleep(wait::scaled(QUIET));
+    let packets = scene.traffic()?.since(&marks)?;
+    ensure!(packets.lost == 0, "nothing is wrong any more, and packets are lost: {packets:?}");
+    Ok(())
+}
+
+fn all_served(scene: &mut Scene) -> Result<()> {
+    let nodes = scene.setting.nodes;
+    wait::until_equal("all nodes are ready and serve each other", || {
+        let leases = scene.cluster.store().leases()?.len();
+        if leases != nodes {
+            return Ok(Some(format!("{nodes} nodes have {leases} leases")));
+        }
+        for index in 0..nodes {
+            let daemon = scene.cluster.daemon(index)?;
+            if !daemon.runs()? {
+                bail!("node{}: the daemon has ended; it said last:\n{}", index + 1, daemon.log().tail());
+            }
+            // A daemon that has just started does not answer yet.
+            let wrong = match scene.cluster.status(index) {
+                Ok(status) => wrong(&status, nodes - 1),
+                Err(error) => Some(format!("{error:#}")),
+            };
+            if let Some(wrong) = wrong {
+                return Ok(Some(format!("node{}: {wrong}", index + 1)));
+            }
+        }
+        Ok(None)
+    })
+    .map(drop)
+}
+
+/// What is wrong in a daemon's own words; none: nothing.
+fn wrong(status: &Value, peers: usize) -> Option<String> {
+    let there = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_well = |peer: &Value| peer["problems"].as_array().is_some_and(Vec::is_empty);
+    let parts = [
+        (status["ready"]["ready"] == true, "ready"),
+        (there.len() == peers && there.iter().all(is_well), "peers"),
+        (status["store"]["ok"] == true, "store"),
+        (status["datapath"]["device_error"].is_null(), "datapath"),
+        (
+            status["datapath"]["entries"]["failed"] == 0 && status["datapath"]["entries"]["waiting"] == 0,
+            "datapath",
+        ),
+        (status["firewall"].is_null() || status["firewall"]["ok"] == true, "firewall"),
+        (status["plugin"]["trouble"].is_null() && status["plugin"]["suspended"] != true, "plugin"),
+    ];
+    parts.into_iter().find(|(well, _)| !well).map(|(_, part)| format!("{part}: {}", status[part]))
+}
+
+/// A node with another subnet gets another pod.
+fn pods_fit(scene: &mut Scene) -> Result<bool> {
+    let nodes = 0..scene.setting.nodes;
+    let now = nodes.map(|index| scene.cluster.subnets(index)).collect::<Result<Vec<_>>>()?;
+    let known = std::mem::replace(&mut scene.subnets, now);
+    let mut replaced = false;
+    for (index, before) in known.iter().enumerate() {
+        if *before != scene.subnets[index] {
+            scene.cluster.replace_pod(index)?;
+            replaced = true;
+        }
+    }
+    Ok(replaced)
+}
+
+fn pods_reach_each_other(scene: &Scene) -> Result<()> {
+    let count = scene.setting.nodes;
+    let pairs = (0..count).flat_map(|from| (0..count).map(move |to| (from, to)));
+    for (from, to) in pairs.filter(|(from, to)| from != to) {
+        wait::until_equal(&format!("the pod of node{} reaches that of node{}", from + 1, to + 1), || {
+            let reached = scene.cluster.pod(from)?.reaches(scene.cluster.pod(to)?);
+            Ok(reached.err().map(|error| format!("{error:#}")))
+        })?;
+    }
+    Ok(())
+}
+
+/// With the same leases, the kernels have the same entries; with others, what they have now is what they are to have from now on.
+fn kernels_are_as_before(scene: &mut Scene) -> Result<()> {
+    let leases = scene.cluster.store().leases()?;
+    let nodes = 0..scene.setting.nodes;
+    if leases != scene.leases || scene.kernels.is_empty() {
+        scene.leases = leases;
+        scene.kernels = nodes.map(|index| scene.cluster.state(index)).collect::<Result<_>>()?;
+        return Ok(());
+    }
+    for index in nodes {
+        wait::until_equal(&format!("node{} has what it had", index + 1), || {
+            Ok(scene.kernels[index].difference(&scene.cluster.state(index)?))
+        })
+        .context("`-` is missing, `+` was not there")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::wrong;
+
+    fn well() -> serde_json::Value {
+        json!({
+            "ready": {"ready": true}, "peers": [{"problems": []}], "store": {"ok": true},
+            "datapath": {"device_error": null, "entries": {"failed": 0, "waiting": 0}}, "firewall": {"ok": true},
+            "plugin": {},
+        })
+    }
+
+    #[test]
+    fn a_node_without_problems_is_well() {
+        assert_eq!(wrong(&well(), 1), None);
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_said() {
+        assert!(wrong(&well(), 2).is_some_and(|said| said.starts_with("peers")));
+        let mut status = well();
+        status["peers"][0]["problems"] = json!(["not believed"]);
+        assert!(wrong(&status, 1).is_some_and(|said| said.contains("not believed")));
+        let mut status = well();
+        status["firewall"]["ok"] = json!(false);
+        assert!(wrong(&status, 1).is_some_and(|said| said.starts_with("firewall")));
+    }
+}

@@ -1,0 +1,66 @@
+//! The last question: is what the nodes have after all of that what daemons make that find nothing?
+
+use anyhow::{Context, Result};
+
+use super::check;
+use super::scene::Scene;
+use super::snapshot::Snapshot;
+use crate::{Firewall, Node, wait};
+
+/// Takes what each node has, makes all nodes anew with the same leases, and compares.
+pub fn compare(scene: &mut Scene) -> Result<()> {
+    let nodes = 0..scene.setting.nodes;
+    let before = nodes.clone().map(|index| Snapshot::take(scene, index)).collect::<Result<Vec<_>>>()?;
+    for index in nodes.clone() {
+        scene.cluster.take_daemon(index)?.kill9();
+        flush(scene, index)?;
+    }
+    for index in nodes.clone() {
+        scene.cluster.launch(index)?;
+    }
+    for index in nodes {
+        scene.cluster.daemon(index)?.wait_ready()?;
+        wait::until_equal(&format!("node{} has what a fresh start makes", index + 1), || {
+            // Before all peers are there, some of it cannot be read.
+            let fresh = Snapshot::take(scene, index).with_context(|| format!("node{}", index + 1));
+            Ok(fresh
+                .map_or_else(|error| Some(format!("{error:#}")), |fresh| fresh.difference(&before[index])))
+        })
+        .context("`-` is made by a fresh start and was missing, `+` was there and is not made")?;
+    }
+    check::settled(scene)?;
+    check::quiet(scene)
+}
+
+/// A reboot: the kernel and `/run` are empty, and the state directory stays.
+fn flush(scene: &Scene, index: usize) -> Result<()> {
+    let node = scene.cluster.node(index);
+    for device in scene.setting.backend.devices(scene.setting.ipv6) {
+        // That of the daemon itself has gone with it.
+        if node.ip(&format!("link show dev {device}")).is_ok() {
+            node.ip(&format!("link delete {device}"))?;
+        }
+    }
+    for route in scene.cluster.state(index)?.routes {
+        let subnet = route.split(' ').next().unwrap_or_default();
+        node.ip(&format!("route delete {subnet}"))?;
+    }
+    node.ip("nexthop flush")?;
+    if let Some(firewall) = scene.setting.firewall {
+        flush_rules(firewall, node)?;
+    }
+    std::fs::remove_file(node.subnet_file()).context("the subnet file")
+}
+
+fn flush_rules(firewall: Firewall, node: &Node) -> Result<()> {
+    if firewall == Firewall::Nftables {
+        return firewall.flush(node);
+    }
+    for tool in ["iptables", "ip6tables"] {
+        for table in ["nat", "filter"] {
+            node.namespace().tool(tool, &format!("-t {table} -F"))?;
+            node.namespace().tool(tool, &format!("-t {table} -X"))?;
+        }
+    }
+    Ok(())
+}

@@ -61,6 +61,8 @@ struct Answer {
 #[derive(Deserialize)]
 struct Raw {
     key: String,
+    // It is left out where it is empty.
+    #[serde(default)]
     value: String,
     #[serde(default)]
     lease: i64,
@@ -197,6 +199,14 @@ impl Etcd {
             .iter()
             .map(|raw| Ok(Pair { key: text(&raw.key)?, value: text(&raw.value)?, lease: raw.lease }))
             .collect()
+    }
+
+    /// Forgets all revisions before the present one. Answers which that is.
+    pub fn compact(&self) -> Result<i64> {
+        let answer: serde_json::Value = serde_json::from_str(&self.run(&["get", "/", "-w", "json"])?)?;
+        let revision = answer["header"]["revision"].as_i64().context("etcdctl get: no revision")?;
+        self.run(&["compact", &revision.to_string()])?;
+        Ok(revision)
     }
 
     /// Seconds until an etcd lease ends.

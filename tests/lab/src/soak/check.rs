@@ -1,30 +1,52 @@
 //! What has to hold when all faults are healed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::scene::Scene;
+use super::snapshot::Snapshot;
 use crate::wait;
 
 /// How long no packet may be lost then.
 const QUIET: Duration = Duration::from_millis(1500);
+/// Longer than the daemons' usual time between two looks at their firewall rules.
+const LONGER_THAN_A_RESYNC: Duration = Duration::from_secs(6);
 
-/// Waits until all nodes are ready and serve each other, all pods reach each other, and the kernels have what they had. Answers whether a
-/// node has another subnet than before, and so another pod.
-pub fn settled(scene: &mut Scene) -> Result<bool> {
+/// How a cluster has settled.
+pub struct Settled {
+    /// How long that took.
+    pub after: Duration,
+    /// A node has another subnet than before, and so another pod.
+    pub replaced: bool,
+}
+
+/// Waits until all nodes are ready and serve each other, all pods reach each other, and nodes have what they had.
+pub fn settled(scene: &mut Scene) -> Result<Settled> {
+    let begin = Instant::now();
     all_served(scene)?;
     scene.cluster.wait_converged()?;
     let replaced = pods_fit(scene)?;
     pods_reach_each_other(scene)?;
-    kernels_are_as_before(scene)?;
+    let leases = scene.cluster.store().leases()?;
+    let after = if leases == scene.leases {
+        nodes_are_as_before(scene)?;
+        begin.elapsed()
+    } else {
+        // With other leases nodes have something else, which is what they are to have from now on.
+        let after = begin.elapsed();
+        scene.nodes = unchanging(scene)?;
+        scene.leases = leases;
+        after
+    };
     scene.logs.nothing_bad()?;
-    Ok(replaced)
+    Ok(Settled { after, replaced })
 }
 
-/// Nothing is lost for a while.
-pub fn quiet(scene: &mut Scene) -> Result<()> {
+/// The TCP connection goes on, and nothing is lost for a while.
+pub fn quiet(scene: &Scene) -> Result<()> {
+    scene.stream()?.goes_on()?;
     let marks = scene.traffic()?.mark();
     std::thread::sleep(wait::scaled(QUIET));
     let packets = scene.traffic()?.since(&marks)?;
@@ -46,7 +68,7 @@ fn all_served(scene: &mut Scene) -> Result<()> {
             }
             // A daemon that has just started does not answer yet.
             let wrong = match scene.cluster.status(index) {
-                Ok(status) => wrong(&status, nodes - 1),
+                Ok(status) => wrong(&status, nodes - 1).or_else(|| wrong_file(scene, index, &status)),
                 Err(error) => Some(format!("{error:#}")),
             };
             if let Some(wrong) = wrong {
@@ -77,6 +99,18 @@ fn wrong(status: &Value, peers: usize) -> Option<String> {
     parts.into_iter().find(|(well, _)| !well).map(|(_, part)| format!("{part}: {}", status[part]))
 }
 
+/// What is wrong in the subnet file, which may just have been damaged; none: nothing.
+fn wrong_file(scene: &Scene, index: usize, status: &Value) -> Option<String> {
+    match scene.cluster.subnets(index) {
+        Ok(subnets) => {
+            let lease = &status["lease"]["subnets"];
+            (*lease != json!(subnets))
+                .then(|| format!("the subnet file has {subnets:?}, and the lease {lease}"))
+        }
+        Err(error) => Some(format!("{error:#}")),
+    }
+}
+
 /// A node with another subnet gets another pod.
 fn pods_fit(scene: &mut Scene) -> Result<bool> {
     let nodes = 0..scene.setting.nodes;
@@ -104,22 +138,27 @@ fn pods_reach_each_other(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// With the same leases, the kernels have the same entries; with others, what they have now is what they are to have from now on.
-fn kernels_are_as_before(scene: &mut Scene) -> Result<()> {
-    let leases = scene.cluster.store().leases()?;
-    let nodes = 0..scene.setting.nodes;
-    if leases != scene.leases || scene.kernels.is_empty() {
-        scene.leases = leases;
-        scene.kernels = nodes.map(|index| scene.cluster.state(index)).collect::<Result<_>>()?;
-        return Ok(());
-    }
-    for index in nodes {
+fn nodes_are_as_before(scene: &Scene) -> Result<()> {
+    for (index, before) in scene.nodes.iter().enumerate() {
         wait::until_equal(&format!("node{} has what it had", index + 1), || {
-            Ok(scene.kernels[index].difference(&scene.cluster.state(index)?))
+            Ok(before.difference(&Snapshot::take(scene, index)?))
         })
         .context("`-` is missing, `+` was not there")?;
     }
     Ok(())
+}
+
+/// What nodes have once nothing changes any more, for as long as it takes until damage to the firewall is seen.
+fn unchanging(scene: &Scene) -> Result<Vec<Snapshot>> {
+    let take =
+        || (0..scene.setting.nodes).map(|index| Snapshot::take(scene, index)).collect::<Result<Vec<_>>>();
+    let mut last = take()?;
+    wait::until_true("nodes do not change any more", || {
+        std::thread::sleep(wait::scaled(LONGER_THAN_A_RESYNC));
+        let now = take()?;
+        Ok(now == std::mem::replace(&mut last, now.clone()))
+    })?;
+    Ok(last)
 }
 
 #[cfg(test)]

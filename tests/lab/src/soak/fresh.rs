@@ -33,7 +33,7 @@ pub fn compare(scene: &mut Scene) -> Result<()> {
 }
 
 /// A reboot: the kernel and `/run` are empty, and the state directory stays.
-fn flush(scene: &Scene, index: usize) -> Result<()> {
+pub fn flush(scene: &Scene, index: usize) -> Result<()> {
     let node = scene.cluster.node(index);
     for device in scene.setting.backend.devices(scene.setting.ipv6) {
         // That of the daemon itself has gone with it.

@@ -39,11 +39,13 @@ fn is_wanted(kind: &Kind, setting: &Setting) -> bool {
 
 /// Whether both can be made, and healed, without asking in which order.
 fn may_overlap(one: (Area, usize), other: (Area, usize)) -> bool {
-    use Area::{Control, Daemon, Leases, Node, Store};
+    use Area::{Alone, Control, Daemon, Leases, Node, Store};
     match (one.0, other.0) {
         // Leases are written to a store that answers, and what is written in two ways cannot be taken back in any order. Who is asked
         // for something has to have a store, too.
-        (Leases | Store, Leases | Store) | (Control, Store) | (Store, Control) => false,
+        (Alone, _) | (_, Alone) | (Leases | Store, Leases | Store) | (Control, Store) | (Store, Control) => {
+            false
+        }
         (Control, _) | (_, Control) | (Node, Node) | (Daemon, Daemon) => one.1 != other.1,
         (Leases | Store, _) | (_, Leases | Store) | (Node, Daemon) | (Daemon, Node) => true,
     }

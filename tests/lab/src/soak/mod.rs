@@ -1,7 +1,7 @@
 //! What `cargo xtask soak` goes through: faults of all kinds, at random, on a cluster with traffic, until the time is over.
 //!
 //! `run` is the table of contents. Faults come in groups of one to three. When a group is healed, all nodes have to be ready and to serve
-//! each other, each pod has to reach each other, the kernels have to have what they had, and for a short while no packet may be lost. At
+//! each other, each pod has to reach each other, the nodes have to have what they had, and for a short while no packet may be lost. At
 //! the end each node is compared with what a daemon makes of it that finds nothing.
 
 mod check;
@@ -10,9 +10,11 @@ mod fresh;
 mod group;
 mod options;
 mod report;
+mod rules;
 mod scene;
 mod setting;
 mod snapshot;
+mod stream;
 mod watch;
 
 pub use options::SoakOptions;
@@ -26,6 +28,7 @@ use crate::interrupt::Interrupt;
 use crate::ping_probe::Report as Packets;
 use crate::random::Random;
 use crate::{privileges, wait};
+use check::Settled;
 use faults::Fault;
 use report::{Record, Report, resources, say};
 use scene::Scene;
@@ -91,13 +94,11 @@ fn one_group(scene: &mut Scene, report: &mut Report) -> Result<()> {
         fault.heal(scene).with_context(|| format!("{told}: cannot be healed"))?;
         healed.push((name, told));
     }
-    let begin = Instant::now();
-    let replaced = check::settled(scene)?;
-    let converged = begin.elapsed();
+    let Settled { after, replaced } = check::settled(scene)?;
     let packets: Packets = scene.traffic()?.since(&marks)?;
     if replaced {
         scene.start_traffic()?;
     }
-    report.healed(Record { faults: healed, converged, packets, replaced });
+    report.healed(Record { faults: healed, converged: after, packets, replaced });
     check::quiet(scene)
 }

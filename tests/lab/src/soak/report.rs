@@ -46,7 +46,7 @@ impl Report {
     /// A fault has begun.
     pub fn begun(&mut self, kind: &str, fault: &Fault) {
         self.begun.push(format!(
-            "{:7.1} s  {:<22} {}",
+            "{:7.1} s  {:<24} {}",
             self.begin.elapsed().as_secs_f64(),
             kind,
             fault.told()
@@ -69,7 +69,7 @@ impl Report {
                     record.packets.sent
                 )
             };
-            say(&format!("{at:7.1} s  {kind:<22} {told:<64} {outcome}"));
+            say(&format!("{at:7.1} s  {kind:<24} {told:<64} {outcome}"));
         }
         self.records.push(record);
     }
@@ -102,7 +102,7 @@ fn table(records: &[Record]) -> String {
         }
     }
     let mut text = format!(
-        "\n{:<22} {:>5}  {:>16}  {:>13}  {:>7}\n",
+        "\n{:<24} {:>5}  {:>16}  {:>13}  {:>7}\n",
         "kind", "times", "converged median", "longest (ms)", "lost"
     );
     for (kind, records) in kinds {
@@ -113,7 +113,7 @@ fn table(records: &[Record]) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(
             text,
-            "{kind:<22} {:>5}  {:>16.0}  {:>13.0}  {lost:>7}",
+            "{kind:<24} {:>5}  {:>16.0}  {:>13.0}  {lost:>7}",
             times.len(),
             millis(median),
             millis(longest)

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 
 use super::check;
 use super::setting::{Setting, StoreKind};
+use super::snapshot::Snapshot;
+use super::stream::Stream;
 use super::watch::LogWatch;
 use crate::ping_probe::Pings;
 use crate::random::Random;
@@ -16,6 +18,7 @@ use crate::{Cluster, ClusterOptions, artifacts};
 
 /// How often a pod asks the next one. Many soaks share a machine.
 const INTERVAL: Duration = Duration::from_millis(20);
+
 /// What daemons need at the end, at most.
 pub struct Resources {
     /// KiB resident.
@@ -28,6 +31,7 @@ pub struct Resources {
 pub struct Scene {
     // Sockets of the traffic are in the cluster's pods.
     traffic: Option<Pings>,
+    stream: Option<Stream>,
     /// The cluster.
     pub cluster: Cluster,
     /// Where the faults come from.
@@ -38,8 +42,8 @@ pub struct Scene {
     pub subnets: Vec<Vec<String>>,
     /// The nodes' leases then.
     pub leases: Vec<StoredLease>,
-    /// The nodes' kernels then.
-    pub kernels: Vec<KernelState>,
+    /// What each node had then.
+    pub nodes: Vec<Snapshot>,
     /// What the daemons say.
     pub logs: LogWatch,
 }
@@ -60,8 +64,8 @@ impl Scene {
             cluster.add_arguments(&["--ip-masq"]);
         }
         let logs = LogWatch::new(cluster.lab());
-        let (subnets, leases, kernels) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { traffic: None, cluster, random, setting, subnets, leases, kernels, logs })
+        let (subnets, leases, nodes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { traffic: None, stream: None, cluster, random, setting, subnets, leases, nodes, logs })
     }
 
     /// All daemons run, all pods reach each other, and packets flow.
@@ -71,20 +75,26 @@ impl Scene {
         self.start_traffic()
     }
 
-    /// Pings from each pod to the next one, from now on.
+    /// Pings from each pod to the next one, and a TCP connection between two that are not next to each other, from now on.
     pub fn start_traffic(&mut self) -> Result<()> {
-        self.traffic = None;
+        (self.traffic, self.stream) = (None, None);
         let pods: Vec<_> = self.cluster.pods().collect();
         let pairs = pods.iter().enumerate().map(|(at, pod)| (*pod, pods[(at + 1) % pods.len()]));
         let traffic = Pings::among(pairs, INTERVAL)?;
         traffic.wait_answered()?;
         self.traffic = Some(traffic);
+        self.stream = Some(Stream::start(self.cluster.pod(0)?, self.cluster.pod(2)?)?);
         Ok(())
     }
 
     /// The pings.
     pub fn traffic(&self) -> Result<&Pings> {
         self.traffic.as_ref().context("no ping runs")
+    }
+
+    /// The TCP connection.
+    pub fn stream(&self) -> Result<&Stream> {
+        self.stream.as_ref().context("no TCP connection")
     }
 
     /// What the daemons need.

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::rules;
 use super::scene::Scene;
 
 /// Lines, each with a word for where it is from.
@@ -27,12 +28,11 @@ impl Snapshot {
             add("nexthop", &nexthops.join("\n"));
         }
         if let Some(firewall) = scene.setting.firewall {
-            let rules = firewall.rules(node)?;
-            let rules: Vec<String> =
-                rules.lines().filter(|line| !line.starts_with('#')).map(without_counters).collect();
-            add("firewall", &rules.join("\n"));
+            add("firewall", &rules::normal(&firewall.rules(node)?).join("\n"));
         }
-        add("subnet.env", &std::fs::read_to_string(node.subnet_file())?);
+        // That it cannot be read is a difference, too.
+        let file = std::fs::read_to_string(node.subnet_file()).unwrap_or_else(|error| error.to_string());
+        add("subnet.env", &file);
         for part in essence(&scene.cluster.status(index)?) {
             add("status", &part);
         }
@@ -82,14 +82,6 @@ fn without_id(line: &str) -> &str {
     rest.split_once(' ').map_or(rest, |(_, rest)| rest)
 }
 
-/// `:POSTROUTING ACCEPT [12:345]` without the numbers.
-fn without_counters(line: &str) -> String {
-    match line.split_once(" [") {
-        Some((chain, _)) if chain.starts_with(':') => chain.to_owned(),
-        _ => line.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,8 +89,6 @@ mod tests {
     #[test]
     fn numbers_that_mean_nothing_are_left_out() {
         assert_eq!(without_id("id 7 via 10.5.3.0 dev flannel.1"), "via 10.5.3.0 dev flannel.1");
-        assert_eq!(without_counters(":POSTROUTING ACCEPT [12:345]"), ":POSTROUTING ACCEPT");
-        assert_eq!(without_counters("-A FORWARD -j ACCEPT"), "-A FORWARD -j ACCEPT");
         let peer = json!({"id": 3, "subnets": ["10.5.1.0/24"], "traffic": {"rx_packets": 1}});
         assert_eq!(of_peer(&peer), r#"{"subnets":["10.5.1.0/24"]}"#);
     }

@@ -10,6 +10,7 @@ use crate::soak::scene::Scene;
 pub const KINDS: &[Kind] = &[
     Kind::new("subnet file damaged", Area::Node, subnet_file),
     Kind::new("subnet file a directory", Area::Node, subnet_file_directory),
+    Kind::new("cache emptied", Area::Node, cache),
     // A daemon that starts needs what is in it.
     Kind::new("state unwritable", Area::Control, state),
 ];
@@ -49,6 +50,13 @@ fn subnet_file_directory(scene: &mut Scene, index: usize) -> Result<Fault> {
         }
         Ok(())
     }))
+}
+
+/// What it has compiled goes; who starts compiles it again.
+fn cache(scene: &mut Scene, index: usize) -> Result<Fault> {
+    let cache = scene.cluster.node(index).directory().join("cache");
+    std::fs::remove_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    Ok(Fault::left_alone(name(index)))
 }
 
 fn exchange(one: &Path, other: &Path) -> Result<()> {

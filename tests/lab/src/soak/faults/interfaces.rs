@@ -14,6 +14,7 @@ pub const KINDS: &[Kind] = &[
     Kind::new("second address", Area::Node, second_address),
     Kind::new("default route removed", Area::Node, default_route),
     Kind::new("MTU changed", Area::Node, mtu),
+    Kind::new("IPv6 disabled", Area::Node, ipv6_disabled).where_(|setting| setting.ipv6),
 ];
 
 fn carrier(scene: &mut Scene, node: usize) -> Result<Fault> {
@@ -99,5 +100,17 @@ fn mtu(scene: &mut Scene, index: usize) -> Result<Fault> {
     scene.cluster.node(index).ip(&format!("link set eth0 mtu {mtu}"))?;
     Ok(Fault::new(format!("{}: {mtu}", name(index)), move |scene| {
         scene.cluster.node(index).ip("link set eth0 mtu 1500").map(drop)
+    }))
+}
+
+/// As where somebody sets the sysctl: the addresses go, and come back only if somebody gives them.
+fn ipv6_disabled(scene: &mut Scene, index: usize) -> Result<Fault> {
+    let disable = move |scene: &Scene, value| {
+        scene.cluster.node(index).namespace().sysctls(&[("ipv6/conf/eth0/disable_ipv6", value)])
+    };
+    disable(scene, "1")?;
+    Ok(Fault::new(name(index), move |scene| {
+        disable(scene, "0")?;
+        configure(scene.cluster.node(index))
     }))
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Area, Fault, Kind, name, other};
+use super::{Area, Fault, Kind, name};
 use crate::hostile_lease::{self, own_prefix};
 use crate::soak::StoreKind;
 use crate::soak::scene::Scene;
@@ -13,6 +13,7 @@ use crate::{Backend, Cluster};
 pub const KINDS: &[Kind] = &[
     Kind::new("hostile leases", Area::Leases, hostile),
     Kind::new("64 bad leases", Area::Leases, many_bad),
+    Kind::new("many peers", Area::Leases, many_peers),
     Kind::new("huge lease", Area::Leases, huge),
     Kind::new("deep lease", Area::Leases, deep),
     Kind::new("another's data", Area::Leases, anothers_data),
@@ -85,6 +86,12 @@ fn hostile(scene: &mut Scene, node: usize) -> Result<Fault> {
 fn many_bad(scene: &mut Scene, _: usize) -> Result<Fault> {
     let bad = |n| StoredLease { key: format!("10.5.{n}.9-24"), ..StoredLease::invented(n) };
     written(scene, "64 with host bits".to_owned(), (100..164).map(bad).collect())
+}
+
+fn many_peers(scene: &mut Scene, _: usize) -> Result<Fault> {
+    let count = 50 + scene.random.below(100);
+    let leases = (0..count).map(|at| invented(scene, u8::try_from(100 + at).unwrap_or(u8::MAX))).collect();
+    written(scene, format!("{count} at once"), leases)
 }
 
 fn huge(scene: &mut Scene, _: usize) -> Result<Fault> {
@@ -187,7 +194,6 @@ fn own_rubbish(scene: &mut Scene, node: usize) -> Result<Fault> {
 fn own_strangers(scene: &mut Scene, node: usize) -> Result<Fault> {
     let lease = scene.cluster.store().lease_of(&scene.subnets[node])?;
     let number = number(scene, 200);
-    let _ = other(scene, node);
     let stranger = StoredLease { key: lease.key, ..invented(scene, number) };
     scene.cluster.store().put(&stranger)?;
     let told = format!("{}: {}", name(node), stranger.key);

@@ -27,6 +27,8 @@ pub enum Area {
     Daemon,
     /// A daemon that is asked for something, and has to answer.
     Control,
+    /// All nodes.
+    Alone,
 }
 
 /// A kind of fault.

@@ -4,7 +4,9 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{Area, Fault, Kind, name};
+use crate::soak::fresh;
 use crate::soak::scene::Scene;
+use crate::stopped_thread::StoppedThread;
 use crate::{Backend, artifacts};
 
 pub const KINDS: &[Kind] = &[
@@ -14,6 +16,9 @@ pub const KINDS: &[Kind] = &[
     Kind::new("SIGHUP", Area::Daemon, |scene, node| signalled(scene, node, Signal::HUP, "SIGHUP")),
     Kind::new("SIGUSR1", Area::Daemon, |scene, node| signalled(scene, node, Signal::USR1, "SIGUSR1")),
     Kind::new("restarts in a row", Area::Daemon, restarts),
+    Kind::new("loop stuck", Area::Daemon, stuck),
+    Kind::new("all killed", Area::Alone, all_killed),
+    Kind::new("reboot", Area::Control, reboot),
     Kind::new("plugin swapped", Area::Control, swapped),
     Kind::new("second daemon", Area::Control, second),
 ];
@@ -52,6 +57,31 @@ fn restarts(scene: &mut Scene, index: usize) -> Result<Fault> {
         std::thread::sleep(pause);
     }
     Ok(Fault::left_alone(format!("{}: {times} times", name(index))))
+}
+
+/// The daemon's loop stands still, and its other threads go on.
+fn stuck(scene: &mut Scene, index: usize) -> Result<Fault> {
+    let stopped = StoppedThread::of(scene.cluster.daemon(index)?.pid())?;
+    Ok(Fault::new(name(index), move |_| {
+        drop(stopped);
+        Ok(())
+    }))
+}
+
+fn all_killed(scene: &mut Scene, _: usize) -> Result<Fault> {
+    for index in 0..scene.setting.nodes {
+        scene.cluster.take_daemon(index)?.kill9();
+    }
+    Ok(Fault::new("all nodes", |scene| {
+        (0..scene.setting.nodes).try_for_each(|index| scene.cluster.launch(index).map(drop))
+    }))
+}
+
+/// The kernel and `/run` are empty, and the state directory stays.
+fn reboot(scene: &mut Scene, index: usize) -> Result<Fault> {
+    scene.cluster.take_daemon(index)?.kill9();
+    fresh::flush(scene, index)?;
+    Ok(Fault::new(name(index), move |scene| scene.cluster.launch(index).map(drop)))
 }
 
 /// Another build of the policy takes over, where there is one, and the first one again.

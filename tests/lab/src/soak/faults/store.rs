@@ -1,12 +1,11 @@
 //! The store, and the network config in it.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::{ANY, Area, Fault, Kind};
+use super::{Area, Fault, Kind};
 use crate::Store;
 use crate::soak::StoreKind;
 use crate::soak::scene::Scene;
@@ -15,17 +14,17 @@ use crate::soak::setting::Setting;
 pub const KINDS: &[Kind] = &[
     Kind::new("etcd killed", Area::Store, etcd_killed).where_(is_etcd),
     Kind::new("etcd hangs", Area::Store, etcd_hangs).where_(is_etcd),
-    Kind { longest: LONG, ..Kind::new("etcd's cable pulled", Area::Store, etcd_unplugged).where_(is_etcd) },
+    Kind::new("etcd's cable pulled", Area::Store, etcd_unplugged).where_(is_etcd),
+    Kind::new("etcd compacted", Area::Store, etcd_compacted).where_(is_etcd),
     Kind::new("etcd without its data", Area::Store, etcd_wiped).where_(is_etcd),
     Kind::new("directory away", Area::Store, directory_away).where_(is_file),
     Kind::new("a file as directory", Area::Store, directory_a_file).where_(is_file),
+    Kind::new("lock held", Area::Store, lock_held).where_(is_file),
     Kind::new("a FIFO as lease", Area::Store, fifo).where_(is_file),
     Kind::new("a directory as lease", Area::Store, lease_a_directory).where_(is_file),
     Kind::new("config garbage", Area::Store, config_garbage),
     Kind::new("config written again", Area::Store, config_again),
 ];
-
-const LONG: Duration = ANY;
 
 fn is_etcd(setting: &Setting) -> bool {
     setting.store == StoreKind::Etcd
@@ -58,6 +57,17 @@ fn etcd_wiped(scene: &mut Scene, _: usize) -> Result<Fault> {
         scene.cluster.etcd()?.restart(0)?;
         scene.cluster.store().put_config(&scene.setting.config())
     }))
+}
+
+/// Revisions go that a watch, or a daemon that is away, might still ask for.
+fn etcd_compacted(scene: &mut Scene, _: usize) -> Result<Fault> {
+    let times = 1 + scene.random.below(20);
+    let etcd = scene.cluster.etcd()?;
+    for count in 0..times {
+        etcd.put("/elsewhere", &count.to_string())?;
+    }
+    let revision = etcd.compact()?;
+    Ok(Fault::left_alone(format!("up to revision {revision}")))
 }
 
 fn directory(scene: &Scene) -> Result<PathBuf> {
@@ -98,6 +108,17 @@ fn directory_a_file(scene: &mut Scene, _: usize) -> Result<Fault> {
     Ok(Fault::new("subnets", move |_| {
         std::fs::remove_file(&subnets).with_context(|| subnets.display().to_string())?;
         rename(&aside, &subnets)
+    }))
+}
+
+/// Somebody holds the writers' lock, and writes nothing.
+fn lock_held(scene: &mut Scene, _: usize) -> Result<Fault> {
+    let file = directory(scene)?.join(".lock");
+    let lock = std::fs::File::open(&file).with_context(|| file.display().to_string())?;
+    lock.lock().with_context(|| file.display().to_string())?;
+    Ok(Fault::new("by nobody that writes", move |_| {
+        drop(lock);
+        Ok(())
     }))
 }
 

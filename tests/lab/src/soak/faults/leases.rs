@@ -182,12 +182,14 @@ fn own_removed(scene: &mut Scene, node: usize) -> Result<Fault> {
     Ok(Fault::left_alone(format!("{}: {}", name(node), lease.key)))
 }
 
+/// The node keeps its subnet, and writes its lease anew as soon as the rubbish is gone.
 fn own_rubbish(scene: &mut Scene, node: usize) -> Result<Fault> {
     let lease = scene.cluster.store().lease_of(&scene.subnets[node])?;
     let value = (*scene.random.one_of(&["", "{", "null", "[]", r#"{"PublicIP":7}"#])).to_owned();
     let told = format!("{}: {value:?}", name(node));
-    scene.cluster.store().put(&StoredLease { value, ..lease })?;
-    Ok(Fault::left_alone(told))
+    let rubbish = StoredLease { value, ..lease };
+    scene.cluster.store().put(&rubbish)?;
+    Ok(Fault::new(told, move |scene| remove_as_written(scene, &rubbish)))
 }
 
 /// Somebody else has the node's subnet now; the node takes another one. The stranger goes at the end.
@@ -197,12 +199,11 @@ fn own_strangers(scene: &mut Scene, node: usize) -> Result<Fault> {
     let stranger = StoredLease { key: lease.key, ..invented(scene, number) };
     scene.cluster.store().put(&stranger)?;
     let told = format!("{}: {}", name(node), stranger.key);
-    Ok(Fault::new(told, move |scene| {
-        // The node may have made it its own again.
-        let leases = scene.cluster.store().leases()?;
-        leases
-            .iter()
-            .filter(|lease| **lease == stranger)
-            .try_for_each(|lease| scene.cluster.store().remove(lease))
-    }))
+    Ok(Fault::new(told, move |scene| remove_as_written(scene, &stranger)))
+}
+
+/// Removes a lease; but the node may have made it its own again.
+fn remove_as_written(scene: &Scene, written: &StoredLease) -> Result<()> {
+    let leases = scene.cluster.store().leases()?;
+    leases.iter().filter(|lease| *lease == written).try_for_each(|lease| scene.cluster.store().remove(lease))
 }

@@ -11,13 +11,15 @@ const MOST: usize = 3;
 /// How often is tried to find another fault that may overlap with those that are chosen.
 const TRIES: usize = 8;
 
-/// Chooses faults with their nodes.
+/// Whether there is any fault in a setting.
+pub fn is_there_any(setting: &Setting) -> bool {
+    faults::all().any(|kind| is_wanted(kind, setting))
+}
+
+/// Chooses faults with their nodes. There has to be one.
 pub fn choose(random: &mut Random, setting: &Setting) -> Vec<(&'static Kind, usize)> {
     let kinds: Vec<&'static Kind> = faults::all().filter(|kind| is_wanted(kind, setting)).collect();
     let mut group: Vec<(&'static Kind, usize)> = Vec::new();
-    if kinds.is_empty() {
-        return group;
-    }
     let count = 1 + random.below(MOST);
     for _ in 0..TRIES {
         if group.len() == count {

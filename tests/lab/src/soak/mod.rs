@@ -22,7 +22,7 @@ pub use setting::StoreKind;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::interrupt::Interrupt;
 use crate::ping_probe::Report as Packets;
@@ -43,6 +43,7 @@ pub fn run(options: &SoakOptions) -> Result<()> {
     let mut random = options.seed.map_or_else(Random::from_environment, |seed| Ok(Random::new(seed)))?;
     let seed = random.seed();
     let setting = Setting::choose(options, &mut random)?;
+    ensure!(group::is_there_any(&setting), "no fault of {setting} has any of {:?} in its name", options.only);
     let mut report = Report::begin();
     say(&format!("--seed {seed}: {setting}, {} minutes\n", options.minutes));
     let mut scene = Scene::prepare(setting, random)?;
@@ -70,8 +71,9 @@ fn all(scene: &mut Scene, options: &SoakOptions, report: &mut Report) -> Result<
         one_group(scene, report)?;
     }
     say("\nthe time is over: all nodes are made anew, and compared");
+    let old = scene.resources()?;
     fresh::compare(scene)?;
-    resources(&scene.resources()?);
+    resources(&old, &scene.resources()?);
     Ok(())
 }
 

@@ -85,13 +85,11 @@ impl Report {
     }
 }
 
-/// The daemons' needs at the end.
-pub fn resources(most: &Resources) {
-    say(&format!(
-        "fresh daemons have at most {} MiB and {} descriptors",
-        most.resident / 1024,
-        most.descriptors
-    ));
+/// What the daemons need that have gone through all of it, and what fresh ones do.
+pub fn resources(old: &Resources, fresh: &Resources) {
+    let words =
+        |most: &Resources| format!("{} MiB and {} descriptors", most.resident / 1024, most.descriptors);
+    say(&format!("a daemon had at most {} at the end, and a fresh one has {}", words(old), words(fresh)));
 }
 
 fn table(records: &[Record]) -> String {

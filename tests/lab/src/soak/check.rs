@@ -20,12 +20,14 @@ pub struct Settled {
     pub after: Duration,
     /// A node has another subnet than before, and so another pod.
     pub replaced: bool,
+    /// The nodes whose daemons ended at their start, and were started again.
+    pub revived: Vec<usize>,
 }
 
 /// Waits until all nodes are ready and serve each other, all pods reach each other, and nodes have what they had.
 pub fn settled(scene: &mut Scene) -> Result<Settled> {
     let begin = Instant::now();
-    all_served(scene)?;
+    let revived = all_served(scene)?;
     scene.cluster.wait_converged()?;
     let replaced = pods_fit(scene)?;
     pods_reach_each_other(scene)?;
@@ -41,7 +43,7 @@ pub fn settled(scene: &mut Scene) -> Result<Settled> {
         after
     };
     scene.logs.nothing_bad()?;
-    Ok(Settled { after, replaced })
+    Ok(Settled { after, replaced, revived })
 }
 
 /// The TCP connection goes on, and nothing is lost for a while.
@@ -54,8 +56,10 @@ pub fn quiet(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-fn all_served(scene: &mut Scene) -> Result<()> {
+/// Answers which daemons had to be started again: one that starts in the midst of a fault may end, and a service manager starts it again.
+fn all_served(scene: &mut Scene) -> Result<Vec<usize>> {
     let nodes = scene.setting.nodes;
+    let mut revived = Vec::new();
     wait::until_equal("all nodes are ready and serve each other", || {
         let leases = scene.cluster.store().leases()?.len();
         if leases != nodes {
@@ -64,7 +68,12 @@ fn all_served(scene: &mut Scene) -> Result<()> {
         for index in 0..nodes {
             let daemon = scene.cluster.daemon(index)?;
             if !daemon.runs()? {
-                bail!("node{}: the daemon has ended; it said last:\n{}", index + 1, daemon.log().tail());
+                let log = daemon.log();
+                if log.find("ready").is_some() || revived.contains(&index) {
+                    bail!("node{}: the daemon has ended; it said last:\n{}", index + 1, log.tail());
+                }
+                revived.push(index);
+                scene.cluster.launch(index)?;
             }
             // A daemon that has just started does not answer yet.
             let wrong = match scene.cluster.status(index) {
@@ -76,8 +85,8 @@ fn all_served(scene: &mut Scene) -> Result<()> {
             }
         }
         Ok(None)
-    })
-    .map(drop)
+    })?;
+    Ok(revived)
 }
 
 /// What is wrong in a daemon's own words; none: nothing.

@@ -96,11 +96,11 @@ fn one_group(scene: &mut Scene, report: &mut Report) -> Result<()> {
         fault.heal(scene).with_context(|| format!("{told}: cannot be healed"))?;
         healed.push((name, told));
     }
-    let Settled { after, replaced } = check::settled(scene)?;
+    let Settled { after, replaced, revived } = check::settled(scene)?;
     let packets: Packets = scene.traffic()?.since(&marks)?;
     if replaced {
         scene.start_traffic()?;
     }
-    report.healed(Record { faults: healed, converged: after, packets, replaced });
+    report.healed(Record { faults: healed, converged: after, packets, replaced, revived });
     check::quiet(scene)
 }

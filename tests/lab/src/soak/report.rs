@@ -28,6 +28,8 @@ pub struct Record {
     pub packets: Packets,
     /// A node has another subnet than before.
     pub replaced: bool,
+    /// The nodes whose daemons ended at their start, and were started again.
+    pub revived: Vec<usize>,
 }
 
 /// The report.
@@ -62,8 +64,11 @@ impl Report {
                 "with the next".to_owned()
             } else {
                 let subnet = if record.replaced { ", another subnet" } else { "" };
+                let again =
+                    |node: &usize| format!(", node{} ended at its start and was started again", node + 1);
+                let revived = record.revived.iter().map(again).collect::<Vec<_>>().concat();
                 format!(
-                    "converged after {:.0} ms, {} of {} packets lost{subnet}",
+                    "converged after {:.0} ms, {} of {} packets lost{subnet}{revived}",
                     millis(record.converged),
                     record.packets.lost,
                     record.packets.sent
@@ -135,7 +140,13 @@ mod tests {
             slowest: Duration::ZERO,
         };
         let faults = kinds.iter().map(|kind| (*kind, String::new())).collect();
-        Record { faults, converged: Duration::from_millis(millis), packets, replaced: false }
+        Record {
+            faults,
+            converged: Duration::from_millis(millis),
+            packets,
+            replaced: false,
+            revived: Vec::new(),
+        }
     }
 
     #[test]

@@ -19,7 +19,10 @@ impl Snapshot {
             let nonempty = text.lines().map(str::trim_end).filter(|line| !line.trim().is_empty());
             lines.extend(nonempty.map(|line| format!("{what}: {line}")));
         };
-        add("kernel", &scene.cluster.state(index)?.to_string());
+        // In the order of their numbers, which mean nothing.
+        let mut state = scene.cluster.state(index)?;
+        state.links.sort_unstable();
+        add("kernel", &state.to_string());
         for family in ["-4", "-6"] {
             add("rule", &node.ip(&format!("{family} rule show"))?);
             let nexthops = node.ip(&format!("{family} nexthop show"))?;

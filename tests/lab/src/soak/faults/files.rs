@@ -55,7 +55,10 @@ fn subnet_file_directory(scene: &mut Scene, index: usize) -> Result<Fault> {
 /// What it has compiled goes; who starts compiles it again.
 fn cache(scene: &mut Scene, index: usize) -> Result<Fault> {
     let cache = scene.cluster.node(index).directory().join("cache");
-    std::fs::remove_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    // Nobody may have compiled anything since the last time.
+    if cache.exists() {
+        std::fs::remove_dir_all(&cache).with_context(|| cache.display().to_string())?;
+    }
     Ok(Fault::left_alone(name(index)))
 }
 

@@ -26,8 +26,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::interrupt::Interrupt;
 use crate::ping_probe::Report as Packets;
+use crate::privileges;
 use crate::random::Random;
-use crate::{privileges, wait};
 use check::Settled;
 use faults::Fault;
 use report::{Record, Report, resources, say};
@@ -86,8 +86,8 @@ fn one_group(scene: &mut Scene, report: &mut Report) -> Result<()> {
         let fault = (kind.begin)(scene, node).with_context(|| format!("{} cannot be made", kind.name))?;
         report.begun(kind.name, &fault);
         faults.push((kind.name, fault));
-        let pause = group::pause(&mut scene.random, kind.longest);
-        std::thread::sleep(wait::scaled(pause));
+        // Not longer on a slow machine: nobody waits for anything.
+        std::thread::sleep(group::pause(&mut scene.random, kind.longest));
     }
     let mut healed = Vec::new();
     while !faults.is_empty() {

@@ -13,6 +13,22 @@ pub enum Firewall {
     Nftables,
 }
 
+/// What is in the names of the tables that say who may send into tunnels.
+const TUNNELS: &str = "flannel-tunnels";
+
+/// Who may send into a node's tunnels, as `nft` lists it.
+pub fn tunnel_sources(node: &Node) -> Result<String> {
+    tables(node.namespace(), |table| table.contains(TUNNELS))
+}
+
+fn tables(space: &Namespace, wanted: impl Fn(&str) -> bool) -> Result<String> {
+    let mut listed = String::new();
+    for table in space.tool("nft", "list tables")?.lines().filter(|table| wanted(table)) {
+        listed += &(space.tool("nft", &format!("list {table}"))? + "\n");
+    }
+    Ok(listed)
+}
+
 impl Firewall {
     /// Why this machine does not have it; none: it does.
     pub fn missing(self) -> Result<Option<String>> {
@@ -48,15 +64,7 @@ impl Firewall {
             Self::Iptables => {
                 Ok(space.tool("iptables-save", "")? + "\n" + &space.tool("ip6tables-save", "")?)
             }
-            Self::Nftables => {
-                let mut rules = String::new();
-                for table in space.tool("nft", "list tables")?.lines() {
-                    if !table.contains("flannel-tunnels") {
-                        rules += &(space.tool("nft", &format!("list {table}"))? + "\n");
-                    }
-                }
-                Ok(rules)
-            }
+            Self::Nftables => tables(space, |table| !table.contains(TUNNELS)),
         }
     }
 

@@ -33,6 +33,9 @@ impl Snapshot {
         if let Some(firewall) = scene.setting.firewall {
             add("firewall", &rules::normal(&firewall.rules(node)?).join("\n"));
         }
+        // Not every machine has the program that lists them.
+        let sources = crate::firewall::tunnel_sources(node).unwrap_or_default();
+        add("tunnels", &rules::normal(&sources).join("\n"));
         // That it cannot be read is a difference, too.
         let file = std::fs::read_to_string(node.subnet_file()).unwrap_or_else(|error| error.to_string());
         add("subnet.env", &file);

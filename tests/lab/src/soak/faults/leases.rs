@@ -6,7 +6,6 @@ use super::{Area, Fault, Kind, name};
 use crate::hostile_lease::{self, own_prefix};
 use crate::soak::StoreKind;
 use crate::soak::scene::Scene;
-use crate::soak::setting::Setting;
 use crate::store::StoredLease;
 use crate::{Backend, Cluster};
 
@@ -21,14 +20,9 @@ pub const KINDS: &[Kind] = &[
     Kind::new("peers come and go", Area::Leases, peers_come_and_go),
     Kind::new("subnet changes hands", Area::Leases, changes_hands),
     Kind::new("own lease removed", Area::Leases, own_removed),
-    Kind::new("own lease rubbish", Area::Leases, own_rubbish).where_(no_contest),
-    Kind::new("own lease a stranger's", Area::Leases, own_strangers).where_(no_contest),
+    Kind::new("own lease rubbish", Area::Leases, own_rubbish),
+    Kind::new("own lease a stranger's", Area::Leases, own_strangers),
 ];
-
-/// In a directory, whoever writes a node's lease may be another node with the same address, and so it is not ready for minutes.
-fn no_contest(setting: &Setting) -> bool {
-    setting.store == StoreKind::Etcd
-}
 
 /// What etcdctl takes of a value: an argument of a program is not longer than 128 KiB.
 const ETCD_VALUE: usize = 100_000;
@@ -182,14 +176,13 @@ fn own_removed(scene: &mut Scene, node: usize) -> Result<Fault> {
     Ok(Fault::left_alone(format!("{}: {}", name(node), lease.key)))
 }
 
-/// The node keeps its subnet, and writes its lease anew as soon as the rubbish is gone.
+/// The node keeps its subnet, and writes its lease anew.
 fn own_rubbish(scene: &mut Scene, node: usize) -> Result<Fault> {
     let lease = scene.cluster.store().lease_of(&scene.subnets[node])?;
     let value = (*scene.random.one_of(&["", "{", "null", "[]", r#"{"PublicIP":7}"#])).to_owned();
     let told = format!("{}: {value:?}", name(node));
-    let rubbish = StoredLease { value, ..lease };
-    scene.cluster.store().put(&rubbish)?;
-    Ok(Fault::new(told, move |scene| remove_as_written(scene, &rubbish)))
+    scene.cluster.store().put(&StoredLease { value, ..lease })?;
+    Ok(Fault::left_alone(told))
 }
 
 /// Somebody else has the node's subnet now; the node takes another one. The stranger goes at the end.

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 use super::error::FirewallError;
 use super::iptables::{self, ChainRules};
 use super::nftables::{self, rules::Table};
+use super::ownership::OwnNetworks;
 use super::rules::{Mode, Owner, Owners, Purpose, Rules};
 use super::tool::Tools;
 use super::watch::Watch;
@@ -124,16 +125,16 @@ impl WantedSet {
 /// Rules that are not wanted.
 #[derive(Clone, Debug)]
 pub(super) enum Cleaning {
-    Chains(Family, Vec<Purpose>, Owners),
-    Table(Family, Owners),
+    Chains(Family, Vec<Purpose>, Owners, OwnNetworks),
+    Table(Family, Owners, OwnNetworks),
 }
 
 impl Cleaning {
     /// Everything that a mode can have.
-    pub(crate) fn all_of(mode: Mode, owners: &Owners) -> Vec<Self> {
+    pub(crate) fn all_of(mode: Mode, owners: &Owners, own: &OwnNetworks) -> Vec<Self> {
         let cleaning = |family| match mode {
-            Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec(), owners.clone()),
-            Mode::Nftables => Self::Table(family, owners.clone()),
+            Mode::Iptables => Self::Chains(family, Purpose::ALL.to_vec(), owners.clone(), own.clone()),
+            Mode::Nftables => Self::Table(family, owners.clone(), own.clone()),
         };
         Family::ALL.into_iter().map(cleaning).collect()
     }
@@ -141,10 +142,10 @@ impl Cleaning {
     /// Returns what was removed.
     pub(crate) async fn run(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         match self {
-            Self::Chains(family, purposes, owners) => {
-                iptables::remove(tools, *family, purposes, owners).await
+            Self::Chains(family, purposes, owners, own) => {
+                iptables::remove(tools, *family, purposes, owners, own).await
             }
-            Self::Table(family, owners) => nftables::remove(tools, *family, owners).await,
+            Self::Table(family, owners, own) => nftables::remove(tools, *family, owners, own).await,
         }
     }
 }
@@ -157,9 +158,10 @@ fn other(mode: Mode) -> Mode {
 }
 
 /// What is to be kept, and what is to be removed.
-fn plan(mode: Mode, rules: &Rules) -> (Vec<WantedSet>, Vec<Cleaning>) {
+fn plan(mode: Mode, rules: &Rules, networks_of_ours: &OwnNetworks) -> (Vec<WantedSet>, Vec<Cleaning>) {
     let (mut sets, mut cleanings) = (Vec::new(), Vec::new());
     let own = || Owners::These(vec![rules.owner.clone()]);
+    let ours = || networks_of_ours.clone();
     for family in Family::ALL {
         let networks = rules.family(family);
         let (wanted, unwanted): (Vec<Purpose>, Vec<Purpose>) =
@@ -168,24 +170,28 @@ fn plan(mode: Mode, rules: &Rules) -> (Vec<WantedSet>, Vec<Cleaning>) {
             (Mode::Iptables, Some(networks)) => {
                 sets.extend(wanted.iter().map(|purpose| {
                     let owner: Owner = rules.owner.clone();
-                    Set::Chain(ChainRules::new(family, *purpose, owner, *networks, rules.random_fully))
+                    let random_fully = rules.random_fully;
+                    Set::Chain(ChainRules::new(family, *purpose, owner, *networks, random_fully, ours()))
                 }));
                 if !unwanted.is_empty() {
-                    cleanings.push(Cleaning::Chains(family, unwanted, own()));
+                    cleanings.push(Cleaning::Chains(family, unwanted, own(), ours()));
                 }
             }
-            (Mode::Iptables, None) => cleanings.push(Cleaning::Chains(family, unwanted, own())),
+            (Mode::Iptables, None) => {
+                cleanings.push(Cleaning::Chains(family, unwanted, own(), ours()));
+            }
             (Mode::Nftables, Some(networks)) if !wanted.is_empty() => {
                 let table = Table::new(rules.owner.clone(), networks, &wanted, rules.random_fully);
                 sets.push(Set::Table { table, masquerades: rules.masquerade });
             }
-            (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family, own())),
+            (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family, own(), ours())),
         }
     }
-    cleanings.extend(Cleaning::all_of(other(mode), &own()));
+    cleanings.extend(Cleaning::all_of(other(mode), &own(), networks_of_ours));
     if !rules.former.is_empty() {
         let former = Owners::These(rules.former.clone());
-        cleanings.extend([mode, other(mode)].into_iter().flat_map(|mode| Cleaning::all_of(mode, &former)));
+        let both = [mode, other(mode)].into_iter();
+        cleanings.extend(both.flat_map(|mode| Cleaning::all_of(mode, &former, networks_of_ours)));
     }
     (sets.into_iter().map(|set| WantedSet { set, spelling: None }).collect(), cleanings)
 }
@@ -204,6 +210,11 @@ pub(super) struct FirewallReconciler {
     resync: Duration,
     status: Arc<Mutex<FirewallStatus>>,
     kept: Vec<WantedSet>,
+    /// What is wanted, and the networks that it was for so far.
+    wanted: Rules,
+    own: OwnNetworks,
+    /// Another daemon has the tables of upstream's names.
+    displaced: bool,
     /// What remains to be removed.
     cleanings: Vec<Cleaning>,
     watch: Option<Watch>,
@@ -224,13 +235,45 @@ impl FirewallReconciler {
             )
             .ok();
         let (kept, cleanings, said) = (Vec::new(), Vec::new(), Vec::new());
-        Self { tools, mode, resync, status, kept, cleanings, watch, said }
+        let (wanted, own, displaced) = (Rules::default(), OwnNetworks::default(), false);
+        Self { tools, mode, resync, status, kept, wanted, own, displaced, cleanings, watch, said }
     }
 
     /// Puts other rules in place. Fails if there is no masquerading although it is wanted.
     pub(crate) async fn set(&mut self, rules: &Rules) -> Result<(), FirewallError> {
-        (self.kept, self.cleanings) = plan(self.mode, rules);
+        let clusters = rules.families.iter().map(|family| family.cluster);
+        clusters.chain(rules.former_networks.iter().copied()).for_each(|network| self.own.add(network));
+        self.wanted = rules.clone();
+        self.plan();
         self.work(Trigger::Request).await.map(drop)
+    }
+
+    fn plan(&mut self) {
+        let mut rules = self.wanted.clone();
+        if let Some(beside) = rules.beside.take().filter(|_| self.displaced) {
+            rules.former.retain(|owner| *owner != beside);
+            rules.owner = beside;
+        }
+        (self.kept, self.cleanings) = plan(self.mode, &rules, &self.own);
+    }
+
+    /// Where another daemon has made a table of our name for another network, ours gets another name.
+    async fn give_way(&mut self) {
+        if self.mode != Mode::Nftables || self.displaced || self.wanted.beside.is_none() {
+            return;
+        }
+        for family in self.wanted.families.clone() {
+            let family = Family::of(family.cluster.addr());
+            let foreign = nftables::is_foreign(&self.tools, family, &self.wanted.owner, &self.own).await;
+            if foreign.unwrap_or_default() {
+                warn!(
+                    "another flanneld has the nftables table for {family}, for another network: this one's get other names"
+                );
+                self.displaced = true;
+                self.plan();
+                return;
+            }
+        }
     }
 
     /// Keeps the rules until nobody wants them kept any more.
@@ -272,6 +315,7 @@ impl FirewallReconciler {
         if let Some(watch) = &mut self.watch {
             watch.drain();
         }
+        self.give_way().await;
         let (mut changed, mut fatal) = (0, None);
         let mut failures: Vec<String> = Vec::new();
         for kept in &mut self.kept {

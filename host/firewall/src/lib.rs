@@ -16,6 +16,8 @@
 //!   with their jumps, in `filter` as well as in `nat`, and the rules with our comments that flannel before v0.20 put into
 //!   the built-in chains.
 //! - A program that is not installed has no rules that could be cleaned up.
+//! - Rules for other networks than this cluster's are those of an upstream daemon that runs beside this one. In the chains of iptables, which
+//!   upstream's daemons share, they stay where they are. A table of nftables has one owner: this daemon takes one of another name.
 
 #![warn(unreachable_pub)]
 
@@ -24,6 +26,7 @@ mod error;
 mod iptables;
 mod keeper;
 mod nftables;
+mod ownership;
 mod rules;
 mod sources;
 #[cfg(test)]
@@ -43,6 +46,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use keeper::{Cleaning, FirewallReconciler};
+use ownership::OwnNetworks;
 use tool::Tools;
 
 /// How the rules stand.
@@ -133,7 +137,7 @@ pub async fn remove_all() -> Result<Vec<String>, FirewallError> {
 
 async fn remove_with(tools: &Tools, mode: Mode) -> Result<Vec<String>, FirewallError> {
     let (mut removed, mut failure) = (Vec::new(), None);
-    for cleaning in Cleaning::all_of(mode, &rules::Owners::All) {
+    for cleaning in Cleaning::all_of(mode, &rules::Owners::All, &OwnNetworks::default()) {
         match cleaning.run(tools).await {
             Ok(lines) => removed.extend(lines),
             Err(error) => failure = failure.or(Some(error)),

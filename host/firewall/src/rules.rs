@@ -67,6 +67,10 @@ pub struct Rules {
     pub owner: Owner,
     /// Others whose rules are not wanted: what this daemon was called before.
     pub former: Vec<Owner>,
+    /// What this daemon's tables are called where an upstream daemon for another network has those of `owner`.
+    pub beside: Option<Owner>,
+    /// Networks that the cluster had before: rules for them are not another daemon's.
+    pub former_networks: Vec<IpNet>,
     /// The families that are in use, each at most once. Rules of others are removed.
     pub families: Vec<FamilyRules>,
     /// Masquerade what pods send to the outside (`--ip-masq`).

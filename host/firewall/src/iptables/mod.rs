@@ -8,6 +8,7 @@ mod version;
 use tokio::sync::OnceCell;
 
 use super::error::FirewallError;
+use super::ownership::OwnNetworks;
 use super::rules::{FamilyRules, Owner, Owners, Purpose};
 use super::tool::Tools;
 use flannel_base::Family;
@@ -24,6 +25,7 @@ pub(super) struct ChainRules {
     owner: Owner,
     networks: FamilyRules,
     random_fully: bool,
+    own: OwnNetworks,
     version: OnceCell<Version>,
 }
 
@@ -34,8 +36,9 @@ impl ChainRules {
         owner: Owner,
         networks: FamilyRules,
         random_fully: bool,
+        own: OwnNetworks,
     ) -> Self {
-        Self { family, purpose, owner, networks, random_fully, version: OnceCell::new() }
+        Self { family, purpose, owner, networks, random_fully, own, version: OnceCell::new() }
     }
 
     /// What should be there, in the words of `iptables -S`.
@@ -48,15 +51,20 @@ impl ChainRules {
     /// What is there.
     pub(crate) async fn look(&self, tools: &Tools) -> Result<Vec<String>, FirewallError> {
         let chain = self.chain();
-        // One program for a table; upstream runs two for each rule.
-        let saved = tools.run(&tools.iptables(self.family, "-save"), &["-t", chain.table], "").await?;
-        Ok(saved::view(&saved, &chain))
+        Ok(saved::view(&self.saved(tools, &chain).await?, &chain, &self.own))
+    }
+
+    /// The chain's table. One program for all of it; upstream runs two for each rule.
+    async fn saved(&self, tools: &Tools, chain: &Chain) -> Result<String, FirewallError> {
+        tools.run(&tools.iptables(self.family, "-save"), &["-t", chain.table], "").await
     }
 
     /// Makes what is there into what should be.
     pub(crate) async fn install(&self, tools: &Tools, there: &[String]) -> Result<(), FirewallError> {
         let wanted = self.expected(tools).await?;
-        let payload = payload::refill(&self.chain(), &wanted, there);
+        let chain = self.chain();
+        let foreign = saved::foreign(&self.saved(tools, &chain).await?, &chain, &self.own);
+        let payload = payload::refill(&chain, &wanted, there, &foreign);
         restore(tools, self.family, *self.version(tools).await?, &payload).await
     }
 
@@ -86,6 +94,7 @@ pub(super) async fn remove(
     family: Family,
     purposes: &[Purpose],
     owners: &Owners,
+    own: &OwnNetworks,
 ) -> Result<Vec<String>, FirewallError> {
     // All tables that there are: naming one would have it made, and the kernel's modules loaded.
     let saved = match tools.run(&tools.iptables(family, "-save"), &[], "").await {
@@ -99,7 +108,7 @@ pub(super) async fn remove(
             Owners::All => saved::owners(&saved, *purpose),
         };
         for chain in owners.iter().map(|owner| Chain::of(*purpose, owner)) {
-            if let Some(payload) = payload::removal(&chain, &saved) {
+            if let Some(payload) = payload::removal(&chain, &saved, own) {
                 let version = Version::ask(tools, family).await?;
                 restore(tools, family, version, &payload).await?;
                 removed.push(format!("{family} chain {} in table {} of iptables", chain.name, chain.table));

@@ -2,14 +2,15 @@
 
 use super::rules::Chain;
 use super::saved;
+use crate::ownership::OwnNetworks;
 
-/// Makes what is there into what should be: the chain is made or flushed, and filled; the jump is appended if there is none;
-/// other rules elsewhere that have our comment go.
-pub(crate) fn refill(chain: &Chain, wanted: &[String], there: &[String]) -> String {
+/// Makes what is there into what should be: the chain is made or flushed, and filled, with another daemon's rules behind ours; the jump is
+/// appended if there is none; other rules elsewhere that have our comment go.
+pub(crate) fn refill(chain: &Chain, wanted: &[String], there: &[String], foreign: &[String]) -> String {
     let jump = chain.jump();
     let rule = format!("-A {} ", chain.name);
     let mut lines = vec![format!("*{}", chain.table), format!(":{} - [0:0]", chain.name)];
-    lines.extend(wanted.iter().filter(|line| line.starts_with(&rule)).cloned());
+    lines.extend(wanted.iter().filter(|line| line.starts_with(&rule)).chain(foreign).cloned());
     let mut has_jump = false;
     for line in there.iter().filter(|line| line.starts_with("-A ") && !line.starts_with(&rule)) {
         // Of several that are the same it does not matter which ones are deleted.
@@ -25,8 +26,17 @@ pub(crate) fn refill(chain: &Chain, wanted: &[String], there: &[String]) -> Stri
     finish(lines)
 }
 
-/// Removes the chain and what belongs to it; nothing if there is nothing.
-pub(crate) fn removal(chain: &Chain, saved: &str) -> Option<String> {
+/// Removes the chain and what belongs to it, or of a chain that another daemon uses, too, what is ours; nothing if there is nothing.
+pub(crate) fn removal(chain: &Chain, saved: &str, own: &OwnNetworks) -> Option<String> {
+    let foreign = saved::foreign(saved, chain, own);
+    if !foreign.is_empty() {
+        let shared = |line: &String| line.contains("--mark 0x4000/0x4000");
+        let view = saved::view(saved, chain, own);
+        let mut ours = view.iter().filter(|line| line.starts_with(&format!("-A {} ", chain.name)));
+        // All daemons have that one alike.
+        let kept: Vec<String> = view.iter().filter(|line| shared(line)).take(1).cloned().collect();
+        return ours.any(|line| !shared(line)).then(|| refill(chain, &kept, &view, &foreign));
+    }
     let (declared, rules) = saved::leftovers(saved, chain)?;
     let mut lines = vec![format!("*{}", chain.table)];
     lines.extend(rules.iter().map(|rule| deletion(rule)));

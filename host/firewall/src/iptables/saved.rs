@@ -1,6 +1,11 @@
 //! Reading what `iptables-save` prints.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::rules::Chain;
+use crate::ownership::OwnNetworks;
 use crate::rules::{Owner, Purpose};
 
 /// The lines of one table.
@@ -39,12 +44,30 @@ fn leads_to(rule: &str, chain: &Chain) -> bool {
     words.windows(2).any(|pair| matches!(pair[0], "-j" | "-g") && pair[1] == chain.name)
 }
 
+/// The networks that a rule names, as source or destination, or as what these are not.
+fn networks(rule: &str) -> impl Iterator<Item = IpNet> {
+    let words: Vec<&str> = rule.split_whitespace().collect();
+    let named: Vec<IpNet> = words
+        .windows(2)
+        .filter(|pair| matches!(pair[0], "-s" | "-d"))
+        .filter_map(|pair| pair[1].parse().ok().or_else(|| pair[1].parse().ok().map(|ip: IpAddr| ip.into())))
+        .collect();
+    named.into_iter()
+}
+
+/// Rules in the chain that are those of a daemon for another network, in their order.
+pub(crate) fn foreign(saved: &str, chain: &Chain, own: &OwnNetworks) -> Vec<String> {
+    let foreign = |rule: &&str| has_comment(rule, chain) && own.is_foreign(networks(rule));
+    rules_in(saved, chain).filter(foreign).map(str::to_owned).collect()
+}
+
 /// What there is of ours, in the order of [`listing`](super::rules::listing): the chain, the rules elsewhere that have our
 /// comment, the chain's own rules.
-pub(crate) fn view(saved: &str, chain: &Chain) -> Vec<String> {
+pub(crate) fn view(saved: &str, chain: &Chain, own: &OwnNetworks) -> Vec<String> {
     let declared = is_declared(saved, chain).then(|| chain.declaration());
     let jumps = rules_elsewhere(saved, chain).filter(|rule| has_comment(rule, chain)).map(str::to_owned);
-    let rules = rules_in(saved, chain).map(str::to_owned);
+    let ours = |rule: &&str| !(has_comment(rule, chain) && own.is_foreign(networks(rule)));
+    let rules = rules_in(saved, chain).filter(ours).map(str::to_owned);
     declared.into_iter().chain(jumps).chain(rules).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Reading what `nft -j list table` prints.
 
+use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 /// What there is, in the form of [`Table::expected`](super::rules::Table::expected): without handles, comments and counters'
@@ -19,6 +20,31 @@ pub(crate) fn view(printed: &str) -> Result<Vec<Value>, String> {
         }
     }
     Ok(view)
+}
+
+/// The networks that a view names.
+pub(super) fn networks(view: &[Value]) -> Vec<IpNet> {
+    let mut found = Vec::new();
+    for value in view {
+        collect(value, &mut found);
+    }
+    found
+}
+
+fn collect(value: &Value, found: &mut Vec<IpNet>) {
+    match value {
+        Value::Array(values) => values.iter().for_each(|value| collect(value, found)),
+        Value::Object(members) => {
+            let prefix = members.get("prefix");
+            let parts =
+                prefix.and_then(|prefix| Some((prefix.get("addr")?.as_str()?, prefix.get("len")?.as_u64()?)));
+            if let Some((address, length)) = parts {
+                found.extend(format!("{address}/{length}").parse::<IpNet>());
+            }
+            members.values().for_each(|value| collect(value, found));
+        }
+        _ => {}
+    }
 }
 
 fn text<'a>(object: &'a Value, key: &str) -> Result<&'a str, String> {

@@ -6,6 +6,7 @@ pub(super) mod rules;
 use serde_json::Value;
 
 use super::error::FirewallError;
+use super::ownership::OwnNetworks;
 use super::rules::{Owner, Owners};
 use super::tool::Tools;
 use flannel_base::Family;
@@ -46,11 +47,23 @@ async fn list(tools: &Tools, family: Family, owner: &Owner) -> Result<Option<Vec
     }
 }
 
+/// Whether a family's table is that of a daemon for another network.
+pub(super) async fn is_foreign(
+    tools: &Tools,
+    family: Family,
+    owner: &Owner,
+    own: &OwnNetworks,
+) -> Result<bool, FirewallError> {
+    let view = list(tools, family, owner).await?;
+    Ok(view.is_some_and(|view| own.is_foreign(listing::networks(&view))))
+}
+
 /// Removes a family's tables, and says which. Without the program there is nothing to remove.
 pub(super) async fn remove(
     tools: &Tools,
     family: Family,
     owners: &Owners,
+    own: &OwnNetworks,
 ) -> Result<Vec<String>, FirewallError> {
     let owners = match owners {
         Owners::These(owners) => owners.clone(),
@@ -60,6 +73,7 @@ pub(super) async fn remove(
     for owner in owners {
         match list(tools, family, &owner).await {
             Ok(None) | Err(FirewallError::Missing { .. }) => continue,
+            Ok(Some(view)) if own.is_foreign(listing::networks(&view)) => continue,
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
         }

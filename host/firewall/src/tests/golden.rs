@@ -6,6 +6,7 @@ use crate::iptables::rules::{Chain, listing};
 use crate::iptables::{Version, payload, saved};
 use crate::nftables::listing::view;
 use crate::nftables::rules::Table;
+use crate::ownership::OwnNetworks;
 use crate::rules::{Owner, Purpose};
 
 fn lines(text: &str) -> Vec<String> {
@@ -81,7 +82,7 @@ COMMIT
 #[test]
 fn iptables_refill() {
     let chain = &Chain::of(Purpose::Masquerade, &Owner::default());
-    let there = saved::view(SAVED, chain);
+    let there = saved::view(SAVED, chain, &OwnNetworks::default());
     assert_eq!(
         there,
         lines(
@@ -94,7 +95,7 @@ fn iptables_refill() {
     );
     let rules = lines(MASQUERADE).split_off(2).join("\n") + "\n";
     assert_eq!(
-        payload::refill(chain, &lines(MASQUERADE), &there),
+        payload::refill(chain, &lines(MASQUERADE), &there, &[]),
         format!(
             r#"*nat
 :FLANNEL-POSTRTG - [0:0]
@@ -105,7 +106,7 @@ COMMIT
         )
     );
     assert_eq!(
-        payload::refill(chain, &lines(MASQUERADE), &[]),
+        payload::refill(chain, &lines(MASQUERADE), &[], &[]),
         format!(
             r#"*nat
 :FLANNEL-POSTRTG - [0:0]
@@ -116,10 +117,33 @@ COMMIT
     );
 }
 
+/// Rules of an upstream daemon for another network, which has the same chain.
+#[test]
+fn iptables_of_two_daemons() {
+    let chain = &Chain::of(Purpose::Masquerade, &Owner::default());
+    let mut own = OwnNetworks::default();
+    own.add("10.5.0.0/16".parse().expect("network"));
+    let theirs = r#"-A FLANNEL-POSTRTG -s 10.9.0.0/16 -m comment --comment "flanneld masq" -j RETURN"#;
+    let there = saved::view(SAVED, chain, &own);
+    assert!(!there.contains(&theirs.to_owned()), "{there:?}");
+    assert_eq!(saved::foreign(SAVED, chain, &own), [theirs]);
+    let refilled = payload::refill(chain, &lines(MASQUERADE), &there, &[theirs.to_owned()]);
+    let position = |line: &str| refilled.lines().position(|is| is == line);
+    assert!(position(theirs) > position(&lines(MASQUERADE)[3]), "{refilled}");
+    // Nothing of ours is in it that could go.
+    assert_eq!(payload::removal(chain, SAVED, &own), None);
+    let ours = lines(MASQUERADE).split_off(2).join("\n");
+    let both = SAVED.replace(theirs, &format!("{ours}\n{theirs}"));
+    let removal = payload::removal(chain, &both, &own).expect("ours go");
+    assert!(removal.contains(theirs) && !removal.contains("-A FLANNEL-POSTRTG -s 10.5"), "{removal}");
+    assert!(removal.contains(":FLANNEL-POSTRTG - [0:0]") && !removal.contains("-X"), "{removal}");
+}
+
 #[test]
 fn iptables_removal() {
     assert_eq!(
-        payload::removal(&Chain::of(Purpose::Masquerade, &Owner::default()), SAVED).as_deref(),
+        payload::removal(&Chain::of(Purpose::Masquerade, &Owner::default()), SAVED, &OwnNetworks::default())
+            .as_deref(),
         Some(
             r#"*nat
 -D POSTROUTING -s 10.5.0.0/16 -d 10.5.0.0/16 -m comment --comment "flanneld masq" -j RETURN
@@ -133,7 +157,8 @@ COMMIT
         )
     );
     assert_eq!(
-        payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), SAVED).as_deref(),
+        payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), SAVED, &OwnNetworks::default())
+            .as_deref(),
         Some(
             r#"*filter
 -D FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
@@ -143,7 +168,10 @@ COMMIT
 "#
         )
     );
-    assert_eq!(payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), ""), None);
+    assert_eq!(
+        payload::removal(&Chain::of(Purpose::Forward, &Owner::default()), "", &OwnNetworks::default()),
+        None
+    );
 }
 
 #[test]

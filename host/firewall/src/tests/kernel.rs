@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lab::{Way, each_way, in_namespace, run, run_with, until, ways};
 use super::{everything, ipv4, ipv6, networks};
-use crate::{Mode, Rules, remove_with};
+use crate::{Mode, Owner, Rules, remove_with};
 
 /// `flannel`, in any spelling.
 fn ours(text: &str) -> Vec<&str> {
@@ -165,7 +165,8 @@ fn another_subnet_leaves_nothing_of_the_old_one() {
         assert_eq!(way.shown(), expected, "{way}");
         // The same after a restart.
         drop(firewall);
-        let firewall = way.start(everything()).await;
+        let former_networks = moved.families.iter().map(|family| family.cluster).collect();
+        let firewall = way.start(Rules { former_networks, ..everything() }).await;
         assert_eq!(way.shown(), good, "{way}");
         assert_eq!(firewall.status().repairs, 0);
     });
@@ -314,5 +315,98 @@ fn an_upstream_table_is_taken_over() {
         run_with("nft", "-f -", upstream).expect("upstream's table");
         let _firewall = Way::Nftables.start(everything()).await;
         assert_eq!(Way::Nftables.shown().trim(), include_str!("nftables.txt").trim());
+    });
+}
+
+/// What an upstream daemon does in the chains that all daemons share, for another network: its own rules go, one by one, and come again at the end.
+fn upstream_sets_its_rules(way: Way) {
+    let program = format!("iptables{}", way.tools().variant);
+    let masquerading = [
+        "-m mark --mark 0x4000/0x4000 -j RETURN",
+        "-s 10.6.1.0/24 -d 10.6.0.0/16 -j RETURN",
+        "-s 10.6.0.0/16 -d 10.6.1.0/24 -j RETURN",
+        "! -s 10.6.0.0/16 -d 10.6.1.0/24 -j RETURN",
+        "-s 10.6.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully",
+        "! -s 10.6.0.0/16 -d 10.6.0.0/16 -j MASQUERADE --random-fully",
+    ];
+    let rules = masquerading.map(|rule| format!("FLANNEL-POSTRTG -m comment --comment flanneld-masq {rule}"));
+    let jump = "POSTROUTING -m comment --comment flanneld-masq -j FLANNEL-POSTRTG".to_owned();
+    let _ = run_with(&program, "-t nat -N FLANNEL-POSTRTG", "");
+    for rule in std::iter::once(jump).chain(rules) {
+        let _ = run_with(&program, &format!("-t nat -D {rule}"), "");
+        run(&program, &format!("-t nat -A {rule}"));
+    }
+}
+
+#[test]
+fn in_upstreams_chains_the_rules_of_an_upstream_daemon_for_another_network_stay() {
+    each_way(async |way| {
+        if way == Way::Nftables {
+            return;
+        }
+        let theirs = |way: Way| way.shown().matches("10.6.0.0/16").count();
+        for upstream_first in [true, false] {
+            if upstream_first {
+                upstream_sets_its_rules(way);
+            }
+            let firewall = way.start(everything()).await;
+            if !upstream_first {
+                upstream_sets_its_rules(way);
+            }
+            let ours = |way: Way| way.shown().matches("10.5.72.0/24").count();
+            until("both are there", || ours(way) == 3 && theirs(way) == 6).await;
+            // It does so again and again, and both settle.
+            upstream_sets_its_rules(way);
+            until("in order again", || {
+                let shown = way.shown();
+                let mark = shown.lines().position(|line| line.contains("0x4000"));
+                // One for each family.
+                let marks = shown.matches("0x4000/0x4000").count();
+                marks == 2 && mark < shown.lines().position(|line| line.contains("10.5.72.0/24"))
+            })
+            .await;
+            let settled = way.everything();
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            assert_eq!(way.everything(), settled, "{way}");
+            assert!(firewall.status().ok);
+            drop(firewall);
+            // Who does not want rules any more takes only his own.
+            let nothing = Rules { masquerade: false, forward: false, ..everything() };
+            drop(way.start(nothing).await);
+            assert_eq!((ours(way), theirs(way)), (0, 6), "{way}");
+        }
+    });
+}
+
+#[test]
+fn where_an_upstream_daemon_has_a_table_for_another_network_ours_has_another_name() {
+    in_namespace(async || {
+        if !ways().contains(&Way::Nftables) {
+            return;
+        }
+        let upstream = "delete table ip flannel-ipv4
+            table ip flannel-ipv4 {
+            chain postrtg {
+                type nat hook postrouting priority srcnat; policy accept;
+                ip saddr 10.6.1.0/24 ip daddr 10.6.0.0/16 return
+            }
+        }";
+        let rules = Rules { beside: Some(Owner::of("0123abcd")), ..everything() };
+        let tables = || run("nft", "list ruleset");
+        let both = |name: &str| {
+            let tables = tables();
+            tables.contains("ip saddr 10.6.1.0/24")
+                && tables.contains(&format!("table ip {name} {{"))
+                && tables.contains("ip saddr 10.5.72.0/24")
+        };
+        // It comes later, or was there before.
+        let firewall = Way::Nftables.start(rules.clone()).await;
+        run_with("nft", "-f -", upstream).expect("upstream's table");
+        until("ours is beside it", || both("flannel-ipv4-0123abcd")).await;
+        assert!(tables().contains("fc00:5:0:72::/64"), "{}", tables());
+        drop(firewall);
+        let firewall = Way::Nftables.start(rules).await;
+        assert!(both("flannel-ipv4-0123abcd"), "{}", tables());
+        assert!(firewall.status().ok && firewall.status().repairs == 0);
     });
 }

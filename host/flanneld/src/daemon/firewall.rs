@@ -10,6 +10,7 @@ use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::PeerChange;
 use flannel_telemetry::status;
+use ipnet::IpNet;
 use tracing::warn;
 
 use crate::cli::Options;
@@ -26,19 +27,26 @@ pub(super) struct NodeFirewall {
     /// Only if it is wanted.
     sources: Option<Arc<TunnelSources>>,
     ownership: Ownership,
+    /// Networks that the cluster had before.
+    former_networks: Arc<[IpNet]>,
     work: Arc<InOrder>,
 }
 
 impl NodeFirewall {
     /// Without rules at first. Needs a tokio runtime.
-    pub(super) fn new(options: &Options, ownership: Ownership) -> Result<Self, DaemonError> {
+    pub(super) fn new(
+        options: &Options,
+        ownership: Ownership,
+        former_networks: &[IpNet],
+    ) -> Result<Self, DaemonError> {
         // Where the operator makes the rules, these are the operator's, too.
         let is_ours = options.ip_masq || options.iptables_forward_rules;
         let sources = (options.tunnel_source_check && is_ours)
             .then(|| TunnelSources::start(&ownership.owner).map(Arc::new))
             .transpose()
             .map_err(DaemonError::Thread)?;
-        Ok(Self { firewall: Arc::default(), sources, ownership, work: Arc::new(InOrder::start()) })
+        let (former_networks, work) = (former_networks.into(), Arc::new(InOrder::start()));
+        Ok(Self { firewall: Arc::default(), sources, ownership, former_networks, work })
     }
 
     /// Packets come out of these devices, and of no others.
@@ -71,6 +79,7 @@ impl NodeFirewall {
         done: impl FnOnce(Result<(), FirewallError>) + Send + 'static,
     ) {
         let rules = rules(options, config, subnets, &self.ownership);
+        let rules = Rules { former_networks: self.former_networks.to_vec(), ..rules };
         let mode = if config.enable_nftables { Mode::Nftables } else { Mode::Iptables };
         let (ipv4, ipv6) = (config.enable_ipv4, config.enable_ipv6);
         let resync = Duration::from_secs(options.iptables_resync.unsigned_abs());
@@ -118,9 +127,11 @@ fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets, ownership
     Rules {
         owner: ownership.owner.clone(),
         former: ownership.former.clone(),
+        beside: ownership.beside.clone(),
         families: v4.into_iter().chain(v6).collect(),
         masquerade: options.ip_masq,
         random_fully: !options.ip_masq_fully_random_disable,
         forward: options.iptables_forward_rules,
+        former_networks: Vec::new(),
     }
 }

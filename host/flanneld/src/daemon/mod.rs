@@ -87,9 +87,9 @@ async fn operate(
     let grants = Arc::new(grants);
     let claims = Arc::default();
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
-    let firewall = NodeFirewall::new(&options, ownership)?;
-    let mut preserved: Option<Preserved> = None;
     let wish = Arc::new(start::wish(&options, &config));
+    let firewall = NodeFirewall::new(&options, ownership, &wish.former)?;
+    let mut preserved: Option<Preserved> = None;
     let external = start::external(&options, &wish, &*store);
     let mut external = observer.alive_during(external).await?;
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);

@@ -19,6 +19,8 @@ pub(crate) struct Ownership {
     pub owner: Owner,
     /// Those of before, whose rules are left over.
     pub former: Vec<Owner>,
+    /// What they are called where an upstream daemon has tables of upstream's names.
+    pub beside: Option<Owner>,
 }
 
 /// Chooses. `place`: where the leases are, which tells this daemon from others.
@@ -28,12 +30,12 @@ pub(crate) fn choose(claims: &Claims, state_dir: &Path, place: &str) -> Ownershi
     let own = Owner::of(&digest[..8]);
     let has_own: bool = record::read(&path, "the firewall's names");
     if !has_own && claims.plain_firewall_names() {
-        return Ownership { owner: Owner::default(), former: vec![own] };
+        return Ownership { owner: Owner::default(), former: vec![own.clone()], beside: Some(own) };
     }
     if !has_own && let Err(error) = record::write(&path, &true) {
         warn!(file = %path.display(), %error, "it cannot be recorded that the firewall's rules have names of this daemon's own");
     }
-    Ownership { owner: own, former: Vec::new() }
+    Ownership { owner: own, former: Vec::new(), beside: None }
 }
 
 #[cfg(test)]

@@ -368,6 +368,12 @@ fn a_misdeed_at_the_start_is_named_and_ends_it() {
         ("lease-acquired", "panic", "plugin hostile: lease-acquired: trapped"),
         ("lease-acquired", "error", "plugin hostile: lease-acquired: the deed was asked for"),
         ("lease-acquired", "external-address", "refused by the host: link.set-addresses"),
+        (
+            "lease-acquired",
+            "wide-address",
+            "a prefix length with which it reaches out of the cluster network",
+        ),
+        ("lease-acquired", "own-network", "10.5.72.128/25 is of this node's own subnet, 10.5.72.0/24"),
     ] {
         let error = hostile(place, deed).err().expect("refused").to_string();
         assert!(error.contains(said), "{place} {deed}: {error}");

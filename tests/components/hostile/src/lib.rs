@@ -248,6 +248,15 @@ impl Hostile {
                 let _ = links::external().set_addresses(&["10.5.1.1/24".parse().map_err(|_| "a prefix")?]);
                 Ok(())
             }
+            // Where the node's subnet is 10.5.72.0/24.
+            "wide-address" => {
+                let _ = self.link.set_addresses(&["10.5.72.1/8".parse().map_err(|_| "a prefix")?]);
+                Ok(())
+            }
+            "own-network" => {
+                let _ = self.link.set_networks(&["10.5.72.128/25".parse().map_err(|_| "a prefix")?]);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

@@ -20,7 +20,7 @@ pub const KINDS: &[Kind] = &[
     Kind::new("peers come and go", Area::Leases, peers_come_and_go),
     Kind::new("subnet changes hands", Area::Leases, changes_hands),
     Kind::new("own lease removed", Area::Leases, own_removed),
-    Kind::new("own lease rubbish", Area::Leases, own_rubbish),
+    Kind::new("own lease rubbish", Area::Control, own_rubbish),
     Kind::new("own lease a stranger's", Area::Leases, own_strangers),
 ];
 
@@ -176,7 +176,7 @@ fn own_removed(scene: &mut Scene, node: usize) -> Result<Fault> {
     Ok(Fault::left_alone(format!("{}: {}", name(node), lease.key)))
 }
 
-/// The node keeps its subnet, and writes its lease anew.
+/// The node keeps its subnet, and writes its lease anew; a daemon that is away cannot, and takes another subnet when it comes.
 fn own_rubbish(scene: &mut Scene, node: usize) -> Result<Fault> {
     let lease = scene.cluster.store().lease_of(&scene.subnets[node])?;
     let value = (*scene.random.one_of(&["", "{", "null", "[]", r#"{"PublicIP":7}"#])).to_owned();

@@ -22,12 +22,10 @@ pub(crate) fn view(printed: &str) -> Result<Vec<Value>, String> {
     Ok(view)
 }
 
-/// The networks that a view names.
-pub(super) fn networks(view: &[Value]) -> Vec<IpNet> {
+/// The networks that a part of a view names.
+pub(super) fn networks(part: &Value) -> Vec<IpNet> {
     let mut found = Vec::new();
-    for value in view {
-        collect(value, &mut found);
-    }
+    collect(part, &mut found);
     found
 }
 

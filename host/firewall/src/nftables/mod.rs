@@ -55,7 +55,12 @@ pub(super) async fn is_foreign(
     own: &OwnNetworks,
 ) -> Result<bool, FirewallError> {
     let view = list(tools, family, owner).await?;
-    Ok(view.is_some_and(|view| own.is_foreign(listing::networks(&view))))
+    Ok(view.is_some_and(|view| has_foreign_rule(&view, own)))
+}
+
+/// One is enough: upstream fills one chain after the other in a table that may be there.
+fn has_foreign_rule(view: &[Value], own: &OwnNetworks) -> bool {
+    view.iter().any(|object| own.is_foreign(listing::networks(object)))
 }
 
 /// Removes a family's tables, and says which. Without the program there is nothing to remove.
@@ -73,7 +78,7 @@ pub(super) async fn remove(
     for owner in owners {
         match list(tools, family, &owner).await {
             Ok(None) | Err(FirewallError::Missing { .. }) => continue,
-            Ok(Some(view)) if own.is_foreign(listing::networks(&view)) => continue,
+            Ok(Some(view)) if has_foreign_rule(&view, own) => continue,
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
         }

@@ -384,13 +384,12 @@ fn where_an_upstream_daemon_has_a_table_for_another_network_ours_has_another_nam
         if !ways().contains(&Way::Nftables) {
             return;
         }
-        let upstream = "delete table ip flannel-ipv4
-            table ip flannel-ipv4 {
-            chain postrtg {
-                type nat hook postrouting priority srcnat; policy accept;
-                ip saddr 10.6.1.0/24 ip daddr 10.6.0.0/16 return
-            }
-        }";
+        // As it does: one chain after the other, in the table that is there.
+        let upstream = "add table ip flannel-ipv4
+            add chain ip flannel-ipv4 postrtg { type nat hook postrouting priority 100; policy accept; }
+            flush chain ip flannel-ipv4 postrtg
+            add rule ip flannel-ipv4 postrtg ip saddr 10.6.1.0/24 ip daddr 10.6.0.0/16 return
+        ";
         let rules = Rules { beside: Some(Owner::of("0123abcd")), ..everything() };
         let tables = || run("nft", "list ruleset");
         let both = |name: &str| {

@@ -222,7 +222,7 @@ fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() 
         ] {
             node.ip(&format!("route add {theirs}"))?;
         }
-        let good: Vec<StoredLease> = (100..105).map(StoredLease::invented).collect();
+        let good: Vec<StoredLease> = (110..115).map(StoredLease::invented).collect();
         good.iter().try_for_each(|lease| cluster.store().put(lease))?;
         let served = |cluster: &Cluster| {
             good.iter().try_fold(true, |all, lease| Ok(all && problems(cluster, lease)? == Some(Vec::new())))

@@ -55,7 +55,7 @@ pub fn lease(key: &str, address: &str, backend: Backend) -> StoredLease {
 pub fn any(random: &mut Random, own: &str) -> StoredLease {
     let mut any = |of: &[&str]| (*random.one_of(of)).to_owned();
     let others =
-        ["10.5.100.0-25", "10.5.101.0-24&fc00:5:0:1::-64", "10.5.0.0-17", "10.5.222.0-24", "10.5.223.0-24"];
+        ["10.5.110.0-25", "10.5.111.0-24&fc00:5:0:1::-64", "10.5.0.0-17", "10.5.222.0-24", "10.5.223.0-24"];
     let key = any(&[&SUBNETS[..], &others].concat()).replace("OWN", own);
     let others = ["192.168.78.100", "192.168.77.12", "192.168.78.250"];
     let address = any(&[&ADDRESSES[..], &others].concat());

@@ -1,5 +1,7 @@
 //! What can go wrong, in one line each.
 
+use flannel_base::Family;
+
 /// Why rules are not as they should be.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FirewallError {
@@ -54,6 +56,12 @@ pub enum FirewallError {
     Contended {
         /// Which rules.
         what: String,
+    },
+    /// The table of our name is another daemon's, for another network, and ours can have another name.
+    #[error("the nftables table for {family} is another flanneld's, for another network")]
+    Taken {
+        /// The table's family.
+        family: Family,
     },
     /// The task is gone.
     #[error("the firewall's task has stopped")]

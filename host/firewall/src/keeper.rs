@@ -26,7 +26,12 @@ const REPAIR_COOLDOWN: Duration = Duration::from_secs(1);
 /// Rules that are looked at and replaced as a whole.
 enum Set {
     Chain(ChainRules),
-    Table { table: Table, masquerades: bool },
+    /// `leave`: a table with rules for other networks than these is left to whoever made it.
+    Table {
+        table: Table,
+        masquerades: bool,
+        leave: Option<OwnNetworks>,
+    },
 }
 
 impl Set {
@@ -54,7 +59,13 @@ impl Set {
     async fn look(&self, tools: &Tools) -> Result<View, FirewallError> {
         Ok(match self {
             Self::Chain(chain) => View::Lines(chain.look(tools).await?),
-            Self::Table { table, .. } => View::Objects(table.look(tools).await?),
+            Self::Table { table, leave, .. } => {
+                let there = table.look(tools).await?;
+                if leave.as_ref().is_some_and(|own| nftables::has_foreign_rule(&there, own)) {
+                    return Err(FirewallError::Taken { family: table.family });
+                }
+                View::Objects(there)
+            }
         })
     }
 
@@ -182,7 +193,8 @@ fn plan(mode: Mode, rules: &Rules, networks_of_ours: &OwnNetworks) -> (Vec<Wante
             }
             (Mode::Nftables, Some(networks)) if !wanted.is_empty() => {
                 let table = Table::new(rules.owner.clone(), networks, &wanted, rules.random_fully);
-                sets.push(Set::Table { table, masquerades: rules.masquerade });
+                let leave = rules.beside.is_some().then(ours);
+                sets.push(Set::Table { table, masquerades: rules.masquerade, leave });
             }
             (Mode::Nftables, _) => cleanings.push(Cleaning::Table(family, own(), ours())),
         }
@@ -250,30 +262,14 @@ impl FirewallReconciler {
 
     fn plan(&mut self) {
         let mut rules = self.wanted.clone();
-        if let Some(beside) = rules.beside.take().filter(|_| self.displaced) {
+        if self.displaced
+            && let Some(beside) = rules.beside.take()
+        {
             rules.former.retain(|owner| *owner != beside);
-            rules.owner = beside;
+            // What is not another daemon's of them.
+            rules.former.push(std::mem::replace(&mut rules.owner, beside));
         }
         (self.kept, self.cleanings) = plan(self.mode, &rules, &self.own);
-    }
-
-    /// Where another daemon has made a table of our name for another network, ours gets another name.
-    async fn give_way(&mut self) {
-        if self.mode != Mode::Nftables || self.displaced || self.wanted.beside.is_none() {
-            return;
-        }
-        for family in self.wanted.families.clone() {
-            let family = Family::of(family.cluster.addr());
-            let foreign = nftables::is_foreign(&self.tools, family, &self.wanted.owner, &self.own).await;
-            if foreign.unwrap_or_default() {
-                warn!(
-                    "another flanneld has the nftables table for {family}, for another network: this one's get other names"
-                );
-                self.displaced = true;
-                self.plan();
-                return;
-            }
-        }
     }
 
     /// Keeps the rules until nobody wants them kept any more.
@@ -315,12 +311,20 @@ impl FirewallReconciler {
         if let Some(watch) = &mut self.watch {
             watch.drain();
         }
-        self.give_way().await;
         let (mut changed, mut fatal) = (0, None);
         let mut failures: Vec<String> = Vec::new();
-        for kept in &mut self.kept {
+        let mut next = 0;
+        while let Some(kept) = self.kept.get_mut(next) {
+            next += 1;
             match kept.ensure(&self.tools).await {
                 Ok(false) => {}
+                // Planned so, no table is left to others any more.
+                Err(error @ FirewallError::Taken { .. }) => {
+                    warn!("{error}: this one's get names of their own");
+                    self.displaced = true;
+                    self.plan();
+                    next = 0;
+                }
                 Ok(true) => {
                     changed += 1;
                     match occasion {

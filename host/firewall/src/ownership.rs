@@ -15,11 +15,16 @@ impl OwnNetworks {
         }
     }
 
+    /// Whether there is any.
+    pub(super) fn is_known(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Whether a rule that names these networks is another cluster's. One that names none is not.
     pub(super) fn is_foreign(&self, named: impl IntoIterator<Item = IpNet>) -> bool {
         let overlap = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
         let mut named = named.into_iter().filter(|network| !network.addr().is_multicast()).peekable();
-        !self.0.is_empty()
+        self.is_known()
             && named.peek().is_some()
             && named.all(|network| !self.0.iter().any(|own| overlap(own, &network)))
     }

@@ -1,5 +1,6 @@
 //! Real components on a host without a kernel: what they declare, and what becomes of those that misbehave.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -379,6 +380,22 @@ fn a_misdeed_at_the_start_is_named_and_ends_it() {
         assert!(error.contains(said), "{place} {deed}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
+}
+
+/// Declared when it was not known which subnet the node would have.
+#[test]
+fn a_network_that_becomes_this_nodes_own_subnet_is_on_no_device_any_more() {
+    let mut bench = hostile("register", "later-own-network").expect("starts, with 10.5.72.0/24");
+    let mut networks_with = |own| -> Vec<String> {
+        let transaction = bench.policy.lease_acquired(&lease(own, "hostile", "null")).expect("a transaction");
+        transaction.networks.values().flatten().map(ToString::to_string).collect()
+    };
+    assert!(networks_with(72).is_empty(), "nothing has changed");
+    assert!(networks_with(73).is_empty(), "nothing has changed");
+    let both = bench.policy.lease_acquired(&lease(74, "hostile", "null")).expect("a transaction").networks;
+    assert!(!both.is_empty() && both.values().all(BTreeSet::is_empty), "{both:?}");
+    let fresh = hostile("register", "later-own-network").expect("starts").registered.transaction.networks;
+    assert_eq!(fresh.values().map(BTreeSet::len).sum::<usize>(), 2, "{fresh:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flannel_model::entry::Device;
+use flannel_model::ledger::Transaction;
 
 use super::{Entry, address, becomes, in_namespace, ip, peer, prefix, put, run, state};
 
@@ -97,6 +98,25 @@ fn a_port_that_a_program_has_is_refused_with_the_way_to_find_it() {
 #[test]
 fn a_device_that_lost_its_address_gets_it_back() {
     is_put_right(&["address delete 10.5.72.0/32 dev flannel.1"]);
+}
+
+/// What is reached over a device is said by routes, which are checked.
+#[test]
+fn addresses_of_a_device_bring_no_routes_to_their_networks() {
+    in_namespace(|node| {
+        node.with_peers();
+        let before = [ip("route show"), ip("-6 route show dev flannel.1")];
+        let wide =
+            ["10.5.72.1/1", "10.5.72.2/16", "fc00:5:0:72::1/64"].map(|text| text.parse().expect("address"));
+        let addresses = [("flannel.1".into(), wide.into())].into();
+        node.commit(Transaction { addresses, ..Transaction::default() });
+        let there = ip("address show dev flannel.1");
+        assert!(
+            ["10.5.72.1/1 ", "10.5.72.2/16 ", "fc00:5:0:72::1/64 "].iter().all(|one| there.contains(one)),
+            "{there}"
+        );
+        assert_eq!([ip("route show"), ip("-6 route show dev flannel.1")], before);
+    });
 }
 
 #[test]

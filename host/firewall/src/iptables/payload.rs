@@ -30,12 +30,13 @@ pub(crate) fn refill(chain: &Chain, wanted: &[String], there: &[String], foreign
 pub(crate) fn removal(chain: &Chain, saved: &str, own: &OwnNetworks) -> Option<String> {
     let foreign = saved::foreign(saved, chain, own);
     if !foreign.is_empty() {
-        let shared = |line: &String| line.contains("--mark 0x4000/0x4000");
         let view = saved::view(saved, chain, own);
-        let mut ours = view.iter().filter(|line| line.starts_with(&format!("-A {} ", chain.name)));
-        // All daemons have that one alike.
-        let kept: Vec<String> = view.iter().filter(|line| shared(line)).take(1).cloned().collect();
-        return ours.any(|line| !shared(line)).then(|| refill(chain, &kept, &view, &foreign));
+        let start = format!("-A {} ", chain.name);
+        let rules = view.iter().filter(|line| line.starts_with(&start)).cloned();
+        // What all daemons have alike stays.
+        let (mut common, ours): (Vec<String>, Vec<String>) = rules.partition(|rule| saved::is_common(rule));
+        common.dedup();
+        return (!ours.is_empty()).then(|| refill(chain, &common, &view, &foreign));
     }
     let (declared, rules) = saved::leftovers(saved, chain)?;
     let mut lines = vec![format!("*{}", chain.table)];

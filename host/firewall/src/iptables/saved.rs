@@ -55,10 +55,19 @@ fn networks(rule: &str) -> impl Iterator<Item = IpNet> {
     named.into_iter()
 }
 
+/// Whether a rule is that of a daemon for another network.
+fn is_foreign(rule: &str, chain: &Chain, own: &OwnNetworks) -> bool {
+    has_comment(rule, chain) && own.is_foreign(networks(rule))
+}
+
+/// Whether a rule is the same whatever the network is.
+pub(super) fn is_common(rule: &str) -> bool {
+    networks(rule).next().is_none()
+}
+
 /// Rules in the chain that are those of a daemon for another network, in their order.
 pub(crate) fn foreign(saved: &str, chain: &Chain, own: &OwnNetworks) -> Vec<String> {
-    let foreign = |rule: &&str| has_comment(rule, chain) && own.is_foreign(networks(rule));
-    rules_in(saved, chain).filter(foreign).map(str::to_owned).collect()
+    rules_in(saved, chain).filter(|rule| is_foreign(rule, chain, own)).map(str::to_owned).collect()
 }
 
 /// What there is of ours, in the order of [`listing`](super::rules::listing): the chain, the rules elsewhere that have our
@@ -66,8 +75,7 @@ pub(crate) fn foreign(saved: &str, chain: &Chain, own: &OwnNetworks) -> Vec<Stri
 pub(crate) fn view(saved: &str, chain: &Chain, own: &OwnNetworks) -> Vec<String> {
     let declared = is_declared(saved, chain).then(|| chain.declaration());
     let jumps = rules_elsewhere(saved, chain).filter(|rule| has_comment(rule, chain)).map(str::to_owned);
-    let ours = |rule: &&str| !(has_comment(rule, chain) && own.is_foreign(networks(rule)));
-    let rules = rules_in(saved, chain).filter(ours).map(str::to_owned);
+    let rules = rules_in(saved, chain).filter(|rule| !is_foreign(rule, chain, own)).map(str::to_owned);
     declared.into_iter().chain(jumps).chain(rules).collect()
 }
 

@@ -47,20 +47,15 @@ async fn list(tools: &Tools, family: Family, owner: &Owner) -> Result<Option<Vec
     }
 }
 
-/// Whether a family's table is that of a daemon for another network.
-pub(super) async fn is_foreign(
-    tools: &Tools,
-    family: Family,
-    owner: &Owner,
-    own: &OwnNetworks,
-) -> Result<bool, FirewallError> {
-    let view = list(tools, family, owner).await?;
-    Ok(view.is_some_and(|view| has_foreign_rule(&view, own)))
+/// Whether a table is, or becomes, that of a daemon for another network. One rule is enough: upstream fills one chain after the other in a
+/// table that may be there.
+pub(super) fn has_foreign_rule(view: &[Value], own: &OwnNetworks) -> bool {
+    view.iter().any(|object| own.is_foreign(listing::networks(object)))
 }
 
-/// One is enough: upstream fills one chain after the other in a table that may be there.
-fn has_foreign_rule(view: &[Value], own: &OwnNetworks) -> bool {
-    view.iter().any(|object| own.is_foreign(listing::networks(object)))
+/// Whether a table of our name is not to be removed without having been asked for. One without rules may be about to be filled.
+fn is_anothers(view: &[Value], own: &OwnNetworks) -> bool {
+    own.is_known() && (view.is_empty() || has_foreign_rule(view, own))
 }
 
 /// Removes a family's tables, and says which. Without the program there is nothing to remove.
@@ -78,7 +73,7 @@ pub(super) async fn remove(
     for owner in owners {
         match list(tools, family, &owner).await {
             Ok(None) | Err(FirewallError::Missing { .. }) => continue,
-            Ok(Some(view)) if has_foreign_rule(&view, own) => continue,
+            Ok(Some(view)) if is_anothers(&view, own) => continue,
             Ok(Some(_)) => {}
             Err(error) => return Err(error),
         }

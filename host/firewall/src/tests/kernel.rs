@@ -402,7 +402,12 @@ fn where_an_upstream_daemon_has_a_table_for_another_network_ours_has_another_nam
         let firewall = Way::Nftables.start(rules.clone()).await;
         run_with("nft", "-f -", upstream).expect("upstream's table");
         until("ours is beside it", || both("flannel-ipv4-0123abcd")).await;
-        assert!(tables().contains("fc00:5:0:72::/64"), "{}", tables());
+        // The other family's, too, which was nobody else's.
+        until("of one name", || {
+            tables().contains("table ip6 flannel-ipv6-0123abcd {")
+                && !tables().contains("table ip6 flannel-ipv6 {")
+        })
+        .await;
         drop(firewall);
         let firewall = Way::Nftables.start(rules).await;
         assert!(both("flannel-ipv4-0123abcd"), "{}", tables());

@@ -289,8 +289,11 @@ impl Operation {
     }
 
     fn call_datapath(&mut self, call: DatapathCall) {
-        if let DatapathCall::Commit(transaction, _) = &call {
-            self.has_devices(&transaction.devices);
+        if let DatapathCall::Commit(transaction, _) = &call
+            && !transaction.devices.is_empty()
+        {
+            self.devices = self.devices_with(&transaction.devices);
+            self.firewall.set_tunnels(&self.node.config, &self.devices);
         }
         let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
         self.datapath_work.push(async move {
@@ -315,12 +318,11 @@ impl Operation {
         });
     }
 
-    /// These devices are there, too.
-    fn has_devices(&mut self, devices: &Devices) {
-        if !devices.is_empty() {
-            self.devices.extend(devices.iter().map(|(name, device)| (Arc::clone(name), device.clone())));
-            self.firewall.set_tunnels(&self.node.config, &self.devices);
-        }
+    /// The devices that there are, and others.
+    fn devices_with(&self, others: &Devices) -> Devices {
+        let mut all = self.devices.clone();
+        all.extend(others.iter().map(|(name, device)| (Arc::clone(name), device.clone())));
+        all
     }
 
     /// The store may take its time, or hang.
@@ -407,7 +409,8 @@ impl Operation {
                 let Some(candidate) = &mut self.candidate else { return };
                 let whole = std::mem::take(&mut candidate.whole);
                 let whole = Transaction { blackholes: Some(blackholes), ..whole };
-                self.has_devices(&whole.devices);
+                // Both plugins', until it is known which of them serves.
+                self.firewall.set_tunnels(&self.node.config, &self.devices_with(&whole.devices));
                 let datapath = Arc::clone(&self.datapath);
                 self.datapath_work.push(async move {
                     let replaced =
@@ -427,7 +430,10 @@ impl Operation {
                     self.take_over(*candidate);
                 }
             }
-            TrialCall::Forget => self.candidate = None,
+            TrialCall::Forget => {
+                self.candidate = None;
+                self.firewall.set_tunnels(&self.node.config, &self.devices);
+            }
         }
     }
 

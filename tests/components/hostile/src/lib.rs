@@ -253,6 +253,13 @@ impl Hostile {
                 let _ = self.link.set_addresses(&["10.5.72.1/8".parse().map_err(|_| "a prefix")?]);
                 Ok(())
             }
+            "later-own-network" => {
+                let networks = ["10.5.72.0/24", "10.5.74.0/24"].map(str::parse);
+                let networks =
+                    networks.into_iter().collect::<Result<Vec<IpNet>, _>>().map_err(|_| "a prefix")?;
+                let _ = self.link.set_networks(&networks);
+                Ok(())
+            }
             "own-network" => {
                 let _ = self.link.set_networks(&["10.5.72.128/25".parse().map_err(|_| "a prefix")?]);
                 Ok(())

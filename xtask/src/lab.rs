@@ -63,6 +63,9 @@ fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
         if arguments.mention("aws-vpc") {
             clouds::install()?;
         }
+        if command == "soak" {
+            setup::firewalls()?;
+        }
         if etcd {
             lab.env("PATH", setup::path_with_etcd()?);
         }

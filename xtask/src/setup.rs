@@ -74,8 +74,8 @@ pub fn python() -> Result<()> {
     apt_install(&["python3", "python3-venv"])
 }
 
-/// Both firewalls, for the tests that look at packets. The daemon itself uses the one that the network config asks for.
-fn firewalls() -> Result<()> {
+/// Both firewalls, for the tests that look at packets and for the soak. The daemon itself uses the one that the network config asks for.
+pub fn firewalls() -> Result<()> {
     let program = |name: &str| installed(name) || Path::new("/usr/sbin").join(name).is_file();
     let needed = [(program("iptables"), "iptables"), (program("nft"), "nftables")];
     let missing: Vec<&str> = needed.iter().filter(|(there, _)| !there).map(|(_, package)| *package).collect();

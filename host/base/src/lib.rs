@@ -13,6 +13,7 @@ mod secret;
 pub mod server_trust;
 pub mod text;
 mod timestamp;
+pub mod trusted_dir;
 
 use std::time::Duration;
 

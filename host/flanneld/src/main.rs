@@ -2,6 +2,7 @@
 
 #![warn(unreachable_pub)]
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -20,8 +21,12 @@ include!(concat!(env!("OUT_DIR"), "/built_in.rs"));
 include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(status) = flannel_plugin_host::run_child(&arguments) {
+        return status;
+    }
     tune_malloc();
-    let outcome = match cli::parse(std::env::args_os()) {
+    let outcome = match cli::parse(arguments) {
         Ok(cli) => run(cli),
         Err(error) => return usage(&error),
     };

@@ -1,6 +1,6 @@
 //! The kit, with what `cargo xtask plugins` made.
 
-use flannel_plugin_host::{Artifact, Grants};
+use flannel_plugin_host::{Artifact, Compiler, Grants, Loader};
 use flannel_test_support::component;
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use super::{Desired, Families, inspect, leases, run};
 
 fn load(name: &str) -> Artifact {
     let cache = tempfile::tempdir().expect("directory");
-    Artifact::load(&component(name), cache.path()).expect("loads")
+    Loader::new(cache.path(), cache.path(), Compiler::Here).load_here(&component(name)).expect("loads")
 }
 
 fn dry_run(name: &str, backend: &str, families: Families, file: &str) -> Desired {
@@ -206,7 +206,9 @@ fn differences_are_shown_line_by_line() {
 #[test]
 fn the_component_with_its_needs_loads_without_a_cloud() {
     let dir = tempfile::tempdir().expect("directory");
-    let artifact = Artifact::load(&component("asker"), &dir.path().join("cache")).expect("loads");
+    let artifact = Loader::new(&dir.path().join("cache"), &dir.path().join("cache"), Compiler::Here)
+        .load_here(&component("asker"))
+        .expect("loads");
     let inspection = inspect::inspect(&artifact, &Grants::default()).expect("looked at");
     let missing =
         ["cloud:aws:ec2:DescribeRouteTables", "cloud:google:compute:GET projects/*/global/routes/*"];

@@ -1,18 +1,22 @@
 //! A plugin as a file or built in: read, checked, compiled, and ready to be started.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use flannel_base::text::one_line;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::compiled;
+use super::compile::{self, CompileError};
 use super::debuginfo::Lines;
 use super::digest::Digest;
 use super::engine;
+use super::grants::GrantError;
 use super::imports::{self, IncompatibleComponent};
+use super::outline::{Excess, Outline};
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
 
@@ -114,6 +118,30 @@ pub enum ArtifactError {
         /// What is wrong with it.
         reason: String,
     },
+    /// An instance of it would be too large.
+    #[error("plugin {source}: {excess}")]
+    TooLarge {
+        /// Where it came from.
+        source: Source,
+        /// What there is too much of.
+        excess: Excess,
+    },
+    /// It asks for what it cannot be granted, whatever it calls itself.
+    #[error("plugin {source}: {error}")]
+    NotGranted {
+        /// Where it came from.
+        source: Source,
+        /// What it asks for.
+        error: Box<GrantError>,
+    },
+    /// It cannot be compiled within its limits.
+    #[error("plugin {source}: {error}")]
+    NotCompiled {
+        /// Where it came from.
+        source: Source,
+        /// Why not.
+        error: Box<CompileError>,
+    },
     /// The component asks for what this host has not, or lacks what this host needs.
     #[error("plugin {source}: {misfit}")]
     Misfit {
@@ -132,56 +160,13 @@ pub struct Artifact {
     source: Source,
     digest: String,
     size: usize,
+    pub(super) outline: Outline,
     pub(super) engine: Engine,
     pub(super) component: Component,
     pub(super) lines: Arc<Lines>,
 }
 
 impl Artifact {
-    /// Loads a file; its compiled form comes from, or goes to, the cache directory.
-    pub fn load(path: &Path, cache: &Path) -> Result<Self, ArtifactError> {
-        Self::load_pinned(path, None, cache, &[])
-    }
-
-    /// The same; a file with another digest than the pin is refused. Of a plugin that is built in, too, the compiled form is there.
-    pub(super) fn load_pinned(
-        path: &Path,
-        pin: Option<Digest>,
-        cache: &Path,
-        built_in: &[BuiltIn],
-    ) -> Result<Self, ArtifactError> {
-        let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
-        let meta = std::fs::metadata(path).map_err(unreadable)?;
-        if !meta.is_file() || meta.len() > MAX_COMPONENT_BYTES as u64 {
-            let what = if meta.is_file() { "larger than 256 MiB" } else { "not a regular file" };
-            return Err(unreadable(io::Error::other(what)));
-        }
-        let bytes = std::fs::read(path).map_err(unreadable)?;
-        if let Some(wanted) = pin {
-            let found = Digest::of(&bytes);
-            if found != wanted {
-                return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
-            }
-        }
-        Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
-            embedded(engine, &bytes, digest, built_in)
-                .map_or_else(|| compiled::cached(engine, &bytes, digest, cache), Ok)
-        })
-    }
-
-    /// Takes what came from a registry; its compiled form comes from, or goes to, the cache directory.
-    pub(super) fn pulled(
-        reference: RegistryReference,
-        bytes: &[u8],
-        cache: &Path,
-        built_in: &[BuiltIn],
-    ) -> Result<Self, ArtifactError> {
-        Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
-            embedded(engine, bytes, digest, built_in)
-                .map_or_else(|| compiled::cached(engine, bytes, digest, cache), Ok)
-        })
-    }
-
     /// Takes the built-in plugin for a backend type.
     pub fn built_in(backend_type: &str, all: &[BuiltIn]) -> Result<Self, ArtifactError> {
         let Some(found) = all.iter().find(|plugin| plugin.backend_type == backend_type) else {
@@ -189,29 +174,15 @@ impl Artifact {
             let there = if there.is_empty() { "none in this build".to_owned() } else { there.join(", ") };
             return Err(ArtifactError::NoBuiltIn { wanted: backend_type.to_owned(), there });
         };
-        Self::new(Source::BuiltIn(found.backend_type), found.component, |engine, digest| {
-            embedded(engine, found.component, digest, all)
-                .map_or_else(|| Component::from_binary(engine, found.component), Ok)
-        })
-    }
-
-    fn new(
-        source: Source,
-        bytes: &[u8],
-        compile: impl FnOnce(&Engine, &Digest) -> wasmtime::Result<Component>,
-    ) -> Result<Self, ArtifactError> {
-        check_kind(&source, bytes)?;
-        let invalid = |error: wasmtime::Error| ArtifactError::Invalid {
-            source: source.clone(),
-            reason: error.root_cause().to_string().lines().next().unwrap_or_default().to_owned(),
-        };
-        let digest = Digest::of(bytes);
-        let engine = engine::native().map_err(invalid)?;
-        let component = compile(&engine, &digest).map_err(invalid)?;
-        imports::check(&engine, &component, imports::served)
-            .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
-        let lines = Arc::new(Lines::of(bytes));
-        Ok(Self { digest: digest.hex(), size: bytes.len(), source, engine, component, lines })
+        let raw = RawPlugin::new(Source::BuiltIn(found.backend_type), found.component.into())?;
+        match raw.embedded(all) {
+            Some(component) => Ok(raw.with(component)),
+            None => {
+                let component =
+                    Component::from_binary(&raw.engine, &raw.bytes).map_err(|error| raw.invalid(&error))?;
+                Ok(raw.with(component))
+            }
+        }
     }
 
     /// Where it came from.
@@ -226,7 +197,7 @@ impl Artifact {
 
     /// The interfaces that it imports, without package and version.
     pub fn imports(&self) -> Vec<String> {
-        imports::names(&self.engine, &self.component)
+        imports::names(&self.outline)
     }
 
     /// Bytes of the component.
@@ -235,10 +206,60 @@ impl Artifact {
     }
 }
 
-/// The compiled form of a component that is built in, too.
-fn embedded(engine: &Engine, bytes: &[u8], digest: &Digest, built_in: &[BuiltIn]) -> Option<Component> {
-    let same = built_in.iter().find(|plugin| plugin.component == bytes)?;
-    compiled::load(engine, same.compiled?, digest)
+/// A component that has been read and found fit, and is not compiled yet.
+pub(super) struct RawPlugin {
+    source: Source,
+    pub bytes: Cow<'static, [u8]>,
+    pub digest: Digest,
+    pub engine: Engine,
+    pub outline: Outline,
+}
+
+impl RawPlugin {
+    /// Looks at a component without compiling it.
+    pub(super) fn new(source: Source, bytes: Cow<'static, [u8]>) -> Result<Self, ArtifactError> {
+        check_kind(&source, &bytes)?;
+        let invalid = |reason: String| ArtifactError::Invalid { source: source.clone(), reason };
+        let outline = Outline::of(&bytes).map_err(|error| invalid(one_line(&error.to_string())))?;
+        imports::check(&outline, imports::served)
+            .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
+        if let Some(excess) = outline.excess() {
+            return Err(ArtifactError::TooLarge { source, excess });
+        }
+        let engine = engine::native().map_err(|error| invalid(one_line(&error.root_cause().to_string())))?;
+        Ok(Self { digest: Digest::of(&bytes), source, bytes, engine, outline })
+    }
+
+    /// Where it came from.
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The compiled form of a component that is built in, too.
+    pub(super) fn embedded(&self, built_in: &[BuiltIn]) -> Option<Component> {
+        let same = built_in.iter().find(|plugin| plugin.component == &*self.bytes)?;
+        compile::load(&self.engine, same.compiled?, &self.digest)
+    }
+
+    /// With its code it is complete.
+    pub(super) fn with(self, component: Component) -> Artifact {
+        Artifact {
+            lines: Arc::new(Lines::of(&self.bytes)),
+            digest: self.digest.hex(),
+            size: self.bytes.len(),
+            source: self.source,
+            outline: self.outline,
+            engine: self.engine,
+            component,
+        }
+    }
+
+    /// Why its code is of no use.
+    pub(super) fn invalid(&self, error: &wasmtime::Error) -> ArtifactError {
+        let reason = error.root_cause().to_string();
+        let reason = one_line(reason.lines().next().unwrap_or_default());
+        ArtifactError::Invalid { source: self.source.clone(), reason }
+    }
 }
 
 /// Tells what people take for a component from what is one, by the first bytes: a magic number, then version and layer.

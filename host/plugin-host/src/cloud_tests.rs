@@ -97,7 +97,9 @@ fn an_answer_that_repeats_the_credentials_leaves_nothing_of_them_in_the_sandbox(
 fn the_built_in_plugins_are_granted_of_clouds_what_they_declare_and_no_more() {
     for name in ["ali-vpc", "aws-vpc", "gce"] {
         let dir = tempfile::tempdir().expect("directory");
-        let artifact = Artifact::load(&component(name), &dir.path().join("cache")).expect("loads");
+        let artifact = Loader::new(&dir.path().join("cache"), &dir.path().join("cache"), Compiler::Here)
+            .load_here(&component(name))
+            .expect("loads");
         let state = Arc::new(DirState::open(dir.path()));
         let environment = environment(&format!(r#"{{"Type":"{name}"}}"#));
         let described = Policy::describe(&artifact, environment, Limits::default(), state);

@@ -179,23 +179,21 @@ impl Grants {
     /// and how to grant it.
     pub fn check(&self, asker: &GrantRequest) -> Result<Vec<Pattern>, GrantError> {
         let granted = self.of(asker)?;
-        let missing = granted.missing(asker);
-        if missing.is_empty() {
-            return Ok(granted.operations);
-        }
-        let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
-        let flag = missing.join(",");
-        Err(GrantError::Missing {
-            allow: if flag.contains(' ') { format!("'{flag}'") } else { flag.clone() },
-            wanted: flag,
-            listed: quoted.join(", "),
-            digest: asker.digest.to_owned(),
-        })
+        missing_is_error(granted.missing(asker), asker.digest)?;
+        Ok(granted.operations)
+    }
+
+    /// Whether a component could have what it imports, whatever it is going to call itself: it has to be compiled to say that. Of clouds
+    /// it says only then what it asks for, so that they are left for later.
+    pub(crate) fn might_have(&self, digest: &str, imports: &[String]) -> Result<(), GrantError> {
+        let mut granted = Granted { interfaces: self.texts(digest, None)?, operations: Vec::new() };
+        granted.interfaces.insert(CLOUD.to_owned());
+        missing_is_error(granted.missing(&GrantRequest { digest, name: "", imports, needs: &[] }), digest)
     }
 
     /// What a plugin is granted, beyond what needs no grant.
     pub fn of(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
-        let all = self.texts_of(asker.digest, asker.name)?;
+        let all = self.texts(asker.digest, Some(asker.name))?;
         let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
         // They were read once already.
         let mut operations: Vec<Pattern> =
@@ -210,7 +208,8 @@ impl Grants {
         Ok(Granted { interfaces, operations })
     }
 
-    fn texts_of(&self, digest: &str, name: &str) -> Result<BTreeSet<String>, GrantError> {
+    /// What is granted to a component. Without a name: what is granted to any name, too.
+    fn texts(&self, digest: &str, name: Option<&str>) -> Result<BTreeSet<String>, GrantError> {
         let mut granted: BTreeSet<String> = self.allow.iter().cloned().collect();
         if self.everything {
             granted.extend(INTERFACES.iter().filter(|name| needs_grant(name)).map(|name| (*name).to_owned()));
@@ -221,7 +220,8 @@ impl Grants {
         if let Some(path) = &self.file {
             for grant in read(path)? {
                 let digests = grant.digest.as_deref().and_then(|text| text.strip_prefix("sha256:"));
-                if digests == Some(digest) || grant.name.as_deref() == Some(name) {
+                let names = grant.name.as_deref().is_some_and(|its| name.is_none_or(|name| name == its));
+                if digests == Some(digest) || names {
                     granted.extend(grant.allow);
                 }
             }
@@ -234,6 +234,20 @@ impl Grants {
         let same = |plugin: &&BuiltIn| Digest::of(plugin.component).hex() == digest_of;
         self.built_in.iter().find(same).map(|plugin| plugin.backend_type)
     }
+}
+
+fn missing_is_error(missing: Vec<String>, digest: &str) -> Result<(), GrantError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
+    let flag = missing.join(",");
+    Err(GrantError::Missing {
+        allow: if flag.contains(' ') { format!("'{flag}'") } else { flag.clone() },
+        wanted: flag,
+        listed: quoted.join(", "),
+        digest: digest.to_owned(),
+    })
 }
 
 /// What the built-in plugin for a backend type is granted.

@@ -1,8 +1,6 @@
 //! Whether a component fits the contract: it imports only what this host has, and exports what this host calls.
 
-use wasmtime::Engine;
-use wasmtime::component::Component;
-
+use super::outline::Outline;
 use super::wasi;
 
 /// The version of the contract in `wit/`.
@@ -65,8 +63,8 @@ pub enum IncompatibleComponent {
 }
 
 /// Whether a component says what it needs of clouds.
-pub(crate) fn has_needs(engine: &Engine, component: &Component) -> bool {
-    component.component_type().exports(engine).any(|(name, _)| name == CLOUD_PERMISSIONS)
+pub(crate) fn has_needs(outline: &Outline) -> bool {
+    outline.exports.iter().any(|name| name == CLOUD_PERMISSIONS)
 }
 
 /// The versions in which this host serves an interface, the oldest first; none if it has no such interface. A second version of one is
@@ -77,12 +75,10 @@ pub(crate) fn served(interface: &str) -> &'static [&'static str] {
 
 /// Checks imports and exports by their names; their types are checked when an instance is made. `served`: see the function of that name.
 pub(crate) fn check(
-    engine: &Engine,
-    component: &Component,
+    outline: &Outline,
     served: impl Fn(&str) -> &'static [&'static str],
 ) -> Result<(), IncompatibleComponent> {
-    let kind = component.component_type();
-    for (name, _) in kind.imports(engine) {
+    for name in &outline.imports {
         if let Some(rest) = name.strip_prefix(wasi::NAMESPACE) {
             check_wasi(name, rest)?;
             continue;
@@ -98,7 +94,7 @@ pub(crate) fn check(
             }
         }
     }
-    if kind.exports(engine).any(|(name, _)| name == POLICY) {
+    if outline.exports.iter().any(|name| name == POLICY) {
         Ok(())
     } else {
         Err(IncompatibleComponent::NoPolicy)
@@ -112,17 +108,16 @@ fn check_wasi(import: &str, rest: &str) -> Result<(), IncompatibleComponent> {
 }
 
 /// Whether a component imports anything of WASI.
-pub(crate) fn has_wasi(engine: &Engine, component: &Component) -> bool {
-    component.component_type().imports(engine).any(|(name, _)| name.starts_with(wasi::NAMESPACE))
+pub(crate) fn has_wasi(outline: &Outline) -> bool {
+    outline.imports.iter().any(|name| name.starts_with(wasi::NAMESPACE))
 }
 
 /// The interfaces that a component imports, without package and version; all of WASI's together are [`WASI`].
-pub(crate) fn names(engine: &Engine, component: &Component) -> Vec<String> {
-    let kind = component.component_type();
+pub(crate) fn names(outline: &Outline) -> Vec<String> {
     let short = |name: &str| name.strip_prefix(PACKAGE).unwrap_or(name).split('@').next().map(str::to_owned);
     let is_wasi = |name: &str| name.starts_with(wasi::NAMESPACE);
-    let imports = kind.imports(engine).map(|(name, _)| name).filter(|name| !is_wasi(name));
-    let wasi = has_wasi(engine, component).then(|| WASI.to_owned());
+    let imports = outline.imports.iter().map(String::as_str).filter(|name| !is_wasi(name));
+    let wasi = has_wasi(outline).then(|| WASI.to_owned());
     imports.filter_map(short).chain(wasi).collect()
 }
 

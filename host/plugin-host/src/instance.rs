@@ -27,6 +27,8 @@ pub(crate) struct LinkedComponent {
     needs: Option<CloudBackendPre<HostState>>,
     watchdog: Watchdog,
     lines: Arc<Lines>,
+    /// Bytes of the host's own records of an instance.
+    instance_records: usize,
     records: Mutex<Vec<CallRecord>>,
 }
 
@@ -77,16 +79,18 @@ impl LinkedComponent {
         let text = |error: wasmtime::Error| error.root_cause().to_string();
         let mut linker = wasmtime::component::Linker::new(engine);
         capability::link_all(&mut linker).map_err(text)?;
-        if imports::has_wasi(engine, component) {
+        if imports::has_wasi(&artifact.outline) {
             wasi::link(&mut linker).map_err(text)?;
         }
         let pre = linker.instantiate_pre(component).map_err(text)?;
-        let has_needs = imports::has_needs(engine, component);
+        let has_needs = imports::has_needs(&artifact.outline);
         let needs = has_needs.then(|| CloudBackendPre::new(pre.clone())).transpose().map_err(text)?;
         let pre = BackendPre::new(pre).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
         let lines = Arc::clone(&artifact.lines);
-        Ok(Self { engine: engine.clone(), pre, needs, watchdog, lines, records: Mutex::default() })
+        let instance_records = usize::try_from(artifact.outline.inventory.records).unwrap_or(usize::MAX);
+        let engine = engine.clone();
+        Ok(Self { engine, pre, needs, watchdog, lines, instance_records, records: Mutex::default() })
     }
 
     /// The calls that have ended since this was asked last.
@@ -128,7 +132,8 @@ impl LinkedComponent {
         declared.map_err(|error| self.cause(&error, store.data(), budget))
     }
 
-    fn store(&self, state: HostState) -> Store<HostState> {
+    fn store(&self, mut state: HostState) -> Store<HostState> {
+        state.reserve(self.instance_records);
         limited_store(&self.engine, state)
     }
 
@@ -156,7 +161,9 @@ impl LinkedComponent {
 
 /// A store whose instances have the limits of memory and time that its state says.
 fn limited_store(engine: &Engine, state: HostState) -> Store<HostState> {
+    let handed_over = state.limits.handed_over;
     let mut store = Store::new(engine, state);
+    store.set_hostcall_fuel(handed_over);
     store.limiter(|state| state);
     store.epoch_deadline_callback(|store| store.data().time_is_over());
     store
@@ -268,6 +275,7 @@ mod tests {
     use super::*;
     use crate::bindings::flannel::backend::clock;
     use crate::imports::IncompatibleComponent;
+    use crate::outline::Outline;
     use crate::tests::environment;
     use crate::{DirState, Limits, engine};
 
@@ -340,10 +348,10 @@ mod tests {
     fn a_second_version_of_an_interface_is_served_beside_its_first_to_the_same_component() {
         let engine = engine::native().expect("engine");
         let component = wat::parse_str(BOTH_CLOCKS).expect("a component");
+        let outline = Outline::of(&component).expect("read");
         let component = Component::new(&engine, component).expect("compiled");
         let is_no_policy = |checked| matches!(checked, Err(IncompatibleComponent::NoPolicy));
-        let refused =
-            imports::check(&engine, &component, imports::served).expect_err("only the first is served");
+        let refused = imports::check(&outline, imports::served).expect_err("only the first is served");
         assert!(
             refused.to_string().contains("clock@0.2.0, and this flanneld has version 0.1.0"),
             "{refused}"
@@ -352,7 +360,7 @@ mod tests {
         let both = |interface: &str| -> &'static [&'static str] {
             if interface == "clock" { &["0.1.0", "0.2.0"] } else { imports::served(interface) }
         };
-        assert!(is_no_policy(imports::check(&engine, &component, both)));
+        assert!(is_no_policy(imports::check(&outline, both)));
 
         let mut linker = Linker::new(&engine);
         capability::link_all(&mut linker).expect("the first version");

@@ -5,10 +5,18 @@ use std::time::Duration;
 /// The limits of one plugin.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Bytes of linear memory, over all memories.
+    /// Bytes that the process pays for an instance: its memories and tables, and the host's records of it.
     pub memory: usize,
-    /// Elements of a table.
+    /// Instances of modules.
+    pub instances: usize,
+    /// Linear memories.
+    pub memories: usize,
+    /// Tables.
+    pub tables: usize,
+    /// Elements of all tables.
     pub table_elements: usize,
+    /// Bytes that one call of the host may hand over, and one answer to it; the host copies them.
+    pub handed_over: usize,
     /// Time for a call, whatever it is about.
     pub call_time: Duration,
     /// Time on top of that for each lease change in the call.
@@ -39,7 +47,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: 64 << 20,
-            table_elements: 100_000,
+            // As for what can be seen of a component before (`outline`).
+            instances: 256,
+            memories: 16,
+            tables: 64,
+            table_elements: 200_000,
+            handed_over: 4 << 20,
             call_time: Duration::from_secs(1),
             change_time: Duration::from_millis(1),
             batch: 4096,

@@ -1,50 +1,168 @@
 //! Loads a plugin from wherever its reference says.
 
+use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::Arc;
 
-use super::artifact::{Artifact, ArtifactError, BuiltIn};
+use flannel_base::regular_file;
+use wasmtime::component::Component;
+
+use super::artifact::{Artifact, ArtifactError, BuiltIn, MAX_COMPONENT_BYTES, RawPlugin, Source};
+use super::code_cache::CodeCache;
+use super::compile::{Compiler, compile_here};
+use super::digest::Digest;
+use super::grants::Grants;
 use super::reference::PluginReference;
 use super::registry::Registries;
 
-/// Loads a plugin. What is slow to get is kept in the cache directory: what registries sent, and compiled forms but for those of
-/// plugins that are built in. The error is one
-/// line for an operator.
-pub async fn load(
-    reference: &PluginReference,
-    cache: &Path,
+/// How plugins are loaded: what is asked before anything is compiled, who compiles, and where what is slow to get is kept.
+#[derive(Clone)]
+pub struct Loader {
+    cache: CodeCache,
+    compiler: Compiler,
     built_in: &'static [BuiltIn],
-) -> Result<Artifact, ArtifactError> {
-    load_with(&Registries::of_this_node(), reference, cache, built_in).await
+    grants: Option<Arc<Grants>>,
 }
 
-/// The same with registries that are talked to in another way.
-pub(super) async fn load_with(
-    registries: &Registries,
-    reference: &PluginReference,
-    cache: &Path,
-    built_in: &'static [BuiltIn],
-) -> Result<Artifact, ArtifactError> {
-    let cache = cache.to_owned();
-    let outcome = match reference {
-        PluginReference::File { path, pin } => {
-            let (path, pin) = (path.clone(), *pin);
-            tokio::task::spawn_blocking(move || Artifact::load_pinned(&path, pin, &cache, built_in)).await
-        }
-        PluginReference::Registry(wanted) => {
-            let pulled = registries.pull(wanted, &cache).await;
-            let pulled = pulled.map_err(|error| ArtifactError::Registry {
-                reference: Box::new(wanted.clone()),
-                error: error.into(),
-            })?;
-            let wanted = wanted.clone();
-            tokio::task::spawn_blocking(move || {
-                let artifact =
-                    Artifact::pulled(pulled.reference.clone(), &pulled.component, &cache, built_in)?;
-                Registries::remember(&pulled, &wanted, &cache);
+impl Loader {
+    /// What registries sent, and compiled forms, are kept in the cache directory; the key by which the latter are known to be ours is in
+    /// the state directory.
+    pub fn new(cache: &Path, state: &Path, compiler: Compiler) -> Self {
+        Self { cache: CodeCache::new(cache, state), compiler, built_in: &[], grants: None }
+    }
+
+    /// With plugins that are built in, whose compiled forms are there.
+    #[must_use]
+    pub fn with_built_in(self, built_in: &'static [BuiltIn]) -> Self {
+        Self { built_in, ..self }
+    }
+
+    /// With grants: what cannot have what it imports is not compiled.
+    #[must_use]
+    pub fn with_grants(self, grants: Arc<Grants>) -> Self {
+        Self { grants: Some(grants), ..self }
+    }
+
+    /// Loads a plugin. Whoever drops the future ends what it is waiting for: a registry, or the compiler. The error is one line for an
+    /// operator.
+    pub async fn load(&self, reference: &PluginReference) -> Result<Artifact, ArtifactError> {
+        self.load_with(&Registries::of_this_node(), reference).await
+    }
+
+    /// The same with registries that are talked to in another way.
+    pub(super) async fn load_with(
+        &self,
+        registries: &Registries,
+        reference: &PluginReference,
+    ) -> Result<Artifact, ArtifactError> {
+        match reference {
+            PluginReference::File { path, pin } => {
+                let (path, pin) = (path.clone(), *pin);
+                self.complete(reference, move || read(&path, pin)).await
+            }
+            PluginReference::Registry(wanted) => {
+                let pulled = registries.pull(wanted, self.cache.directory()).await;
+                let mut pulled = pulled.map_err(|error| ArtifactError::Registry {
+                    reference: Box::new(wanted.clone()),
+                    error: error.into(),
+                })?;
+                let source = Source::Registry(Box::new(pulled.reference.clone()));
+                let bytes = std::mem::take(&mut pulled.component);
+                let artifact = self.complete(reference, move || RawPlugin::new(source, bytes.into())).await?;
+                Registries::remember(&pulled, wanted, self.cache.directory());
                 Ok(artifact)
-            })
-            .await
+            }
         }
-    };
+    }
+
+    /// Looks at a component, asks whether it may have what it wants, and gets its code.
+    async fn complete(
+        &self,
+        reference: &PluginReference,
+        raw: impl FnOnce() -> Result<RawPlugin, ArtifactError> + Send + 'static,
+    ) -> Result<Artifact, ArtifactError> {
+        let aside = self.clone();
+        let ready = on_a_thread(reference, move || {
+            let raw = raw()?;
+            aside.check_grants(&raw)?;
+            let component = aside.compiled(&raw);
+            Ok((raw, component))
+        });
+        let (raw, component) = ready.await?;
+        if let Some(component) = component {
+            return on_a_thread(reference, move || Ok(raw.with(component))).await;
+        }
+        let code = self.compiler.compile(&raw.bytes, &raw.outline.size()).await;
+        let code = code.map_err(|error| ArtifactError::NotCompiled {
+            source: raw.source().clone(),
+            error: Box::new(error),
+        })?;
+        let cache = self.cache.clone();
+        on_a_thread(reference, move || {
+            let component =
+                cache.take(&raw.engine, &raw.digest, &code).map_err(|error| raw.invalid(&error))?;
+            Ok(raw.with(component))
+        })
+        .await
+    }
+
+    fn check_grants(&self, raw: &RawPlugin) -> Result<(), ArtifactError> {
+        let Some(grants) = &self.grants else { return Ok(()) };
+        let imports = super::imports::names(&raw.outline);
+        grants.might_have(&raw.digest.hex(), &imports).map_err(|error| ArtifactError::NotGranted {
+            source: raw.source().clone(),
+            error: Box::new(error),
+        })
+    }
+
+    /// Its code, if it is there already.
+    fn compiled(&self, raw: &RawPlugin) -> Option<Component> {
+        raw.embedded(self.built_in).or_else(|| self.cache.load(&raw.engine, &raw.digest))
+    }
+
+    /// Loads a file, and compiles it in this process: for tests.
+    pub fn load_here(&self, path: &Path) -> Result<Artifact, ArtifactError> {
+        let raw = read(path, None)?;
+        let component = match self.compiled(&raw) {
+            Some(component) => component,
+            None => {
+                let code = compile_here(&raw.bytes).map_err(|error| ArtifactError::NotCompiled {
+                    source: raw.source().clone(),
+                    error: Box::new(error),
+                })?;
+                self.cache.take(&raw.engine, &raw.digest, &code).map_err(|error| raw.invalid(&error))?
+            }
+        };
+        Ok(raw.with(component))
+    }
+}
+
+/// Does what takes its time with a disk or with many bytes on a thread for that.
+async fn on_a_thread<T: Send + 'static>(
+    reference: &PluginReference,
+    work: impl FnOnce() -> Result<T, ArtifactError> + Send + 'static,
+) -> Result<T, ArtifactError> {
+    let outcome = tokio::task::spawn_blocking(work).await;
     outcome.map_err(|_| ArtifactError::Thread { reference: Box::new(reference.clone()) })?
+}
+
+/// Reads a file: a regular one, and no more of it than a component may have, however it grows meanwhile. With a pin, another is refused.
+fn read(path: &Path, pin: Option<Digest>) -> Result<RawPlugin, ArtifactError> {
+    let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
+    let file = regular_file::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => unreadable(io::Error::other("not a regular file")),
+        _ => unreadable(error),
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_COMPONENT_BYTES {
+        return Err(unreadable(io::Error::other("larger than 256 MiB")));
+    }
+    if let Some(wanted) = pin {
+        let found = Digest::of(&bytes);
+        if found != wanted {
+            return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
+        }
+    }
+    RawPlugin::new(Source::File(path.to_owned()), bytes.into())
 }

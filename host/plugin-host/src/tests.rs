@@ -86,7 +86,9 @@ fn start(name: &str, config: &str, limits: Limits) -> Result<Bench, PluginError>
 
 pub(super) fn start_in(name: &str, environment: Environment, limits: Limits) -> Result<Bench, PluginError> {
     let dir = tempfile::tempdir().expect("directory");
-    let artifact = Artifact::load(&component(name), &dir.path().join("cache")).expect("loads");
+    let artifact = Loader::new(&dir.path().join("cache"), &dir.path().join("cache"), Compiler::Here)
+        .load_here(&component(name))
+        .expect("loads");
     let state = Arc::new(DirState::open(dir.path()));
     let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
     let own = lease(72, name, "null");
@@ -161,7 +163,8 @@ fn a_peer_that_the_policy_rejects_has_no_entries_and_the_others_do() {
 #[test]
 fn a_plugin_imports_nothing_but_the_capabilities_that_it_uses() {
     let dir = tempfile::tempdir().expect("directory");
-    let artifact = Artifact::load(&component("vxlan"), dir.path()).expect("loads");
+    let artifact =
+        Loader::new(dir.path(), dir.path(), Compiler::Here).load_here(&component("vxlan")).expect("loads");
     let kind = artifact.component.component_type();
     let imports: Vec<_> = kind.imports(&artifact.engine).map(|(name, _)| name.to_owned()).collect();
     for interface in ["links", "routes", "neighbours", "fdb", "log"] {
@@ -215,7 +218,9 @@ fn a_misdeed_for_one_peer_costs_that_peer_alone_and_is_named() {
 #[test]
 fn a_plugin_that_is_granted_less_than_it_asks_for_does_not_get_as_far_as_to_register() {
     let dir = tempfile::tempdir().expect("directory");
-    let artifact = Artifact::load(&component("hostile"), &dir.path().join("cache")).expect("loads");
+    let artifact = Loader::new(&dir.path().join("cache"), &dir.path().join("cache"), Compiler::Here)
+        .load_here(&component("hostile"))
+        .expect("loads");
     let state = Arc::new(DirState::open(dir.path()));
     let allow = vec!["links".to_owned(), "routes".to_owned()];
     let environment = Environment {
@@ -457,11 +462,19 @@ fn what_is_no_backend_is_refused_with_what_it_is_instead() {
     for (bytes, said) in cases {
         let file = dir.path().join("plugin.wasm");
         std::fs::write(&file, bytes).expect("written");
-        let error = Artifact::load(&file, dir.path()).err().expect("refused").to_string();
+        let error = Loader::new(dir.path(), dir.path(), Compiler::Here)
+            .load_here(&file)
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains(said) && error.contains("plugin.wasm"), "{said}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }
-    let error = Artifact::load(&dir.path().join("none.wasm"), dir.path()).err().expect("refused").to_string();
+    let error = Loader::new(dir.path(), dir.path(), Compiler::Here)
+        .load_here(&dir.path().join("none.wasm"))
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.contains("none.wasm: cannot be read: No such file"), "{error}");
 }
 
@@ -472,10 +485,16 @@ async fn a_pinned_file_is_loaded_and_another_one_is_refused_with_both_digests() 
     let found = Digest::of(&std::fs::read(&file).expect("read"));
     let wanted = Digest::of(b"another");
     let pinned = |pin: Digest| format!("{}@{pin}", file.display()).parse().expect("a reference");
-    let artifact = load(&pinned(found), dir.path(), &[]).await.expect("loads");
+    let artifact =
+        Loader::new(dir.path(), dir.path(), Compiler::Here).load(&pinned(found)).await.expect("loads");
     assert_eq!(artifact.source().to_string(), file.display().to_string());
     assert_eq!(artifact.digest(), found.hex());
-    let error = load(&pinned(wanted), dir.path(), &[]).await.err().expect("refused").to_string();
+    let error = Loader::new(dir.path(), dir.path(), Compiler::Here)
+        .load(&pinned(wanted))
+        .await
+        .err()
+        .expect("refused")
+        .to_string();
     for word in ["vxlan.wasm", &wanted.to_string(), &found.to_string()] {
         assert!(error.contains(word), "{word} in {error}");
     }

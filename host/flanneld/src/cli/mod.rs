@@ -11,6 +11,7 @@ mod arguments;
 mod environment;
 mod instance;
 mod options;
+mod own_places;
 mod syntax;
 
 use clap::parser::ValueSource;
@@ -255,6 +256,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     cli.given = environment::given(&definition, &matches);
     let is_given =
         |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
+    own_places::choose(&mut cli.options, is_given);
     instance::separate(&mut cli.options, is_given);
     Ok(cli)
 }

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use flannel_base::text::without_credentials;
 use flannel_cloud::Endpoint;
 use flannel_model::offloads::Offloads;
 use flannel_model::prefix;
-use flannel_plugin_host::{PluginReference, parse_grant};
+use flannel_plugin_host::{CompileLimits, Compiler, Loader, PluginReference, parse_grant};
 use ipnet::IpNet;
 
 use super::instance::DEFAULT_PREFIX;
@@ -49,6 +50,14 @@ pub struct Options {
         help_heading = "Plugins and files"
     )]
     pub cache_dir: PathBuf,
+
+    /// Seconds of processor time that compiling a plugin may take, 1 to 86400; one that is built in is compiled already
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=86_400), help_heading = "Plugins and files")]
+    pub plugin_compile_time: u32,
+
+    /// MiB of memory that compiling a plugin may take, 64 to 1048576; a process of its own has them, and gives them back
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(64..=1_048_576), help_heading = "Plugins and files")]
+    pub plugin_compile_memory: u32,
 
     /// File to write the subnet, the MTU and the cluster network to, for container runtimes
     #[arg(
@@ -235,6 +244,15 @@ pub struct Options {
 }
 
 impl Options {
+    /// How plugins are loaded: compiled by a child that is this program, within the limits that are given.
+    pub fn loader(&self) -> Loader {
+        let limits = CompileLimits {
+            memory: u64::from(self.plugin_compile_memory) << 20,
+            time: Duration::from_secs(self.plugin_compile_time.into()),
+        };
+        Loader::new(&self.cache_dir, &self.state_dir, Compiler::Child(limits))
+    }
+
     /// etcd's endpoints for people, without what may be a password.
     pub fn shown_endpoints(&self) -> String {
         let endpoints = self.etcd_endpoints.iter().filter(|endpoint| !endpoint.is_empty());

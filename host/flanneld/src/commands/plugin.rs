@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
 use flannel_plugin_host::{
-    Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
+    Artifact, Digest, Grants, Loader, PluginReference, Registries, RegistryReference, compile_for_embedding,
 };
 use flannel_telemetry::control::{Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
@@ -17,7 +17,7 @@ use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
 pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
-    let cache = options.cache_dir.as_path();
+    let loader = &options.loader();
     if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
     | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. } = &command
     {
@@ -27,21 +27,21 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
     match command {
         PluginCommand::Compile { component, output } => compile(&component, &output),
         PluginCommand::Inspect { component, plugin_grants, json } => {
-            inspect(component.as_ref(), cache, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
+            inspect(component.as_ref(), loader, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
         }
         PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
-        PluginCommand::Push { component, to } => push(&component, &to, cache),
+        PluginCommand::Push { component, to } => push(&component, &to, loader),
         PluginCommand::Bench { component, backend, leases, json } => {
-            bench(component.as_ref(), cache, &backend, &leases, json)
+            bench(component.as_ref(), loader, &backend, &leases, json)
         }
         PluginCommand::Run { component, leases, backend, ipv6, json } => {
             log::start(options);
             let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
-            dry_run(&load(&component, cache)?, &leases, backend, families, json)
+            dry_run(&load(&component, loader)?, &leases, backend, families, json)
         }
         PluginCommand::Check { component, backend, golden, bless, json } => {
             let golden = golden.map(|file| Golden { file, bless });
-            let artifacts = artifacts(component.as_ref(), cache)?;
+            let artifacts = artifacts(component.as_ref(), loader)?;
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
             check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
         }
@@ -58,34 +58,34 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
-    Ok(wait_for(flannel_plugin_host::load(reference, cache, &[]))??)
+fn load(reference: &PluginReference, loader: &Loader) -> anyhow::Result<Artifact> {
+    Ok(wait_for(loader.load(reference))??)
 }
 
-fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
-    // What no daemon would load is not worth publishing.
-    Artifact::load(component, cache)?;
+fn push(component: &Path, to: &RegistryReference, loader: &Loader) -> anyhow::Result<()> {
     let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    // What no daemon would load is not worth publishing.
+    load(&PluginReference::File { path: component.to_owned(), pin: Some(Digest::of(&bytes)) }, loader)?;
     let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
     Ok(output::line(pinned)?)
 }
 
 /// One that is named, or all that are built in.
-fn artifacts(component: Option<&PluginReference>, cache: &Path) -> anyhow::Result<Vec<Artifact>> {
+fn artifacts(component: Option<&PluginReference>, loader: &Loader) -> anyhow::Result<Vec<Artifact>> {
     let Some(reference) = component else {
         let built_in = BUILT_IN.iter().map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN));
         return Ok(built_in.collect::<Result<_, _>>()?);
     };
-    Ok(vec![load(reference, cache)?])
+    Ok(vec![load(reference, loader)?])
 }
 
 fn inspect(
     component: Option<&PluginReference>,
-    cache: &Path,
+    loader: &Loader,
     grants: &Grants,
     json: bool,
 ) -> anyhow::Result<()> {
-    let inspections = artifacts(component, cache)?
+    let inspections = artifacts(component, loader)?
         .iter()
         .map(|artifact| devkit::inspect::inspect(artifact, grants))
         .collect::<Result<Vec<_>, _>>()
@@ -121,13 +121,13 @@ fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result
 
 fn bench(
     component: Option<&PluginReference>,
-    cache: &Path,
+    loader: &Loader,
     backend: &str,
     leases: &[u16],
     json: bool,
 ) -> anyhow::Result<()> {
     let artifact = if let Some(reference) = component {
-        load(reference, cache)?
+        load(reference, loader)?
     } else {
         let environment = devkit::environment(backend, false).map_err(anyhow::Error::msg)?;
         Artifact::built_in(&environment.backend_type, BUILT_IN)?

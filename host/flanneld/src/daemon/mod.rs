@@ -85,6 +85,7 @@ async fn operate(
     let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
+    let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
     let claims = Arc::default();
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
     let wish = Arc::new(start::wish(&options, &config));
@@ -103,6 +104,7 @@ async fn operate(
             store: Arc::clone(&store),
             wish: Arc::clone(&wish),
             grants: Arc::clone(&grants),
+            loader: loader.clone(),
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
             plugin: preserved
@@ -181,8 +183,8 @@ async fn begin(
     built_in: &'static [BuiltIn],
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let artifact = start::artifact(node.plugin.as_ref(), &node.options, &node.config, built_in);
+    let artifact = start::artifact(node.plugin.as_ref(), &node.loader, &node.config, built_in);
     let artifact = observer.alive_during(artifact).await?;
     observer.artifact(&artifact);
-    start::node(node, artifact, built_in, held, observer).await
+    start::node(node, artifact, held, observer).await
 }

@@ -2,13 +2,12 @@
 //! where it may take its time. Nothing that it declares reaches the kernel, and nothing that it writes the disk, before it is whole.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Limits, PeerChange, PluginReference, Policy, Registration,
+    Artifact, DirState, Environment, Limits, Loader, PeerChange, PluginReference, Policy, Registration,
 };
 use tokio::task::spawn_blocking;
 
@@ -23,10 +22,8 @@ pub(super) struct Surroundings {
     pub limits: Limits,
     /// The durable store.
     pub state: Arc<DirState>,
-    /// Where compiled plugins are kept.
-    pub cache: PathBuf,
-    /// What is compiled already.
-    pub built_in: &'static [BuiltIn],
+    /// How others are loaded.
+    pub loader: Loader,
 }
 
 /// A plugin that has passed.
@@ -52,7 +49,7 @@ pub(super) async fn rehearse(
     own: Lease,
     peers: Vec<PeerChange>,
 ) -> Result<Option<Box<Rehearsed>>, String> {
-    let loaded = flannel_plugin_host::load(&plugin, &surroundings.cache, surroundings.built_in).await;
+    let loaded = surroundings.loader.load(&plugin).await;
     let artifact = loaded.map_err(|error| error.to_string())?;
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);

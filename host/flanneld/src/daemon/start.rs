@@ -16,7 +16,7 @@ use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy,
+    Artifact, BuiltIn, DirState, Environment, Grants, Limits, Loader, NodeFacts, PluginReference, Policy,
     Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
@@ -63,6 +63,8 @@ pub(super) struct Node {
     pub wish: Arc<Wish>,
     /// What plugins may do.
     pub grants: Arc<Grants>,
+    /// How plugins are loaded.
+    pub loader: Loader,
     /// The plugin; `None` for the one that is built in.
     pub plugin: Option<PluginReference>,
     /// What this node must not be known by, since another one is.
@@ -235,13 +237,13 @@ pub(super) fn announce(external: &External) {
 /// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
 pub(super) async fn artifact(
     plugin: Option<&PluginReference>,
-    options: &Options,
+    loader: &Loader,
     config: &NetworkConfig,
     built_in: &'static [BuiltIn],
 ) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
     let artifact = if let Some(reference) = plugin {
-        flannel_plugin_host::load(reference, &options.cache_dir, built_in).await?
+        loader.load(reference).await?
     } else {
         let backend = config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
@@ -276,7 +278,6 @@ pub(super) struct Started {
 pub(super) async fn node(
     node: &Node,
     artifact: Artifact,
-    built_in: &'static [BuiltIn],
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
@@ -327,8 +328,7 @@ pub(super) async fn node(
         environment,
         limits: Limits::default(),
         state: Arc::new(DirState::open(&node.options.state_dir)),
-        cache: node.options.cache_dir.clone(),
-        built_in,
+        loader: node.loader.clone(),
     };
     let plugin = CurrentPlugin { reference: node.plugin.clone(), digest: artifact.digest().to_owned() };
     let started = {

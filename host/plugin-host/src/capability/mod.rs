@@ -30,6 +30,7 @@ use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
 use super::needs::Pattern;
+use super::outline::TABLE_ELEMENT;
 use super::state::DirState;
 use super::wasi::Console;
 use super::watchdog::Pauser;
@@ -81,6 +82,7 @@ pub(crate) struct HostState {
     /// What its handles stand for.
     pub table: ResourceTable,
     memory: usize,
+    table_elements: usize,
 }
 
 /// Entries in all, counted by peer.
@@ -157,11 +159,17 @@ impl HostState {
             state,
             wanted_memory: None,
             memory: 0,
+            table_elements: 0,
             table,
         }
     }
 
-    /// Bytes of linear memory that the instance has.
+    /// Bytes of the host's own records of the instance, which is going to be made.
+    pub(crate) fn reserve(&mut self, records: usize) {
+        self.memory = self.memory.saturating_add(records);
+    }
+
+    /// Bytes that the process pays for the instance: its memories, its tables, and the host's records of it.
     pub(crate) fn memory(&self) -> usize {
         self.memory
     }
@@ -223,9 +231,10 @@ pub(crate) fn link_all(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
 
 impl wit::Host for HostState {}
 
-impl ResourceLimiter for HostState {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let total = self.memory - current.min(self.memory) + desired;
+impl HostState {
+    /// Counts bytes that the process pays for the instance.
+    fn grow(&mut self, from: usize, to: usize) -> wasmtime::Result<bool> {
+        let total = self.memory.saturating_sub(from).saturating_add(to);
         if total > self.limits.memory {
             self.wanted_memory = Some(total);
             wasmtime::bail!("out of memory");
@@ -233,8 +242,32 @@ impl ResourceLimiter for HostState {
         self.memory = total;
         Ok(true)
     }
+}
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.limits.table_elements)
+impl ResourceLimiter for HostState {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        self.grow(current, desired)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.table_elements.saturating_sub(current).saturating_add(desired);
+        if elements > self.limits.table_elements {
+            // Refused, and no trap: a language may have another way.
+            return Ok(false);
+        }
+        self.table_elements = elements;
+        self.grow(current.saturating_mul(TABLE_ELEMENT), desired.saturating_mul(TABLE_ELEMENT))
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories
     }
 }

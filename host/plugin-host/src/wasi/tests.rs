@@ -13,7 +13,7 @@ use super::*;
 use crate::engine;
 use crate::tests::environment;
 use crate::watchdog::Watchdog;
-use crate::{Artifact, DirState, Limits, PluginError, Policy};
+use crate::{Compiler, DirState, Limits, Loader, PluginError, Policy};
 
 /// What was logged.
 #[derive(Clone, Default)]
@@ -50,7 +50,9 @@ fn snoop(deed: &str, limits: Limits) -> Option<(Result<(), PluginError>, Vec<Str
     assert!(file.is_file(), "build it first: cargo xtask languages");
     let directory = tempfile::tempdir().expect("directory");
     // Compiling an interpreter takes ten seconds, which are spent once.
-    let artifact = Artifact::load(&file, &components.join("cache")).expect("loads");
+    let artifact = Loader::new(&components.join("cache"), &components.join("cache"), Compiler::Here)
+        .load_here(&file)
+        .expect("loads");
     let environment = environment(&format!(r#"{{"Type":"snoop","Do":"{deed}"}}"#));
     let log = Captured::default();
     let subscriber =

@@ -12,8 +12,9 @@ use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
 use super::{Pulled, Registries, RegistryError};
+use crate::compile::Compiler;
 use crate::digest::Digest;
-use crate::load::load_with;
+use crate::load::Loader;
 use crate::reference::RegistryReference;
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 and so on";
@@ -177,17 +178,25 @@ async fn a_component_that_cannot_be_used_is_not_what_is_fallen_back_to() {
     let bench = Bench::new().await;
     let (cache, reference) = (bench.cache(), bench.server.reference(":v1").parse().expect("a reference"));
     let good = bench.server.publish("v1", &policy("good"));
-    let artifact = load_with(&bench.registries, &reference, &cache, &[]).await.expect("loads");
+    let artifact = Loader::new(&cache, &cache, Compiler::Here)
+        .load_with(&bench.registries, &reference)
+        .await
+        .expect("loads");
     assert_eq!(artifact.source().to_string(), bench.server.reference(&format!(":v1@{good}")));
     bench.server.publish("v1", b"no component");
-    let error =
-        load_with(&bench.registries, &reference, &cache, &[]).await.err().expect("refused").to_string();
+    let error = Loader::new(&cache, &cache, Compiler::Here)
+        .load_with(&bench.registries, &reference)
+        .await
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(
         error.contains("/plugins/test:v1@sha256:") && error.contains("not a WebAssembly component"),
         "{error}"
     );
     let Gone { directory: _kept, registries, .. } = bench.without_server();
-    let artifact = load_with(&registries, &reference, &cache, &[]).await.expect("loads");
+    let artifact =
+        Loader::new(&cache, &cache, Compiler::Here).load_with(&registries, &reference).await.expect("loads");
     assert_eq!(artifact.digest(), Digest::of(&policy("good")).hex());
 }
 
@@ -197,7 +206,12 @@ async fn a_registry_that_does_not_answer_is_named_with_the_reference() {
     let (cache, text) = (bench.cache(), bench.server.reference(":v1"));
     let Gone { directory: _kept, registries, .. } = bench.without_server();
     let reference = text.parse().expect("a reference");
-    let error = load_with(&registries, &reference, &cache, &[]).await.err().expect("refused").to_string();
+    let error = Loader::new(&cache, &cache, Compiler::Here)
+        .load_with(&registries, &reference)
+        .await
+        .err()
+        .expect("refused")
+        .to_string();
     assert!(error.starts_with(&format!("plugin {text}: http://127.0.0.1:")), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }

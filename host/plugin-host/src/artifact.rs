@@ -12,9 +12,11 @@ use super::compiled;
 use super::debuginfo::Lines;
 use super::digest::Digest;
 use super::engine;
+use super::grants::GrantError;
 use super::imports::{self, IncompatibleComponent};
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
+use super::signature::{self, Provenance, TrustedKey};
 
 /// Bytes of the largest plugin; components with an interpreter inside have some 40 MB.
 pub(crate) const MAX_COMPONENT_BYTES: usize = 256 << 20;
@@ -80,6 +82,9 @@ pub enum ArtifactError {
         /// Why.
         error: Box<RegistryError>,
     },
+    /// The keys of signers cannot be read.
+    #[error(transparent)]
+    Keys(#[from] GrantError),
     /// The file is another than the one that it is pinned to.
     #[error("plugin {path}: it is pinned to {wanted}, and the file has {found}")]
     Pinned {
@@ -132,6 +137,7 @@ pub struct Artifact {
     source: Source,
     digest: String,
     size: usize,
+    provenance: Provenance,
     pub(super) engine: Engine,
     pub(super) component: Component,
     pub(super) lines: Arc<Lines>,
@@ -140,15 +146,16 @@ pub struct Artifact {
 impl Artifact {
     /// Loads a file; its compiled form comes from, or goes to, the cache directory.
     pub fn load(path: &Path, cache: &Path) -> Result<Self, ArtifactError> {
-        Self::load_pinned(path, None, cache, &[])
+        Self::load_pinned(path, None, cache, &[], &[])
     }
 
-    /// The same; a file with another digest than the pin is refused. Of a plugin that is built in, too, the compiled form is there.
+    /// The same; signatures beside the file are verified with the keys. A file with another digest than the pin is refused. Of a plugin that is built in, too, the compiled form is there.
     pub(super) fn load_pinned(
         path: &Path,
         pin: Option<Digest>,
         cache: &Path,
         built_in: &[BuiltIn],
+        trusted: &[TrustedKey],
     ) -> Result<Self, ArtifactError> {
         let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
         let meta = std::fs::metadata(path).map_err(unreadable)?;
@@ -163,7 +170,8 @@ impl Artifact {
                 return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
             }
         }
-        Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
+        let provenance = signature::beside(path, &bytes, trusted);
+        Self::new(Source::File(path.to_owned()), &bytes, provenance, |engine, digest| {
             embedded(engine, &bytes, digest, built_in)
                 .map_or_else(|| compiled::cached(engine, &bytes, digest, cache), Ok)
         })
@@ -173,10 +181,11 @@ impl Artifact {
     pub(super) fn pulled(
         reference: RegistryReference,
         bytes: &[u8],
+        provenance: Provenance,
         cache: &Path,
         built_in: &[BuiltIn],
     ) -> Result<Self, ArtifactError> {
-        Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
+        Self::new(Source::Registry(Box::new(reference)), bytes, provenance, |engine, digest| {
             embedded(engine, bytes, digest, built_in)
                 .map_or_else(|| compiled::cached(engine, bytes, digest, cache), Ok)
         })
@@ -189,7 +198,8 @@ impl Artifact {
             let there = if there.is_empty() { "none in this build".to_owned() } else { there.join(", ") };
             return Err(ArtifactError::NoBuiltIn { wanted: backend_type.to_owned(), there });
         };
-        Self::new(Source::BuiltIn(found.backend_type), found.component, |engine, digest| {
+        let (source, none) = (Source::BuiltIn(found.backend_type), Provenance::default());
+        Self::new(source, found.component, none, |engine, digest| {
             embedded(engine, found.component, digest, all)
                 .map_or_else(|| Component::from_binary(engine, found.component), Ok)
         })
@@ -198,6 +208,7 @@ impl Artifact {
     fn new(
         source: Source,
         bytes: &[u8],
+        provenance: Provenance,
         compile: impl FnOnce(&Engine, &Digest) -> wasmtime::Result<Component>,
     ) -> Result<Self, ArtifactError> {
         check_kind(&source, bytes)?;
@@ -211,7 +222,7 @@ impl Artifact {
         imports::check(&engine, &component, imports::served)
             .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
         let lines = Arc::new(Lines::of(bytes));
-        Ok(Self { digest: digest.hex(), size: bytes.len(), source, engine, component, lines })
+        Ok(Self { digest: digest.hex(), size: bytes.len(), source, provenance, engine, component, lines })
     }
 
     /// Where it came from.
@@ -222,6 +233,11 @@ impl Artifact {
     /// SHA-256 of the component, as 64 hexadecimal digits.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Who has signed it, of those whose keys were given, and what is to be said of where it comes from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// The interfaces that it imports, without package and version.

@@ -2,14 +2,14 @@
 //! grants are in here, others' are in the operator's file, or are given for one run. Of clouds each operation is granted by itself.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::PathBuf;
 
 use super::artifact::BuiltIn;
 use super::digest::Digest;
+use super::grant_file;
 use super::imports::INTERFACES;
 use super::needs::{CLOUD, Need, Pattern};
+use super::signature::{Provenance, TrustedKey};
 
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
 const UNRESTRICTED: [&str; 3] = ["types", "log", "clock"];
@@ -78,7 +78,7 @@ pub enum GrantError {
     },
     /// A plugin asks for more than it has.
     #[error(
-        "it asks for {wanted}, which it is not granted; to grant it, add to the file of --plugin-grants: \
+        "it asks for {wanted}, which it is not granted{signatures}; to grant it, add to the file of --plugin-grants: \
          [[grant]] digest = \"sha256:{digest}\" allow = [{listed}], or for one run: --allow {allow}"
     )]
     Missing {
@@ -90,24 +90,9 @@ pub enum GrantError {
         listed: String,
         /// The component's.
         digest: String,
+        /// What there is of signatures, in parentheses, if grants go by them.
+        signatures: String,
     },
-}
-
-/// The operator's file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    grant: Vec<Grant>,
-}
-
-/// One grant: to one component, or to all that call themselves so.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Grant {
-    digest: Option<String>,
-    name: Option<String>,
-    allow: Vec<String>,
 }
 
 /// Who asks, and what for.
@@ -117,6 +102,8 @@ pub struct GrantRequest<'a> {
     pub digest: &'a str,
     /// As the plugin calls itself.
     pub name: &'a str,
+    /// Who has signed it.
+    pub provenance: &'a Provenance,
     /// The interfaces that it imports.
     pub imports: &'a [String],
     /// The operations of clouds that it declares.
@@ -190,12 +177,47 @@ impl Grants {
             wanted: flag,
             listed: quoted.join(", "),
             digest: asker.digest.to_owned(),
+            signatures: asker
+                .provenance
+                .signatures()
+                .map(|signatures| format!(" ({signatures})"))
+                .unwrap_or_default(),
         })
+    }
+
+    /// The keys that grants go by: what is loaded is to be looked at for signatures by them.
+    pub fn trusted_keys(&self) -> Result<Vec<TrustedKey>, GrantError> {
+        self.file.as_deref().map_or(Ok(Vec::new()), |path| Ok(grant_file::read(path)?.keys))
+    }
+
+    /// What is to be said of grants that a plugin has: those that anybody's plugin would have under that name.
+    pub fn doubts(&self, asker: &GrantRequest) -> Vec<String> {
+        // Without the file, or with a wrong one, nothing was granted by it.
+        let Some((path, file)) =
+            self.file.as_deref().and_then(|path| Some((path, grant_file::read(path).ok()?)))
+        else {
+            return Vec::new();
+        };
+        let by_name = file
+            .grants
+            .iter()
+            .enumerate()
+            .filter(|(_, grant)| grant.is_by_name_alone() && grant.is_for(asker));
+        let doubt = |(at, _)| {
+            format!(
+                "--plugin-grants {}: grant {} is for whatever calls itself {:?}: put a signer beside the name, or digest = \"sha256:{}\"",
+                path.display(),
+                at + 1,
+                asker.name,
+                asker.digest
+            )
+        };
+        by_name.map(doubt).collect()
     }
 
     /// What a plugin is granted, beyond what needs no grant.
     pub fn of(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
-        let all = self.texts_of(asker.digest, asker.name)?;
+        let all = self.texts_of(asker)?;
         let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
         // They were read once already.
         let mut operations: Vec<Pattern> =
@@ -210,21 +232,17 @@ impl Grants {
         Ok(Granted { interfaces, operations })
     }
 
-    fn texts_of(&self, digest: &str, name: &str) -> Result<BTreeSet<String>, GrantError> {
+    fn texts_of(&self, asker: &GrantRequest) -> Result<BTreeSet<String>, GrantError> {
         let mut granted: BTreeSet<String> = self.allow.iter().cloned().collect();
         if self.everything {
             granted.extend(INTERFACES.iter().filter(|name| needs_grant(name)).map(|name| (*name).to_owned()));
         }
-        if let Some(backend_type) = self.built_in_with(digest) {
+        if let Some(backend_type) = self.built_in_with(asker.digest) {
             granted.extend(built_in(backend_type).iter().map(|interface| (*interface).to_owned()));
         }
         if let Some(path) = &self.file {
-            for grant in read(path)? {
-                let digests = grant.digest.as_deref().and_then(|text| text.strip_prefix("sha256:"));
-                if digests == Some(digest) || grant.name.as_deref() == Some(name) {
-                    granted.extend(grant.allow);
-                }
-            }
+            let all = grant_file::read(path)?.grants;
+            granted.extend(all.into_iter().filter(|grant| grant.is_for(asker)).flat_map(|grant| grant.allow));
         }
         Ok(granted)
     }
@@ -263,38 +281,6 @@ pub fn parse_grant(text: &str) -> Result<String, String> {
     Err(format!("{text:?} cannot be granted; there are {}", there.join(", ")))
 }
 
-/// Reads the operator's file.
-fn read(path: &Path) -> Result<Vec<Grant>, GrantError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| GrantError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
-    parse(&text).map_err(|reason| GrantError::Malformed { path: path.to_owned(), reason })
-}
-
-fn parse(text: &str) -> Result<Vec<Grant>, String> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-        format!("line {line}: {}", error.message())
-    })?;
-    for (number, grant) in file.grant.iter().enumerate() {
-        let wrong = |reason: String| Err(format!("grant {}: {reason}", number + 1));
-        match (&grant.digest, &grant.name) {
-            (Some(digest), None) if digest.parse::<Digest>().is_err() => {
-                return wrong(format!("digest = {digest:?} is not sha256: and 64 hexadecimal digits"));
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                return wrong("it is for one plugin: by digest, or by name".to_owned());
-            }
-            _ => {}
-        }
-        if let Some(reason) = grant.allow.iter().find_map(|text| parse_grant(text).err()) {
-            return wrong(format!("allow: {reason}"));
-        }
-    }
-    Ok(file.grant)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,7 +292,9 @@ mod tests {
     }
 
     fn check(grants: &Grants, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
-        grants.check(&GrantRequest { digest, name, imports, needs: &[] }).map(drop)
+        grants
+            .check(&GrantRequest { digest, name, provenance: &Provenance::default(), imports, needs: &[] })
+            .map(drop)
     }
 
     fn need(text: &str) -> Need {
@@ -318,7 +306,14 @@ mod tests {
         let needs =
             [need("cloud:aws:ec2:CreateRoute"), need("cloud:google:compute:GET projects/*/global/routes/*")];
         let imports = imports(&["log", "cloud"]);
-        let asker = GrantRequest { digest: DIGEST, name: "p", imports: &imports, needs: &needs };
+        let provenance = Provenance::default();
+        let asker = GrantRequest {
+            digest: DIGEST,
+            name: "p",
+            provenance: &provenance,
+            imports: &imports,
+            needs: &needs,
+        };
         let mut grants = Grants { allow: vec!["cloud:aws:ec2:*".to_owned()], ..Grants::default() };
         let error = grants.check(&asker).expect_err("refused").to_string();
         assert!(
@@ -376,7 +371,10 @@ mod tests {
                 "grant 1: allow: \"everything\" cannot be granted; there are links, ",
             ),
             ("[[grant]]\nname = \"p\"\n\nalow = []", "line 4: unknown field `alow`"),
-            ("[[grant]]\nallow = []", "grant 1: it is for one plugin: by digest, or by name"),
+            (
+                "[[grant]]\nallow = []",
+                "grant 1: it says for which plugins it is by none of digest, name, signer and key",
+            ),
             ("[[grant]]\ndigest = \"md5:1\"\nallow = []", "grant 1: digest = \"md5:1\" is not sha256:"),
             ("[[grant]", "line 1: "),
         ] {

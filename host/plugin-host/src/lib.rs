@@ -15,6 +15,7 @@ mod digest;
 mod engine;
 mod error;
 mod facts;
+mod grant_file;
 mod grants;
 mod imports;
 mod instance;
@@ -26,6 +27,7 @@ mod private_dir;
 mod reference;
 mod registry;
 mod secrets;
+mod signature;
 mod state;
 mod wasi;
 mod watchdog;
@@ -45,8 +47,12 @@ pub use load::load;
 pub use needs::{Need, Pattern};
 pub use policy::{ApplyOutcome, Description, PeerChange, Policy, Registration, is_name};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
-pub use registry::{Registries, RegistryError};
+pub use registry::{Publication, Pulled, Registries, RegistryError};
 pub use secrets::{Secrets, extract_secrets};
+pub use signature::{
+    BUNDLE_EXTENSION, KeyError, NoRandomness, PASSWORD_VARIABLE, PrivateKey, PrivateKeyError, Provenance,
+    PublicKey, SIGNATURE_EXTENSION, Signer, TrustedKey, beside_name, read_plugin, verify_file,
+};
 pub use state::DirState;
 
 #[cfg(test)]

@@ -472,10 +472,10 @@ async fn a_pinned_file_is_loaded_and_another_one_is_refused_with_both_digests() 
     let found = Digest::of(&std::fs::read(&file).expect("read"));
     let wanted = Digest::of(b"another");
     let pinned = |pin: Digest| format!("{}@{pin}", file.display()).parse().expect("a reference");
-    let artifact = load(&pinned(found), dir.path(), &[]).await.expect("loads");
+    let artifact = load(&pinned(found), dir.path(), &[], &[]).await.expect("loads");
     assert_eq!(artifact.source().to_string(), file.display().to_string());
     assert_eq!(artifact.digest(), found.hex());
-    let error = load(&pinned(wanted), dir.path(), &[]).await.err().expect("refused").to_string();
+    let error = load(&pinned(wanted), dir.path(), &[], &[]).await.err().expect("refused").to_string();
     for word in ["vxlan.wasm", &wanted.to_string(), &found.to_string()] {
         assert!(error.contains(word), "{word} in {error}");
     }

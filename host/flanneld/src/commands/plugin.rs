@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
-use flannel_plugin_host::{
-    Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
-};
+use flannel_plugin_host::{Artifact, Grants, PluginReference, TrustedKey, compile_for_embedding};
 use flannel_telemetry::control::{Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
-use super::{output, wait_for};
+use super::{output, publish, verify, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
 pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
     let cache = options.cache_dir.as_path();
     if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
+    | PluginCommand::Verify { component: PluginReference::Registry(_), .. }
+    | PluginCommand::Pull { .. }
     | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. } = &command
     {
         // It is worth knowing whether the registry was asked, and what for.
@@ -30,18 +30,23 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             inspect(component.as_ref(), cache, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
         }
         PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
-        PluginCommand::Push { component, to } => push(&component, &to, cache),
+        PluginCommand::Push { component, to, sign } => publish::push(&component, &to, sign.as_deref(), cache),
+        PluginCommand::Sign { component, key, output } => publish::sign(&component, &key, output.as_deref()),
+        PluginCommand::Verify { component, key } => verify::verify(&component, &key, cache),
+        PluginCommand::Pull { component, output, key } => {
+            verify::pull(&component, output.as_deref(), &key, cache)
+        }
         PluginCommand::Bench { component, backend, leases, json } => {
             bench(component.as_ref(), cache, &backend, &leases, json)
         }
         PluginCommand::Run { component, leases, backend, ipv6, json } => {
             log::start(options);
             let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
-            dry_run(&load(&component, cache)?, &leases, backend, families, json)
+            dry_run(&load(&component, cache, &[])?, &leases, backend, families, json)
         }
         PluginCommand::Check { component, backend, golden, bless, json } => {
             let golden = golden.map(|file| Golden { file, bless });
-            let artifacts = artifacts(component.as_ref(), cache)?;
+            let artifacts = artifacts(component.as_ref(), cache, &[])?;
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
             check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
         }
@@ -58,25 +63,21 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn load(reference: &PluginReference, cache: &Path) -> anyhow::Result<Artifact> {
-    Ok(wait_for(flannel_plugin_host::load(reference, cache, &[]))??)
-}
-
-fn push(component: &Path, to: &RegistryReference, cache: &Path) -> anyhow::Result<()> {
-    // What no daemon would load is not worth publishing.
-    Artifact::load(component, cache)?;
-    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-    let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
-    Ok(output::line(pinned)?)
+fn load(reference: &PluginReference, cache: &Path, trusted: &[TrustedKey]) -> anyhow::Result<Artifact> {
+    Ok(wait_for(flannel_plugin_host::load(reference, cache, &[], trusted))??)
 }
 
 /// One that is named, or all that are built in.
-fn artifacts(component: Option<&PluginReference>, cache: &Path) -> anyhow::Result<Vec<Artifact>> {
+fn artifacts(
+    component: Option<&PluginReference>,
+    cache: &Path,
+    trusted: &[TrustedKey],
+) -> anyhow::Result<Vec<Artifact>> {
     let Some(reference) = component else {
         let built_in = BUILT_IN.iter().map(|plugin| Artifact::built_in(plugin.backend_type, BUILT_IN));
         return Ok(built_in.collect::<Result<_, _>>()?);
     };
-    Ok(vec![load(reference, cache)?])
+    Ok(vec![load(reference, cache, trusted)?])
 }
 
 fn inspect(
@@ -85,7 +86,7 @@ fn inspect(
     grants: &Grants,
     json: bool,
 ) -> anyhow::Result<()> {
-    let inspections = artifacts(component, cache)?
+    let inspections = artifacts(component, cache, &grants.trusted_keys()?)?
         .iter()
         .map(|artifact| devkit::inspect::inspect(artifact, grants))
         .collect::<Result<Vec<_>, _>>()
@@ -127,7 +128,7 @@ fn bench(
     json: bool,
 ) -> anyhow::Result<()> {
     let artifact = if let Some(reference) = component {
-        load(reference, cache)?
+        load(reference, cache, &[])?
     } else {
         let environment = devkit::environment(backend, false).map_err(anyhow::Error::msg)?;
         Artifact::built_in(&environment.backend_type, BUILT_IN)?

@@ -52,7 +52,9 @@ pub(super) async fn rehearse(
     own: Lease,
     peers: Vec<PeerChange>,
 ) -> Result<Option<Box<Rehearsed>>, String> {
-    let loaded = flannel_plugin_host::load(&plugin, &surroundings.cache, surroundings.built_in).await;
+    let trusted = surroundings.environment.grants.trusted_keys().map_err(|error| error.to_string())?;
+    let loaded =
+        flannel_plugin_host::load(&plugin, &surroundings.cache, surroundings.built_in, &trusted).await;
     let artifact = loaded.map_err(|error| error.to_string())?;
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);

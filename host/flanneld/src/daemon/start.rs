@@ -16,8 +16,8 @@ use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference, Policy,
-    Registration, extract_secrets,
+    Artifact, ArtifactError, BuiltIn, DirState, Environment, Grants, Limits, NodeFacts, PluginReference,
+    Policy, Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
@@ -233,23 +233,21 @@ pub(super) fn announce(external: &External) {
 }
 
 /// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
-pub(super) async fn artifact(
-    plugin: Option<&PluginReference>,
-    options: &Options,
-    config: &NetworkConfig,
-    built_in: &'static [BuiltIn],
-) -> Result<Artifact, DaemonError> {
+pub(super) async fn artifact(node: &Node, built_in: &'static [BuiltIn]) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
-    let artifact = if let Some(reference) = plugin {
-        flannel_plugin_host::load(reference, &options.cache_dir, built_in).await?
+    let artifact = if let Some(reference) = &node.plugin {
+        let trusted = node.grants.trusted_keys().map_err(ArtifactError::from)?;
+        flannel_plugin_host::load(reference, &node.options.cache_dir, built_in, &trusted).await?
     } else {
-        let backend = config.backend_type.clone();
+        let backend = node.config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
             .await
             .map_err(|_| DaemonError::PolicyThread)??
     };
     let took_us = flannel_base::micros(started.elapsed());
-    info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
+    let signers: Vec<String> = artifact.provenance().signers.iter().map(ToString::to_string).collect();
+    let signers = (!signers.is_empty()).then(|| signers.join(", "));
+    info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), signers, took_us, "plugin loaded");
     Ok(artifact)
 }
 

@@ -2,7 +2,9 @@
 
 mod access;
 mod lies;
+mod moved;
 mod server;
+mod signed;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,10 +13,11 @@ use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
-use super::{Pulled, Registries, RegistryError};
+use super::{Publication, Pulled, Registries, RegistryError};
 use crate::digest::Digest;
 use crate::load::load_with;
 use crate::reference::RegistryReference;
+use crate::signature::TrustedKey;
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 and so on";
 
@@ -23,6 +26,8 @@ struct Bench {
     server: Server,
     directory: TempDir,
     registries: Registries,
+    /// Whose signatures are believed.
+    trusted: Vec<TrustedKey>,
 }
 
 impl Bench {
@@ -36,7 +41,7 @@ impl Bench {
             http: Http::new(None, CleartextPolicy::Loopback, times),
             docker_config: Some(directory.path().join("config.json")),
         };
-        Self { server: Server::start().await, directory, registries }
+        Self { server: Server::start().await, directory, registries, trusted: Vec::new() }
     }
 
     fn cache(&self) -> std::path::PathBuf {
@@ -46,7 +51,7 @@ impl Bench {
     /// Pulls, and takes note of what the tag means.
     async fn pull(&self, version: &str) -> Result<Pulled, RegistryError> {
         let wanted = self.reference(version);
-        let pulled = self.registries.pull(&wanted, &self.cache()).await?;
+        let pulled = self.registries.pull(&wanted, &self.cache(), &self.trusted).await?;
         Registries::remember(&pulled, &wanted, &self.cache());
         Ok(pulled)
     }
@@ -63,7 +68,8 @@ impl Bench {
 
     /// The registry is gone.
     fn without_server(self) -> Gone {
-        Gone { address: self.server.address, directory: self.directory, registries: self.registries }
+        let Self { server, directory, registries, trusted } = self;
+        Gone { address: server.address, directory, registries, trusted }
     }
 }
 
@@ -71,12 +77,13 @@ struct Gone {
     address: std::net::SocketAddr,
     directory: TempDir,
     registries: Registries,
+    trusted: Vec<TrustedKey>,
 }
 
 impl Gone {
     async fn pull(&self, version: &str) -> Result<Pulled, RegistryError> {
         let wanted = format!("oci://{}/plugins/test{version}", self.address).parse().expect("a reference");
-        self.registries.pull(&wanted, &self.directory.path().join("cache")).await
+        self.registries.pull(&wanted, &self.directory.path().join("cache"), &self.trusted).await
     }
 }
 
@@ -177,17 +184,17 @@ async fn a_component_that_cannot_be_used_is_not_what_is_fallen_back_to() {
     let bench = Bench::new().await;
     let (cache, reference) = (bench.cache(), bench.server.reference(":v1").parse().expect("a reference"));
     let good = bench.server.publish("v1", &policy("good"));
-    let artifact = load_with(&bench.registries, &reference, &cache, &[]).await.expect("loads");
+    let artifact = load_with(&bench.registries, &reference, &cache, &[], &[]).await.expect("loads");
     assert_eq!(artifact.source().to_string(), bench.server.reference(&format!(":v1@{good}")));
     bench.server.publish("v1", b"no component");
     let error =
-        load_with(&bench.registries, &reference, &cache, &[]).await.err().expect("refused").to_string();
+        load_with(&bench.registries, &reference, &cache, &[], &[]).await.err().expect("refused").to_string();
     assert!(
         error.contains("/plugins/test:v1@sha256:") && error.contains("not a WebAssembly component"),
         "{error}"
     );
     let Gone { directory: _kept, registries, .. } = bench.without_server();
-    let artifact = load_with(&registries, &reference, &cache, &[]).await.expect("loads");
+    let artifact = load_with(&registries, &reference, &cache, &[], &[]).await.expect("loads");
     assert_eq!(artifact.digest(), Digest::of(&policy("good")).hex());
 }
 
@@ -197,7 +204,8 @@ async fn a_registry_that_does_not_answer_is_named_with_the_reference() {
     let (cache, text) = (bench.cache(), bench.server.reference(":v1"));
     let Gone { directory: _kept, registries, .. } = bench.without_server();
     let reference = text.parse().expect("a reference");
-    let error = load_with(&registries, &reference, &cache, &[]).await.err().expect("refused").to_string();
+    let error =
+        load_with(&registries, &reference, &cache, &[], &[]).await.err().expect("refused").to_string();
     assert!(error.starts_with(&format!("plugin {text}: http://127.0.0.1:")), "{error}");
     assert_eq!(error.lines().count(), 1, "{error}");
 }
@@ -234,10 +242,16 @@ async fn a_cache_that_others_can_write_to_is_not_used() {
 async fn what_is_pushed_can_be_pulled() {
     let bench = Bench::new().await;
     let to = bench.reference(":v1");
-    let pinned = bench.registries.push(COMPONENT.to_vec(), &to).await.expect("pushed");
+    let pinned =
+        bench.registries.push(COMPONENT.to_vec(), &to, Publication::default()).await.expect("pushed");
     let pulled = bench.pull(":v1").await.expect("pulled");
     assert_eq!((pulled.component.as_slice(), &pulled.reference), (COMPONENT, &pinned));
-    let error = bench.registries.push(COMPONENT.to_vec(), &pinned).await.expect_err("no tag").to_string();
+    let error = bench
+        .registries
+        .push(COMPONENT.to_vec(), &pinned, Publication::default())
+        .await
+        .expect_err("no tag")
+        .to_string();
     assert!(error.contains("pushed to a tag"), "{error}");
 }
 

@@ -36,6 +36,7 @@ mod repair;
 mod restart;
 mod several;
 mod signals;
+mod signatures;
 mod status;
 mod strangers;
 mod swap;

@@ -40,6 +40,12 @@ pub struct Inspection {
     pub size: usize,
     /// SHA-256 of the component, in hexadecimal digits.
     pub digest: String,
+    /// Whose signatures were verified, of those whose keys are in the file with grants.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// Why nobody's was, if there are keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsigned: Option<String>,
 }
 
 /// An interface that a plugin imports.
@@ -82,8 +88,13 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
     let mut imports = artifact.imports();
     imports
         .sort_by_key(|name| INTERFACES.iter().position(|interface| interface == name).unwrap_or(usize::MAX));
-    let asker =
-        GrantRequest { digest: artifact.digest(), name: &described.name, imports: &imports, needs: &needs };
+    let asker = GrantRequest {
+        digest: artifact.digest(),
+        name: &described.name,
+        provenance: artifact.provenance(),
+        imports: &imports,
+        needs: &needs,
+    };
     let granted = grants.of(&asker).map_err(|error| error.to_string())?;
     let missing = granted.missing(&asker);
     let policies = Provider::ALL.into_iter().filter_map(|provider| {
@@ -113,6 +124,8 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
         missing,
         size: artifact.size(),
         digest: artifact.digest().to_owned(),
+        signers: artifact.provenance().signers.iter().map(ToString::to_string).collect(),
+        unsigned: artifact.provenance().unsigned.clone(),
     })
 }
 
@@ -152,6 +165,12 @@ impl fmt::Display for Inspection {
         row("contract", &self.contract)?;
         row("size", &format!("{} bytes", self.size))?;
         row("sha256", &self.digest)?;
+        if !self.signers.is_empty() {
+            row("signed by", &self.signers.join(", "))?;
+        }
+        if let Some(unsigned) = &self.unsigned {
+            row("signed by", &format!("nobody known: {unsigned}"))?;
+        }
         let wide = self.imports.iter().map(|import| import.interface.len()).max().unwrap_or(0);
         let mut label = "imports";
         for Import { interface, allows, granted } in &self.imports {

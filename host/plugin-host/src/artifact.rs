@@ -19,6 +19,7 @@ use super::imports::{self, IncompatibleComponent};
 use super::outline::{Excess, Outline};
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
+use super::signature::Provenance;
 
 /// Bytes of the largest plugin; components with an interpreter inside have some 40 MB.
 pub(crate) const MAX_COMPONENT_BYTES: usize = 256 << 20;
@@ -84,6 +85,9 @@ pub enum ArtifactError {
         /// Why.
         error: Box<RegistryError>,
     },
+    /// The keys of signers cannot be read.
+    #[error(transparent)]
+    Keys(#[from] GrantError),
     /// The file is another than the one that it is pinned to.
     #[error("plugin {path}: it is pinned to {wanted}, and the file has {found}")]
     Pinned {
@@ -161,6 +165,7 @@ pub struct Artifact {
     digest: String,
     size: usize,
     pub(super) outline: Outline,
+    provenance: Provenance,
     pub(super) engine: Engine,
     pub(super) component: Component,
     pub(super) lines: Arc<Lines>,
@@ -195,6 +200,11 @@ impl Artifact {
         &self.digest
     }
 
+    /// Who has signed it, of those whose keys were given, and what is to be said of where it comes from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
     /// The interfaces that it imports, without package and version.
     pub fn imports(&self) -> Vec<String> {
         imports::names(&self.outline)
@@ -213,6 +223,7 @@ pub(super) struct RawPlugin {
     pub digest: Digest,
     pub engine: Engine,
     pub outline: Outline,
+    provenance: Provenance,
 }
 
 impl RawPlugin {
@@ -227,7 +238,17 @@ impl RawPlugin {
             return Err(ArtifactError::TooLarge { source, excess });
         }
         let engine = engine::native().map_err(|error| invalid(one_line(&error.root_cause().to_string())))?;
-        Ok(Self { digest: Digest::of(&bytes), source, bytes, engine, outline })
+        Ok(Self { digest: Digest::of(&bytes), source, bytes, engine, outline, provenance: Provenance::default() })
+    }
+
+    /// The same, with what is known of its signatures.
+    pub(super) fn signed(self, provenance: Provenance) -> Self {
+        Self { provenance, ..self }
+    }
+
+    /// What is known of its signatures.
+    pub(super) fn provenance(&self) -> &Provenance {
+        &self.provenance
     }
 
     /// Where it came from.
@@ -249,6 +270,7 @@ impl RawPlugin {
             size: self.bytes.len(),
             source: self.source,
             outline: self.outline,
+            provenance: self.provenance,
             engine: self.engine,
             component,
         }

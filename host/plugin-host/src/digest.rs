@@ -3,13 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of a digest.
 pub(crate) const DIGEST: usize = 32;
 
 /// The SHA-256 of something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Digest([u8; DIGEST]);
 
 impl Digest {
@@ -49,5 +51,19 @@ impl FromStr for Digest {
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| NoDigest)?;
         // In lower case alone: a digest has one spelling.
         Some(Self(bytes)).filter(|digest| digest.hex() == digits).ok_or(NoDigest)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = NoDigest;
+
+    fn try_from(text: String) -> Result<Self, NoDigest> {
+        text.parse()
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
     }
 }

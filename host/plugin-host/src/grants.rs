@@ -2,14 +2,14 @@
 //! grants are in here, others' are in the operator's file, or are given for one run. Of clouds each operation is granted by itself.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::PathBuf;
 
 use super::artifact::BuiltIn;
 use super::digest::Digest;
+use super::grant_file::{self, Grant};
 use super::imports::INTERFACES;
 use super::needs::{CLOUD, Need, Pattern};
+use super::signature::{Provenance, TrustedKey};
 
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
 const UNRESTRICTED: [&str; 3] = ["types", "log", "clock"];
@@ -78,7 +78,7 @@ pub enum GrantError {
     },
     /// A plugin asks for more than it has.
     #[error(
-        "it asks for {wanted}, which it is not granted; to grant it, add to the file of --plugin-grants: \
+        "it asks for {wanted}, which it is not granted{signatures}; to grant it, add to the file of --plugin-grants: \
          [[grant]] digest = \"sha256:{digest}\" allow = [{listed}], or for one run: --allow {allow}"
     )]
     Missing {
@@ -90,24 +90,9 @@ pub enum GrantError {
         listed: String,
         /// The component's.
         digest: String,
+        /// What there is of signatures, in parentheses, if grants go by them.
+        signatures: String,
     },
-}
-
-/// The operator's file.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    grant: Vec<Grant>,
-}
-
-/// One grant: to one component, or to all that call themselves so.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Grant {
-    digest: Option<String>,
-    name: Option<String>,
-    allow: Vec<String>,
 }
 
 /// Who asks, and what for.
@@ -117,6 +102,8 @@ pub struct GrantRequest<'a> {
     pub digest: &'a str,
     /// As the plugin calls itself.
     pub name: &'a str,
+    /// Who has signed it.
+    pub provenance: &'a Provenance,
     /// The interfaces that it imports.
     pub imports: &'a [String],
     /// The operations of clouds that it declares.
@@ -179,21 +166,58 @@ impl Grants {
     /// and how to grant it.
     pub fn check(&self, asker: &GrantRequest) -> Result<Vec<Pattern>, GrantError> {
         let granted = self.of(asker)?;
-        missing_is_error(granted.missing(asker), asker.digest)?;
+        missing_is_error(granted.missing(asker), asker)?;
         Ok(granted.operations)
     }
 
     /// Whether a component could have what it imports, whatever it is going to call itself: it has to be compiled to say that. Of clouds
     /// it says only then what it asks for, so that they are left for later.
-    pub(crate) fn might_have(&self, digest: &str, imports: &[String]) -> Result<(), GrantError> {
-        let mut granted = Granted { interfaces: self.texts(digest, None)?, operations: Vec::new() };
+    pub(crate) fn might_have(
+        &self,
+        digest: &str,
+        imports: &[String],
+        provenance: &Provenance,
+    ) -> Result<(), GrantError> {
+        let asker = GrantRequest { digest, name: "", imports, needs: &[], provenance };
+        let mut granted =
+            Granted { interfaces: self.texts(&asker, |grant| grant.could_be_for(&asker))?, operations: Vec::new() };
         granted.interfaces.insert(CLOUD.to_owned());
-        missing_is_error(granted.missing(&GrantRequest { digest, name: "", imports, needs: &[] }), digest)
+        missing_is_error(granted.missing(&asker), &asker)
+    }
+
+    /// The keys that grants go by: what is loaded is to be looked at for signatures by them.
+    pub fn trusted_keys(&self) -> Result<Vec<TrustedKey>, GrantError> {
+        self.file.as_deref().map_or(Ok(Vec::new()), |path| Ok(grant_file::read(path)?.keys))
+    }
+
+    /// What is to be said of grants that a plugin has: those that anybody's plugin would have under that name.
+    pub fn doubts(&self, asker: &GrantRequest) -> Vec<String> {
+        // Without the file, or with a wrong one, nothing was granted by it.
+        let Some((path, file)) =
+            self.file.as_deref().and_then(|path| Some((path, grant_file::read(path).ok()?)))
+        else {
+            return Vec::new();
+        };
+        let by_name = file
+            .grants
+            .iter()
+            .enumerate()
+            .filter(|(_, grant)| grant.is_by_name_alone() && grant.is_for(asker));
+        let doubt = |(at, _)| {
+            format!(
+                "--plugin-grants {}: grant {} is for whatever calls itself {:?}: put a signer beside the name, or digest = \"sha256:{}\"",
+                path.display(),
+                at + 1,
+                asker.name,
+                asker.digest
+            )
+        };
+        by_name.map(doubt).collect()
     }
 
     /// What a plugin is granted, beyond what needs no grant.
     pub fn of(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
-        let all = self.texts(asker.digest, Some(asker.name))?;
+        let all = self.texts(asker, |grant| grant.is_for(asker))?;
         let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
         // They were read once already.
         let mut operations: Vec<Pattern> =
@@ -208,23 +232,22 @@ impl Grants {
         Ok(Granted { interfaces, operations })
     }
 
-    /// What is granted to a component. Without a name: what is granted to any name, too.
-    fn texts(&self, digest: &str, name: Option<&str>) -> Result<BTreeSet<String>, GrantError> {
+    /// What is granted to who asks, by those grants of the file that are for it.
+    fn texts(
+        &self,
+        asker: &GrantRequest,
+        is_for: impl Fn(&Grant) -> bool,
+    ) -> Result<BTreeSet<String>, GrantError> {
         let mut granted: BTreeSet<String> = self.allow.iter().cloned().collect();
         if self.everything {
             granted.extend(INTERFACES.iter().filter(|name| needs_grant(name)).map(|name| (*name).to_owned()));
         }
-        if let Some(backend_type) = self.built_in_with(digest) {
+        if let Some(backend_type) = self.built_in_with(asker.digest) {
             granted.extend(built_in(backend_type).iter().map(|interface| (*interface).to_owned()));
         }
         if let Some(path) = &self.file {
-            for grant in read(path)? {
-                let digests = grant.digest.as_deref().and_then(|text| text.strip_prefix("sha256:"));
-                let names = grant.name.as_deref().is_some_and(|its| name.is_none_or(|name| name == its));
-                if digests == Some(digest) || names {
-                    granted.extend(grant.allow);
-                }
-            }
+            let all = grant_file::read(path)?.grants;
+            granted.extend(all.into_iter().filter(is_for).flat_map(|grant| grant.allow));
         }
         Ok(granted)
     }
@@ -236,7 +259,7 @@ impl Grants {
     }
 }
 
-fn missing_is_error(missing: Vec<String>, digest: &str) -> Result<(), GrantError> {
+fn missing_is_error(missing: Vec<String>, asker: &GrantRequest) -> Result<(), GrantError> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -246,7 +269,8 @@ fn missing_is_error(missing: Vec<String>, digest: &str) -> Result<(), GrantError
         allow: if flag.contains(' ') { format!("'{flag}'") } else { flag.clone() },
         wanted: flag,
         listed: quoted.join(", "),
-        digest: digest.to_owned(),
+        digest: asker.digest.to_owned(),
+        signatures: asker.provenance.signatures().map(|text| format!(" ({text})")).unwrap_or_default(),
     })
 }
 
@@ -277,38 +301,6 @@ pub fn parse_grant(text: &str) -> Result<String, String> {
     Err(format!("{text:?} cannot be granted; there are {}", there.join(", ")))
 }
 
-/// Reads the operator's file.
-fn read(path: &Path) -> Result<Vec<Grant>, GrantError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| GrantError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
-    parse(&text).map_err(|reason| GrantError::Malformed { path: path.to_owned(), reason })
-}
-
-fn parse(text: &str) -> Result<Vec<Grant>, String> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let line = error
-            .span()
-            .map_or(1, |span| 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-        format!("line {line}: {}", error.message())
-    })?;
-    for (number, grant) in file.grant.iter().enumerate() {
-        let wrong = |reason: String| Err(format!("grant {}: {reason}", number + 1));
-        match (&grant.digest, &grant.name) {
-            (Some(digest), None) if digest.parse::<Digest>().is_err() => {
-                return wrong(format!("digest = {digest:?} is not sha256: and 64 hexadecimal digits"));
-            }
-            (Some(_), Some(_)) | (None, None) => {
-                return wrong("it is for one plugin: by digest, or by name".to_owned());
-            }
-            _ => {}
-        }
-        if let Some(reason) = grant.allow.iter().find_map(|text| parse_grant(text).err()) {
-            return wrong(format!("allow: {reason}"));
-        }
-    }
-    Ok(file.grant)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -320,7 +312,9 @@ mod tests {
     }
 
     fn check(grants: &Grants, digest: &str, name: &str, imports: &[String]) -> Result<(), GrantError> {
-        grants.check(&GrantRequest { digest, name, imports, needs: &[] }).map(drop)
+        grants
+            .check(&GrantRequest { digest, name, provenance: &Provenance::default(), imports, needs: &[] })
+            .map(drop)
     }
 
     fn need(text: &str) -> Need {
@@ -332,7 +326,14 @@ mod tests {
         let needs =
             [need("cloud:aws:ec2:CreateRoute"), need("cloud:google:compute:GET projects/*/global/routes/*")];
         let imports = imports(&["log", "cloud"]);
-        let asker = GrantRequest { digest: DIGEST, name: "p", imports: &imports, needs: &needs };
+        let provenance = Provenance::default();
+        let asker = GrantRequest {
+            digest: DIGEST,
+            name: "p",
+            provenance: &provenance,
+            imports: &imports,
+            needs: &needs,
+        };
         let mut grants = Grants { allow: vec!["cloud:aws:ec2:*".to_owned()], ..Grants::default() };
         let error = grants.check(&asker).expect_err("refused").to_string();
         assert!(
@@ -390,7 +391,10 @@ mod tests {
                 "grant 1: allow: \"everything\" cannot be granted; there are links, ",
             ),
             ("[[grant]]\nname = \"p\"\n\nalow = []", "line 4: unknown field `alow`"),
-            ("[[grant]]\nallow = []", "grant 1: it is for one plugin: by digest, or by name"),
+            (
+                "[[grant]]\nallow = []",
+                "grant 1: it says for which plugins it is by none of digest, name, signer and key",
+            ),
             ("[[grant]]\ndigest = \"md5:1\"\nallow = []", "grant 1: digest = \"md5:1\" is not sha256:"),
             ("[[grant]", "line 1: "),
         ] {

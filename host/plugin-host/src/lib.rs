@@ -16,6 +16,7 @@ mod digest;
 mod engine;
 mod error;
 mod facts;
+mod grant_file;
 mod grants;
 mod imports;
 mod instance;
@@ -28,6 +29,7 @@ mod private_dir;
 mod reference;
 mod registry;
 mod secrets;
+mod signature;
 mod state;
 mod wasi;
 mod watchdog;
@@ -48,8 +50,12 @@ pub use needs::{Need, Pattern};
 pub use outline::Excess;
 pub use policy::{ApplyOutcome, Description, PeerChange, Policy, Registration, is_name};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
-pub use registry::{Registries, RegistryError};
+pub use registry::{Publication, Pulled, Registries, RegistryError};
 pub use secrets::{Secrets, extract_secrets};
+pub use signature::{
+    BUNDLE_EXTENSION, KeyError, NoRandomness, PASSWORD_VARIABLE, PrivateKey, PrivateKeyError, Provenance,
+    PublicKey, SIGNATURE_EXTENSION, Signer, TrustedKey, beside_name, read_plugin, verify_file,
+};
 pub use state::DirState;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use super::digest::Digest;
 use super::grants::Grants;
 use super::reference::PluginReference;
 use super::registry::Registries;
+use super::signature::{self, TrustedKey};
 
 /// How plugins are loaded: what is asked before anything is compiled, who compiles, and where what is slow to get is kept.
 #[derive(Clone)]
@@ -22,13 +23,14 @@ pub struct Loader {
     compiler: Compiler,
     built_in: &'static [BuiltIn],
     grants: Option<Arc<Grants>>,
+    keys: Vec<TrustedKey>,
 }
 
 impl Loader {
     /// What registries sent, and compiled forms, are kept in the cache directory; the key by which the latter are known to be ours is in
     /// the state directory.
     pub fn new(cache: &Path, state: &Path, compiler: Compiler) -> Self {
-        Self { cache: CodeCache::new(cache, state), compiler, built_in: &[], grants: None }
+        Self { cache: CodeCache::new(cache, state), compiler, built_in: &[], grants: None, keys: Vec::new() }
     }
 
     /// With plugins that are built in, whose compiled forms are there.
@@ -43,6 +45,13 @@ impl Loader {
         Self { grants: Some(grants), ..self }
     }
 
+    /// With keys that signatures are looked for and verified with, beside those that grants go by. Whether they are needed is for the
+    /// grants to say.
+    #[must_use]
+    pub fn with_keys(self, keys: Vec<TrustedKey>) -> Self {
+        Self { keys, ..self }
+    }
+
     /// Loads a plugin. Whoever drops the future ends what it is waiting for: a registry, or the compiler. The error is one line for an
     /// operator.
     pub async fn load(&self, reference: &PluginReference) -> Result<Artifact, ArtifactError> {
@@ -55,20 +64,23 @@ impl Loader {
         registries: &Registries,
         reference: &PluginReference,
     ) -> Result<Artifact, ArtifactError> {
+        let trusted = self.trusted_keys()?;
         match reference {
             PluginReference::File { path, pin } => {
                 let (path, pin) = (path.clone(), *pin);
-                self.complete(reference, move || read(&path, pin)).await
+                self.complete(reference, move || read(&path, pin, &trusted)).await
             }
             PluginReference::Registry(wanted) => {
-                let pulled = registries.pull(wanted, self.cache.directory()).await;
+                let pulled = registries.pull(wanted, self.cache.directory(), &trusted).await;
                 let mut pulled = pulled.map_err(|error| ArtifactError::Registry {
                     reference: Box::new(wanted.clone()),
                     error: error.into(),
                 })?;
                 let source = Source::Registry(Box::new(pulled.reference.clone()));
                 let bytes = std::mem::take(&mut pulled.component);
-                let artifact = self.complete(reference, move || RawPlugin::new(source, bytes.into())).await?;
+                let provenance = pulled.provenance.clone();
+                let raw = move || Ok(RawPlugin::new(source, bytes.into())?.signed(provenance));
+                let artifact = self.complete(reference, raw).await?;
                 Registries::remember(&pulled, wanted, self.cache.directory());
                 Ok(artifact)
             }
@@ -106,10 +118,18 @@ impl Loader {
         .await
     }
 
+    fn trusted_keys(&self) -> Result<Vec<TrustedKey>, ArtifactError> {
+        let mut keys = self.keys.clone();
+        if let Some(grants) = &self.grants {
+            keys.extend(grants.trusted_keys()?);
+        }
+        Ok(keys)
+    }
+
     fn check_grants(&self, raw: &RawPlugin) -> Result<(), ArtifactError> {
         let Some(grants) = &self.grants else { return Ok(()) };
         let imports = super::imports::names(&raw.outline);
-        grants.might_have(&raw.digest.hex(), &imports).map_err(|error| ArtifactError::NotGranted {
+        grants.might_have(&raw.digest.hex(), &imports, raw.provenance()).map_err(|error| ArtifactError::NotGranted {
             source: raw.source().clone(),
             error: Box::new(error),
         })
@@ -122,7 +142,7 @@ impl Loader {
 
     /// Loads a file, and compiles it in this process: for tests.
     pub fn load_here(&self, path: &Path) -> Result<Artifact, ArtifactError> {
-        let raw = read(path, None)?;
+        let raw = read(path, None, &self.keys)?;
         let component = match self.compiled(&raw) {
             Some(component) => component,
             None => {
@@ -147,7 +167,7 @@ async fn on_a_thread<T: Send + 'static>(
 }
 
 /// Reads a file: a regular one, and no more of it than a component may have, however it grows meanwhile. With a pin, another is refused.
-fn read(path: &Path, pin: Option<Digest>) -> Result<RawPlugin, ArtifactError> {
+fn read(path: &Path, pin: Option<Digest>, trusted: &[TrustedKey]) -> Result<RawPlugin, ArtifactError> {
     let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
     let file = regular_file::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => unreadable(io::Error::other("not a regular file")),
@@ -164,5 +184,6 @@ fn read(path: &Path, pin: Option<Digest>) -> Result<RawPlugin, ArtifactError> {
             return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
         }
     }
-    RawPlugin::new(Source::File(path.to_owned()), bytes.into())
+    let provenance = signature::beside(path, &bytes, trusted);
+    Ok(RawPlugin::new(Source::File(path.to_owned()), bytes.into())?.signed(provenance))
 }

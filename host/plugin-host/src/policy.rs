@@ -21,6 +21,7 @@ use super::grants::GrantRequest;
 use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
 use super::needs::{self, Need};
+use super::signature::Provenance;
 use super::state::DirState;
 
 /// A batch of changes that fails is halved until the peer that it fails for is found; so often at the most.
@@ -129,8 +130,9 @@ impl ApplyOutcome {
 /// A running policy.
 pub struct Policy {
     name: String,
-    /// SHA-256 of the component, and the interfaces that it imports.
+    /// SHA-256 of the component, who has signed it, and the interfaces that it imports.
     digest: String,
+    provenance: Provenance,
     imports: Vec<String>,
     component: LinkedComponent,
     environment: Environment,
@@ -203,6 +205,7 @@ impl Policy {
         Ok(Self {
             name,
             digest: artifact.digest().to_owned(),
+            provenance: artifact.provenance().clone(),
             imports: artifact.imports(),
             component,
             environment,
@@ -447,6 +450,7 @@ impl Policy {
         let asker = GrantRequest {
             digest: &self.digest,
             name: &description.name,
+            provenance: &self.provenance,
             imports: &self.imports,
             needs: &needs,
         };
@@ -455,6 +459,11 @@ impl Policy {
             function: "loading",
             cause: Cause::NotGranted(Box::new(error)),
         })?;
+        if self.registered.is_none() {
+            for doubt in self.environment.grants.doubts(&asker) {
+                warn!(plugin = description.name, "{doubt}");
+            }
+        }
         instance.state().operations = operations.into();
         instance.state().plugin.clone_from(&description.name);
         let registering = |cause| PluginError {

@@ -120,6 +120,12 @@ fn show_plugin(f: &mut Formatter<'_>, plugin: &Plugin) -> fmt::Result {
     let Plugin { name, version, source, .. } = plugin;
     let digest: String = plugin.digest.chars().take(DIGEST).collect();
     row(f, "plugin", &format!("{name} {version}, {source}, {}, sha256 {digest}…", bytes(plugin.size)))?;
+    if !plugin.signers.is_empty() {
+        row(f, "", &format!("signed by {}", plugin.signers.join(", ")))?;
+    }
+    if let Some(moved) = &plugin.moved {
+        row(f, "", &format!("OLDER than before: the tag has {moved}"))?;
+    }
     let mut calls: Vec<String> = plugin.calls.iter().map(|(function, n)| format!("{function} {n}")).collect();
     calls.push(format!("{} failed", plugin.failures));
     calls.push(counted(plugin.restarts, "restart"));
@@ -404,6 +410,22 @@ mod tests {
     fn is(status: &Status, expected: &str) {
         let shown = status.to_string();
         assert_eq!(shown, expected, "it is:\n{shown}");
+    }
+
+    #[test]
+    fn signers_and_a_tag_that_has_moved_back_are_with_the_plugin() {
+        let mut status = well();
+        if let Some(plugin) = &mut status.plugin {
+            plugin.signers = vec!["acme (key sha256:12)".to_owned(), "other (key sha256:34)".to_owned()];
+            plugin.moved = Some("moved from 1.2.0 (sha256:56) back to 1.1.0 (sha256:78)".to_owned());
+        }
+        let text = status.to_string();
+        for line in [
+            "            signed by acme (key sha256:12), other (key sha256:34)\n",
+            "            OLDER than before: the tag has moved from 1.2.0 (sha256:56) back to 1.1.0 (sha256:78)\n",
+        ] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
     }
 
     #[test]

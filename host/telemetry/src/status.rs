@@ -118,6 +118,12 @@ pub struct Plugin {
     pub digest: String,
     /// Bytes of the component.
     pub size: u64,
+    /// Who has signed it, of those whose keys are in the file with grants.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signers: Vec<String>,
+    /// That its tag means an older version than it did before: from which to which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
     /// Calls since the start, by function.
     pub calls: BTreeMap<String, u64>,
     /// Calls that failed.

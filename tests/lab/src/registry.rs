@@ -1,12 +1,12 @@
-//! The least of an OCI registry: one component under one tag, to be pulled over plain HTTP on a node's loopback.
+//! The least of an OCI registry: one component under one tag, to be pulled over plain HTTP on a node's loopback. Others are pushed.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{Namespace, wait};
 
+const REPOSITORY: &str = "/v2/plugins/test";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How long a client may take for its question.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +33,13 @@ pub struct Registry {
 /// Media type and content of each path.
 type Pages = BTreeMap<String, (&'static str, Vec<u8>)>;
 
+/// What a client asks for.
+struct Question {
+    method: String,
+    path: String,
+    body: Vec<u8>,
+}
+
 impl Registry {
     /// Serves a component as `oci://ADDRESS/plugins/test:v1` on the loopback of a namespace.
     pub fn start(namespace: &Namespace, component: &Path) -> Result<Self> {
@@ -46,13 +54,13 @@ impl Registry {
         });
         let manifest = manifest.to_string().into_bytes();
         let manifest_digest = digest(&manifest);
-        let repository = "/v2/plugins/test";
         let pages = Pages::from([
-            (format!("{repository}/manifests/v1"), (MANIFEST, manifest.clone())),
-            (format!("{repository}/manifests/{manifest_digest}"), (MANIFEST, manifest)),
-            (format!("{repository}/blobs/{}", digest(&config)), ("application/octet-stream", config)),
-            (format!("{repository}/blobs/{}", digest(&component)), ("application/octet-stream", component)),
+            (format!("{REPOSITORY}/manifests/v1"), (MANIFEST, manifest.clone())),
+            (format!("{REPOSITORY}/manifests/{manifest_digest}"), (MANIFEST, manifest)),
+            (format!("{REPOSITORY}/blobs/{}", digest(&config)), ("application/octet-stream", config)),
+            (format!("{REPOSITORY}/blobs/{}", digest(&component)), ("application/octet-stream", component)),
         ]);
+        let pages = Mutex::new(pages);
         let listener = namespace.run(|| TcpListener::bind("127.0.0.1:0"))?.context("cannot listen")?;
         let address = listener.local_addr().context("an address")?;
         let end = OwnedFd::from(listener.try_clone().context("a second descriptor")?);
@@ -94,25 +102,65 @@ impl Drop for Registry {
     }
 }
 
-fn answer(mut stream: &TcpStream, pages: &Pages) -> Result<()> {
+fn answer(mut stream: &TcpStream, pages: &Mutex<Pages>) -> Result<()> {
     stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
-    let mut lines = BufReader::new(stream).lines();
-    let question = lines.next().context("a question")??;
-    for line in lines {
-        if line?.is_empty() {
-            break;
+    let question = Question::read(stream)?;
+    let (status, header, media_type, body) = {
+        let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        match question.method.as_str() {
+            "POST" => ("202 Accepted", format!("Location: {REPOSITORY}/blobs/uploads/1\r\n"), "", Vec::new()),
+            "PUT" => {
+                question.take(&mut pages);
+                ("201 Created", String::new(), "", Vec::new())
+            }
+            _ => match pages.get(&question.path) {
+                Some((media_type, body)) => ("200 OK", String::new(), *media_type, body.clone()),
+                None => ("404 Not Found", String::new(), "text/plain", Vec::new()),
+            },
         }
-    }
-    let path = question.split(' ').nth(1).unwrap_or_default();
-    let missing = ("text/plain", Vec::new());
-    let (status, (media_type, body)) =
-        pages.get(path).map_or(("404 Not Found", &missing), |page| ("200 OK", page));
+    };
     let length = body.len();
     write!(
         stream,
-        "HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status}\r\n{header}Content-Type: {media_type}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     )?;
-    Ok(stream.write_all(body)?)
+    Ok(stream.write_all(&body)?)
+}
+
+impl Question {
+    fn read(stream: &TcpStream) -> Result<Self> {
+        let mut reader = BufReader::new(stream);
+        let mut first = String::new();
+        reader.read_line(&mut first)?;
+        let mut words = first.split(' ').map(ToOwned::to_owned);
+        let (method, path) = words.next().zip(words.next()).context("a question")?;
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            match line.trim_end().split_once(':') {
+                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                    length = value.trim().parse()?;
+                }
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        Ok(Self { method, path, body })
+    }
+
+    /// What is pushed: a blob by its digest, a manifest by its name and its digest.
+    fn take(self, pages: &mut Pages) {
+        let digest = digest(&self.body);
+        if self.path.contains("/manifests/") {
+            pages.insert(format!("{REPOSITORY}/manifests/{digest}"), (MANIFEST, self.body.clone()));
+            pages.insert(self.path, (MANIFEST, self.body));
+        } else {
+            pages.insert(format!("{REPOSITORY}/blobs/{digest}"), ("application/octet-stream", self.body));
+        }
+    }
 }
 
 fn digest(bytes: &[u8]) -> String {

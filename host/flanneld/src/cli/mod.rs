@@ -132,6 +132,42 @@ pub enum PluginCommand {
         /// Where to: oci://REGISTRY[:PORT]/REPOSITORY:TAG
         #[arg(value_name = "REF")]
         to: RegistryReference,
+        /// Sign it with this private key: PEM, of PKCS#8 or as cosign encrypts it, with its password in COSIGN_PASSWORD
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Option<PathBuf>,
+    },
+    /// Fetch a component from an OCI registry into the cache, and into a file; prints the reference to pin
+    Pull {
+        /// The component: oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: RegistryReference,
+        /// The file to write
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// Refuse it unless this public key, or another one that is given so, has signed it; may be given several times
+        #[arg(long, value_name = "FILE")]
+        key: Vec<PathBuf>,
+    },
+    /// Sign a plugin, as cosign does: a file's signature goes beside it, that of one in a registry into the registry
+    Sign {
+        /// The plugin: a file or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
+        /// The private key: PEM, of PKCS#8 or as cosign encrypts it, with its password in COSIGN_PASSWORD
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+        /// Where a file's signature goes; without it, FILE.sig, where daemons look for it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Verify a plugin's signature; ends with status 1 if none of the keys has signed it
+    Verify {
+        /// The plugin: a file, with its signature in FILE.sig or FILE.sigstore.json, or oci://…, as for --plugin
+        #[arg(value_name = "REF")]
+        component: PluginReference,
+        /// A public key, as PEM; may be given several times
+        #[arg(long, value_name = "FILE", required = true)]
+        key: Vec<PathBuf>,
     },
     /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
     Bench {

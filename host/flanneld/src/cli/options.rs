@@ -28,7 +28,8 @@ pub struct Options {
     #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", requires = "plugin", help_heading = "Plugins and files")]
     pub watch_plugin: bool,
 
-    /// What plugins that are not built in may do: a TOML file with [[grant]] tables, each with digest or name, and allow
+    /// What plugins that are not built in may do: a TOML file with [[grant]] tables, each with digest, name, signer or key, and
+    /// allow; signers are [[signer]] tables with name and key
     #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
     pub plugin_grants: Option<PathBuf>,
 

@@ -3,6 +3,8 @@
 mod check;
 pub(crate) mod output;
 pub(crate) mod plugin;
+mod publish;
+mod verify;
 
 use std::path::{Path, PathBuf};
 

@@ -4,21 +4,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
-use flannel_plugin_host::{
-    Artifact, Digest, Grants, Loader, PluginReference, Registries, RegistryReference, compile_for_embedding,
-};
+use flannel_plugin_host::{Artifact, Grants, Loader, PluginReference, compile_for_embedding};
 use flannel_telemetry::control::{Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
-use super::{output, wait_for};
+use super::{output, publish, verify, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
 pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
     let loader = &options.loader();
     if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
+    | PluginCommand::Verify { component: PluginReference::Registry(_), .. }
+    | PluginCommand::Pull { .. }
     | PluginCommand::Bench { component: Some(PluginReference::Registry(_)), .. } = &command
     {
         // It is worth knowing whether the registry was asked, and what for.
@@ -30,7 +30,12 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             inspect(component.as_ref(), loader, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
         }
         PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
-        PluginCommand::Push { component, to } => push(&component, &to, loader),
+        PluginCommand::Push { component, to, sign } => publish::push(&component, &to, sign.as_deref(), loader),
+        PluginCommand::Sign { component, key, output } => publish::sign(&component, &key, output.as_deref()),
+        PluginCommand::Verify { component, key } => verify::verify(&component, &key, &options.cache_dir),
+        PluginCommand::Pull { component, output, key } => {
+            verify::pull(&component, output.as_deref(), &key, &options.cache_dir)
+        }
         PluginCommand::Bench { component, backend, leases, json } => {
             bench(component.as_ref(), loader, &backend, &leases, json)
         }
@@ -58,16 +63,8 @@ fn compile(component: &Path, output: &Path) -> anyhow::Result<()> {
     std::fs::write(output, compiled).with_context(|| format!("cannot write {}", output.display()))
 }
 
-fn load(reference: &PluginReference, loader: &Loader) -> anyhow::Result<Artifact> {
+pub(super) fn load(reference: &PluginReference, loader: &Loader) -> anyhow::Result<Artifact> {
     Ok(wait_for(loader.load(reference))??)
-}
-
-fn push(component: &Path, to: &RegistryReference, loader: &Loader) -> anyhow::Result<()> {
-    let bytes = std::fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-    // What no daemon would load is not worth publishing.
-    load(&PluginReference::File { path: component.to_owned(), pin: Some(Digest::of(&bytes)) }, loader)?;
-    let pinned = wait_for(Registries::of_this_node().push(bytes, to))?.with_context(|| to.to_string())?;
-    Ok(output::line(pinned)?)
 }
 
 /// One that is named, or all that are built in.
@@ -85,7 +82,8 @@ fn inspect(
     grants: &Grants,
     json: bool,
 ) -> anyhow::Result<()> {
-    let inspections = artifacts(component, loader)?
+    let loader = loader.clone().with_keys(grants.trusted_keys()?);
+    let inspections = artifacts(component, &loader)?
         .iter()
         .map(|artifact| devkit::inspect::inspect(artifact, grants))
         .collect::<Result<Vec<_>, _>>()

@@ -183,7 +183,7 @@ async fn begin(
     built_in: &'static [BuiltIn],
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let artifact = start::artifact(node.plugin.as_ref(), &node.loader, &node.config, built_in);
+    let artifact = start::artifact(node, built_in);
     let artifact = observer.alive_during(artifact).await?;
     observer.artifact(&artifact);
     start::node(node, artifact, held, observer).await

@@ -258,6 +258,9 @@ impl Observer {
         plugin.source = artifact.source().to_string();
         artifact.digest().clone_into(&mut plugin.digest);
         plugin.size = artifact.size() as u64;
+        let provenance = artifact.provenance();
+        plugin.signers = provenance.signers.iter().map(ToString::to_string).collect();
+        plugin.moved.clone_from(&provenance.moved);
     }
 
     /// The plugin has said who it is.

@@ -235,23 +235,20 @@ pub(super) fn announce(external: &External) {
 }
 
 /// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
-pub(super) async fn artifact(
-    plugin: Option<&PluginReference>,
-    loader: &Loader,
-    config: &NetworkConfig,
-    built_in: &'static [BuiltIn],
-) -> Result<Artifact, DaemonError> {
+pub(super) async fn artifact(node: &Node, built_in: &'static [BuiltIn]) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
-    let artifact = if let Some(reference) = plugin {
-        loader.load(reference).await?
+    let artifact = if let Some(reference) = &node.plugin {
+        node.loader.load(reference).await?
     } else {
-        let backend = config.backend_type.clone();
+        let backend = node.config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
             .await
             .map_err(|_| DaemonError::PolicyThread)??
     };
     let took_us = flannel_base::micros(started.elapsed());
-    info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), took_us, "plugin loaded");
+    let signers: Vec<String> = artifact.provenance().signers.iter().map(ToString::to_string).collect();
+    let signers = (!signers.is_empty()).then(|| signers.join(", "));
+    info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), signers, took_us, "plugin loaded");
     Ok(artifact)
 }
 

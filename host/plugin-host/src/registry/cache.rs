@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
+use super::history::History;
 use super::manifest;
 use crate::digest::Digest;
 use crate::private_dir;
 use crate::reference::RegistryReference;
+use crate::signature::Evidence;
 
 /// The cache. Whatever is read from it is checked as if it came from a registry.
 #[derive(Clone)]
@@ -21,10 +23,11 @@ impl Cache {
         Self { directory: directory.to_owned() }
     }
 
-    /// The component whose manifest has this digest.
-    pub(super) fn component(&self, manifest: Digest) -> Option<Vec<u8>> {
+    /// The manifest with this digest, and its component.
+    pub(super) fn component(&self, manifest: Digest) -> Option<(Vec<u8>, Vec<u8>)> {
         let bytes = self.checked(&manifest_file(manifest), manifest)?;
-        self.blob(manifest::layer(&bytes).ok()?.digest)
+        let component = self.blob(manifest::layer(&bytes).ok()?.digest)?;
+        Some((bytes, component))
     }
 
     /// The component with this digest.
@@ -49,6 +52,29 @@ impl Cache {
         self.write(&tag_file(reference), manifest.to_string().as_bytes());
     }
 
+    /// Signatures of a manifest. They are as good as those from a registry: whoever reads them verifies them.
+    pub(super) fn signatures(&self, manifest: Digest) -> Vec<Evidence> {
+        let bytes = private_dir::read(&self.directory, &signatures_file(manifest)).unwrap_or_default();
+        serde_json::from_slice(&bytes).unwrap_or_default()
+    }
+
+    /// Keeps signatures of a manifest.
+    pub(super) fn keep_signatures(&self, manifest: Digest, signatures: &[Evidence]) {
+        // Strings alone: there is nothing that could not be written.
+        self.write(&signatures_file(manifest), &serde_json::to_vec(signatures).unwrap_or_default());
+    }
+
+    /// What a tag has meant so far.
+    pub(super) fn history(&self, reference: &RegistryReference) -> Option<History> {
+        let bytes = private_dir::read(&self.directory, &history_file(reference))?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Keeps what a tag has meant so far.
+    pub(super) fn keep_history(&self, reference: &RegistryReference, history: &History) {
+        self.write(&history_file(reference), &serde_json::to_vec(history).unwrap_or_default());
+    }
+
     fn checked(&self, name: &str, digest: Digest) -> Option<Vec<u8>> {
         private_dir::read(&self.directory, name).filter(|bytes| Digest::of(bytes) == digest)
     }
@@ -69,7 +95,19 @@ fn component_file(digest: Digest) -> String {
     format!("{}.wasm", digest.hex())
 }
 
-/// A tag's name has characters that a file's name must not have.
+fn signatures_file(manifest: Digest) -> String {
+    format!("{}.signatures.json", manifest.hex())
+}
+
 fn tag_file(reference: &RegistryReference) -> String {
-    format!("{}.tag", Digest::of(reference.to_string().as_bytes()).hex())
+    format!("{}.tag", tag_name(reference))
+}
+
+fn history_file(reference: &RegistryReference) -> String {
+    format!("{}.history.json", tag_name(reference))
+}
+
+/// A tag's name has characters that a file's name must not have.
+fn tag_name(reference: &RegistryReference) -> String {
+    Digest::of(reference.to_string().as_bytes()).hex()
 }

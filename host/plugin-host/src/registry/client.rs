@@ -124,7 +124,8 @@ impl<'a> Client<'a> {
         self.ask(upload, StatusCode::CREATED).await.map(drop)
     }
 
-    async fn get(&mut self, path: &str, accept: HeaderValue) -> Result<Answer, RegistryError> {
+    /// Asks for something below the repository.
+    pub(super) async fn get(&mut self, path: &str, accept: HeaderValue) -> Result<Answer, RegistryError> {
         let question = self.question(Method::GET, path, (ACCEPT, accept), Bytes::new());
         self.ask(question, StatusCode::OK).await
     }

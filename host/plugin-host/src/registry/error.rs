@@ -6,6 +6,7 @@ use std::time::Duration;
 use flannel_cloud::http::HttpError;
 
 use crate::digest::Digest;
+use crate::signature::NoRandomness;
 
 /// What went wrong: one line, without anything that the registry wrote but names of media types, and without credentials.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +83,29 @@ pub enum RegistryError {
     /// The manifest is not that of a component.
     #[error("the manifest is not that of a WebAssembly component: {0}")]
     Manifest(String),
+    /// What is below the tag for signatures is something else.
+    #[error("below the tag {tag} is something other than signatures: nothing is added to it")]
+    Signatures {
+        /// Cosign's tag for the signatures.
+        tag: String,
+    },
+    /// Nothing can be signed.
+    #[error(transparent)]
+    NotSigned(#[from] NoRandomness),
     /// A push to what cannot be pushed to.
     #[error("a component is pushed to a tag: oci://REGISTRY[:PORT]/REPOSITORY:TAG")]
     NoTag,
 }
 
 impl RegistryError {
+    /// Whether it is about who we are.
+    pub(super) fn is_about_credentials(&self) -> bool {
+        matches!(
+            self,
+            Self::NoCredentials { .. } | Self::CredentialsRefused { .. } | Self::CredentialsFile { .. }
+        )
+    }
+
     /// Whether the registry is away, rather than there and of another opinion.
     pub fn is_away(&self) -> bool {
         match self {

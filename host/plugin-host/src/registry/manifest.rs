@@ -2,7 +2,11 @@
 //!
 //! Facts: the CNCF TAG Runtime's "Wasm OCI Artifact Layout", and the OCI image specification 1.1.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::error::RegistryError;
 use crate::artifact::MAX_COMPONENT_BYTES;
@@ -33,6 +37,47 @@ struct Manifest {
     config: Option<Descriptor>,
     #[serde(default)]
     layers: Vec<Descriptor>,
+    /// Read by themselves, so that odd ones do no harm.
+    #[serde(skip_deserializing, skip_serializing_if = "Annotations::is_empty")]
+    annotations: Annotations,
+}
+
+/// What a manifest says of what it is the manifest of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Annotations {
+    #[serde(rename = "org.opencontainers.image.title", skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(rename = "org.opencontainers.image.version", skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// When it was made, as RFC 3339 has it.
+    #[serde(rename = "org.opencontainers.image.created", skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+}
+
+impl Annotations {
+    /// Reads those of a manifest. What is odd is left out.
+    pub(super) fn of(manifest: &[u8]) -> Self {
+        #[derive(Default, Deserialize)]
+        struct Annotated {
+            #[serde(default)]
+            annotations: BTreeMap<String, serde_json::Value>,
+        }
+        let Annotated { mut annotations } = serde_json::from_slice(manifest).unwrap_or_default();
+        let mut text = |name: &str| match annotations.remove(&format!("org.opencontainers.image.{name}")) {
+            Some(serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        };
+        Self { title: text("title"), version: text("version"), created: text("created") }
+    }
+
+    /// When it was made, in seconds since 1970.
+    pub(super) fn created(&self) -> Option<i64> {
+        OffsetDateTime::parse(self.created.as_deref()?, &Rfc3339).ok().map(OffsetDateTime::unix_timestamp)
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,7 +130,7 @@ pub(super) fn config(component: &[u8]) -> Vec<u8> {
 }
 
 /// The manifest of a component with a config.
-pub(super) fn compose(config: &[u8], component: Digest, size: usize) -> Vec<u8> {
+pub(super) fn compose(config: &[u8], component: Digest, size: usize, annotations: Annotations) -> Vec<u8> {
     let descriptor = |media_type: &str, digest: Digest, size| Descriptor {
         media_type: media_type.to_owned(),
         digest: digest.to_string(),
@@ -96,6 +141,7 @@ pub(super) fn compose(config: &[u8], component: Digest, size: usize) -> Vec<u8> 
         media_type: Some(MANIFEST.to_owned()),
         config: Some(descriptor(CONFIG, Digest::of(config), config.len())),
         layers: vec![descriptor(LAYER, component, size)],
+        annotations,
     };
     // Strings and numbers: there is nothing that could not be written.
     serde_json::to_vec(&manifest).unwrap_or_default()

@@ -8,8 +8,10 @@ mod cache;
 mod client;
 mod credentials;
 mod error;
+mod history;
 mod manifest;
 mod place;
+mod signatures;
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +22,12 @@ use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 
 use super::digest::Digest;
 use super::reference::{RegistryReference, Version};
+use super::signature::{PrivateKey, Provenance, Subject, TrustedKey, none_of};
 use cache::Cache;
 use client::Client;
+use history::{History, Meaning};
+use manifest::Annotations;
+use signatures::Found;
 
 /// How registries are talked to.
 pub struct Registries {
@@ -35,8 +41,38 @@ pub struct Pulled {
     pub reference: RegistryReference,
     /// The component.
     pub component: Vec<u8>,
-    /// The manifest's digest, if a registry has just named it for the tag.
-    news: Option<Digest>,
+    /// Who has signed it, and what is to be said of its tag.
+    pub provenance: Provenance,
+    /// What a registry has just said that the tag means.
+    news: Option<Meaning>,
+}
+
+/// What a component is published with.
+#[derive(Default)]
+pub struct Publication<'a> {
+    /// As the plugin calls itself.
+    pub name: Option<String>,
+    /// Its version, by which others see that a tag has moved back.
+    pub version: Option<String>,
+    /// To sign it with.
+    pub key: Option<&'a PrivateKey>,
+}
+
+/// A component as it came, with its manifest.
+struct Fetched {
+    digest: Digest,
+    manifest: Vec<u8>,
+    component: Vec<u8>,
+    from: Origin,
+}
+
+/// Where it came from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Registry,
+    Cache,
+    /// The cache, since the registry is away.
+    CacheAlone,
 }
 
 impl Registries {
@@ -49,67 +85,168 @@ impl Registries {
         }
     }
 
-    /// Brings a component, from the cache where that is enough. Nothing comes out that is not what its digests say.
-    pub async fn pull(&self, wanted: &RegistryReference, cache: &Path) -> Result<Pulled, RegistryError> {
+    /// Brings a component, from the cache where that is enough. Nothing comes out that is not what its digests say. Signatures are
+    /// looked for if there are keys.
+    pub async fn pull(
+        &self,
+        wanted: &RegistryReference,
+        cache: &Path,
+        trusted: &[TrustedKey],
+    ) -> Result<Pulled, RegistryError> {
         let cache = Cache::new(cache);
-        if let Version::Digest { digest, .. } = wanted.version {
-            let component = match cached(&cache, digest).await {
-                Some(component) => component,
-                None => self.fetch(wanted, &cache).await?.1,
-            };
-            return Ok(Pulled { reference: wanted.clone(), component, news: None });
+        let fetched = self.bring(wanted, &cache).await?;
+        let reference = match wanted.version {
+            Version::Tag(_) => wanted.pinned(fetched.digest),
+            Version::Digest { .. } => wanted.clone(),
+        };
+        let mut provenance = self.provenance(wanted, &fetched, &cache, trusted).await;
+        let mut news = None;
+        if let Version::Tag(_) = wanted.version {
+            let meaning = Meaning::new(fetched.digest, &Annotations::of(&fetched.manifest));
+            provenance.moved = cache.history(wanted).and_then(|history| history.moved_back(&meaning));
+            news = (fetched.from == Origin::Registry).then_some(meaning);
         }
-        match self.fetch(wanted, &cache).await {
-            Ok((digest, component)) => {
-                let reference = wanted.pinned(digest);
-                Ok(Pulled { reference, component, news: Some(digest) })
-            }
+        Ok(Pulled { reference, component: fetched.component, provenance, news })
+    }
+
+    async fn bring(&self, wanted: &RegistryReference, cache: &Cache) -> Result<Fetched, RegistryError> {
+        if let Version::Digest { digest, .. } = wanted.version {
+            return match cached(cache, digest, Origin::Cache).await {
+                Some(fetched) => Ok(fetched),
+                None => self.fetch(wanted, cache).await,
+            };
+        }
+        match self.fetch(wanted, cache).await {
             Err(error) if error.is_away() => {
                 let Some(digest) = cache.last_known(wanted) else { return Err(error) };
-                let Some(component) = cached(&cache, digest).await else { return Err(error) };
+                let Some(fetched) = cached(cache, digest, Origin::CacheAlone).await else {
+                    return Err(error);
+                };
                 let reference = wanted.pinned(digest);
                 warn!(%reference, "plugin {wanted}: {error}; going on with what the tag meant last, from the cache");
-                Ok(Pulled { reference, component, news: None })
+                Ok(fetched)
             }
-            Err(error) => Err(error),
+            outcome => outcome,
         }
     }
 
     /// Remembers what a tag means now. To be called when the component has turned out to be usable, so that no other is
     /// fallen back to.
     pub fn remember(pulled: &Pulled, wanted: &RegistryReference, cache: &Path) {
-        let Some(digest) = pulled.news else { return };
-        Cache::new(cache).remember(wanted, digest);
+        if let Some(moved) = &pulled.provenance.moved {
+            warn!("plugin {wanted}: the tag has {moved}; to run one version only, pin its digest");
+        }
+        let Some(news) = &pulled.news else { return };
+        let cache = Cache::new(cache);
+        cache.remember(wanted, news.digest());
+        let history = cache.history(wanted);
+        let now = History::with(history.clone(), news);
+        if history.as_ref() != Some(&now) {
+            cache.keep_history(wanted, &now);
+        }
         warn!(
             "plugin {wanted} is not pinned: what the tag names is run; to run this one only, write {}",
             pulled.reference
         );
     }
 
-    /// Publishes a component under a tag. Answers the reference, pinned.
+    /// Publishes a component under a tag, and signs it if there is a key. Answers the reference, pinned.
     pub async fn push(
         &self,
         component: Vec<u8>,
         to: &RegistryReference,
+        with: Publication<'_>,
     ) -> Result<RegistryReference, RegistryError> {
         let Version::Tag(tag) = &to.version else { return Err(RegistryError::NoTag) };
         let config = manifest::config(&component);
         let (digest, size) = (Digest::of(&component), component.len());
-        let manifest = manifest::compose(&config, digest, size);
-        let mut client = Client::new(&self.http, to, self.docker_config.as_deref(), "pull,push")?;
+        let annotations = Annotations { title: with.name, version: with.version, created: None };
+        let manifest = manifest::compose(&config, digest, size, annotations);
+        let mut client = self.pusher(to)?;
         client.put_blob(component).await?;
         client.put_blob(config).await?;
+        if let Some(key) = with.key {
+            // Before the tag: who pulls it at once finds the signature, too. Some registries take no manifest that refers to one that is
+            // not there, so that one comes first by its digest.
+            client.put_manifest(&Digest::of(&manifest).to_string(), manifest.clone()).await?;
+            signatures::sign(&mut client, &repository(to), &manifest, key).await?;
+        }
         let digest = Digest::of(&manifest);
         client.put_manifest(tag, manifest).await?;
         Ok(to.pinned(digest))
     }
 
-    /// From the registry, and into the cache.
-    async fn fetch(
+    /// Signs what is in a registry already. Answers the reference, pinned.
+    pub async fn sign(
+        &self,
+        what: &RegistryReference,
+        key: &PrivateKey,
+    ) -> Result<RegistryReference, RegistryError> {
+        let mut client = self.pusher(what)?;
+        let (digest, manifest) = client.manifest(&what.version).await?;
+        manifest::layer(&manifest)?;
+        signatures::sign(&mut client, &repository(what), &manifest, key).await?;
+        Ok(what.pinned(digest))
+    }
+
+    fn pusher<'a>(&'a self, to: &'a RegistryReference) -> Result<Client<'a>, RegistryError> {
+        Client::new(&self.http, to, self.docker_config.as_deref(), "pull,push")
+    }
+
+    fn puller<'a>(&'a self, from: &'a RegistryReference) -> Result<Client<'a>, RegistryError> {
+        Client::new(&self.http, from, self.docker_config.as_deref(), "pull")
+    }
+
+    /// Who has signed a component. The registry is asked if no signature in the cache is good.
+    async fn provenance(
         &self,
         wanted: &RegistryReference,
+        fetched: &Fetched,
         cache: &Cache,
-    ) -> Result<(Digest, Vec<u8>), RegistryError> {
+        trusted: &[TrustedKey],
+    ) -> Provenance {
+        if trusted.is_empty() {
+            return Provenance::default();
+        }
+        let subject = Subject::new(&fetched.manifest);
+        let kept = cache.signatures(fetched.digest);
+        let judged = Provenance::judge(&kept, &subject, trusted, || match kept.len() {
+            0 => "it has no signature in the cache, and its registry is away".to_owned(),
+            count => none_of(count),
+        });
+        if !judged.signers.is_empty() || fetched.from == Origin::CacheAlone {
+            return judged;
+        }
+        let found = self.fetch_signatures(wanted, fetched).await;
+        if !found.evidence.is_empty() {
+            cache.keep_signatures(fetched.digest, &found.evidence);
+        }
+        Provenance::judge(&found.evidence, &subject, trusted, || {
+            match (found.evidence.len(), &found.trouble) {
+                (_, Some(error)) => format!("its signatures cannot be fetched: {error}"),
+                (0, None) => "it has no signature in the registry".to_owned(),
+                (count, None) => none_of(count),
+            }
+        })
+    }
+
+    async fn fetch_signatures(&self, wanted: &RegistryReference, fetched: &Fetched) -> Found {
+        // A node that starts from its cache does not wait long for a registry that is away.
+        let time = match fetched.from {
+            Origin::Registry => self.http.times().whole,
+            Origin::Cache | Origin::CacheAlone => self.http.times().answer,
+        };
+        let mut client = match self.puller(wanted) {
+            Ok(client) => client,
+            Err(error) => return Found { trouble: Some(error), ..Found::default() },
+        };
+        let outcome = tokio::time::timeout(time, signatures::fetch(&mut client, fetched.digest)).await;
+        let slow = || RegistryError::TooSlow { registry: wanted.registry(), time };
+        outcome.unwrap_or_else(|_| Found { trouble: Some(slow()), ..Found::default() })
+    }
+
+    /// From the registry, and into the cache.
+    async fn fetch(&self, wanted: &RegistryReference, cache: &Cache) -> Result<Fetched, RegistryError> {
         let whole = self.http.times().whole;
         let outcome = tokio::time::timeout(whole, self.fetch_patiently(wanted, cache)).await;
         outcome.unwrap_or_else(|_| Err(RegistryError::TooSlow { registry: wanted.registry(), time: whole }))
@@ -119,8 +256,8 @@ impl Registries {
         &self,
         wanted: &RegistryReference,
         cache: &Cache,
-    ) -> Result<(Digest, Vec<u8>), RegistryError> {
-        let mut client = Client::new(&self.http, wanted, self.docker_config.as_deref(), "pull")?;
+    ) -> Result<Fetched, RegistryError> {
+        let mut client = self.puller(wanted)?;
         let (digest, manifest) = client.manifest(&wanted.version).await?;
         let layer = manifest::layer(&manifest)?;
         let again = cache.clone();
@@ -131,17 +268,23 @@ impl Registries {
         let cache = cache.clone();
         let keep = move || {
             cache.keep(digest, &manifest, layer.digest, &component);
-            component
+            (manifest, component)
         };
-        let component = run_blocking(keep).await;
+        let (manifest, component) = run_blocking(keep).await;
         info!(registry = wanted.registry(), %digest, bytes = component.len(), "plugin fetched");
-        Ok((digest, component))
+        Ok(Fetched { digest, manifest, component, from: Origin::Registry })
     }
 }
 
-async fn cached(cache: &Cache, manifest: Digest) -> Option<Vec<u8>> {
+/// The repository as cosign writes it into what it signs.
+fn repository(reference: &RegistryReference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository)
+}
+
+async fn cached(cache: &Cache, digest: Digest, from: Origin) -> Option<Fetched> {
     let cache = cache.clone();
-    run_blocking(move || cache.component(manifest)).await
+    let (manifest, component) = run_blocking(move || cache.component(digest)).await?;
+    Some(Fetched { digest, manifest, component, from })
 }
 
 /// Does what takes its time with a disk or with many bytes on a thread for that.

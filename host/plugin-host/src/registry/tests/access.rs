@@ -96,10 +96,15 @@ async fn a_registry_that_gives_tokens_to_everybody_needs_no_credentials() {
 async fn a_push_asks_for_a_token_to_push() {
     let bench = Bench::new().await;
     bench.server.state().door = token_door(&bench, Some(format!("Basic {PAIR}")));
-    let error = bench.registries.push(COMPONENT.to_vec(), &bench.reference(":v1")).await;
+    let error =
+        bench.registries.push(COMPONENT.to_vec(), &bench.reference(":v1"), Publication::default()).await;
     assert!(error.expect_err("refused").to_string().contains("demands credentials"));
     log_in(&bench, PAIR);
-    bench.registries.push(COMPONENT.to_vec(), &bench.reference(":v1")).await.expect("pushed");
+    bench
+        .registries
+        .push(COMPONENT.to_vec(), &bench.reference(":v1"), Publication::default())
+        .await
+        .expect("pushed");
     assert!(bench.server.state().seen.iter().any(|(question, _)| question.ends_with("%3Apull%2Cpush")));
     assert_eq!(bench.pull(":v1").await.expect("pulled").component, COMPONENT);
 }

@@ -2,7 +2,9 @@
 
 mod access;
 mod lies;
+mod moved;
 mod server;
+mod signed;
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,11 +13,12 @@ use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
-use super::{Pulled, Registries, RegistryError};
+use super::{Publication, Pulled, Registries, RegistryError};
 use crate::compile::Compiler;
 use crate::digest::Digest;
 use crate::load::Loader;
 use crate::reference::RegistryReference;
+use crate::signature::TrustedKey;
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 and so on";
 
@@ -24,6 +27,8 @@ struct Bench {
     server: Server,
     directory: TempDir,
     registries: Registries,
+    /// Whose signatures are believed.
+    trusted: Vec<TrustedKey>,
 }
 
 impl Bench {
@@ -37,7 +42,7 @@ impl Bench {
             http: Http::new(None, CleartextPolicy::Loopback, times),
             docker_config: Some(directory.path().join("config.json")),
         };
-        Self { server: Server::start().await, directory, registries }
+        Self { server: Server::start().await, directory, registries, trusted: Vec::new() }
     }
 
     fn cache(&self) -> std::path::PathBuf {
@@ -47,7 +52,7 @@ impl Bench {
     /// Pulls, and takes note of what the tag means.
     async fn pull(&self, version: &str) -> Result<Pulled, RegistryError> {
         let wanted = self.reference(version);
-        let pulled = self.registries.pull(&wanted, &self.cache()).await?;
+        let pulled = self.registries.pull(&wanted, &self.cache(), &self.trusted).await?;
         Registries::remember(&pulled, &wanted, &self.cache());
         Ok(pulled)
     }
@@ -64,7 +69,8 @@ impl Bench {
 
     /// The registry is gone.
     fn without_server(self) -> Gone {
-        Gone { address: self.server.address, directory: self.directory, registries: self.registries }
+        let Self { server, directory, registries, trusted } = self;
+        Gone { address: server.address, directory, registries, trusted }
     }
 }
 
@@ -72,12 +78,13 @@ struct Gone {
     address: std::net::SocketAddr,
     directory: TempDir,
     registries: Registries,
+    trusted: Vec<TrustedKey>,
 }
 
 impl Gone {
     async fn pull(&self, version: &str) -> Result<Pulled, RegistryError> {
         let wanted = format!("oci://{}/plugins/test{version}", self.address).parse().expect("a reference");
-        self.registries.pull(&wanted, &self.directory.path().join("cache")).await
+        self.registries.pull(&wanted, &self.directory.path().join("cache"), &self.trusted).await
     }
 }
 
@@ -248,10 +255,16 @@ async fn a_cache_that_others_can_write_to_is_not_used() {
 async fn what_is_pushed_can_be_pulled() {
     let bench = Bench::new().await;
     let to = bench.reference(":v1");
-    let pinned = bench.registries.push(COMPONENT.to_vec(), &to).await.expect("pushed");
+    let pinned =
+        bench.registries.push(COMPONENT.to_vec(), &to, Publication::default()).await.expect("pushed");
     let pulled = bench.pull(":v1").await.expect("pulled");
     assert_eq!((pulled.component.as_slice(), &pulled.reference), (COMPONENT, &pinned));
-    let error = bench.registries.push(COMPONENT.to_vec(), &pinned).await.expect_err("no tag").to_string();
+    let error = bench
+        .registries
+        .push(COMPONENT.to_vec(), &pinned, Publication::default())
+        .await
+        .expect_err("no tag")
+        .to_string();
     assert!(error.contains("pushed to a tag"), "{error}");
 }
 

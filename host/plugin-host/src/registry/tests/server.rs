@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::digest::Digest;
-use crate::registry::manifest;
+use crate::registry::manifest::{self, Annotations};
 
 /// A running registry. It goes away when this is dropped.
 pub(super) struct Server {
@@ -32,6 +32,8 @@ pub(super) struct Server {
 pub(super) struct State {
     pub manifests: HashMap<String, Vec<u8>>,
     pub blobs: HashMap<String, Vec<u8>>,
+    /// Lists of referrers, by what they refer to; a registry without the API has none.
+    pub referrers: HashMap<String, Vec<u8>>,
     pub door: Door,
     pub manners: Manners,
     /// `METHOD PATH`, and the `Authorization`, of all requests.
@@ -97,8 +99,13 @@ impl Server {
 
     /// Puts a component in, with its manifest under a tag. Answers the manifest's digest.
     pub(super) fn publish(&self, tag: &str, component: &[u8]) -> Digest {
+        self.publish_with(tag, component, Annotations::default())
+    }
+
+    /// The same, with annotations.
+    pub(super) fn publish_with(&self, tag: &str, component: &[u8], annotations: Annotations) -> Digest {
         let config = manifest::config(component);
-        let manifest = manifest::compose(&config, Digest::of(component), component.len());
+        let manifest = manifest::compose(&config, Digest::of(component), component.len(), annotations);
         self.state().blobs.insert(Digest::of(component).to_string(), component.to_vec());
         self.publish_manifest(tag, &manifest)
     }
@@ -183,6 +190,10 @@ impl State {
         match (method, place.split('/').next().unwrap_or_default()) {
             (&Method::GET, "manifests") => self.manifest(name),
             (&Method::GET, "blobs") => self.blob(name),
+            (&Method::GET, "referrers") => match self.referrers.get(name) {
+                Some(list) => whole(StatusCode::OK, list.clone()),
+                None => whole(StatusCode::NOT_FOUND, Vec::new()),
+            },
             (&Method::POST, "blobs") if place == "blobs/uploads/" => {
                 let there = "/v2/plugins/test/blobs/uploads/1?state=s";
                 with(whole(StatusCode::ACCEPTED, Vec::new()), LOCATION, there)

@@ -9,6 +9,7 @@ mod budget;
 mod call;
 mod capability;
 mod compiled;
+mod conditions;
 mod convert;
 mod debuginfo;
 mod digest;
@@ -49,6 +50,8 @@ pub use registry::{Registries, RegistryError};
 pub use secrets::{Secrets, extract_secrets};
 pub use state::DirState;
 
+#[cfg(test)]
+mod cloud_scope_tests;
 #[cfg(test)]
 mod cloud_tests;
 #[cfg(test)]

@@ -1,9 +1,13 @@
 //! What a request gives its operation, as one list of names and values, whichever way they are sent.
 
+use flannel_base::text::excerpt;
 use serde_json::Value;
 
 use super::json;
 use super::request::{Failure, Operation, Request};
+
+/// Members of a body, and bytes of the name of one: both together are the memory that it takes to compare them.
+const MOST: (usize, usize) = (4096, 1024);
 
 impl Request {
     /// Parameters; of a REST call those of the query, and the members of the body by their path: `tags.1`, `labels.a`. What has nothing
@@ -28,25 +32,35 @@ impl Request {
             return Err(Failure::Invalid("the body is no JSON object".to_owned()));
         };
         let mut all = Vec::new();
-        members.into_iter().for_each(|(name, value)| flatten(part(&name), value, &mut all));
+        members.into_iter().try_for_each(|(name, value)| flatten(part(&name), value, &mut all))?;
         Ok(all)
     }
 }
 
-fn flatten(name: String, value: Value, all: &mut Vec<(String, String)>) {
-    match value {
+fn flatten(name: String, value: Value, all: &mut Vec<(String, String)>) -> Result<(), Failure> {
+    let (count, bytes) = MOST;
+    if all.len() >= count || name.len() > bytes {
+        let name = excerpt(&name);
+        return Err(Failure::Invalid(format!(
+            "the body, at {name:?}: at most {count} members, with names of {bytes} bytes"
+        )));
+    }
+    let text = match value {
         Value::Object(members) if !members.is_empty() => {
-            members
-                .into_iter()
-                .for_each(|(member, value)| flatten(format!("{name}.{}", part(&member)), value, all));
+            let mut members = members.into_iter();
+            return members
+                .try_for_each(|(member, value)| flatten(format!("{name}.{}", part(&member)), value, all));
         }
         Value::Array(values) if !values.is_empty() => {
-            (1..).zip(values).for_each(|(at, value)| flatten(format!("{name}.{at}"), value, all));
+            let mut values = (1..).zip(values);
+            return values.try_for_each(|(at, value)| flatten(format!("{name}.{at}"), value, all));
         }
-        Value::String(text) => all.push((name, text)),
-        Value::Null | Value::Object(_) | Value::Array(_) => all.push((name, String::new())),
-        scalar => all.push((name, scalar.to_string())),
-    }
+        Value::String(text) => text,
+        Value::Null | Value::Object(_) | Value::Array(_) => String::new(),
+        scalar => scalar.to_string(),
+    };
+    all.push((name, text));
+    Ok(())
 }
 
 /// A member's name in a path: a dot of its own does not divide.
@@ -82,20 +96,15 @@ mod tests {
         let given: Vec<(&str, &str)> = given.iter().map(|(name, value)| (&**name, &**value)).collect();
         assert_eq!(
             given,
-            [
-                ("requestId", "1"),
-                ("a.b.1", "1"),
-                ("a.b.2", "x"),
-                ("a.c%2Ed", "true"),
-                ("e", ""),
-                ("f", "")
-            ]
+            [("requestId", "1"), ("a.b.1", "1"), ("a.b.2", "x"), ("a.c%2Ed", "true"), ("e", ""), ("f", "")]
         );
     }
 
     #[test]
-    fn a_body_that_is_no_object_is_refused() {
-        for wrong in ["[]", "1", "{", r#"{"a":1,"A":2}"#] {
+    fn a_body_that_is_no_object_or_has_too_much_in_it_is_refused() {
+        let many = format!(r#"{{"a":[1{}]}}"#, ",1".repeat(5000));
+        let deep = format!("{}1{}", format!(r#"{{"{}":"#, "a".repeat(100)).repeat(20), "}".repeat(20));
+        for wrong in ["[]", "1", "{", r#"{"a":1,"A":2}"#, &many, &deep] {
             assert!(matches!(post(wrong).given(), Err(Failure::Invalid(_))), "{wrong}");
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use flannel_base::text::excerpt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -67,7 +68,8 @@ impl<'de> Visitor<'de> for AnyValue {
         while let Some(name) = all.next_key::<String>()? {
             if !names.insert(name.to_lowercase()) {
                 return Err(A::Error::custom(format!(
-                    "the member {name:?} is there twice: each name has one value, and case makes no other name"
+                    "the member {:?} is there twice: each name has one value, and case makes no other name",
+                    excerpt(&name)
                 )));
             }
             let Unique(value) = all.next_value()?;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use flannel_base::text::excerpt;
+
 use super::request::{Failure, Provider};
 
 /// Names that no plugin may use, in lower case and without `-` and `_`.
@@ -90,7 +92,9 @@ pub fn is_parameter(name: &str) -> bool {
     let is_word = |word: &str| {
         let is_number = word.bytes().all(|byte| byte.is_ascii_digit());
         let proper = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        !word.is_empty() && word.bytes().all(proper) && !(is_number && word.len() > 1 && word.starts_with('0'))
+        !word.is_empty()
+            && word.bytes().all(proper)
+            && !(is_number && word.len() > 1 && word.starts_with('0'))
     };
     name.split('.').all(is_word)
 }
@@ -99,20 +103,21 @@ pub fn is_parameter(name: &str) -> bool {
 pub(crate) fn check(provider: Provider, parameters: &[(String, String)]) -> Result<(), Failure> {
     let mut seen = BTreeSet::new();
     for (name, _) in parameters {
+        let shown = excerpt(name);
         if is_reserved(provider, name) {
             return Err(Failure::Denied(format!(
-                "the parameter {name:?} is reserved: what names, signs and shapes a request to {provider} is the host's"
+                "the parameter {shown:?} is reserved: what names, signs and shapes a request to {provider} is the host's"
             )));
         }
         if !is_parameter(name) {
             return Err(Failure::Invalid(format!(
-                "the parameter {name:?}: names are words of letters, digits, `-` and `_`, with dots between them, and numbers without \
+                "the parameter {shown:?}: names are words of letters, digits, `-` and `_`, with dots between them, and numbers without \
                  zeros in front"
             )));
         }
         if !seen.insert(folded(name)) {
             return Err(Failure::Invalid(format!(
-                "the parameter {name:?} is there twice: each name has one value, and case, `-` and `_` make no other name"
+                "the parameter {shown:?} is there twice: each name has one value, and case, `-` and `_` make no other name"
             )));
         }
     }
@@ -206,7 +211,10 @@ mod tests {
     #[test]
     fn what_operations_have_of_their_own_goes() {
         for (provider, names) in [
-            (Provider::Aws, &["Filter.1.Name", "Filter.1.Value.1", "Filter.1.Value.2", "SourceDestCheck.Value"][..]),
+            (
+                Provider::Aws,
+                &["Filter.1.Name", "Filter.1.Value.1", "Filter.1.Value.2", "SourceDestCheck.Value"][..],
+            ),
             (Provider::Aws, &["DryRun", "MaxResults", "ActionNames.member.1", "NextToken"]),
             (Provider::Alibaba, &["RegionId", "RouteTableId", "ClientToken", "MaxResult"]),
             (Provider::Google, &["filter", "pageToken", "requestId", "fields", "maxResults"]),

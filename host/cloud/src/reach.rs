@@ -1,6 +1,7 @@
 //! What a request reaches, as far as the host knows its operation: where routes lead, and whose things it is about. What may be reached
 //! is for those to say who know the node and its grants.
 
+use flannel_base::text::excerpt;
 use ipnet::IpNet;
 
 use super::names::folded;
@@ -104,7 +105,10 @@ impl Rule {
         let first = name.split('.').next().unwrap_or_default();
         let known = lists.iter().flat_map(|(names, _)| *names).chain(self.destinations);
         if let Some(right) = known.copied().find(|known| folded(known) == folded(first)) {
-            return Err(Failure::Denied(format!("{what} with {name:?}: right would be {right:?}")));
+            return Err(Failure::Denied(format!(
+                "{what} with {:?}: right would be {right:?}",
+                excerpt(name)
+            )));
         }
         if is_prefix_list(name) {
             return Err(prefix_list(what, name));
@@ -165,7 +169,10 @@ pub(crate) fn regions(given: &[(String, String)]) -> impl Iterator<Item = Reach>
 fn destination(name: &str, value: &str) -> Result<Target, Failure> {
     let network = value.parse::<IpNet>();
     network.map(Target::Destination).map_err(|_| {
-        Failure::Denied(format!("{name}={value:?} is no network, such as 10.5.3.0/24, so that it cannot be checked"))
+        let (name, value) = (excerpt(name), excerpt(value));
+        Failure::Denied(format!(
+            "{name}={value:?} is no network, such as 10.5.3.0/24, so that it cannot be checked"
+        ))
     })
 }
 
@@ -176,7 +183,10 @@ fn is_prefix_list(name: &str) -> bool {
 }
 
 fn prefix_list(what: &str, name: &str) -> Failure {
-    Failure::Denied(format!("{what} with {name}: what is in a prefix list cannot be checked; right would be a network"))
+    let name = excerpt(name);
+    Failure::Denied(format!(
+        "{what} with {name}: what is in a prefix list cannot be checked; right would be a network"
+    ))
 }
 
 impl Request {
@@ -217,20 +227,18 @@ pub fn routes_in(request: &Request, answer: &Answer) -> Vec<(String, IpNet)> {
 impl Instance {
     /// Whether requests mean this machine, or one of its network interfaces, by a text.
     pub fn is_node(&self, provider: Provider, text: &str) -> bool {
-        match provider {
-            Provider::Google => google::is_instance(self, text),
-            _ => {
-                let interfaces = self.interfaces.iter().map(|interface| &interface.id);
-                !text.is_empty() && interfaces.chain([&self.id]).any(|id| id == text)
-            }
+        if provider == Provider::Google {
+            return google::is_instance(self, text);
         }
+        let interfaces = self.interfaces.iter().map(|interface| &interface.id);
+        !text.is_empty() && interfaces.chain([&self.id]).any(|id| id == text)
     }
 
     /// Whether requests mean a network that this machine is in by a text.
     pub fn is_network(&self, provider: Provider, text: &str) -> bool {
-        match provider {
-            Provider::Google => google::is_network(self, text),
-            _ => !text.is_empty() && self.interfaces.iter().any(|interface| interface.network == text),
+        if provider == Provider::Google {
+            return google::is_network(self, text);
         }
+        !text.is_empty() && self.interfaces.iter().any(|interface| interface.network == text)
     }
 }

@@ -131,7 +131,10 @@ impl Request {
     /// members of the body that are there twice, a version that would lead to another path. The error says which.
     pub fn check(&self) -> Result<(), Failure> {
         if self.version.split('.').any(str::is_empty) {
-            return Err(Failure::Invalid(format!("the version {:?}: such as 2016-11-15 or v1", self.version)));
+            return Err(Failure::Invalid(format!(
+                "the version {:?}: such as 2016-11-15 or v1",
+                self.version
+            )));
         }
         match &self.operation {
             Operation::Action { parameters, .. } => names::check(self.provider, parameters),

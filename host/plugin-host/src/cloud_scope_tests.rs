@@ -143,11 +143,14 @@ fn parameters_that_name_another_operation_or_sign_or_come_twice_reach_no_cloud()
 
     let google = ["cloud:google:compute:*"];
     let path = "projects/p/global/routes/r";
-    for name in ["$httpMethod", "$alt", "alt", "key", "access_token", "prettyPrint", "X-HTTP-Method-Override"] {
+    for name in ["$httpMethod", "$alt", "alt", "key", "access_token", "prettyPrint", "X-HTTP-Method-Override"]
+    {
         is_refused(&google, &compute("GET", path, &[(name, "DELETE")], None), "is reserved");
     }
     goes(&google, &compute("GET", path, &[("fields", "name")], None));
-    for path in ["projects/p/../q", "projects/p/global%2Froutes/r", "projects/p/routes;x=1/r", "projects/p//r", "./r"] {
+    for path in
+        ["projects/p/../q", "projects/p/global%2Froutes/r", "projects/p/routes;x=1/r", "projects/p//r", "./r"]
+    {
         is_refused(&google, &compute("GET", path, &[], None), "segments of");
     }
     for version in ["..", ".", "v1/x"] {
@@ -159,7 +162,9 @@ fn parameters_that_name_another_operation_or_sign_or_come_twice_reach_no_cloud()
 fn a_body_that_says_something_twice_reaches_no_cloud() {
     let google = ["cloud:google:compute:*"];
     let post = |body: &str| compute("POST", "projects/p/global/routes", &[], Some(body));
-    for more in [r#""destRange":"0.0.0.0/0""#, r#""DESTRANGE":"0.0.0.0/0""#, r#""dest\u0052ange":"0.0.0.0/0""#] {
+    for more in
+        [r#""destRange":"0.0.0.0/0""#, r#""DESTRANGE":"0.0.0.0/0""#, r#""dest\u0052ange":"0.0.0.0/0""#]
+    {
         let body = route(&json!({})).replacen('{', &format!("{{{more},"), 1);
         is_refused(&google, &post(&body), "is there twice");
     }
@@ -196,11 +201,13 @@ fn routes_are_to_the_cluster_network_and_to_nothing_else() {
     let gateway = [("TransitGatewayRouteTableId", "tgw-1"), ("DestinationCidrBlock", "0.0.0.0/0")];
     is_refused(&aws, &ec2("CreateTransitGatewayRoute", &gateway), "is not in the cluster network");
     goes(&aws, &ec2("DescribeRouteTables", &[("DestinationCidrBlock", "0.0.0.0/0")]));
-    let old = with(&ec2("DeleteRoute", &[table, ("DestinationCidrBlock", "10.5.3.0/24")]), "version", "2009-01-01");
+    let old =
+        with(&ec2("DeleteRoute", &[table, ("DestinationCidrBlock", "10.5.3.0/24")]), "version", "2009-01-01");
     is_refused(&aws, &old, "is known for 2016-11-15");
 
     let alibaba = ["cloud:alibaba:vpc:*"];
-    let entry = |network| vpc("CreateRouteEntry", &[("DestinationCidrBlock", network), ("NextHopId", "i-own")]);
+    let entry =
+        |network| vpc("CreateRouteEntry", &[("DestinationCidrBlock", network), ("NextHopId", "i-own")]);
     goes(&alibaba, &entry("10.5.3.0/24"));
     is_refused(&alibaba, &entry("0.0.0.0/0"), "is not in the cluster network");
     let many = |network| {
@@ -246,12 +253,17 @@ fn routes_are_removed_by_identifiers_that_the_cloud_has_shown() {
 
 #[test]
 fn routes_lead_to_this_machine_unless_the_grant_names_another() {
-    let row = |hop| ec2("CreateRoute", &[("RouteTableId", "rtb-1"), ("DestinationCidrBlock", "10.5.3.0/24"), hop]);
+    let row =
+        |hop| ec2("CreateRoute", &[("RouteTableId", "rtb-1"), ("DestinationCidrBlock", "10.5.3.0/24"), hop]);
     let plain = ["cloud:aws:ec2:CreateRoute"];
     goes(&plain, &row(("InstanceId", "i-own")));
     let other = row(("NetworkInterfaceId", "eni-other"));
     is_refused(&plain, &other, "NetworkInterfaceId=\"eni-other\" is none of this machine's");
-    is_refused(&["cloud:aws:ec2:CreateRoute?NetworkInterfaceId&RouteTableId"], &other, "is none of this machine's");
+    is_refused(
+        &["cloud:aws:ec2:CreateRoute?NetworkInterfaceId&RouteTableId"],
+        &other,
+        "is none of this machine's",
+    );
     goes(&["cloud:aws:ec2:CreateRoute?NetworkInterfaceId=eni-other&RouteTableId"], &other);
     goes(&["cloud:aws:ec2:CreateRoute?NetworkInterfaceId=*&RouteTableId"], &other);
     let gateway = row(("GatewayId", "igw-1"));
@@ -260,9 +272,21 @@ fn routes_lead_to_this_machine_unless_the_grant_names_another() {
 
     let google = ["cloud:google:compute:POST projects/*/global/routes"];
     let post = |more| compute("POST", "projects/p/global/routes", &[], Some(&route(&more)));
-    is_refused(&google, &post(json!({ "nextHopInstance": OWN.replace("-1", "-2") })), "is none of this machine's");
-    is_refused(&google, &post(json!({ "nextHopInstance": null, "nextHopIp": "192.0.2.1" })), "nextHopIp: routes lead to");
-    is_refused(&google, &post(json!({ "network": "projects/p/global/networks/m" })), "is none of this machine's");
+    is_refused(
+        &google,
+        &post(json!({ "nextHopInstance": OWN.replace("-1", "-2") })),
+        "is none of this machine's",
+    );
+    is_refused(
+        &google,
+        &post(json!({ "nextHopInstance": null, "nextHopIp": "192.0.2.1" })),
+        "nextHopIp: routes lead to",
+    );
+    is_refused(
+        &google,
+        &post(json!({ "network": "projects/p/global/networks/m" })),
+        "is none of this machine's",
+    );
 }
 
 #[test]
@@ -276,7 +300,11 @@ fn a_table_is_one_that_the_network_config_names_or_the_grant() {
     let (sent, said) = send(plain, json!("rtb-1"));
     assert!(sent == 0 && said.contains("is none of the network config's RouteTableID"), "{said}");
     assert_eq!(send("cloud:aws:ec2:DeleteRoute?RouteTableId=rtb-2", json!("rtb-1")), (1, String::new()));
-    is_refused(&["cloud:aws:ec2:DeleteRoute?RouteTableId=rtb-1"], &row, "RouteTableId=\"rtb-2\" is not granted, which is rtb-1");
+    is_refused(
+        &["cloud:aws:ec2:DeleteRoute?RouteTableId=rtb-1"],
+        &row,
+        "RouteTableId=\"rtb-2\" is not granted, which is rtb-1",
+    );
 }
 
 #[test]
@@ -286,8 +314,16 @@ fn a_grant_with_parameters_is_for_these_and_says_so() {
     };
     let granted = ["cloud:aws:ec2:ModifyNetworkInterfaceAttribute?SourceDestCheck"];
     goes(&granted, &attribute("SourceDestCheck.Value", "false"));
-    is_refused(&granted, &attribute("SecurityGroupId.1", "sg-1"), "the parameter SecurityGroupId.1 is none of those that are granted: SourceDestCheck");
-    is_refused(&granted, &attribute("SecurityGroupId.1", "sg-1"), "it is granted as \"cloud:aws:ec2:ModifyNetworkInterfaceAttribute?SourceDestCheck\"");
+    is_refused(
+        &granted,
+        &attribute("SecurityGroupId.1", "sg-1"),
+        "the parameter SecurityGroupId.1 is none of those that are granted: SourceDestCheck",
+    );
+    is_refused(
+        &granted,
+        &attribute("SecurityGroupId.1", "sg-1"),
+        "it is granted as \"cloud:aws:ec2:ModifyNetworkInterfaceAttribute?SourceDestCheck\"",
+    );
     let other = [("NetworkInterfaceId", "eni-other"), ("SourceDestCheck.Value", "false")];
     is_refused(&granted, &ec2("ModifyNetworkInterfaceAttribute", &other), "is none of this machine's");
     let off = ["cloud:aws:ec2:ModifyNetworkInterfaceAttribute?SourceDestCheck.Value=false"];
@@ -301,16 +337,28 @@ fn a_grant_with_parameters_is_for_these_and_says_so() {
 fn regions_projects_and_zones_are_this_machines_unless_the_grant_names_others() {
     let describe = |region| with(&ec2("DescribeRouteTables", &[]), "region", region);
     goes(&[], &describe("europe-west3"));
-    is_refused(&[], &describe("us-east-1"), "region \"us-east-1\" is not this machine's, and another has to be granted: ?@region=us-east-1");
+    is_refused(
+        &[],
+        &describe("us-east-1"),
+        "region \"us-east-1\" is not this machine's, and another has to be granted: ?@region=us-east-1",
+    );
     for granted in ["us-east-1", "*"] {
         goes(&[&format!("cloud:aws:ec2:Describe*?@region={granted}")], &describe("us-east-1"));
     }
     is_refused(&["cloud:aws:ec2:*?@region=us-east-2"], &describe("us-east-1"), "is not this machine's");
-    is_refused(&["cloud:aws:ec2:*"], &ec2("CopyImage", &[("SourceRegion", "us-east-1")]), "is not this machine's");
+    is_refused(
+        &["cloud:aws:ec2:*"],
+        &ec2("CopyImage", &[("SourceRegion", "us-east-1")]),
+        "is not this machine's",
+    );
 
     let alibaba = ["cloud:alibaba:vpc:*"];
     goes(&alibaba, &vpc("DescribeVpcs", &[("RegionId", "europe-west3")]));
-    is_refused(&alibaba, &vpc("DescribeVpcs", &[("RegionId", "cn-beijing")]), "RegionId \"cn-beijing\" is not this machine's");
+    is_refused(
+        &alibaba,
+        &vpc("DescribeVpcs", &[("RegionId", "cn-beijing")]),
+        "RegionId \"cn-beijing\" is not this machine's",
+    );
     goes(&["cloud:alibaba:vpc:*?@region=cn-beijing"], &vpc("DescribeVpcs", &[("RegionId", "cn-beijing")]));
 
     let get = |path| compute("GET", path, &[], None);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use flannel_base::text::excerpt;
 use flannel_cloud::{Provider, Reach, Target, is_parameter, is_reserved, percent, unpercent};
 
 /// Conditions of one grant, and bytes of all of them.
@@ -80,7 +81,8 @@ impl Conditions {
             let all: Vec<&str> = known.clone().map(Place::name).collect();
             let place = known.into_iter().find(|place| place.name() == name);
             let place = place.ok_or_else(|| format!("{name:?} is none of {}", all.join(", ")))?;
-            let value = value.ok_or_else(|| format!("{name} without a value; right would be {name}=VALUE or {name}=*"))?;
+            let value = value
+                .ok_or_else(|| format!("{name} without a value; right would be {name}=VALUE or {name}=*"))?;
             self.places.entry(place).or_default().insert(value);
             return Ok(());
         }
@@ -118,16 +120,21 @@ impl Conditions {
             let mut named = self.naming(name).peekable();
             if named.peek().is_none() && !is_checked(name) {
                 let all: Vec<&str> = self.parameters.keys().map(String::as_str).collect();
-                return Err(format!("the parameter {name} is none of those that are granted: {}", all.join(", ")));
+                return Err(format!(
+                    "the parameter {} is none of those that are granted: {}",
+                    excerpt(name),
+                    all.join(", ")
+                ));
             }
             if let Some((_, values)) = named.find(|(_, values)| !values.is_empty() && !has(values, value)) {
                 let granted: Vec<String> = values.iter().map(Value::to_string).collect();
-                let value: String = value.chars().take(80).collect();
+                let (name, value) = (excerpt(name), excerpt(value));
                 return Err(format!("{name}={value:?} is not granted, which is {}", granted.join(" or ")));
             }
         }
         let bound = self.parameters.iter().filter(|(_, values)| !values.is_empty());
-        let missing = bound.map(|(name, _)| name).find(|name| !given.iter().any(|(given, _)| is_below(given, name)));
+        let missing =
+            bound.map(|(name, _)| name).find(|name| !given.iter().any(|(given, _)| is_below(given, name)));
         missing.map_or(Ok(()), |name| Err(format!("the parameter {name} is missing, whose value is granted")))
     }
 
@@ -172,7 +179,9 @@ impl Conditions {
                 named.peek().is_some() && named.all(|(_, own)| fits(values, own))
             });
         let bound = self.parameters.iter().filter(|(_, values)| !values.is_empty());
-        let needed = |name: &String| other.parameters.iter().any(|(its, values)| is_below(its, name) && !values.is_empty());
+        let needed = |name: &String| {
+            other.parameters.iter().any(|(its, values)| is_below(its, name) && !values.is_empty())
+        };
         all_named && bound.map(|(name, _)| name).all(needed)
     }
 }
@@ -237,7 +246,8 @@ mod tests {
     }
 
     fn check(conditions: &str, given: &[(&str, &str)]) -> Result<(), String> {
-        let given: Vec<_> = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let given: Vec<_> =
+            given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         of(conditions).check(&given, &[])
     }
 

@@ -139,7 +139,8 @@ fn covers(pattern: &str, operation: &str) -> bool {
     match (pattern.split_once(' '), operation.split_once(' ')) {
         (Some((method, path)), Some((its_method, its_path))) => {
             let (mut segments, mut its) = (path.split('/'), its_path.split('/'));
-            let last = covers_last(segments.next_back().unwrap_or_default(), its.next_back().unwrap_or_default());
+            let last =
+                covers_last(segments.next_back().unwrap_or_default(), its.next_back().unwrap_or_default());
             method == its_method
                 && last
                 && segments.clone().count() == its.clone().count()
@@ -186,7 +187,8 @@ fn checked(need: wit::RequiredOperation) -> Result<Need, String> {
     let mut pattern = Pattern::checked(provider, &service, operation)
         .ok_or_else(|| format!("{provider}:{}:{} is no operation", named(&service), named(operation)))?;
     if let Some(conditions) = conditions {
-        pattern.conditions = Conditions::parse(provider, conditions).map_err(|reason| format!("{pattern}: {reason}"))?;
+        pattern.conditions =
+            Conditions::parse(provider, conditions).map_err(|reason| format!("{pattern}: {reason}"))?;
     }
     let proper = |text: &String| {
         text.len() <= MAX_NEED_CHARS && text.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
@@ -244,7 +246,10 @@ mod tests {
             (
                 "google:run:POST projects/p/services/*:stop",
                 &["google:run:POST projects/p/services/s:stop"],
-                &["google:run:POST projects/p/services/s:start", "google:run:POST projects/p/services/s:a:stop"],
+                &[
+                    "google:run:POST projects/p/services/s:start",
+                    "google:run:POST projects/p/services/s:a:stop",
+                ],
             ),
             (
                 "aws:ec2:CreateRoute?RouteTableId",

@@ -52,8 +52,7 @@ const MODIFY: Rule = Rule {
 const BESIDE: Rule = Rule { versions: VERSIONS, tables: &["RouteTableId"], plain: PLAIN, ..Rule::EMPTY };
 const CREATE_EACH: Rule =
     Rule { destinations: &["DstCidrBlock"], nodes: &["NextHop"], plain: EACH, ..CREATE };
-const DELETE_EACH: Rule =
-    Rule { destinations: &["DstCidrBlock"], plain: Some(&["NextHop"]), ..DELETE };
+const DELETE_EACH: Rule = Rule { destinations: &["DstCidrBlock"], plain: Some(&["NextHop"]), ..DELETE };
 const EACH: Option<&[&str]> = Some(&["NextHopType", "IpVersion", "Name", "Describption", "Description"]);
 
 /// What an action reaches.
@@ -93,7 +92,9 @@ pub(crate) fn reaches(
     for (number, entry) in entries {
         let place = format!("{ENTRIES}.{number}");
         let reached = each.apply(&format!("{action}, {place}"), &entry)?;
-        all.extend(reached.into_iter().map(|reach| Reach { name: format!("{place}.{}", reach.name), ..reach }));
+        all.extend(
+            reached.into_iter().map(|reach| Reach { name: format!("{place}.{}", reach.name), ..reach }),
+        );
     }
     Ok(all)
 }

@@ -145,10 +145,10 @@ pub(crate) fn is_instance(me: &Instance, link: &str) -> bool {
 
 /// Whether a link is to a network of this instance. The metadata service has the project's number for it, and others its name.
 pub(crate) fn is_network(me: &Instance, link: &str) -> bool {
-    let Some(["projects", project, "global", "networks", network]) =
-        path(link).map(|path| path.split('/').collect::<Vec<_>>()).as_deref().and_then(|all| {
-            <[&str; 5]>::try_from(all).ok()
-        })
+    let Some(["projects", project, "global", "networks", network]) = path(link)
+        .map(|path| path.split('/').collect::<Vec<_>>())
+        .as_deref()
+        .and_then(|all| <[&str; 5]>::try_from(all).ok())
     else {
         return false;
     };
@@ -205,10 +205,18 @@ mod tests {
             assert!(!is_instance(&me, link), "{link}");
         }
         assert!(!is_instance(&Instance::default(), "projects//zones//instances/"));
-        for link in ["projects/p/global/networks/n", "https://compute.googleapis.com/compute/v1/projects/12/global/networks/n"] {
+        for link in [
+            "projects/p/global/networks/n",
+            "https://compute.googleapis.com/compute/v1/projects/12/global/networks/n",
+        ] {
             assert!(is_network(&me, link), "{link}");
         }
-        for link in ["projects/q/global/networks/n", "projects/p/global/networks/m", "projects/p/networks/n", "global/networks/n"] {
+        for link in [
+            "projects/q/global/networks/n",
+            "projects/p/global/networks/m",
+            "projects/p/networks/n",
+            "global/networks/n",
+        ] {
             assert!(!is_network(&me, link), "{link}");
         }
     }
@@ -216,7 +224,13 @@ mod tests {
     #[test]
     fn names_of_flannels_routes_say_what_they_are_to() {
         assert_eq!(named("flannel-10-5-3-0-24"), "10.5.3.0/24".parse().ok());
-        for other in ["default-route-1", "flannel-10-5-3-0", "flannel-10-5-3-7-24", "flannel-010-5-3-0-24", "flannel-+10-5-3-0-24"] {
+        for other in [
+            "default-route-1",
+            "flannel-10-5-3-0",
+            "flannel-10-5-3-7-24",
+            "flannel-010-5-3-0-24",
+            "flannel-+10-5-3-0-24",
+        ] {
             assert_eq!(named(other), None, "{other}");
         }
     }

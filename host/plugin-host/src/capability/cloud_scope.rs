@@ -43,14 +43,23 @@ struct Scope<'a> {
     request: &'a Request,
     given: Vec<(String, String)>,
     reached: Vec<Reach>,
-    /// Once it had to be known.
-    me: Option<Instance>,
 }
 
 impl Scope<'_> {
     fn denied(&self, reason: impl Display) -> Failure {
         Failure::Denied(format!("{}: {reason}", self.request.operation))
     }
+}
+
+/// Whether a parameter is granted that is of no use for routes to machines.
+fn is_named(name: &str, pattern: &Pattern, scope: &Scope) -> Result<(), Failure> {
+    if pattern.conditions().names(name) {
+        return Ok(());
+    }
+    let name = convert::shown(name, 80);
+    Err(scope.denied(format!(
+        "{name}: routes lead to this machine, and other parameters than for that have to be granted by name: ?{name}"
+    )))
 }
 
 impl HostState {
@@ -65,13 +74,14 @@ impl HostState {
             )));
         }
         let (given, reached) = (request.given()?, request.reaches()?);
-        let mut scope = Scope { request, given, reached, me: None };
+        let scope = Scope { request, given, reached };
         let mut refusal = None;
         for pattern in patterns {
-            match self.is_within(&pattern, &mut scope) {
+            match self.is_within(&pattern, &scope) {
                 Ok(()) => return Ok(pattern.operation().to_owned()),
                 Err(Failure::Denied(reason)) => {
-                    refusal.get_or_insert(Failure::Denied(format!("{reason}; it is granted as \"{pattern}\"")));
+                    refusal
+                        .get_or_insert(Failure::Denied(format!("{reason}; it is granted as \"{pattern}\"")));
                 }
                 Err(other) => return Err(other),
             }
@@ -79,38 +89,31 @@ impl HostState {
         Err(refusal.unwrap_or_else(|| Failure::Denied(request.operation.to_string())))
     }
 
-    fn is_within(&mut self, pattern: &Pattern, scope: &mut Scope) -> Result<(), Failure> {
+    fn is_within(&mut self, pattern: &Pattern, scope: &Scope) -> Result<(), Failure> {
         let conditions = pattern.conditions();
         conditions.check(&scope.given, &scope.reached).map_err(|reason| scope.denied(reason))?;
-        for reach in scope.reached.clone() {
-            self.may_reach(&reach, pattern, scope)?;
-        }
-        Ok(())
+        scope.reached.iter().try_for_each(|reach| self.may_reach(reach, pattern, scope))
     }
 
-    fn may_reach(&mut self, reach: &Reach, pattern: &Pattern, scope: &mut Scope) -> Result<(), Failure> {
+    fn may_reach(&mut self, reach: &Reach, pattern: &Pattern, scope: &Scope) -> Result<(), Failure> {
         let Reach { name, value, target, segment } = reach;
         let conditions = pattern.conditions();
-        let is_literal = || segment.is_some_and(|at| pattern.has_segment(at, value));
-        let is_freed = || conditions.frees(name, value) || is_literal();
+        if conditions.frees(name, value) && matches!(target, Target::Table | Target::Node | Target::Network) {
+            return Ok(());
+        }
         let place = match target {
             Target::Destination(network) => return self.leads_into_cluster(name, *network, scope),
             Target::Route(named) => return self.is_route_of_cluster(value, *named, scope),
-            Target::Other if conditions.names(name) => return Ok(()),
-            Target::Other => {
-                return Err(scope.denied(format!(
-                    "{name}: routes lead to this machine, and other parameters than for that have to be granted by name: ?{name}"
-                )));
-            }
-            Target::Table if is_freed() => return Ok(()),
             Target::Table => return self.is_configured_table(name, value, scope),
-            Target::Node | Target::Network if is_freed() => return Ok(()),
+            Target::Other => return is_named(name, pattern, scope),
             Target::Node | Target::Network => None,
             Target::Region => Some(Place::Region),
             Target::Zone => Some(Place::Zone),
             Target::Project => Some(Place::Project),
         };
-        if place.is_some_and(|place| conditions.frees_place(place, value)) || is_literal() {
+        // A path with the name of a place in it is a grant of that, too.
+        let is_literal = segment.is_some_and(|at| pattern.has_segment(at, value));
+        if place.is_some_and(|place| conditions.frees_place(place, value)) || is_literal {
             return Ok(());
         }
         if self.is_own(*target, value, scope)? {
@@ -122,7 +125,6 @@ impl HostState {
                 "{name} {shown:?} is not this machine's, and another has to be granted: ?{}={shown}",
                 place.name()
             ),
-            None if segment.is_some() => format!("{name}/{shown} is not this machine's"),
             None => format!(
                 "{name}={shown:?} is none of this machine's, and another has to be granted: ?{name}={shown} or ?{name}=*"
             ),
@@ -130,19 +132,12 @@ impl HostState {
     }
 
     /// Whether a place or a thing of the cloud's is this machine's.
-    fn is_own(&mut self, target: Target, value: &str, scope: &mut Scope) -> Result<bool, Failure> {
+    fn is_own(&mut self, target: Target, value: &str, scope: &Scope) -> Result<bool, Failure> {
         let provider = scope.request.provider;
         if target == Target::Region && provider != Provider::Google {
-            let region = self.aside(|host, deadline| host.environment.clouds.region(provider, deadline))??;
-            return Ok(!value.is_empty() && region == value);
+            return Ok(!value.is_empty() && self.own_region(provider)? == value);
         }
-        let me = match &scope.me {
-            Some(me) => me,
-            None => {
-                let me = self.aside(|host, deadline| host.environment.clouds.instance(provider, deadline))??;
-                scope.me.insert(me)
-            }
-        };
+        let me = self.own_instance(provider)?;
         let is = |own: &str| !value.is_empty() && own == value;
         Ok(match target {
             // Services have locations of either kind.
@@ -155,11 +150,31 @@ impl HostState {
         })
     }
 
+    /// Asked once in a call, whatever comes of it.
+    fn own_region(&mut self, provider: Provider) -> Result<String, Failure> {
+        if let Some(said) = self.call.cloud_regions.get(&provider) {
+            return said.clone();
+        }
+        let said = self.aside(|host, deadline| host.environment.clouds.region(provider, deadline))?;
+        self.call.cloud_regions.insert(provider, said.clone());
+        said
+    }
+
+    /// Asked once in a call, whatever comes of it.
+    fn own_instance(&mut self, provider: Provider) -> Result<Instance, Failure> {
+        if let Some(said) = self.call.cloud_self.get(&provider) {
+            return said.clone();
+        }
+        let said = self.aside(|host, deadline| host.environment.clouds.instance(provider, deadline))?;
+        self.call.cloud_self.insert(provider, said.clone());
+        said
+    }
+
     fn leads_into_cluster(&self, name: &str, network: IpNet, scope: &Scope) -> Result<(), Failure> {
         if self.is_in_cluster(&network) {
             return Ok(());
         }
-        let networks = self.cluster_networks();
+        let (name, networks) = (convert::shown(name, 80), self.cluster_networks());
         Err(scope.denied(format!("{name}={network} is not in the cluster network, which is {networks}")))
     }
 

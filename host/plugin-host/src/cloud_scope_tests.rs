@@ -361,6 +361,9 @@ fn regions_projects_and_zones_are_this_machines_unless_the_grant_names_others() 
     );
     goes(&["cloud:alibaba:vpc:*?@region=cn-beijing"], &vpc("DescribeVpcs", &[("RegionId", "cn-beijing")]));
 
+    let named = "cloud:alibaba:vpc:DescribeVpcs?RegionId=cn-beijing";
+    goes(&[named], &vpc("DescribeVpcs", &[("RegionId", "cn-beijing")]));
+
     let get = |path| compute("GET", path, &[], None);
     let google = ["cloud:google:compute:*"];
     goes(&google, &get("projects/p/zones/europe-west3-a/instances/node-2"));

@@ -95,8 +95,8 @@ impl Pattern {
         self.covers_operation(other) && self.conditions.cover(&other.conditions)
     }
 
-    /// Whether a plugin that asks for the other one may start with this one. One that says nothing of parameters does with what is granted of
-    /// them: what goes beyond is refused when it is sent.
+    /// Whether a plugin that asks for the other one may start with this one. One that says nothing of parameters does with what is
+    /// granted of them: what goes beyond is refused when it is sent.
     pub fn serves(&self, need: &Self) -> bool {
         let says_nothing = need.conditions.is_empty();
         self.covers_operation(need) && (says_nothing || self.conditions.cover(&need.conditions))

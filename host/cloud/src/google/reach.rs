@@ -41,7 +41,10 @@ pub(crate) fn reaches(
         return Ok(all);
     }
     let what = format!("{} {path}", method.name());
-    match (request.service.as_str(), &segments[..]) {
+    // In whatever case: who takes it for a path to routes would change them.
+    let lower = path.to_ascii_lowercase();
+    let words: Vec<&str> = lower.split('/').collect();
+    match (request.service.as_str(), &words[..]) {
         (SERVICE, ["projects", project, "global", "routes", rest @ ..]) => {
             ROUTE.check_version(&what, &request.version)?;
             if let Some(route) = rest.first() {

@@ -98,7 +98,8 @@ impl HostState {
     fn may_reach(&mut self, reach: &Reach, pattern: &Pattern, scope: &Scope) -> Result<(), Failure> {
         let Reach { name, value, target, segment } = reach;
         let conditions = pattern.conditions();
-        if conditions.frees(name, value) && matches!(target, Target::Table | Target::Node | Target::Network) {
+        let is_for_all = matches!(target, Target::Destination(_) | Target::Route(_) | Target::Other);
+        if !is_for_all && segment.is_none() && conditions.frees(name, value) {
             return Ok(());
         }
         let place = match target {

@@ -17,7 +17,7 @@ fn node_in_a_cloud() -> Result<(Lab, Store, Alibaba, DaemonOptions)> {
     let store = Store::file(&lab)?;
     store.put_config(&Backend::AliVpc.config(false))?;
     let cloud = Alibaba::start(lab.switch().namespace(), Place::Near.gateway().into(), "lan")?;
-    let plugin = flannel_lab::artifacts::plugin("ali-vpc")?;
+    let plugin = artifacts::plugin("ali-vpc")?;
     let options = DaemonOptions::new(&store, None, Some(plugin))?
         .arg(format!("--cloud-endpoint=alibaba:vpc={}", cloud.endpoint()));
     Ok((lab, store, cloud, options))
@@ -38,9 +38,9 @@ fn a_cloud_that_does_not_answer_holds_up_nothing_but_itself() -> Result<()> {
     status.args(["status", "--json", "--control-socket"]).arg(lab.node(0).control_socket());
     let answer = status.output()?;
     ensure!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
-    let status: serde_json::Value = serde_json::from_slice(&answer.stdout)?;
+    let status: Value = serde_json::from_slice(&answer.stdout)?;
     assert_eq!(status["ready"]["ready"], true, "{status:#}");
-    assert_eq!(status["plugin"]["calls"]["tick"], serde_json::Value::Null, "no tick has ended: {status:#}");
+    assert_eq!(status["plugin"]["calls"]["tick"], Value::Null, "no tick has ended: {status:#}");
     // Nor does anybody wait for it at the end.
     let ended = daemon.terminate()?;
     assert!(ended.success(), "{ended}");
@@ -81,7 +81,7 @@ fn a_daemon_that_has_asked_a_cloud_leaves_no_core_behind() -> Result<()> {
     }
     let (lab, store, cloud, options) = node_in_a_cloud()?;
     store.put_config(&Backend::Alloc.config(false))?;
-    let other = DaemonOptions::new(&store, None, Some(flannel_lab::artifacts::plugin("alloc")?))?;
+    let other = DaemonOptions::new(&store, None, Some(artifacts::plugin("alloc")?))?;
     if !leaves_a_core(&lab, &other, || Ok(true))? {
         flannel_test_support::skip("this machine writes no cores at all");
         return Ok(());
@@ -150,10 +150,10 @@ fn a_plugin_changes_nothing_in_a_cloud_beyond_its_cluster_its_machine_and_its_re
         assert_eq!(cluster.cloud_as::<Alibaba>()?.mutations(), 0, "{said}");
     }
     sent(&mut cluster, &[create("10.5.3.0/24", &me, REGION, token)], &["200 "])?;
-    let rows = cluster.cloud_as::<Alibaba>()?.rows();
-    assert!(
-        rows.contains_key(&"10.5.3.0/24".parse()?) && rows.contains_key(&"0.0.0.0/0".parse()?),
-        "{rows:?}"
-    );
+    let own = "10.5.3.0/24".parse()?;
+    wait::until_true("the row that may be made is there", || {
+        Ok(cluster.cloud_as::<Alibaba>()?.rows().contains_key(&own))
+    })?;
+    assert!(cluster.cloud_as::<Alibaba>()?.rows().contains_key(&"0.0.0.0/0".parse()?));
     Ok(())
 }

@@ -186,7 +186,7 @@ impl Grants {
         let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
         let flag = missing.join(",");
         Err(GrantError::Missing {
-            allow: if flag.contains([' ', '?', '&']) { format!("'{flag}'") } else { flag.clone() },
+            allow: if flag.contains([' ', '?', '&', '*']) { format!("'{flag}'") } else { flag.clone() },
             wanted: flag,
             listed: quoted.join(", "),
             digest: asker.digest.to_owned(),

@@ -81,6 +81,8 @@ impl Client {
     /// Sends a request; all has to be over by the deadline.
     pub async fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
         let vendor = self.vendor(request.provider)?;
+        // Whoever asks: nothing else is ever signed.
+        request.check()?;
         self.unless_closed(self.repeat(&**vendor, request, deadline)).await
     }
 
@@ -98,6 +100,18 @@ impl Client {
         let instance = self.unless_closed(asked).await?;
         self.instances().insert(provider, (Instant::now(), instance.clone()));
         Ok(instance)
+    }
+
+    /// This machine's region: the one that is asked where a request names none.
+    pub async fn region(&self, provider: Provider, deadline: Instant) -> Result<String, Failure> {
+        let vendor = self.vendor(provider)?;
+        let said = timeout_at(deadline.into(), vendor.region(&self.http));
+        let late = || Failure::Unreachable("the metadata service has not answered in time".to_owned());
+        let said = async { said.await.unwrap_or_else(|_| Err(late())) };
+        match self.unless_closed(said).await? {
+            Some(region) => Ok(region),
+            None => Ok(self.instance(provider, deadline).await?.region),
+        }
     }
 
     fn instances(&self) -> MutexGuard<'_, BTreeMap<Provider, (Instant, Instance)>> {

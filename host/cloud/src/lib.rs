@@ -8,10 +8,14 @@
 mod alibaba;
 mod aws;
 mod client;
+mod given;
 mod google;
 pub mod http;
 mod imds;
+mod json;
+mod names;
 mod options;
+mod reach;
 mod redact;
 mod request;
 mod vendor;
@@ -19,10 +23,12 @@ mod vendor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 pub use client::Client;
+pub use names::{is_parameter, is_reserved};
 pub use options::{CloudOptions, Endpoint, EndpointError, Variables};
+pub use reach::{Reach, Target, routes_in};
 pub use request::{Answer, Failure, Instance, Method, NetworkInterface, Operation, Provider, Request};
 pub use vendor::{Prepared, ResponseClass, Vendor};
 
@@ -51,4 +57,11 @@ pub type Secret = flannel_base::Secret<String>;
 pub fn percent(text: &str) -> String {
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
     utf8_percent_encode(text, ENCODED).to_string()
+}
+
+/// What a percent-encoded text says; none: it is not well encoded.
+pub fn unpercent(text: &str) -> Option<String> {
+    let is_coded = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    let decoded = percent_decode_str(text).decode_utf8().ok()?;
+    text.split('%').skip(1).all(is_coded).then(|| decoded.into_owned())
 }

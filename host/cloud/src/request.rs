@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use flannel_model::entry::Mac;
 
+use super::names;
+
 /// By whose rules a request is addressed and signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
@@ -122,6 +124,26 @@ pub struct Request {
     pub operation: Operation,
     /// It may be sent again when it is not known whether it was carried out.
     pub idempotent: bool,
+}
+
+impl Request {
+    /// Whether it says one thing and nothing about what is the host's: names of parameters that are reserved, or that are there twice,
+    /// members of the body that are there twice, a version that would lead to another path. The error says which.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.version.split('.').any(str::is_empty) {
+            return Err(Failure::Invalid(format!(
+                "the version {:?}: such as 2016-11-15 or v1",
+                self.version
+            )));
+        }
+        match &self.operation {
+            Operation::Action { parameters, .. } => names::check(self.provider, parameters),
+            Operation::Rest { query, .. } => {
+                names::check(self.provider, query)?;
+                self.members().map(drop)
+            }
+        }
+    }
 }
 
 /// An answer, of whatever status.

@@ -53,4 +53,9 @@ pub trait Vendor: Send + Sync {
 
     /// What the metadata service says of this machine. Asked anew each time; the client keeps the answer.
     async fn instance(&self, http: &Http) -> Result<Instance, Failure>;
+
+    /// The region that is asked where a request names none, if that may be another one than [`Vendor::instance`] has.
+    async fn region(&self, _http: &Http) -> Result<Option<String>, Failure> {
+        Ok(None)
+    }
 }

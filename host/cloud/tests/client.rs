@@ -29,6 +29,21 @@ async fn outcome(turns: &[Turn], idempotent: bool) -> (Result<(u16, u32), Failur
 }
 
 #[tokio::test]
+async fn what_says_what_is_the_hosts_to_say_is_neither_signed_nor_sent() {
+    let server = Server::start(&[Turn::Answer(200, "")]).await;
+    let (client, _) = client(&server);
+    for names in [&["Action"][..], &["RouteTableId", "RouteTableId"]] {
+        let parameters = names.iter().map(|name| ((*name).to_owned(), "x".to_owned())).collect();
+        let operation = Operation::Action { name: "DescribeRouteTables".to_owned(), parameters };
+        let answer = client.send(&Request { operation, ..request(true) }, soon()).await;
+        assert!(matches!(answer, Err(Failure::Denied(_) | Failure::Invalid(_))), "{names:?}: {answer:?}");
+    }
+    let version = client.send(&Request { version: "..".to_owned(), ..request(true) }, soon()).await;
+    assert!(matches!(version, Err(Failure::Invalid(_))), "{version:?}");
+    assert_eq!(server.asked(), 0);
+}
+
+#[tokio::test]
 async fn what_was_turned_away_for_being_too_many_is_sent_again_whatever_it_is() {
     let turns = [Turn::Answer(429, ""), Turn::Answer(429, ""), Turn::Answer(200, "")];
     assert_eq!(outcome(&turns, false).await, (Ok((200, 3)), 3));

@@ -199,7 +199,7 @@ impl fmt::Display for Inspection {
             return Ok(());
         }
         let flag = missing.join(",");
-        let quote = if flag.contains(' ') { "'" } else { "" };
+        let quote = if flag.contains([' ', '?', '&', '*']) { "'" } else { "" };
         row("to grant", &format!("--allow {quote}{flag}{quote}"))?;
         row("", "or in the file of --plugin-grants:")?;
         row("", "[[grant]]")?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use flannel_cloud::{Failure, Instance, Provider};
 use flannel_model::entry::Entry;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
@@ -97,6 +98,10 @@ pub(crate) struct Call {
     pub cloud_end: Option<Instant>,
     /// Requests to clouds so far.
     pub cloud_requests: u32,
+    /// What clouds say of this machine, as far as requests had to be compared with that.
+    pub cloud_self: BTreeMap<Provider, Result<Instance, Failure>>,
+    /// The regions that are asked where requests name none.
+    pub cloud_regions: BTreeMap<Provider, Result<String, Failure>>,
 }
 
 impl Call {
@@ -113,6 +118,8 @@ impl Call {
             panic_message: None,
             cloud_end: None,
             cloud_requests: 0,
+            cloud_self: BTreeMap::new(),
+            cloud_regions: BTreeMap::new(),
         }
     }
 

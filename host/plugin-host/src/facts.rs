@@ -58,6 +58,11 @@ pub trait Clouds: Send + Sync {
 
     /// What this machine is.
     fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure>;
+
+    /// The region that is asked where a request names none.
+    fn region(&self, provider: Provider, deadline: Instant) -> Result<String, Failure> {
+        Ok(self.instance(provider, deadline)?.region)
+    }
 }
 
 /// Where there is no cloud.

@@ -21,21 +21,21 @@ const BUILT_IN: [(&str, &[&str]); 9] = [
         "ali-vpc",
         &[
             "state",
-            "cloud:alibaba:vpc:DescribeRouteTableList",
-            "cloud:alibaba:vpc:DescribeRouteEntryList",
-            "cloud:alibaba:vpc:CreateRouteEntry",
-            "cloud:alibaba:vpc:DeleteRouteEntry",
+            "cloud:alibaba:vpc:DescribeRouteTableList?PageNumber&PageSize&VpcId",
+            "cloud:alibaba:vpc:DescribeRouteEntryList?DestinationCidrBlock&MaxResult&NextHopId&NextHopType&NextToken&RouteEntryType&RouteTableId",
+            "cloud:alibaba:vpc:CreateRouteEntry?ClientToken&NextHopType=Instance&RouteTableId",
+            "cloud:alibaba:vpc:DeleteRouteEntry?RouteEntryId",
         ],
     ),
     (
         "aws-vpc",
         &[
-            "cloud:aws:ec2:DescribeNetworkInterfaces",
-            "cloud:aws:ec2:ModifyNetworkInterfaceAttribute",
-            "cloud:aws:ec2:DescribeRouteTables",
-            "cloud:aws:ec2:CreateRoute",
-            "cloud:aws:ec2:ReplaceRoute",
-            "cloud:aws:ec2:DeleteRoute",
+            "cloud:aws:ec2:DescribeNetworkInterfaces?NetworkInterfaceId",
+            "cloud:aws:ec2:ModifyNetworkInterfaceAttribute?SourceDestCheck.Value=false",
+            "cloud:aws:ec2:DescribeRouteTables?Filter&NextToken&RouteTableId",
+            "cloud:aws:ec2:CreateRoute?NetworkInterfaceId&RouteTableId",
+            "cloud:aws:ec2:ReplaceRoute?NetworkInterfaceId&RouteTableId",
+            "cloud:aws:ec2:DeleteRoute?RouteTableId",
         ],
     ),
     (
@@ -44,9 +44,9 @@ const BUILT_IN: [(&str, &[&str]); 9] = [
             "state",
             "cloud:google:compute:GET projects/*/zones/*/instances/*",
             "cloud:google:compute:GET projects/*/global/routes/*",
-            "cloud:google:compute:GET projects/*/global/routes",
-            "cloud:google:compute:POST projects/*/global/routes",
-            "cloud:google:compute:DELETE projects/*/global/routes/*",
+            "cloud:google:compute:GET projects/*/global/routes?filter&pageToken",
+            "cloud:google:compute:POST projects/*/global/routes?name&priority&requestId&tags",
+            "cloud:google:compute:DELETE projects/*/global/routes/*?requestId",
             "cloud:google:compute:GET projects/*/global/operations/*",
         ],
     ),
@@ -120,9 +120,9 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// Whether an operation is among them.
+    /// Whether an operation is among them, with the parameters that it names.
     pub fn has(&self, need: &Need) -> bool {
-        self.operations.iter().any(|pattern| pattern.covers(&need.pattern))
+        self.operations.iter().any(|pattern| pattern.serves(&need.pattern))
     }
 
     /// What somebody asks for and has not, as grants have it.
@@ -266,7 +266,7 @@ fn missing_is_error(missing: Vec<String>, asker: &GrantRequest) -> Result<(), Gr
     let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
     let flag = missing.join(",");
     Err(GrantError::Missing {
-        allow: if flag.contains(' ') { format!("'{flag}'") } else { flag.clone() },
+        allow: if flag.contains([' ', '?', '&', '*']) { format!("'{flag}'") } else { flag.clone() },
         wanted: flag,
         listed: quoted.join(", "),
         digest: asker.digest.to_owned(),

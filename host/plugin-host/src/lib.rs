@@ -10,6 +10,7 @@ mod call;
 mod capability;
 mod code_cache;
 mod compile;
+mod conditions;
 mod convert;
 mod debuginfo;
 mod digest;
@@ -58,6 +59,8 @@ pub use signature::{
 };
 pub use state::DirState;
 
+#[cfg(test)]
+mod cloud_scope_tests;
 #[cfg(test)]
 mod cloud_tests;
 #[cfg(test)]

@@ -107,10 +107,13 @@ impl AliVpcPolicy {
 flannel_backend::export!(AliVpcPolicy);
 
 flannel_backend::cloud_permissions!(&[
-    need("DescribeRouteTableList", &["vpc:DescribeRouteTableList"]),
-    need("DescribeRouteEntryList", &["vpc:DescribeRouteEntryList"]),
-    need("CreateRouteEntry", &["vpc:CreateRouteEntry"]),
-    need("DeleteRouteEntry", &["vpc:DeleteRouteEntry"]),
+    need("DescribeRouteTableList?PageNumber&PageSize&VpcId", &["vpc:DescribeRouteTableList"]),
+    need(
+        "DescribeRouteEntryList?DestinationCidrBlock&MaxResult&NextHopId&NextHopType&NextToken&RouteEntryType&RouteTableId",
+        &["vpc:DescribeRouteEntryList"],
+    ),
+    need("CreateRouteEntry?ClientToken&NextHopType=Instance&RouteTableId", &["vpc:CreateRouteEntry"]),
+    need("DeleteRouteEntry?RouteEntryId", &["vpc:DeleteRouteEntry"]),
 ]);
 
 const fn need(operation: &'static str, permissions: &'static [&'static str]) -> RequiredOperation {

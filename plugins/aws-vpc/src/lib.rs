@@ -114,12 +114,15 @@ impl AwsVpcPolicy {
 flannel_backend::export!(AwsVpcPolicy);
 
 flannel_backend::cloud_permissions!(&[
-    need("DescribeNetworkInterfaces", &["ec2:DescribeNetworkInterfaces"]),
-    need("ModifyNetworkInterfaceAttribute", &["ec2:ModifyNetworkInterfaceAttribute"]),
-    need("DescribeRouteTables", &["ec2:DescribeRouteTables"]),
-    need("CreateRoute", &["ec2:CreateRoute"]),
-    need("ReplaceRoute", &["ec2:ReplaceRoute"]),
-    need("DeleteRoute", &["ec2:DeleteRoute"]),
+    need("DescribeNetworkInterfaces?NetworkInterfaceId", &["ec2:DescribeNetworkInterfaces"]),
+    need(
+        "ModifyNetworkInterfaceAttribute?SourceDestCheck.Value=false",
+        &["ec2:ModifyNetworkInterfaceAttribute"],
+    ),
+    need("DescribeRouteTables?Filter&NextToken&RouteTableId", &["ec2:DescribeRouteTables"]),
+    need("CreateRoute?NetworkInterfaceId&RouteTableId", &["ec2:CreateRoute"]),
+    need("ReplaceRoute?NetworkInterfaceId&RouteTableId", &["ec2:ReplaceRoute"]),
+    need("DeleteRoute?RouteTableId", &["ec2:DeleteRoute"]),
 ]);
 
 const fn need(operation: &'static str, permissions: &'static [&'static str]) -> RequiredOperation {

@@ -225,12 +225,15 @@ flannel_backend::export!(GcePolicy);
 flannel_backend::cloud_permissions!(&[
     need("GET projects/*/zones/*/instances/*", &["compute.instances.get"]),
     need("GET projects/*/global/routes/*", &["compute.routes.get"]),
-    need("GET projects/*/global/routes", &["compute.routes.list"]),
+    need("GET projects/*/global/routes?filter&pageToken", &["compute.routes.list"]),
     need(
-        "POST projects/*/global/routes",
+        "POST projects/*/global/routes?name&priority&requestId&tags",
         &["compute.routes.create", "compute.networks.updatePolicy", "compute.instances.use"],
     ),
-    need("DELETE projects/*/global/routes/*", &["compute.routes.delete", "compute.networks.updatePolicy"]),
+    need(
+        "DELETE projects/*/global/routes/*?requestId",
+        &["compute.routes.delete", "compute.networks.updatePolicy"],
+    ),
     need("GET projects/*/global/operations/*", &["compute.globalOperations.get"]),
 ]);
 

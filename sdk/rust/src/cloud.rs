@@ -235,7 +235,8 @@ pub struct RequiredOperation {
     pub provider: Provider,
     /// The service: `ec2`.
     pub service: &'static str,
-    /// An action's name, or method and path of a REST call with `*` for one segment: `GET projects/*/global/routes/*`.
+    /// An action's name, or method and path of a REST call with `*` for one segment: `GET projects/*/global/routes/*`; after `?` the
+    /// parameters that it is used with: `ModifyNetworkInterfaceAttribute?SourceDestCheck.Value=false`.
     pub operation: &'static str,
     /// What the cloud calls the permissions for it: `ec2:CreateRoute`.
     pub permissions: &'static [&'static str],

@@ -4,6 +4,7 @@
 mod credentials;
 mod endpoint;
 mod metadata;
+mod reach;
 mod sign;
 
 use std::sync::OnceLock;
@@ -18,6 +19,8 @@ use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::http::{Http, Url};
 use credentials::Credentials;
+
+pub(super) use reach::{reaches, routes};
 
 /// Codes of errors that other credentials might not meet.
 const CREDENTIALS: [&str; 3] = ["InvalidSecurityToken", "InvalidAccessKeyId", "MissingSecurityToken"];

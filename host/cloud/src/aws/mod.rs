@@ -8,6 +8,7 @@ mod judge;
 mod keys;
 mod metadata;
 mod profile;
+mod reach;
 mod sign;
 mod web_identity;
 mod xml;
@@ -24,6 +25,8 @@ use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::http::{Http, Url};
 use credentials::Credentials;
+
+pub(super) use reach::reaches;
 
 /// Variables with this machine's region.
 const REGION: [&str; 2] = ["AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -105,6 +108,10 @@ impl Vendor for Aws {
 
     async fn instance(&self, http: &Http) -> Result<Instance, Failure> {
         metadata::instance(&self.places.metadata.session(http).await?).await
+    }
+
+    async fn region(&self, http: &Http) -> Result<Option<String>, Failure> {
+        self.places.region(http).await.map(Some)
     }
 }
 

@@ -4,6 +4,7 @@ mod account;
 mod credentials;
 mod judge;
 mod metadata;
+mod reach;
 mod token;
 
 use async_trait::async_trait;
@@ -19,6 +20,8 @@ use crate::Secret;
 use crate::http::{Http, HttpError, Url};
 use credentials::Credentials;
 use metadata::Metadata;
+
+pub(super) use reach::{is_instance, is_network, reaches, routes};
 
 /// Google Cloud.
 pub(crate) struct Google {

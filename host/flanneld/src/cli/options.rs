@@ -34,7 +34,7 @@ pub struct Options {
     pub plugin_grants: Option<PathBuf>,
 
     /// Interfaces that any plugin may use in this run, and operations of clouds, separated by commas, such as links,routes or
-    /// cloud:aws:ec2:Describe*; beside the grants of --plugin-grants
+    /// cloud:aws:ec2:Describe* or cloud:aws:ec2:CreateRoute?RouteTableId=rtb-1; beside the grants of --plugin-grants
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 

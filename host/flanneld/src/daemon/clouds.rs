@@ -46,6 +46,11 @@ impl Clouds for BlockingCloudClient {
         disable_core_dumps();
         self.runtime.block_on(self.client.instance(provider, deadline))
     }
+
+    fn region(&self, provider: Provider, deadline: Instant) -> Result<String, Failure> {
+        disable_core_dumps();
+        self.runtime.block_on(self.client.region(provider, deadline))
+    }
 }
 
 /// From the first request on there are credentials in memory, in places that others' code chooses: no core dump of this process is

@@ -1,5 +1,5 @@
-//! `cloud`: requests that the host signs and sends, and what this machine is. Every request is checked against the plugin's grants,
-//! and the time that others take is not the plugin's.
+//! `cloud`: requests that the host signs and sends, and what this machine is. Every request is checked against the plugin's grants
+//! (`cloud_scope.rs`), and the time that others take is not the plugin's.
 
 use std::time::{Duration, Instant};
 
@@ -54,6 +54,7 @@ impl wit::Host for HostState {
                     answer.as_ref().map_or((None, 0), |answer| (Some(answer.status), answer.attempts));
                 (answer, figures)
             })?;
+            self.routes_seen.learn(&request, &answer);
             let flannel_cloud::Answer { status, headers, body, attempts } = answer;
             Ok(wit::Response { status, headers, body, attempts })
         });
@@ -76,38 +77,39 @@ impl wit::Host for HostState {
 }
 
 impl HostState {
-    /// By which of its grants the plugin may ask for this.
-    fn is_granted(&self, request: &Request) -> Result<String, Failure> {
-        let found = self.operations.iter().find(|pattern| pattern.allows(request));
-        // A name with few values, for figures.
-        let found = found.map(|pattern| pattern.operation().to_owned());
-        found.ok_or_else(|| {
-            let Request { provider, service, operation, .. } = request;
-            Failure::Denied(format!(
-                "{operation} is not granted; the grant for it would be \"cloud:{provider}:{service}:{operation}\", in the file of --plugin-grants or with --allow"
-            ))
-        })
-    }
-
-    /// Asks others, outside of the plugin's own time.
+    /// Asks others for the plugin, which is counted.
     fn wait_for<T>(
         &mut self,
         provider: Provider,
         operation: String,
         ask: impl FnOnce(&Self, Instant) -> (Result<T, Failure>, (Option<u16>, u32)),
     ) -> Result<T, Failure> {
-        if self.call.function != Function::Tick {
-            let now = self.call.function.name();
-            return Err(Failure::Denied(format!("clouds are asked in tick, and this is {now}")));
-        }
-        let begun = Instant::now();
-        let end = *self.call.cloud_end.get_or_insert(begun + TICK);
+        self.is_in_tick()?;
         if self.call.cloud_requests >= REQUESTS {
             return Err(Failure::Denied(format!(
                 "a tick has at most {REQUESTS} requests: leave the rest to the next"
             )));
         }
         self.call.cloud_requests += 1;
+        let begun = Instant::now();
+        let (outcome, (status, attempts)) = self.aside(ask)?;
+        self.cloud_records.push(CloudRecord { provider, operation, status, took: begun.elapsed(), attempts });
+        outcome
+    }
+
+    fn is_in_tick(&self) -> Result<(), Failure> {
+        if self.call.function == Function::Tick {
+            return Ok(());
+        }
+        let now = self.call.function.name();
+        Err(Failure::Denied(format!("clouds are asked in tick, and this is {now}")))
+    }
+
+    /// Asks others, outside of the plugin's own time.
+    pub(super) fn aside<T>(&mut self, ask: impl FnOnce(&Self, Instant) -> T) -> Result<T, Failure> {
+        self.is_in_tick()?;
+        let begun = Instant::now();
+        let end = *self.call.cloud_end.get_or_insert(begun + TICK);
         if begun >= end {
             let seconds = TICK.as_secs();
             return Err(Failure::Unreachable(format!(
@@ -115,13 +117,12 @@ impl HostState {
             )));
         }
         let left = self.pauser.pause();
-        let (outcome, (status, attempts)) = ask(self, end.min(begun + REQUEST));
+        let outcome = ask(self, end.min(begun + REQUEST));
         if let Some(left) = left {
             self.deadline = Instant::now() + left;
             self.pauser.resume(self.deadline);
         }
-        self.cloud_records.push(CloudRecord { provider, operation, status, took: begun.elapsed(), attempts });
-        outcome
+        Ok(outcome)
     }
 
     /// Requests that are wrong doom the call, and bad news from outside does not.
@@ -201,7 +202,9 @@ fn request_of(request: wit::Request) -> Result<Request, Failure> {
             "{provider} has {right} in each request, and {operation} is none"
         )));
     }
-    Ok(Request { provider, service, version, region, operation, idempotent })
+    let request = Request { provider, service, version, region, operation, idempotent };
+    request.check()?;
+    Ok(request)
 }
 
 fn parameters_of(parameters: Vec<(String, String)>) -> Result<Vec<(String, String)>, Failure> {

@@ -214,7 +214,7 @@ impl HostState {
     }
 
     /// Whether a network lies in one of the cluster's.
-    fn is_in_cluster(&self, network: &IpNet) -> bool {
+    pub(super) fn is_in_cluster(&self, network: &IpNet) -> bool {
         let node = &self.environment.node;
         let v4 = node.ipv4_network.map(IpNet::V4);
         v4.into_iter().chain(node.ipv6_network.map(IpNet::V6)).any(|cluster| cluster.contains(network))

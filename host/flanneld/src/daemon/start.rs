@@ -309,7 +309,7 @@ pub(super) async fn node(
     let in_force = networks(&node.config);
     let former = node.wish.former.clone();
     // What is left in a network of before is the cluster's, too.
-    let all = in_force.into_iter().chain(former.iter().copied()).collect();
+    let all = in_force.iter().chain(&former).copied().collect();
     let context = Context {
         tunnels: observer.tunnels.clone(),
         record: Some(node.options.state_dir.join("routes")),
@@ -321,6 +321,7 @@ pub(super) async fn node(
                     .map_err(|taken| format!("{taken}; each needs one of its own (vxlan: another VNI)"))
             })
         }),
+        in_force,
     };
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let surroundings = Surroundings {

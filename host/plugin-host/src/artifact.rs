@@ -13,6 +13,7 @@ use super::debuginfo::Lines;
 use super::digest::Digest;
 use super::engine;
 use super::imports::{self, IncompatibleComponent};
+use super::origin::Origin;
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
 
@@ -130,6 +131,7 @@ impl std::error::Error for Source {}
 /// A compiled plugin.
 pub struct Artifact {
     source: Source,
+    pub(super) origin: Origin,
     digest: String,
     size: usize,
     pub(super) engine: Engine,
@@ -163,10 +165,11 @@ impl Artifact {
                 return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
             }
         }
-        Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
+        let artifact = Self::new(Source::File(path.to_owned()), &bytes, |engine, digest| {
             embedded(engine, &bytes, digest, built_in)
                 .map_or_else(|| compiled::cached(engine, &bytes, digest, cache), Ok)
-        })
+        })?;
+        Ok(artifact.recognised(&bytes, built_in))
     }
 
     /// Takes what came from a registry; its compiled form comes from, or goes to, the cache directory.
@@ -176,10 +179,11 @@ impl Artifact {
         cache: &Path,
         built_in: &[BuiltIn],
     ) -> Result<Self, ArtifactError> {
-        Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
+        let artifact = Self::new(Source::Registry(Box::new(reference)), bytes, |engine, digest| {
             embedded(engine, bytes, digest, built_in)
                 .map_or_else(|| compiled::cached(engine, bytes, digest, cache), Ok)
-        })
+        })?;
+        Ok(artifact.recognised(bytes, built_in))
     }
 
     /// Takes the built-in plugin for a backend type.
@@ -211,7 +215,12 @@ impl Artifact {
         imports::check(&engine, &component, imports::served)
             .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
         let lines = Arc::new(Lines::of(bytes));
-        Ok(Self { digest: digest.hex(), size: bytes.len(), source, engine, component, lines })
+        let origin = Origin::of(&source);
+        Ok(Self { digest: digest.hex(), size: bytes.len(), source, origin, engine, component, lines })
+    }
+
+    fn recognised(self, bytes: &[u8], built_in: &[BuiltIn]) -> Self {
+        Self { origin: self.origin.recognised(bytes, built_in), ..self }
     }
 
     /// Where it came from.

@@ -21,6 +21,7 @@ mod instance;
 mod limits;
 mod load;
 mod needs;
+mod origin;
 mod policy;
 mod private_dir;
 mod reference;

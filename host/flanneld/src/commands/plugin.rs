@@ -7,7 +7,7 @@ use flannel_plugin_devkit as devkit;
 use flannel_plugin_host::{
     Artifact, Grants, PluginReference, Registries, RegistryReference, compile_for_embedding,
 };
-use flannel_telemetry::control::{Swapped, ask_swap};
+use flannel_telemetry::control::{SwapOrder, Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
@@ -29,7 +29,9 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
         PluginCommand::Inspect { component, plugin_grants, json } => {
             inspect(component.as_ref(), cache, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
         }
-        PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
+        PluginCommand::Swap { component, take_state, json, control_socket } => {
+            swap(component, take_state, json, &control_socket)
+        }
         PluginCommand::Push { component, to } => push(&component, &to, cache),
         PluginCommand::Bench { component, backend, leases, json } => {
             bench(component.as_ref(), cache, &backend, &leases, json)
@@ -97,7 +99,7 @@ fn inspect(
     Ok(output::text(texts.join("\n"))?)
 }
 
-fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result<()> {
+fn swap(component: PluginReference, take_state: bool, json: bool, socket: &Path) -> anyhow::Result<()> {
     let component = match component {
         // The daemon has a working directory of its own.
         PluginReference::File { path, pin } => {
@@ -106,8 +108,8 @@ fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result
         }
         registry @ PluginReference::Registry(_) => registry,
     };
-    let swapped =
-        ask_swap(socket, &component.to_string()).map_err(|error| super::or_another(error, socket))?;
+    let order = SwapOrder { plugin: component.to_string(), take_state };
+    let swapped = ask_swap(socket, order).map_err(|error| super::or_another(error, socket))?;
     if json {
         return Ok(output::line(serde_json::to_string(&swapped)?)?);
     }

@@ -331,7 +331,8 @@ pub(super) async fn node(
         cache: node.options.cache_dir.clone(),
         built_in,
     };
-    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest: artifact.digest().to_owned() };
+    surroundings.state.adopt_former(built_in);
+    let digest = artifact.digest().to_owned();
     let started = {
         let Surroundings { environment, limits, state, .. } = surroundings.clone();
         tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, limits, state))
@@ -340,6 +341,7 @@ pub(super) async fn node(
         observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;
     observer.registered(&registered);
     observer.new_datapath();
+    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest, store: policy.store() };
     let (mtu, published) = (registered.mtu, published(&node.external, &registered));
     let devices = registered.transaction.devices.clone();
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.

@@ -77,9 +77,13 @@ impl Owner {
             return Ok(());
         }
         if !is_standard(found) {
+            let others = found.alias.as_deref().and_then(|alias| alias.strip_prefix(MARK));
+            let whose = others.map_or_else(
+                || format!("which is not flanneld's (its alias would say `{}`)", self.mark),
+                |networks| format!("which is of the flanneld for {}", networks.escape_default()),
+            );
             return Err(NetlinkError::NotOurs(format!(
-                "there is {is} of this name, which is not flanneld's (its alias would say `{}`): rename or remove it, or give the plugin's device another name",
-                self.mark
+                "there is {is} of this name, {whose}: rename or remove it, or give the plugin's device another name"
             )));
         }
         if !matches!(wanted, DeviceSpec::Tunnel(_)) {

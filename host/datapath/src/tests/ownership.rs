@@ -106,7 +106,7 @@ fn a_device_of_another_networks_flanneld_stays() {
             "link add flannel-x type vxlan id 77 dev eth0 local 192.168.0.100 dstport 8472 nolearning",
             "link set dev flannel-x alias flanneld_10.6.0.0/16",
         ],
-        &["vxlan"],
+        &["vxlan", "the flanneld for 10.6.0.0/16"],
     );
 }
 

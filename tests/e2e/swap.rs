@@ -284,7 +284,9 @@ fn visits(state: &Path) -> Result<Vec<(String, usize)>> {
 fn a_plugins_durable_store_is_its_own_and_is_handed_over_where_the_operator_says_so() -> Result<()> {
     let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"hostile","In":"register","Do":"remember"}}"#
         .to_owned();
-    let mut cluster = Cluster::prepare(&ClusterOptions { config, nodes: 1, ..ClusterOptions::default() })?;
+    let plugin = Some(component("hostile")?);
+    let options = ClusterOptions { config, nodes: 1, plugin, ..ClusterOptions::default() };
+    let mut cluster = Cluster::prepare(&options)?;
     let [one, other] = ["one.wasm", "other.wasm"].map(|name| cluster.lab().directory().join(name));
     for file in [&one, &other] {
         std::fs::copy(component("hostile")?, file)?;

@@ -57,7 +57,7 @@ impl DirState {
             }
             match std::fs::rename(&former, &now) {
                 Ok(()) => {
-                    info!(plugin = name, store = %now.display(), "a former version's durable store is the built-in plugin's")
+                    info!(plugin = name, store = %now.display(), "a former version's durable store is the built-in plugin's");
                 }
                 Err(error) => {
                     warn!(plugin = name, store = %former.display(), %error, "a former version's durable store cannot be taken over");
@@ -245,6 +245,7 @@ mod tests {
         assert_eq!(real.get("p", "later").expect("read"), value("4"));
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "what is removed has no value")]
     fn value(text: &str) -> Option<Vec<u8>> {
         Some(text.as_bytes().to_vec())
     }

@@ -29,6 +29,7 @@ mod lease_gate;
 mod leases;
 mod output;
 mod own_address;
+mod ownership;
 mod reference;
 mod refusals;
 mod registry;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::artifacts::{component, plugin};
+use flannel_lab::log::LogLine;
 use flannel_lab::netlink_monitor::Watcher;
 use flannel_lab::ping_probe::Mark;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Pod, Prober, wait};
@@ -239,7 +240,7 @@ fn a_file_that_has_changed_is_taken_on_sighup_or_by_itself_where_it_is_watched()
     wait::until_true("the file is taken on SIGHUP", || Ok(version(&cluster, 0)? == "9.0.0"))?;
     // One that is no plugin is refused, and the daemon goes on.
     std::fs::write(&file, "no component")?;
-    let refusal = |line: &flannel_lab::log::LogLine| line.message().contains("the plugin is not swapped");
+    let refusal = |line: &LogLine| line.message().contains("the plugin is not swapped");
     cluster.daemon(1)?.wait_log("the refusal", refusal)?;
     assert_eq!(version(&cluster, 1)?, "9.0.0");
     assert_eq!(ping.report(Mark::default()).lost, 0);
@@ -261,5 +262,63 @@ fn a_tunnel_of_the_host_goes_on_through_swaps() -> Result<()> {
     std::thread::sleep(WHILE);
     let report = ping.report(Mark::default());
     assert!(report.lost == 0 && report.sent > 100, "{report:?}");
+    Ok(())
+}
+
+/// What the component that counts its starts in the durable store has counted, by store, with directories of the lab left out.
+fn visits(state: &Path) -> Result<Vec<(String, usize)>> {
+    let mut found = Vec::new();
+    for store in std::fs::read_dir(state.join("plugins"))? {
+        let store = store?;
+        let visits = std::fs::read(store.path().join("visits")).unwrap_or_default().len();
+        let name = store.file_name().to_string_lossy().into_owned();
+        let (plugin, place) = name.split_once('@').unwrap_or((&name, ""));
+        let file = place.rsplit("%2F").next().unwrap_or_default();
+        found.push((format!("{plugin} of {file}"), visits));
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[test]
+fn a_plugins_durable_store_is_its_own_and_is_handed_over_where_the_operator_says_so() -> Result<()> {
+    let config = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"hostile","In":"register","Do":"remember"}}"#
+        .to_owned();
+    let plugin = Some(component("hostile")?);
+    let options = ClusterOptions { config, nodes: 1, plugin, ..ClusterOptions::default() };
+    let mut cluster = Cluster::prepare(&options)?;
+    let [one, other] = ["one.wasm", "other.wasm"].map(|name| cluster.lab().directory().join(name));
+    for file in [&one, &other] {
+        std::fs::copy(component("hostile")?, file)?;
+    }
+    let options = cluster.options().clone().plugin(one.clone());
+    let state = options.directory(cluster.node(0)).join("state");
+    // What an earlier version kept for that name: whose it was is not known.
+    std::fs::create_dir_all(state.join("plugins/hostile"))?;
+    std::fs::write(state.join("plugins/hostile/visits"), "xxxxxxxx")?;
+    cluster.set_options(options);
+    cluster.launch(0)?.wait_ready()?;
+    let stores = |counts: &[(&str, usize)]| -> Vec<(String, usize)> {
+        let all = [("", 8)].iter().chain(counts);
+        all.map(|(file, count)| (format!("hostile of {file}"), *count)).collect()
+    };
+    assert_eq!(visits(&state)?, stores(&[("one.wasm", 1)]));
+    // Neither finds what the other has kept, and the log says so.
+    cluster.swap(0, &other)?;
+    assert_eq!(visits(&state)?, stores(&[("one.wasm", 1), ("other.wasm", 1)]));
+    let says = |line: &LogLine| {
+        line.message().contains("--take-state")
+            && line.field("others").as_str().is_some_and(|others| others.contains("one.wasm"))
+    };
+    cluster.daemon(0)?.wait_log("that there is another store", says)?;
+    // Back again it finds its own.
+    cluster.swap(0, &one)?;
+    assert_eq!(visits(&state)?, stores(&[("one.wasm", 2), ("other.wasm", 1)]));
+    // A copy is handed over; who had it keeps it. What a rehearsal that fails would have taken is not taken.
+    cluster.swap_with(0, Path::new("/nowhere/a.wasm"), &["--take-state"]).expect_err("there is none");
+    cluster.swap_with(0, &other, &["--take-state"])?;
+    assert_eq!(visits(&state)?, stores(&[("one.wasm", 2), ("other.wasm", 3)]));
+    cluster.swap(0, &one)?;
+    assert_eq!(visits(&state)?, stores(&[("one.wasm", 3), ("other.wasm", 3)]));
     Ok(())
 }

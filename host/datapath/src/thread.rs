@@ -48,6 +48,8 @@ pub struct Context {
     pub record: Option<PathBuf>,
     /// Whom devices are asked from, if there may be other daemons.
     pub claim: Option<DeviceClaim>,
+    /// The cluster's networks without those that it had before, for the mark on our devices; empty: all are in force.
+    pub in_force: Vec<IpNet>,
 }
 
 enum Command {
@@ -217,10 +219,12 @@ impl Probe {
         }
     }
 
-    /// The Ethernet address of a link, by its name; none if there is no such link, or it has no such address.
-    pub fn mac(&self, link: &str) -> Result<Option<Mac>, NetlinkError> {
+    /// The Ethernet address of a VXLAN device, by its name; none if there is no such device.
+    pub fn vtep_mac(&self, device: &str) -> Result<Option<Mac>, NetlinkError> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(links::find(&mut socket, link)?.link.and_then(|link| link.mac))
+        let found = links::find(&mut socket, device)?;
+        let mac = found.link.as_ref().and_then(|link| link.mac);
+        Ok(mac.filter(|_| found.name == device && found.is_vxlan()))
     }
 
     /// The public key of a WireGuard device, by its name; none if there is no such device, or it has no key.

@@ -119,6 +119,16 @@ impl Tunnels {
         Ok(())
     }
 
+    /// The index of a tunnel's device.
+    pub(crate) fn index(&self, device: &str) -> Option<u32> {
+        self.open.get(device).map(|open| open.tunnel.index())
+    }
+
+    /// Whether it may be us who have this device open: this process, or a service manager in its stead.
+    pub(crate) fn may_have(&self, device: &str, index: Option<u32>) -> bool {
+        self.context.keeper.is_some() || index.is_some() && self.index(device) == index
+    }
+
     fn inherit_or_open(&self, spec: &TunnelSpec) -> Result<Tunnel, TunnelError> {
         let Some(keeper) = &self.context.keeper else { return Tunnel::open(spec) };
         let kept = keeper.take(&spec.name);

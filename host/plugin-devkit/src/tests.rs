@@ -165,8 +165,14 @@ fn a_plugin_that_does_not_start_conforms_to_nothing() {
 }
 
 /// Misdeeds, and the checks that notice them: at least these.
-const NOTICED: [(&str, &str, &[&str]); 9] = [
+const NOTICED: [(&str, &str, &[&str]); 11] = [
     ("tick", "error", &["tick"]),
+    (
+        "lease-acquired",
+        "reaching-address",
+        &["lease-acquired: addresses reach no further than the node's subnet"],
+    ),
+    ("lease-acquired", "fixed-network", &["lease-acquired: the node's own subnet is behind no device"]),
     ("apply", "panic", &["apply: one lease", "apply: 4096 leases", "limits: time"]),
     ("apply", "outside", &["apply: one lease"]),
     ("apply", "flood", &["apply: 100 leases"]),

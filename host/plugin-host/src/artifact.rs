@@ -16,6 +16,7 @@ use super::digest::Digest;
 use super::engine;
 use super::grants::GrantError;
 use super::imports::{self, IncompatibleComponent};
+use super::origin::Origin;
 use super::outline::{Excess, Outline};
 use super::reference::{PluginReference, RegistryReference};
 use super::registry::RegistryError;
@@ -162,6 +163,7 @@ impl std::error::Error for Source {}
 /// A compiled plugin.
 pub struct Artifact {
     source: Source,
+    pub(super) origin: Origin,
     digest: String,
     size: usize,
     pub(super) outline: Outline,
@@ -224,6 +226,7 @@ pub(super) struct RawPlugin {
     pub engine: Engine,
     pub outline: Outline,
     provenance: Provenance,
+    origin: Origin,
 }
 
 impl RawPlugin {
@@ -238,12 +241,18 @@ impl RawPlugin {
             return Err(ArtifactError::TooLarge { source, excess });
         }
         let engine = engine::native().map_err(|error| invalid(one_line(&error.root_cause().to_string())))?;
-        Ok(Self { digest: Digest::of(&bytes), source, bytes, engine, outline, provenance: Provenance::default() })
+        let (provenance, origin) = (Provenance::default(), Origin::of(&source));
+        Ok(Self { digest: Digest::of(&bytes), source, bytes, engine, outline, provenance, origin })
     }
 
     /// The same, with what is known of its signatures.
     pub(super) fn signed(self, provenance: Provenance) -> Self {
         Self { provenance, ..self }
+    }
+
+    /// The same; if it is one that is built in, too, it has that one's origin.
+    pub(super) fn recognised(self, built_in: &[BuiltIn]) -> Self {
+        Self { origin: self.origin.recognised(&self.bytes, built_in), ..self }
     }
 
     /// What is known of its signatures.
@@ -271,6 +280,7 @@ impl RawPlugin {
             source: self.source,
             outline: self.outline,
             provenance: self.provenance,
+            origin: self.origin,
             engine: self.engine,
             component,
         }

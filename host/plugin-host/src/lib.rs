@@ -24,6 +24,7 @@ mod instance;
 mod limits;
 mod load;
 mod needs;
+mod origin;
 mod outline;
 mod policy;
 mod private_dir;

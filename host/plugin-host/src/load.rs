@@ -95,7 +95,7 @@ impl Loader {
     ) -> Result<Artifact, ArtifactError> {
         let aside = self.clone();
         let ready = on_a_thread(reference, move || {
-            let raw = raw()?;
+            let raw = raw()?.recognised(aside.built_in);
             aside.check_grants(&raw)?;
             let component = aside.compiled(&raw);
             Ok((raw, component))
@@ -142,7 +142,7 @@ impl Loader {
 
     /// Loads a file, and compiles it in this process: for tests.
     pub fn load_here(&self, path: &Path) -> Result<Artifact, ArtifactError> {
-        let raw = read(path, None, &self.keys)?;
+        let raw = read(path, None, &self.keys)?.recognised(self.built_in);
         let component = match self.compiled(&raw) {
             Some(component) => component,
             None => {

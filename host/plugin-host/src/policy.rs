@@ -21,6 +21,7 @@ use super::grants::GrantRequest;
 use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
 use super::needs::{self, Need};
+use super::origin::Origin;
 use super::signature::Provenance;
 use super::state::DirState;
 
@@ -130,6 +131,7 @@ impl ApplyOutcome {
 /// A running policy.
 pub struct Policy {
     name: String,
+    origin: Origin,
     /// SHA-256 of the component, who has signed it, and the interfaces that it imports.
     digest: String,
     provenance: Provenance,
@@ -204,6 +206,7 @@ impl Policy {
         })?;
         Ok(Self {
             name,
+            origin: artifact.origin.clone(),
             digest: artifact.digest().to_owned(),
             provenance: artifact.provenance().clone(),
             imports: artifact.imports(),
@@ -221,6 +224,11 @@ impl Policy {
     /// The plugin's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its place in the durable store.
+    pub fn store(&self) -> String {
+        self.origin.store(&self.name)
     }
 
     /// The calls that have ended since this was asked last.
@@ -466,6 +474,7 @@ impl Policy {
         }
         instance.state().operations = operations.into();
         instance.state().plugin.clone_from(&description.name);
+        instance.state().store = self.begin_store(&description.name)?;
         let registering = |cause| PluginError {
             plugin: description.name.clone(),
             function: Function::Register.name(),
@@ -495,6 +504,27 @@ impl Policy {
             name: description.name.clone(),
         };
         Ok((instance, registered))
+    }
+
+    /// Answers the durable store of a plugin of this name, whose call is about to begin.
+    fn begin_store(&self, name: &str) -> Result<String, PluginError> {
+        let store = self.origin.store(name);
+        if !self.imports.iter().any(|import| import == "state") {
+            return Ok(store);
+        }
+        let others = self.state.begin(name, &store).map_err(|error| {
+            let reason = format!("its durable store {store} cannot be read: {error}");
+            PluginError { plugin: name.to_owned(), function: "loading", cause: Cause::Down(reason) }
+        })?;
+        if !others.is_empty() && self.registered.is_none() {
+            warn!(
+                plugin = name,
+                store,
+                others = others.join(", "),
+                "the plugin's durable store is empty: those of plugins of its name that come from elsewhere are not its; `flanneld plugin swap --take-state` hands over the one of the plugin that serves"
+            );
+        }
+        Ok(store)
     }
 
     fn check_description(&self, description: &wit::Description) -> Result<(), Cause> {

@@ -1,5 +1,5 @@
-//! Plugins' durable stores: `plugins/<name>/<key>` below the state directory, each value a file. The directory handle keeps
-//! every access below it.
+//! Plugins' durable stores: `plugins/<store>/<key>` below the state directory, each value a file. A store's name is that of the plugin
+//! and of where it comes from (see [`super::origin`]). The directory handle keeps every access below it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -8,6 +8,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
+use tracing::{info, warn};
+
+use super::artifact::BuiltIn;
+use super::origin::Origin;
 
 /// Keys of one plugin.
 pub(crate) const KEYS: usize = 64;
@@ -17,7 +21,7 @@ const LONGEST_KEY: usize = 64;
 /// What a file is called while it is being written; no key has this character.
 const TEMPORARY: &str = "~new";
 
-/// Keys with their new values, by plugin.
+/// Keys with their new values, by store.
 type Writes = BTreeMap<String, BTreeMap<String, Option<Vec<u8>>>>;
 
 /// The stores of all plugins. Directories are made at the first write.
@@ -25,25 +29,84 @@ pub struct DirState {
     root: PathBuf,
     /// Writes that wait for [`DirState::settle`]; none: they go to the disk at once.
     waiting: Mutex<Option<Writes>>,
+    /// The store whose contents the plugin that begins next is to find in its own.
+    handed_over: Mutex<Option<String>>,
 }
 
 impl DirState {
     /// In this state directory.
     pub fn open(state_dir: &Path) -> Self {
-        Self { root: state_dir.join("plugins"), waiting: Mutex::new(None) }
+        Self { root: state_dir.join("plugins"), waiting: Mutex::new(None), handed_over: Mutex::new(None) }
     }
 
-    /// The same stores for somebody who only rehearses: it sees what it writes, and nobody else does before it is settled.
+    /// The same stores for somebody who only rehearses: it sees what it writes, and nobody else does before it is settled. `take`: the
+    /// store whose contents it gets in its own, in place of what that has; it stays as it is.
     #[must_use]
-    pub fn shadow(&self) -> Self {
-        Self { root: self.root.clone(), waiting: Mutex::new(Some(Writes::new())) }
+    pub fn shadow(&self, take: Option<String>) -> Self {
+        let waiting = Mutex::new(Some(Writes::new()));
+        Self { root: self.root.clone(), waiting, handed_over: Mutex::new(take) }
+    }
+
+    /// Gives the plugins that are built in what earlier versions have kept for their names. Whose another name was is not known: what was
+    /// kept for it stays where it is.
+    pub fn adopt_former(&self, built_in: &[BuiltIn]) {
+        for name in built_in.iter().map(|plugin| plugin.backend_type) {
+            let (former, now) = (self.root.join(name), self.root.join(Origin::BuiltIn.store(name)));
+            if now.exists() || !former.is_dir() {
+                continue;
+            }
+            match std::fs::rename(&former, &now) {
+                Ok(()) => {
+                    info!(plugin = name, store = %now.display(), "a former version's durable store is the built-in plugin's");
+                }
+                Err(error) => {
+                    warn!(plugin = name, store = %former.display(), %error, "a former version's durable store cannot be taken over");
+                }
+            }
+        }
+    }
+
+    /// A plugin that calls itself `name` begins with this store. Answers the stores of plugins of that name that are from elsewhere, if its own
+    /// is empty: it may be that the operator expects it to have one of them.
+    pub(crate) fn begin(&self, name: &str, store: &str) -> io::Result<Vec<String>> {
+        let take = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(from) = take.filter(|from| from != store) {
+            let mut writes: BTreeMap<String, Option<Vec<u8>>> =
+                self.keys(store)?.into_iter().map(|key| (key, None)).collect();
+            for key in self.keys(&from)? {
+                let value = self.get(&from, &key)?;
+                writes.insert(key, value);
+            }
+            self.apply(store, &writes)?;
+            return Ok(Vec::new());
+        }
+        if self.keys(store)?.is_empty() { self.of_that_name(name, store) } else { Ok(Vec::new()) }
+    }
+
+    /// Stores with something in them for a name, but for one.
+    fn of_that_name(&self, name: &str, but: &str) -> io::Result<Vec<String>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut stores = Vec::new();
+        for entry in entries {
+            let store = entry?.file_name().to_string_lossy().into_owned();
+            let is_of = store.split('@').next() == Some(name) && store != but;
+            if is_of && self.keys_on_disk(&store).is_ok_and(|keys| !keys.is_empty()) {
+                stores.push(store);
+            }
+        }
+        stores.sort();
+        Ok(stores)
     }
 
     /// What was written so far goes to the disk, and from now on all else does.
     pub fn commit_pending(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
-        for (plugin, writes) in waiting.iter().flatten() {
-            self.write(plugin, writes)?;
+        for (store, writes) in waiting.iter().flatten() {
+            self.write(store, writes)?;
         }
         *waiting = None;
         Ok(())
@@ -53,21 +116,21 @@ impl DirState {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn dir(&self, plugin: &str) -> io::Result<Option<Dir>> {
-        match Dir::open_ambient_dir(&self.root, ambient_authority()).and_then(|root| root.open_dir(plugin)) {
+    fn dir(&self, store: &str) -> io::Result<Option<Dir>> {
+        match Dir::open_ambient_dir(&self.root, ambient_authority()).and_then(|root| root.open_dir(store)) {
             Ok(dir) => Ok(Some(dir)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// The value of a plugin's key.
-    pub fn get(&self, plugin: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
+    /// The value of a key in a store.
+    pub fn get(&self, store: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
         let waiting = self.waiting();
-        if let Some(written) = waiting.as_ref().and_then(|all| all.get(plugin)?.get(key)) {
+        if let Some(written) = waiting.as_ref().and_then(|all| all.get(store)?.get(key)) {
             return Ok(written.clone());
         }
-        let Some(dir) = self.dir(plugin)? else { return Ok(None) };
+        let Some(dir) = self.dir(store)? else { return Ok(None) };
         match dir.read(key) {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -75,10 +138,10 @@ impl DirState {
         }
     }
 
-    /// The keys of a plugin.
-    pub fn keys(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
-        let mut keys = self.keys_on_disk(plugin)?;
-        for (key, value) in self.waiting().iter().filter_map(|all| all.get(plugin)).flatten() {
+    /// The keys in a store.
+    pub fn keys(&self, store: &str) -> io::Result<BTreeSet<String>> {
+        let mut keys = self.keys_on_disk(store)?;
+        for (key, value) in self.waiting().iter().filter_map(|all| all.get(store)).flatten() {
             if value.is_some() {
                 keys.insert(key.clone());
             } else {
@@ -88,8 +151,8 @@ impl DirState {
         Ok(keys)
     }
 
-    fn keys_on_disk(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
-        let Some(dir) = self.dir(plugin)? else { return Ok(BTreeSet::new()) };
+    fn keys_on_disk(&self, store: &str) -> io::Result<BTreeSet<String>> {
+        let Some(dir) = self.dir(store)? else { return Ok(BTreeSet::new()) };
         let names = dir.entries()?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names
             .filter(|name: &io::Result<String>| name.as_ref().map_or(true, |name| check_key(name).is_ok()))
@@ -97,21 +160,21 @@ impl DirState {
     }
 
     /// Writes and removes keys. Each value is either the old or the new one, also after a crash.
-    pub fn apply(&self, plugin: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
+    pub fn apply(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
         if writes.is_empty() {
             return Ok(());
         }
         if let Some(waiting) = self.waiting().as_mut() {
-            let all = waiting.entry(plugin.to_owned()).or_default();
+            let all = waiting.entry(store.to_owned()).or_default();
             all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
             return Ok(());
         }
-        self.write(plugin, writes)
+        self.write(store, writes)
     }
 
-    fn write(&self, plugin: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
-        std::fs::create_dir_all(self.root.join(plugin))?;
-        let Some(dir) = self.dir(plugin)? else { return Err(io::ErrorKind::NotFound.into()) };
+    fn write(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
+        std::fs::create_dir_all(self.root.join(store))?;
+        let Some(dir) = self.dir(store)? else { return Err(io::ErrorKind::NotFound.into()) };
         for (key, value) in writes {
             match value {
                 Some(value) => {
@@ -167,10 +230,9 @@ mod tests {
     fn what_a_rehearsal_writes_is_its_own_until_it_is_settled() {
         let dir = tempfile::tempdir().expect("directory");
         let real = DirState::open(dir.path());
-        let value = |text: &str| Some(text.as_bytes().to_vec());
         real.apply("p", &[("kept".to_owned(), value("1")), ("gone".to_owned(), value("2"))].into())
             .expect("written");
-        let shadow = real.shadow();
+        let shadow = real.shadow(None);
         shadow
             .apply("p", &[("new".to_owned(), value("3")), ("gone".to_owned(), None)].into())
             .expect("noted");
@@ -181,6 +243,65 @@ mod tests {
         assert_eq!(real.keys("p").expect("listed"), ["kept".to_owned(), "new".to_owned()].into());
         shadow.apply("p", &[("later".to_owned(), value("4"))].into()).expect("written");
         assert_eq!(real.get("p", "later").expect("read"), value("4"));
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "what is removed has no value")]
+    fn value(text: &str) -> Option<Vec<u8>> {
+        Some(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn what_is_handed_over_is_copied_when_the_rehearsal_is_settled_and_stays_with_its_owner() {
+        let dir = tempfile::tempdir().expect("directory");
+        let real = DirState::open(dir.path());
+        real.apply("p@built-in", &[("a".to_owned(), value("1"))].into()).expect("written");
+        real.apply("p@file:x", &[("old".to_owned(), value("2"))].into()).expect("written");
+        let shadow = real.shadow(Some("p@built-in".to_owned()));
+        assert_eq!(shadow.begin("p", "p@file:x").expect("begun"), Vec::<String>::new());
+        assert_eq!(shadow.keys("p@file:x").expect("listed"), ["a".to_owned()].into());
+        assert_eq!(real.keys("p@file:x").expect("listed"), ["old".to_owned()].into());
+        shadow.commit_pending().expect("written");
+        assert_eq!(real.get("p@file:x", "a").expect("read"), value("1"));
+        assert_eq!(real.get("p@file:x", "old").expect("read"), None);
+        assert_eq!(real.get("p@built-in", "a").expect("read"), value("1"));
+        // A fresh instance of the same does not get it again.
+        shadow.apply("p@file:x", &[("a".to_owned(), value("3"))].into()).expect("written");
+        shadow.begin("p", "p@file:x").expect("begun");
+        assert_eq!(real.get("p@file:x", "a").expect("read"), value("3"));
+    }
+
+    #[test]
+    fn who_begins_with_nothing_is_told_of_stores_for_its_name_that_are_not_its_own() {
+        let dir = tempfile::tempdir().expect("directory");
+        let state = DirState::open(dir.path());
+        assert!(state.begin("p", "p@file:x").expect("begun").is_empty(), "there is none");
+        for store in ["p", "p@built-in", "pq@built-in", "q@file:p"] {
+            state.apply(store, &[("a".to_owned(), value("1"))].into()).expect("written");
+        }
+        std::fs::create_dir(dir.path().join("plugins/p@oci:r%2Fp")).expect("an empty store");
+        assert_eq!(state.begin("p", "p@file:x").expect("begun"), ["p", "p@built-in"]);
+        assert_eq!(state.get("p@file:x", "a").expect("read"), None);
+        state.apply("p@file:x", &[("b".to_owned(), value("1"))].into()).expect("written");
+        assert!(state.begin("p", "p@file:x").expect("begun").is_empty(), "it has its own");
+    }
+
+    #[test]
+    fn what_earlier_versions_kept_for_a_name_is_the_built_in_plugins_and_nobody_elses() {
+        const BUILT: &[BuiltIn] =
+            &[BuiltIn { backend_type: "gce", component: b"a component", compiled: None }];
+        let dir = tempfile::tempdir().expect("directory");
+        let state = DirState::open(dir.path());
+        for name in ["gce", "my-net"] {
+            state.apply(name, &[("a".to_owned(), value(name))].into()).expect("written");
+        }
+        state.adopt_former(BUILT);
+        assert_eq!(state.get("gce@built-in", "a").expect("read"), value("gce"));
+        assert_eq!(state.get("gce", "a").expect("read"), None);
+        assert_eq!(state.get("my-net", "a").expect("read"), value("my-net"));
+        // What comes back later is not put over what there is.
+        state.apply("gce", &[("a".to_owned(), value("other"))].into()).expect("written");
+        state.adopt_former(BUILT);
+        assert_eq!(state.get("gce@built-in", "a").expect("read"), value("gce"));
     }
 
     #[test]

@@ -369,6 +369,16 @@ fn a_misdeed_at_the_start_is_named_and_ends_it() {
         ("register", "loop", "plugin hostile: register: stopped after running for 300 ms"),
         ("register", "memory", "plugin hostile: register: stopped when it wanted"),
         ("register", "others-device", "refused by the host: links.ensure-vxlan: eth0: a device's name"),
+        (
+            "register",
+            "system-port",
+            "links.ensure-vxlan: flannel.8: UDP port 53 is one of the system's services",
+        ),
+        (
+            "register",
+            "system-tunnel-port",
+            "udp-tunnel.ensure: flannel7: UDP port 123 is one of the system's services",
+        ),
         ("register", "garbage", "backend-data is not JSON"),
         ("register", "mtu", "an MTU of 7"),
         ("lease-acquired", "panic", "plugin hostile: lease-acquired: trapped"),

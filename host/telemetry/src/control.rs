@@ -57,8 +57,17 @@ pub type Responder<T> = oneshot::Sender<Result<T, String>>;
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
-    /// Another plugin, by its reference, in the place of the one that serves.
-    Swap(String, Responder<Swapped>),
+    /// Another plugin in the place of the one that serves.
+    Swap(SwapOrder, Responder<Swapped>),
+}
+
+/// A swap of the plugin that somebody wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwapOrder {
+    /// The plugin's reference; a file's path as the daemon finds it.
+    pub plugin: String,
+    /// It gets a copy of the durable store of the plugin that serves.
+    pub take_state: bool,
 }
 
 /// A swap of the plugin that is done.
@@ -85,6 +94,9 @@ struct RequestLine {
     /// For `swap`: the plugin's reference; a file's path as the daemon finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     plugin: Option<String>,
+    /// For `swap`: it gets a copy of the durable store of the plugin that serves.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    take_state: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -303,7 +315,8 @@ async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
             let Some(plugin) = request.plugin else {
                 return error("a swap needs the plugin's file, as in {\"request\":\"swap\",\"plugin\":\"/a/file.wasm\"}".to_owned());
             };
-            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(plugin, answer))).await {
+            let order = SwapOrder { plugin, take_state: request.take_state };
+            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(order, answer))).await {
                 Ok(Some(Ok(swapped))) => encoded(&Answer::Ok(swapped)),
                 Ok(Some(Err(reason))) => error(reason),
                 Ok(None) => {
@@ -347,13 +360,15 @@ fn encoded<T: Serialize>(answer: &Answer<T>) -> Vec<u8> {
 
 /// Asks the daemon on this node how things stand. Waits for the answer, fifteen seconds at most.
 pub fn ask_status(path: &Path) -> Result<Status, ObserveError> {
-    request(path, &RequestLine { request: "status".to_owned(), plugin: None }, CLIENT_TIME)
+    let line = RequestLine { request: "status".to_owned(), plugin: None, take_state: false };
+    request(path, &line, CLIENT_TIME)
 }
 
 /// Has the daemon on this node swap its plugin, and waits until it has. A file's path has to be whole: the daemon has a working directory
 /// of its own.
-pub fn ask_swap(path: &Path, plugin: &str) -> Result<Swapped, ObserveError> {
-    let line = RequestLine { request: "swap".to_owned(), plugin: Some(plugin.to_owned()) };
+pub fn ask_swap(path: &Path, order: SwapOrder) -> Result<Swapped, ObserveError> {
+    let SwapOrder { plugin, take_state } = order;
+    let line = RequestLine { request: "swap".to_owned(), plugin: Some(plugin), take_state };
     request(path, &line, SWAP_TIME + CLIENT_TIME)
 }
 

@@ -251,9 +251,15 @@ impl Cluster {
 
     /// Puts another plugin in the place of the one that a node's daemon has; what the command prints. The error is what it says.
     pub fn swap(&self, index: usize, plugin: &Path) -> Result<Value> {
+        self.swap_with(index, plugin, &[])
+    }
+
+    /// The same with further arguments.
+    pub fn swap_with(&self, index: usize, plugin: &Path, arguments: &[&str]) -> Result<Value> {
         let node = self.lab.node(index);
         let mut command = self.options.command(node);
         command.args(["plugin", "swap", "--json", "--control-socket"]).arg(node.control_socket()).arg(plugin);
+        command.args(arguments);
         let output = command.stdin(Stdio::null()).output().context("cannot run flanneld plugin swap")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim_end());
         serde_json::from_slice(&output.stdout).context("flanneld plugin swap --json: no JSON")

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod ipip;
+mod ownership;
 mod vxlan;
 mod wireguard;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use flannel_model::entry::{DeviceSpec, Mac, is_flannel_device_name};
+use flannel_model::entry::{DeviceSpec, Mac};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -20,6 +21,7 @@ use tracing::{info, warn};
 
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use super::observed::Link;
+pub(crate) use ownership::Owner;
 
 /// What a device lacks, in the words of the log.
 type Differences = Vec<String>;
@@ -35,6 +37,19 @@ pub(crate) struct Observed {
     kind: Option<InfoKind>,
     /// How it is set up.
     data: Option<InfoData>,
+    /// What somebody has written on it.
+    alias: Option<String>,
+    /// The index of the bridge, bond or the like that it is a port of.
+    pub master: Option<u32>,
+    /// It can send; of a TUN device: some process has it open.
+    carrier: bool,
+}
+
+impl Observed {
+    /// Whether it is a VXLAN device.
+    pub(crate) fn is_vxlan(&self) -> bool {
+        self.kind == Some(InfoKind::Vxlan)
+    }
 }
 
 /// Reads a link message.
@@ -49,6 +64,9 @@ pub(crate) fn read_link(message: &LinkMessage) -> Observed {
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => observed.name.clone_from(text),
+            LinkAttribute::IfAlias(text) => observed.alias = Some(text.clone()),
+            LinkAttribute::Controller(index) => observed.master = Some(*index).filter(|index| *index > 0),
+            LinkAttribute::Carrier(carrier) => observed.carrier = *carrier > 0,
             LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
@@ -97,9 +115,9 @@ pub(crate) fn name_of(socket: &mut RequestSocket, index: u32) -> Option<String> 
     find_by_index(socket, index).ok().map(|found| found.name).filter(|name| !name.is_empty())
 }
 
-/// Links with names that flannel, ours or upstream's, gives its devices with whatever backend: their indexes.
-pub(crate) fn flannels(socket: &mut RequestSocket) -> Result<BTreeSet<u32>, NetlinkError> {
-    let links = all(socket)?.into_iter().filter(|observed| is_flannel_device_name(&observed.name));
+/// Devices that flannel, ours or upstream's, has made with whatever backend: their indexes.
+pub(crate) fn flannels(socket: &mut RequestSocket, owner: &Owner) -> Result<BTreeSet<u32>, NetlinkError> {
+    let links = all(socket)?.into_iter().filter(|observed| owner.is_flannels(observed));
     Ok(links.filter_map(|observed| observed.link).map(|link| link.index).collect())
 }
 
@@ -122,15 +140,15 @@ fn find_by_index(socket: &mut RequestSocket, index: u32) -> Result<Observed, Net
 }
 
 /// Makes a device what it should be, and answers with it, and with what could not be put right although the device serves: an MTU
-/// that the interface below does not carry, say. Sends nothing if nothing differs. `known`: the index that it had, in case that
-/// somebody has given it another name.
+/// that the interface below does not carry, say. Sends nothing if nothing differs, and nothing to a device that is not ours. `known`: the
+/// index that it had, in case that somebody has given it another name.
 pub(crate) fn ensure(
     socket: &mut RequestSocket,
+    owner: &Owner,
     wanted: &DeviceSpec,
     known: Option<u32>,
     parent: u32,
     addresses: Option<&BTreeSet<IpNet>>,
-    networks: &[IpNet],
 ) -> Result<(Link, Option<NetlinkError>), NetlinkError> {
     let name = wanted.name();
     let mut found = find(socket, name)?;
@@ -139,39 +157,83 @@ pub(crate) fn ensure(
     {
         found = renamed_back(socket, wanted, index, parent)?;
     }
+    owner.check(socket, &found, wanted, known)?;
     if let Some(link) = &found.link {
         let wrong = unchangeable_differences(&found, wanted, parent);
         if !wrong.is_empty() {
             warn!(device = %name, differences = wrong.join(", "), "device is made anew");
-            let mut message = LinkMessage::default();
-            message.header.index = link.index;
-            socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message))))?;
+            socket.execute(deletion(link.index))?;
             found = Observed::default();
         }
     }
-    if found.link.is_none() {
-        let creation = match wanted {
-            DeviceSpec::Vxlan(vxlan) => vxlan::create(vxlan, parent),
-            DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
-            DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
-            // Who opens the tunnel makes its device.
-            DeviceSpec::Tunnel(_) => return Err(absent()),
-        };
-        if let Err(error) = socket.execute(creation) {
-            return Err(explained(occupied(socket, error, wanted), wanted));
-        }
-        found = find(socket, name)?;
-        let index = found.link.as_ref().map_or(0, |link| link.index);
-        info!(device = %name, index, mac = wanted.mac().map(tracing::field::display), mtu = wanted.mtu(), "device created");
-        refuse_router_advertisements(name);
+    if found.link.is_some() {
+        return bring_about(socket, owner, &found, wanted, addresses);
     }
+    let made = make(socket, owner, wanted, parent)?;
+    let outcome = bring_about(socket, owner, &made, wanted, addresses);
+    if outcome.is_err()
+        && let Some(link) = &made.link
+    {
+        // What cannot serve is not left behind: a port that somebody else has, say.
+        let _ = socket.execute(deletion(link.index));
+    }
+    outcome
+}
+
+/// Makes a device, and writes on it whose it is.
+fn make(
+    socket: &mut RequestSocket,
+    owner: &Owner,
+    wanted: &DeviceSpec,
+    parent: u32,
+) -> Result<Observed, NetlinkError> {
+    let creation = match wanted {
+        DeviceSpec::Vxlan(vxlan) => vxlan::create(vxlan, parent),
+        DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
+        DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
+        // Who opens the tunnel makes its device.
+        DeviceSpec::Tunnel(_) => return Err(absent()),
+    };
+    if let Err(error) = socket.execute(creation) {
+        return Err(explained(occupied(socket, error, wanted), wanted));
+    }
+    let name = wanted.name();
+    let found = find(socket, name)?;
+    let index = found.link.as_ref().ok_or_else(absent)?.index;
+    info!(device = %name, index, mac = wanted.mac().map(tracing::field::display), mtu = wanted.mtu(), "device created");
+    // The kernel takes no alias with the request that makes a device.
+    if let Err(error) = mark(socket, owner, index) {
+        let _ = socket.execute(deletion(index));
+        return Err(error);
+    }
+    refuse_router_advertisements(name);
+    Ok(found)
+}
+
+/// Writes on a device whose it is.
+pub(crate) fn mark(socket: &mut RequestSocket, owner: &Owner, index: u32) -> Result<(), NetlinkError> {
+    let marked = LinkUnspec::new_with_index(index).alias(owner.mark()).build();
+    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(marked))))
+}
+
+/// Puts right what can be on a device that is there, and sets it up.
+fn bring_about(
+    socket: &mut RequestSocket,
+    owner: &Owner,
+    found: &Observed,
+    wanted: &DeviceSpec,
+    addresses: Option<&BTreeSet<IpNet>>,
+) -> Result<(Link, Option<NetlinkError>), NetlinkError> {
     let link = found.link.as_ref().ok_or_else(absent)?;
-    let corrected = correct(socket, link, &found, wanted);
-    if let DeviceSpec::Wireguard(wireguard) = wanted {
-        wireguard::identify(link.index, wireguard)?;
+    release(socket, found)?;
+    let corrected = correct(socket, link, found, wanted);
+    if let DeviceSpec::Wireguard(wireguard) = wanted
+        && let Err(error) = wireguard::identify(link.index, wireguard)
+    {
+        return Err(occupied(socket, error, wanted));
     }
     if let Some(addresses) = addresses {
-        addresses::set(socket, link.index, addresses, networks)?;
+        addresses::set(socket, link.index, addresses, owner.networks())?;
     }
     if !link.up {
         let up = LinkUnspec::new_with_index(link.index).up().build();
@@ -183,15 +245,40 @@ pub(crate) fn ensure(
     Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
 }
 
-/// Removes a device that was ours. None that is of another kind by now, and none that is gone already.
-pub(crate) fn remove(socket: &mut RequestSocket, device: &DeviceSpec) -> Result<(), NetlinkError> {
+fn deletion(index: u32) -> Message {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message)))
+}
+
+/// Takes a device of ours out of a bridge or the like, which would take its packets. A VRF does not.
+fn release(socket: &mut RequestSocket, found: &Observed) -> Result<(), NetlinkError> {
+    let (Some(link), Some(master)) = (&found.link, takes_packets(socket, found)) else { return Ok(()) };
+    warn!(device = found.name, from = master, "device is taken out of what it is a port of");
+    let free = LinkUnspec::new_with_index(link.index).nocontroller().build();
+    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(free))))
+}
+
+/// The name of the bridge, bond or the like that has a device's packets.
+fn takes_packets(socket: &mut RequestSocket, found: &Observed) -> Option<String> {
+    let master = find_by_index(socket, found.master?).ok()?;
+    (master.kind != Some(InfoKind::Vrf)).then_some(master.name)
+}
+
+/// Removes a device that was ours. None that is somebody else's or of another kind by now, and none that is gone already. `known`: the
+/// index that ours had.
+pub(crate) fn remove(
+    socket: &mut RequestSocket,
+    owner: &Owner,
+    device: &DeviceSpec,
+    known: Option<u32>,
+) -> Result<(), NetlinkError> {
     let found = find(socket, device.name())?;
-    let Some(link) = found.link.filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
+    let Some(link) = found.link.as_ref().filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
         return Ok(());
     };
-    let mut message = LinkMessage::default();
-    message.header.index = link.index;
-    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::DelLink(message))))?;
+    owner.check(socket, &found, device, known)?;
+    socket.execute(deletion(link.index))?;
     info!(device = %device.name(), "device removed");
     Ok(())
 }

@@ -31,6 +31,9 @@ pub enum NetlinkError {
     /// The kernel has no such thing; the text says what, and what would help.
     #[error("{0}")]
     Unsupported(String),
+    /// A device that is not ours is in the way: nothing was sent. The text says which, and what would be right.
+    #[error("{0}")]
+    NotOurs(String),
     /// The socket failed.
     #[error("netlink socket: {0}")]
     Socket(String),

@@ -14,6 +14,7 @@ use flannel_model::ledger::{Changed, Ledger, PeerId, Transaction};
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
+use super::links::Owner;
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
 use super::observed::{Observation, ObservedState, Route, usual_metric};
 use super::plan::Planner;
@@ -62,6 +63,7 @@ pub(crate) struct Reconciler {
     notifications: NotificationSocket,
     external: Arc<str>,
     networks: Vec<IpNet>,
+    owner: Owner,
     nexthops: bool,
     /// Leftovers are removed only when it is known what should be there.
     prune: bool,
@@ -91,7 +93,8 @@ impl Reconciler {
         context: Context,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
-        let Context { tunnels, record, claim } = context;
+        let Context { tunnels, record, claim, in_force } = context;
+        let in_force = if in_force.is_empty() { networks.clone() } else { in_force };
         let (record, recorded) = RouteRecord::open(record);
         let notifications = NotificationSocket::open()?;
         let mut requests = RequestSocket::open()?;
@@ -108,6 +111,7 @@ impl Reconciler {
             tunnels: Tunnels::new(tunnels),
             notifications,
             external: external.into(),
+            owner: Owner::new(&in_force, networks.clone()),
             networks,
             nexthops,
             prune: false,
@@ -200,7 +204,8 @@ impl Reconciler {
     fn remove_devices(&mut self, before: &Ledger) {
         let wanted: BTreeSet<&str> = self.ledger.devices().map(|device| &**device.name()).collect();
         for device in before.devices().filter(|device| !wanted.contains(&**device.name())) {
-            if let Err(error) = links::remove(&mut self.requests, device) {
+            let known = self.kernel.links.get(device.name()).map(|link| link.index);
+            if let Err(error) = links::remove(&mut self.requests, &self.owner, device, known) {
                 warn!(device = %device.name(), %error, "a device that is needed no more cannot be removed");
             }
             self.kernel.links.remove(device.name());
@@ -423,7 +428,7 @@ impl Reconciler {
             }
             let known = self.kernel.links.get(name).map(|link| link.index);
             if let DeviceSpec::Tunnel(tunnel) = &device
-                && let Err(error) = self.ensure_tunnel(tunnel)
+                && let Err(error) = self.ensure_tunnel(tunnel, &device, known)
             {
                 self.kernel.links.remove(name);
                 problems.push(format!("{name}: {error}"));
@@ -431,7 +436,7 @@ impl Reconciler {
             }
             let addresses = self.ledger.addresses(name).cloned();
             let requests = &mut self.requests;
-            match links::ensure(requests, &device, known, parent, addresses.as_ref(), &self.networks) {
+            match links::ensure(requests, &self.owner, &device, known, parent, addresses.as_ref()) {
                 Ok((link, imperfect)) => {
                     self.kernel.links.insert(Arc::clone(name), link);
                     problems.extend(imperfect.map(|error| format!("{name}: cannot be corrected: {error}")));
@@ -451,10 +456,31 @@ impl Reconciler {
         }
     }
 
-    fn ensure_tunnel(&mut self, device: &TunnelDevice) -> Result<(), String> {
-        let found = links::find(&mut self.requests, &device.name).map_err(|error| error.to_string())?;
-        let index = found.link.map(|link| link.index);
-        self.tunnels.ensure(device, index).map_err(|error| error.to_string())?;
+    /// `spec`: the same as `device`.
+    fn ensure_tunnel(
+        &mut self,
+        device: &TunnelDevice,
+        spec: &DeviceSpec,
+        known: Option<u32>,
+    ) -> Result<(), String> {
+        let failed = |error: NetlinkError| error.to_string();
+        let Self { requests, owner, tunnels, .. } = self;
+        let found = links::find(requests, &device.name).map_err(failed)?;
+        // Whoever opens a device takes packets from it: whose it is has to be known before.
+        owner.check(requests, &found, spec, known).map_err(failed)?;
+        let index = found.link.as_ref().map(|link| link.index);
+        if !tunnels.may_have(&device.name, index) {
+            owner.check_unused(&found).map_err(failed)?;
+        }
+        tunnels.ensure(device, index).map_err(|error| error.to_string())?;
+        if index.is_none()
+            && let Some(made) = tunnels.index(&device.name)
+            && let Err(error) = links::mark(requests, owner, made)
+        {
+            tunnels.retain(|name| *name != *device.name);
+            let _ = links::remove(requests, owner, spec, Some(made));
+            return Err(error.to_string());
+        }
         let addresses = self.ledger.addresses(&device.name).into_iter().flatten().map(IpNet::addr);
         self.tunnels.set_addresses(&device.name, addresses);
         Ok(())
@@ -473,7 +499,7 @@ impl Reconciler {
     fn observe_entries(&mut self) -> Result<(), NetlinkError> {
         self.kernel.forget_entries();
         let own: BTreeSet<u32> = self.kernel.links.values().map(|link| link.index).collect();
-        let flannels = links::flannels(&mut self.requests)?;
+        let flannels = links::flannels(&mut self.requests, &self.owner)?;
         self.kernel.former_devices = flannels.difference(&own).copied().collect();
         if self.nexthops {
             for found in self.requests.dump(&Payload::GetNexthop(NexthopMessage::default()))? {

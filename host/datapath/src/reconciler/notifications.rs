@@ -96,7 +96,8 @@ impl Reconciler {
         }
         let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
         let named = self.ledger.devices().any(|device| **device.name() == *observed.name);
-        if (known.is_some() || named) && (gone || known != Some(link)) {
+        // A bridge takes the packets of its ports.
+        if (known.is_some() || named) && (gone || known != Some(link) || observed.master.is_some()) {
             self.dirty.everything = true;
         }
     }

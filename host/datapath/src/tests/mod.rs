@@ -17,6 +17,7 @@ mod blackholes;
 mod carrier;
 mod devices;
 mod foreign;
+mod ownership;
 mod random;
 mod tunnel;
 

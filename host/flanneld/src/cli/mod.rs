@@ -118,6 +118,9 @@ pub enum PluginCommand {
         /// The component: a file or oci://…, as for --plugin
         #[arg(value_name = "REF")]
         component: PluginReference,
+        /// Hand over a copy of what the old plugin keeps in its durable store, in place of what the new one has there
+        #[arg(long)]
+        take_state: bool,
         /// Print one JSON object
         #[arg(long)]
         json: bool,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
 use flannel_plugin_host::{Artifact, Grants, Loader, PluginReference, compile_for_embedding};
-use flannel_telemetry::control::{Swapped, ask_swap};
+use flannel_telemetry::control::{SwapOrder, Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
@@ -29,7 +29,9 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
         PluginCommand::Inspect { component, plugin_grants, json } => {
             inspect(component.as_ref(), loader, &Grants::new(plugin_grants, Vec::new(), BUILT_IN), json)
         }
-        PluginCommand::Swap { component, json, control_socket } => swap(component, json, &control_socket),
+        PluginCommand::Swap { component, take_state, json, control_socket } => {
+            swap(component, take_state, json, &control_socket)
+        }
         PluginCommand::Push { component, to, sign } => publish::push(&component, &to, sign.as_deref(), loader),
         PluginCommand::Sign { component, key, output } => publish::sign(&component, &key, output.as_deref()),
         PluginCommand::Verify { component, key } => verify::verify(&component, &key, &options.cache_dir),
@@ -95,7 +97,7 @@ fn inspect(
     Ok(output::text(texts.join("\n"))?)
 }
 
-fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result<()> {
+fn swap(component: PluginReference, take_state: bool, json: bool, socket: &Path) -> anyhow::Result<()> {
     let component = match component {
         // The daemon has a working directory of its own.
         PluginReference::File { path, pin } => {
@@ -104,8 +106,8 @@ fn swap(component: PluginReference, json: bool, socket: &Path) -> anyhow::Result
         }
         registry @ PluginReference::Registry(_) => registry,
     };
-    let swapped =
-        ask_swap(socket, &component.to_string()).map_err(|error| super::or_another(error, socket))?;
+    let order = SwapOrder { plugin: component.to_string(), take_state };
+    let swapped = ask_swap(socket, order).map_err(|error| super::or_another(error, socket))?;
     if json {
         return Ok(output::line(serde_json::to_string(&swapped)?)?);
     }

@@ -38,7 +38,7 @@ impl Links {
     fn macs_are_known(state_dir: &Path) -> Result<bool, NetlinkError> {
         let recorded = MacStore::open(state_dir).all();
         let probe = Probe::open()?;
-        let agrees = |(device, mac): &(String, Mac)| Ok(probe.mac(device)?.is_none_or(|is| is == *mac));
+        let agrees = |(device, mac): &(String, Mac)| Ok(probe.vtep_mac(device)?.is_none_or(|is| is == *mac));
         let agree = recorded.iter().map(agrees).collect::<Result<Vec<bool>, NetlinkError>>()?;
         Ok(!agree.is_empty() && agree.into_iter().all(|agrees| agrees))
     }
@@ -73,7 +73,7 @@ impl LinkFacts for Links {
             Family::Ipv6 => self.published[1],
         };
         // A device that cannot be asked for is as good as none: the record and the lease remain.
-        let present = self.probe.mac(device).ok().flatten();
+        let present = self.probe.vtep_mac(device).ok().flatten();
         let avoided = |mac: &Mac| self.avoid.contains(&LeaseKey::VtepMac { family, mac: *mac });
         self.macs.choose(device, Hints { published, present }, avoided)
     }

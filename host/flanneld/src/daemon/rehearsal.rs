@@ -41,11 +41,12 @@ pub(super) struct Rehearsed {
 }
 
 /// Rehearses a plugin with this lease and these peers. `unless`: the digest of the plugin that serves, if the same is not worth it;
-/// then there is none. The error is for the operator.
+/// then there is none. `take_state`: the durable store that it gets a copy of. The error is for the operator.
 pub(super) async fn rehearse(
     plugin: PluginReference,
     surroundings: Surroundings,
     unless: Option<String>,
+    take_state: Option<String>,
     own: Lease,
     peers: Vec<PeerChange>,
 ) -> Result<Option<Box<Rehearsed>>, String> {
@@ -56,7 +57,7 @@ pub(super) async fn rehearse(
     }
     let rehearsed = spawn_blocking(move || {
         let Surroundings { environment, limits, state, .. } = surroundings;
-        let state = Arc::new(state.shadow());
+        let state = Arc::new(state.shadow(take_state));
         let (policy, registered) =
             Policy::start(&artifact, environment, limits, state).map_err(|error| error.to_string())?;
         let whole = registered.transaction.clone();

@@ -103,7 +103,7 @@ impl Sources {
                 DatapathEvent::Reachability => Event::RoutingChanged,
                 DatapathEvent::Surroundings => Event::SurroundingsChanged,
             }),
-            Some((plugin, answer)) = self.swaps.recv() => Outcome::Event(Event::SwapAsked(plugin, answer)),
+            Some((order, answer)) = self.swaps.recv() => Outcome::Event(Event::SwapAsked(order, answer)),
             Some(()) = self.plugin_file.changed() => Outcome::Event(Event::PluginFileChanged),
             Some(()) = self.reload.recv() => Outcome::Event(Event::Reload),
             () = sleep_until(deadline.into()) => Outcome::Event(Event::Time),
@@ -254,6 +254,7 @@ impl Operation {
             name: candidate.registered.name.clone(),
             version: candidate.registered.version.clone(),
             digest: candidate.artifact.digest().to_owned(),
+            store: candidate.policy.store(),
             published: start::published(&self.node.external, &candidate.registered),
             mtu: candidate.registered.mtu,
             rejected: candidate.rejected.clone(),
@@ -391,10 +392,11 @@ impl Operation {
     fn go_on_with_trial(&mut self, call: TrialCall) {
         let outcomes = self.outcomes.clone();
         match call {
-            TrialCall::Start { plugin, unless, own, peers } => {
+            TrialCall::Start { plugin, unless, take_state, own, peers } => {
                 let surroundings = self.surroundings.clone();
                 tokio::spawn(async move {
-                    let tried = rehearsal::rehearse(plugin, surroundings, unless, own, peers).await;
+                    let tried =
+                        rehearsal::rehearse(plugin, surroundings, unless, take_state, own, peers).await;
                     let _ = outcomes.send(Outcome::Tried(tried));
                 });
             }

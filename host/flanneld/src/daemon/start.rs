@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use flannel_base::LogThrottle;
 use flannel_cloud::CloudOptions;
-use flannel_datapath::{Context, Datapath, Event as DatapathEvent};
+use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
 use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
@@ -270,6 +270,16 @@ pub(super) struct Started {
     pub notifications: UnboundedReceiver<DatapathEvent>,
 }
 
+/// Whom devices are asked from: no other daemon of this host may have them.
+fn device_claim(node: &Node) -> DeviceClaim {
+    let claims = Arc::clone(&node.claims);
+    Arc::new(move |device| {
+        claims
+            .device(device)
+            .map_err(|taken| format!("{taken}; each needs one of its own (vxlan: another VNI)"))
+    })
+}
+
 /// Starts the policy and the datapath, and takes the lease. `held`: the lease that the node has from before the external interface changed.
 /// Then the store is not waited for.
 pub(super) async fn node(
@@ -307,27 +317,23 @@ pub(super) async fn node(
     let in_force = networks(&node.config);
     let former = node.wish.former.clone();
     // What is left in a network of before is the cluster's, too.
-    let all = in_force.into_iter().chain(former.iter().copied()).collect();
+    let all = in_force.iter().chain(&former).copied().collect();
     let context = Context {
         tunnels: observer.tunnels.clone(),
         record: Some(node.options.state_dir.join("routes")),
-        claim: Some({
-            let claims = Arc::clone(&node.claims);
-            Arc::new(move |device| {
-                claims
-                    .device(device)
-                    .map_err(|taken| format!("{taken}; each needs one of its own (vxlan: another VNI)"))
-            })
-        }),
+        claim: Some(device_claim(node)),
+        in_force,
     };
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
+    let state = Arc::new(DirState::open(&node.options.state_dir));
+    state.adopt_former(built_in);
     let surroundings = Surroundings {
         environment,
         limits: Limits::default(),
-        state: Arc::new(DirState::open(&node.options.state_dir)),
+        state,
         loader: node.loader.clone(),
     };
-    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest: artifact.digest().to_owned() };
+    let digest = artifact.digest().to_owned();
     let started = {
         let Surroundings { environment, limits, state, .. } = surroundings.clone();
         tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, limits, state))
@@ -336,6 +342,7 @@ pub(super) async fn node(
         observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;
     observer.registered(&registered);
     observer.new_datapath();
+    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest, store: policy.store() };
     let (mtu, published) = (registered.mtu, published(&node.external, &registered));
     let devices = registered.transaction.devices.clone();
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.

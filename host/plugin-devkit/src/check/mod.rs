@@ -5,6 +5,7 @@ mod describe;
 mod history;
 mod limits;
 mod odd;
+mod reach;
 mod register;
 mod snapshot;
 mod subject;
@@ -99,13 +100,15 @@ impl From<Outcome> for Verdict {
 }
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-const CHECKS: [(&str, Demand); 27] = [
+const CHECKS: [(&str, Demand); 29] = [
     ("describe: a proper name and types", describe::proper),
     ("describe: always the same", describe::constant),
     ("register: the same in two instances", register::twice),
     ("register: wrong options are refused in words, or accepted", register::wrong_options),
     ("register: odd nodes are refused in words, or accepted", register::odd_nodes),
     ("lease-acquired: what counts is the last lease", register::leased_again),
+    ("lease-acquired: addresses reach no further than the node's subnet", reach::addresses),
+    ("lease-acquired: the node's own subnet is behind no device", reach::networks),
     ("apply: no leases", snapshot::none),
     ("apply: one lease", snapshot::one),
     ("apply: 100 leases", snapshot::hundred),

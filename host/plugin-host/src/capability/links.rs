@@ -21,6 +21,9 @@ use flannel_base::Family;
 const NAME_PREFIX: &str = "flannel";
 /// `IFNAMSIZ` less the final zero.
 const LONGEST_NAME: usize = 15;
+/// UDP ports below are those of the system's services (`ip_unprivileged_port_start` is this by default): other hosts, and firewalls, trust
+/// what comes from there.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 impl wit::Host for HostState {
     fn external(&mut self) -> wasmtime::Result<Resource<LinkHandle>> {
@@ -146,6 +149,16 @@ impl HostState {
         Ok(())
     }
 
+    /// What is checked of each UDP port that a plugin wants to be listened on.
+    pub(super) fn check_port(name: &str, port: u16) -> Result<(), Error> {
+        if port < FIRST_UNPRIVILEGED_PORT {
+            return Err(Error::Denied(format!(
+                "{name}: UDP port {port} is one of the system's services; a tunnel's is {FIRST_UNPRIVILEGED_PORT} or above"
+            )));
+        }
+        Ok(())
+    }
+
     fn checked_ipip(&self, device: wit::Ipip) -> Result<Ipip, Error> {
         let wit::Ipip { name, mtu } = device;
         self.check_device(&name, mtu, 68)?;
@@ -172,6 +185,7 @@ impl HostState {
         if port == Some(0) {
             return invalid(format!("{name}: port 0; none means the kernel's default"));
         }
+        port.map_or(Ok(()), |port| Self::check_port(&name, port))?;
         let Some(local) = local else {
             return invalid(format!(
                 "{name}: the external interface has no address of the family {family:?}"

@@ -46,8 +46,10 @@ pub struct LinkHandle {
 
 /// What belongs to one instance, on the host's side.
 pub(crate) struct HostState {
-    /// The plugin's name: for the log, and for its place in the durable store.
+    /// The plugin's name, for the log.
     pub plugin: String,
+    /// Its place in the durable store, once its name is known.
+    pub store: String,
     /// What it may use.
     pub limits: Limits,
     /// Whom to ask.
@@ -153,6 +155,7 @@ impl HostState {
             cloud_records: Vec::new(),
             wasi: None,
             plugin,
+            store: String::new(),
             limits,
             environment,
             call: Call::new(Function::Describe),

@@ -12,7 +12,7 @@ impl wit::Host for HostState {
             Ok(()) => match self.call.state.get(&key) {
                 Some(written) => Ok(written.clone()),
                 None => {
-                    self.state.get(&self.plugin, &key).map_err(|error| Error::Unavailable(error.to_string()))
+                    self.state.get(&self.store, &key).map_err(|error| Error::Unavailable(error.to_string()))
                 }
             },
         };
@@ -39,7 +39,7 @@ impl HostState {
                 value.len()
             )));
         }
-        let kept = self.state.keys(&self.plugin).map_err(|error| Error::Unavailable(error.to_string()))?;
+        let kept = self.state.keys(&self.store).map_err(|error| Error::Unavailable(error.to_string()))?;
         let removed = |key: &String| matches!(self.call.state.get(key), Some(None));
         let added =
             self.call.state.iter().filter(|(name, value)| value.is_some() && !kept.contains(*name)).count();

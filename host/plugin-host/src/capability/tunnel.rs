@@ -72,6 +72,7 @@ impl HostState {
         if port == 0 {
             return Err(Error::InvalidArgument(format!("{name}: a port of 0; peers could not know it")));
         }
+        Self::check_port(&name, port)?;
         let (ipv4, ipv6, offloads) = (node.ipv4, node.ipv6, self.environment.offloads);
         Ok(TunnelDevice { name: name.into(), port, mtu, ipv4, ipv6, offloads })
     }

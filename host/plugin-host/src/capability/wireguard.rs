@@ -65,6 +65,7 @@ impl HostState {
                 "{name}: a listen port of 0; peers could not know it"
             )));
         }
+        Self::check_port(&name, listen_port)?;
         let keys = self.environment.links.wireguard_keys().map_err(Error::Unavailable)?;
         Ok(Wireguard { name: name.into(), port: listen_port, mtu, keys })
     }

@@ -81,7 +81,10 @@ impl Policy for Hostile {
     fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         self.misbehave("lease-acquired", None)?;
         let subnet = own.ipv4_subnet.ok_or("no IPv4 subnet")?;
-        self.link.set_addresses(&[IpNet::from(IpAddr::V4(subnet.network()))])?;
+        // As far as the cluster network of the made-up nodes reaches.
+        let reaches_far = self.place == "lease-acquired" && self.deed == "reaching-address";
+        let address = IpNet::new(subnet.network().into(), if reaches_far { 8 } else { 32 });
+        self.link.set_addresses(&[address.map_err(|_| "a prefix")?])?;
         match self.tunnelled {
             Some(network) => Ok(self.link.set_networks(&[network])?),
             None => Ok(()),
@@ -181,6 +184,11 @@ impl Hostile {
                 (0..1000).for_each(|n| drop(state::set(&format!("key{n}"), Some(b"value"))));
                 Ok(())
             }
+            "remember" => {
+                let mut visits = state::get("visits")?.unwrap_or_default();
+                visits.push(b'x');
+                Ok(state::set("visits", Some(&visits))?)
+            }
             "handles" => {
                 let mut hoard = Vec::new();
                 loop {
@@ -217,35 +225,28 @@ impl Hostile {
                 Ok(())
             }
             "late-device" => {
-                let name = "flannel.8".to_owned();
-                let device = Vxlan {
-                    name,
-                    vni: 8,
-                    port: None,
-                    family: Family::V4,
-                    learning: false,
-                    gbp: false,
-                    mtu: 1400,
-                };
-                let _ = links::ensure_vxlan(&device);
+                let _ = links::ensure_vxlan(&vxlan("flannel.8", None));
                 Ok(())
             }
             "others-device" => {
-                let name = "eth0".to_owned();
-                let device = Vxlan {
-                    name,
-                    vni: 8,
-                    port: None,
-                    family: Family::V4,
-                    learning: false,
-                    gbp: false,
-                    mtu: 1400,
-                };
-                let _ = links::ensure_vxlan(&device);
+                let _ = links::ensure_vxlan(&vxlan("eth0", None));
                 Ok(())
             }
             "external-address" => {
                 let _ = links::external().set_addresses(&["10.5.1.1/24".parse().map_err(|_| "a prefix")?]);
+                Ok(())
+            }
+            "foreign-device" => {
+                let _ = links::ensure_vxlan(&vxlan("flannel-br", None));
+                Ok(())
+            }
+            "system-port" => {
+                let _ = links::ensure_vxlan(&vxlan("flannel.8", Some(53)));
+                Ok(())
+            }
+            "system-tunnel-port" => {
+                let name = "flannel7".to_owned();
+                let _ = udp_tunnel::ensure(&udp_tunnel::Device { name, port: 123, mtu: 1400 });
                 Ok(())
             }
             // Where the node's subnet is 10.5.72.0/24.
@@ -260,6 +261,10 @@ impl Hostile {
                 let _ = self.link.set_networks(&networks);
                 Ok(())
             }
+            "fixed-network" => {
+                let _ = self.link.set_networks(&["10.254.0.0/25".parse().map_err(|_| "a prefix")?]);
+                Ok(())
+            }
             "own-network" => {
                 let _ = self.link.set_networks(&["10.5.72.128/25".parse().map_err(|_| "a prefix")?]);
                 Ok(())
@@ -267,6 +272,12 @@ impl Hostile {
             _ => Ok(()),
         }
     }
+}
+
+/// A second device.
+fn vxlan(name: &str, port: Option<u16>) -> Vxlan {
+    let name = name.to_owned();
+    Vxlan { name, vni: 8, port, family: Family::V4, learning: false, gbp: false, mtu: 1400 }
 }
 
 #[allow(unconditional_recursion, reason = "it is meant to overflow the stack")]

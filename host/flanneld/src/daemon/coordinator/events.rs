@@ -10,7 +10,7 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::Step;
-use flannel_telemetry::control::{Responder, Swapped};
+use flannel_telemetry::control::{Responder, SwapOrder, Swapped};
 use ipnet::IpNet;
 
 use crate::daemon::DaemonError;
@@ -56,7 +56,7 @@ pub(in crate::daemon) enum Event {
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.
-    SwapAsked(String, Responder<Swapped>),
+    SwapAsked(SwapOrder, Responder<Swapped>),
     /// The file of `--plugin` is another one.
     PluginFileChanged,
     /// SIGHUP.
@@ -85,6 +85,8 @@ pub(in crate::daemon) struct Candidate {
     pub version: String,
     /// SHA-256 of its component.
     pub digest: String,
+    /// Its place in the durable store.
+    pub store: String,
     /// What it wants to be published.
     pub published: Attributes,
     /// The MTU of pods that it wants.
@@ -160,8 +162,15 @@ pub(in crate::daemon) enum StoreCall {
 /// A step of a swap.
 #[derive(Debug)]
 pub(in crate::daemon) enum TrialCall {
-    /// Load and start a plugin beside the one that serves, and tell it of all. `unless`: the digest that is not worth it.
-    Start { plugin: PluginReference, unless: Option<String>, own: Lease, peers: Vec<PeerChange> },
+    /// Load and start a plugin beside the one that serves, and tell it of all. `unless`: the digest that is not worth it. `take_state`: the
+    /// durable store that it gets a copy of.
+    Start {
+        plugin: PluginReference,
+        unless: Option<String>,
+        take_state: Option<String>,
+        own: Lease,
+        peers: Vec<PeerChange>,
+    },
     /// Tell the candidate what has changed since.
     CatchUp { own: Lease, since: Vec<PeerChange> },
     /// Bring what the candidate wants into the kernel, in place of all that is there, with blackhole routes for these subnets.

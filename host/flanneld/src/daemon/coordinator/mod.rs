@@ -59,6 +59,8 @@ pub(super) struct CurrentPlugin {
     pub reference: Option<PluginReference>,
     /// SHA-256 of its component.
     pub digest: String,
+    /// Its place in the durable store.
+    pub store: String,
 }
 
 /// What does not change while the node is in operation.
@@ -291,7 +293,7 @@ impl Coordinator {
             }
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
-            Event::SwapAsked(plugin, answer) => self.swap.asked(plugin, answer),
+            Event::SwapAsked(order, answer) => self.swap.asked(order, answer),
             Event::PluginFileChanged => {
                 info!("the plugin's file has changed");
                 self.look_at_plugin_file(now);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use flannel_base::micros;
 use flannel_model::lease::Lease;
 use flannel_plugin_host::{PeerChange, PluginReference};
-use flannel_telemetry::control::{Responder, Swapped};
+use flannel_telemetry::control::{Responder, SwapOrder, Swapped};
 use tracing::{error, info};
 
 use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
@@ -15,7 +15,7 @@ use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
 pub(super) struct Swap {
     running: Option<Running>,
     /// Asked for by operators, and not looked at yet.
-    asked: Vec<(String, Responder<Swapped>)>,
+    asked: Vec<(SwapOrder, Responder<Swapped>)>,
     /// The plugin's file has changed while a swap was under way.
     look_again: bool,
 }
@@ -54,8 +54,8 @@ enum Stage {
 
 impl Swap {
     /// An operator wants a swap.
-    pub(super) fn asked(&mut self, plugin: String, answer: Responder<Swapped>) {
-        self.asked.push((plugin, answer));
+    pub(super) fn asked(&mut self, order: SwapOrder, answer: Responder<Swapped>) {
+        self.asked.push((order, answer));
     }
 
     /// Changes of the cluster that the candidate has to know, too.
@@ -82,8 +82,8 @@ impl Coordinator {
     /// Begins swaps that were asked for, once all peers are known; goes on with the one under way, once the policy is free.
     pub(super) fn proceed_with_swap(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Ready { .. }) {
-            for (plugin, answer) in std::mem::take(&mut self.swap.asked) {
-                self.swap_to(&plugin, answer, now);
+            for (order, answer) in std::mem::take(&mut self.swap.asked) {
+                self.swap_to(&order, answer, now);
             }
         }
         if self.job.is_some() {
@@ -104,12 +104,13 @@ impl Coordinator {
         }
     }
 
-    fn swap_to(&mut self, plugin: &str, answer: Responder<Swapped>, now: Instant) {
+    fn swap_to(&mut self, order: &SwapOrder, answer: Responder<Swapped>, now: Instant) {
+        let SwapOrder { plugin, take_state } = order;
         let refusal = match (&self.swap.running, plugin.parse()) {
             (Some(running), _) => {
                 format!("a swap to {} is under way: wait for its end", running.plugin)
             }
-            (None, Ok(plugin)) => return self.try_plugin(plugin, Reason::Asked(answer), now),
+            (None, Ok(plugin)) => return self.try_plugin(plugin, *take_state, Reason::Asked(answer), now),
             (None, Err(error)) => format!("{plugin:?}: {error}"),
         };
         self.effects.push(Effect::Answer(answer, Err(refusal)));
@@ -121,14 +122,15 @@ impl Coordinator {
         if self.swap.running.is_some() || self.is_starting() {
             self.swap.look_again = true;
         } else if let Some(plugin) = self.plugin.reference.clone() {
-            self.try_plugin(plugin, Reason::FileChanged, now);
+            self.try_plugin(plugin, false, Reason::FileChanged, now);
         }
     }
 
-    fn try_plugin(&mut self, plugin: PluginReference, reason: Reason, now: Instant) {
+    fn try_plugin(&mut self, plugin: PluginReference, take_state: bool, reason: Reason, now: Instant) {
         let (own, peers) = (self.own.lease.clone(), self.view.all());
         let unless = matches!(reason, Reason::FileChanged).then(|| self.plugin.digest.clone());
-        let call = TrialCall::Start { plugin: plugin.clone(), unless, own: own.clone(), peers };
+        let take_state = take_state.then(|| self.plugin.store.clone());
+        let call = TrialCall::Start { plugin: plugin.clone(), unless, take_state, own: own.clone(), peers };
         self.effects.push(Effect::Trial(call));
         let (stage, since) = (Stage::Trying, Vec::new());
         let replay = false;
@@ -226,7 +228,7 @@ impl Coordinator {
 
     /// The candidate is the policy that serves, and knows this lease.
     fn take_over(&mut self, candidate: Candidate, told: &Lease, now: Instant) {
-        self.plugin.digest = candidate.digest;
+        (self.plugin.digest, self.plugin.store) = (candidate.digest, candidate.store);
         self.health.reset(candidate.rejected);
         self.retry = None;
         self.tick = Some(now);

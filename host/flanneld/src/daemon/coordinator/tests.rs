@@ -7,6 +7,7 @@ use flannel_lease_store::{Change, Event as StoreEvent, Renewed, StoreError};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Cause as PluginCause, PluginError};
+use flannel_telemetry::control::SwapOrder;
 use tokio::sync::oneshot;
 
 use super::own_lease::RENEWAL_RETRY;
@@ -79,8 +80,11 @@ impl Node {
 
     fn with(view: Option<ClusterView>, external: External, published: Attributes) -> Self {
         let now = Instant::now();
-        let plugin =
-            CurrentPlugin { reference: "/plugins/vxlan.wasm".parse().ok(), digest: "old".to_owned() };
+        let plugin = CurrentPlugin {
+            reference: "/plugins/vxlan.wasm".parse().ok(),
+            digest: "old".to_owned(),
+            store: "vxlan@file:old".to_owned(),
+        };
         let first_failure_is_fatal = view.is_none();
         let own = lease("10.5.1.0/24", 1);
         let beginning = Beginning {
@@ -296,8 +300,15 @@ impl Node {
         &mut self,
         plugin: &str,
     ) -> oneshot::Receiver<Result<flannel_telemetry::control::Swapped, String>> {
+        self.order_swap(SwapOrder { plugin: plugin.to_owned(), take_state: false })
+    }
+
+    fn order_swap(
+        &mut self,
+        order: SwapOrder,
+    ) -> oneshot::Receiver<Result<flannel_telemetry::control::Swapped, String>> {
         let (answer, answered) = oneshot::channel();
-        self.hear(Event::SwapAsked(plugin.to_owned(), answer));
+        self.hear(Event::SwapAsked(order, answer));
         answered
     }
 
@@ -316,7 +327,8 @@ impl Node {
 
 fn candidate() -> Candidate {
     let (name, version, digest) = ("vxlan".to_owned(), "2".to_owned(), "new".to_owned());
-    Candidate { name, version, digest, published: attributes(1), mtu: 1450, rejected: Vec::new() }
+    let store = "vxlan@file:new".to_owned();
+    Candidate { name, version, digest, store, published: attributes(1), mtu: 1450, rejected: Vec::new() }
 }
 
 #[test]
@@ -721,6 +733,22 @@ fn a_swap_that_the_kernel_refuses_leaves_the_plugin_that_serves_with_all_that_ca
     let Some(Effect::Answer(_, Err(reason))) = node.todo.pop() else { panic!("{:?}", node.todo) };
     assert_eq!(reason, "the kernel refuses what it declares: no such device");
     assert_eq!(node.coordinator.plugin.digest, "old");
+}
+
+#[test]
+fn the_store_of_the_plugin_that_serves_is_handed_over_where_the_operator_says_so() {
+    let mut node = Node::serving(&[]);
+    let order = SwapOrder { plugin: "/plugins/next.wasm".to_owned(), take_state: true };
+    for store in ["vxlan@file:old", "vxlan@file:new"] {
+        let _answered = node.order_swap(order.clone());
+        let call = node.only();
+        let Effect::Trial(TrialCall::Start { take_state, .. }) = call else { panic!("{call:?}") };
+        assert_eq!(take_state.as_deref(), Some(store));
+        node.hear(Event::Tried(Ok(Some(candidate()))));
+        node.swap_succeeds();
+    }
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    assert!(matches!(node.only(), Effect::Trial(TrialCall::Start { take_state: None, .. })));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod lease_gate;
 mod leases;
 mod output;
 mod own_address;
+mod privileges;
 mod reference;
 mod refusals;
 mod registry;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use flannel_privileges::with_privileges;
 use serde::Deserialize;
 
 use super::artifact::BuiltIn;
@@ -265,12 +266,12 @@ pub fn parse_grant(text: &str) -> Result<String, String> {
 
 /// Reads the operator's file.
 fn read(path: &Path) -> Result<Vec<Grant>, GrantError> {
-    let text = std::fs::read_to_string(path)
+    let text = with_privileges(|| std::fs::read_to_string(path))
         .map_err(|error| GrantError::Unreadable { path: path.to_owned(), reason: error.to_string() })?;
     parse(&text).map_err(|reason| GrantError::Malformed { path: path.to_owned(), reason })
 }
 
-fn parse(text: &str) -> Result<Vec<Grant>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Grant>, String> {
     let file: File = toml::from_str(text).map_err(|error| {
         let line = error
             .span()

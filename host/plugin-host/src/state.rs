@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
+use flannel_privileges::with_privileges;
 
 /// Keys of one plugin.
 pub(crate) const KEYS: usize = 64;
@@ -67,17 +68,19 @@ impl DirState {
         if let Some(written) = waiting.as_ref().and_then(|all| all.get(plugin)?.get(key)) {
             return Ok(written.clone());
         }
-        let Some(dir) = self.dir(plugin)? else { return Ok(None) };
-        match dir.read(key) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        with_privileges(|| {
+            let Some(dir) = self.dir(plugin)? else { return Ok(None) };
+            match dir.read(key) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The keys of a plugin.
     pub fn keys(&self, plugin: &str) -> io::Result<BTreeSet<String>> {
-        let mut keys = self.keys_on_disk(plugin)?;
+        let mut keys = with_privileges(|| self.keys_on_disk(plugin))?;
         for (key, value) in self.waiting().iter().filter_map(|all| all.get(plugin)).flatten() {
             if value.is_some() {
                 keys.insert(key.clone());
@@ -106,7 +109,7 @@ impl DirState {
             all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
             return Ok(());
         }
-        self.write(plugin, writes)
+        with_privileges(|| self.write(plugin, writes))
     }
 
     fn write(&self, plugin: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 mod clouds;
 mod cluster_view;
+mod confined;
 mod coordinator;
 mod error;
 mod firewall;
@@ -11,8 +12,10 @@ mod links;
 pub mod log;
 mod observed_store;
 mod observer;
+mod outside;
 mod plugin_watch;
 mod policy;
+pub mod privileges;
 mod rehearsal;
 mod serve;
 mod service_manager;
@@ -41,6 +44,7 @@ use coordinator::{ADDRESS_GRACE, Preserved};
 use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
+use outside::Outside;
 use serve::Operation;
 use start::Started;
 
@@ -80,8 +84,9 @@ async fn operate(
     built_in: &'static [BuiltIn],
     observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
-    let store = ObservedStore::new(start::store(&options)?, Arc::clone(&observer.store));
-    let store: Arc<dyn LeaseStore> = Arc::new(store);
+    let outside = Outside::start().map_err(DaemonError::Thread)?;
+    let store = start::store(&options, &outside)?;
+    let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
     let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
@@ -105,6 +110,7 @@ async fn operate(
             grants: Arc::clone(&grants),
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
+            outside: outside.handle(),
             plugin: preserved
                 .as_ref()
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),

@@ -17,6 +17,7 @@ mod plugin_watch;
 mod policy;
 pub mod privileges;
 mod rehearsal;
+mod reload;
 mod serve;
 mod service_manager;
 mod signals;
@@ -45,6 +46,7 @@ use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
 use outside::Outside;
+use reload::Reloads;
 use serve::Operation;
 use start::Started;
 
@@ -58,7 +60,7 @@ pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), D
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     // From here on SIGHUP ends nothing; it is heard once the node is in operation.
-    let _hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    let _hangup = Reloads::listen().map_err(DaemonError::Signals)?;
     signals::survive_strays()?;
     start::check(&options)?;
     let (observer, servers) = Observer::start(&options)?;

@@ -62,7 +62,9 @@ fn without_credentials_the_node_keeps_its_lease_and_says_what_is_missing() -> Re
 
 /// A program that leaves a core behind where one may be written; answers whether it did.
 fn cores_are_written() -> Result<bool> {
-    Ok(Command::new("/bin/sh").args(["-c", "kill -ABRT $$"]).status()?.core_dumped())
+    let place = tempfile::tempdir()?;
+    let status = Command::new("/bin/sh").args(["-c", "kill -ABRT $$"]).current_dir(&place).status()?;
+    Ok(status.core_dumped())
 }
 
 #[test]

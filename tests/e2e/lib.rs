@@ -30,6 +30,7 @@ mod leases;
 mod output;
 mod own_address;
 mod ownership;
+mod privileges;
 mod reference;
 mod refusals;
 mod registry;

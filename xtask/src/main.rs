@@ -4,13 +4,17 @@ mod build;
 mod cargo;
 mod clouds;
 mod deny;
+mod fuzz;
 mod kernels;
 mod lab;
 mod languages;
 mod plugins;
 mod reference;
+mod release;
 mod setup;
 mod test;
+mod tools;
+mod unit;
 mod vm;
 
 use std::process::ExitCode;
@@ -39,6 +43,10 @@ enum Command {
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
+    /// Build the daemon for others: with the list of its dependencies inside, and an SBOM beside it
+    Release,
+    /// Feed what strangers write with what libFuzzer finds worth a try: fuzz/README.md
+    Fuzz(fuzz::Options),
     /// Run all tests, and on other kernels what this machine's cannot show; arguments behind `--` go to `cargo test`
     Test {
         /// Leave other kernels out
@@ -70,6 +78,8 @@ fn main() -> ExitCode {
         Command::Clouds => clouds::install(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
+        Command::Release => release::build(),
+        Command::Fuzz(options) => fuzz::all(&options),
         Command::Test { this_kernel, arguments } => test::all(&arguments, !this_kernel),
         Command::Lint => test::lint(),
         Command::Bench(arguments) => lab::bench(&arguments),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, clouds, deny, kernels, languages, reference, setup};
+use crate::{build, clouds, deny, kernels, languages, reference, setup, unit};
 
 /// What tests are told of this machine.
 pub struct Environment {
@@ -81,6 +81,7 @@ pub fn lint() -> Result<()> {
     timed("the documentation of the contract", reference::check)?;
     timed("lints", clippy)?;
     timed("documentation", rustdoc)?;
+    timed("the unit of systemd", unit::check)?;
     timed("dependencies", deny::check)
 }
 

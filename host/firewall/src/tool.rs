@@ -11,16 +11,22 @@ use tokio::time::timeout;
 
 use super::error::FirewallError;
 use flannel_base::Family;
+use flannel_privileges::search_path;
 
 /// How long a program may take. On a host with many services others hold the xtables lock for seconds.
 const PROGRAM_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What of the environment the programs get. Nothing that says which code they run or where their modules are (`LD_PRELOAD`,
+/// `XTABLES_LIBDIR`, `MODPROBE_OPTIONS`), and none of the daemon's passwords; but the lock has to be the one that others take here.
+const PASSED_ON: [&str; 1] = ["XTABLES_LOCKFILE"];
 
 /// Which programs are used, and where they are found.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tools {
     /// Between the `iptables` and the `-restore` of a name: empty for the system's choice, `-nft` or `-legacy`.
     pub variant: &'static str,
-    /// Where to look; else in `PATH` and, because not everybody's has them, in the usual places for such programs.
+    /// Where to look; else in the absolute directories of `PATH` and, because not everybody's has them, in the usual places for such
+    /// programs.
     pub path: Option<String>,
 }
 
@@ -45,12 +51,11 @@ impl Tools {
             program: program.to_owned(),
             reason: error.to_string(),
         };
-        let path = self.path.clone().unwrap_or_else(|| {
-            let path = std::env::var("PATH").unwrap_or_default();
-            format!("{path}:/usr/local/sbin:/usr/sbin:/sbin")
-        });
+        let path = self.path.clone().unwrap_or_else(|| search_path(std::env::var("PATH").ok().as_deref()));
         let child = Command::new(program)
             .args(arguments)
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| PASSED_ON.iter().any(|passed| name == passed)))
             .env("PATH", path)
             .env("LC_ALL", "C")
             .stdin(as_stdin(input).map_err(start)?)

@@ -10,7 +10,7 @@ use flannel_plugin_devkit::new::Language;
 use flannel_plugin_host::BuiltIn;
 use flannel_telemetry::control::ask_status;
 use flanneld::cli::{self, Cli, Command, DockerOpts, FirewallCommand, Options};
-use flanneld::daemon::{self, log};
+use flanneld::daemon::{self, log, privileges};
 use flanneld::node::docker_opts;
 
 use commands::output::{self, OutputError};
@@ -25,6 +25,8 @@ fn main() -> ExitCode {
     if let Some(status) = flannel_plugin_host::run_child(&arguments) {
         return status;
     }
+    // Before the environment is looked at: it has passwords.
+    flannel_privileges::harden();
     tune_malloc();
     let outcome = match cli::parse(arguments) {
         Ok(cli) => run(cli),
@@ -59,7 +61,11 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         None => serve(cli.options, &cli.given),
-        Some(Command::Plugin(command)) => commands::plugin::run(command, &cli.options),
+        Some(Command::Plugin(command)) => {
+            // Others' code is compiled and run here, by root perhaps. What cannot be given up changes nothing.
+            let _ = flannel_privileges::give_up_all_but(flannel_privileges::FILES);
+            commands::plugin::run(command, &cli.options)
+        }
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),
@@ -78,7 +84,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn serve(options: Options, given: &[String]) -> anyhow::Result<()> {
+    let kept = privileges::give_up(&options);
     log::start(&options);
+    kept.announce();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), options = given.join(" "), "flanneld starts");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let outcome = runtime.block_on(daemon::run(options, BUILT_IN));

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use flannel_base::regular_file;
+use flannel_privileges::with_privileges;
 use serde::Deserialize;
 
 use super::digest::Digest;
@@ -81,6 +82,11 @@ struct WrittenSigner {
 
 /// Reads the file, and the files with keys that it names. The error says what is wrong, and where.
 pub(super) fn read(path: &Path) -> Result<GrantFile, GrantError> {
+    // A thread that runs plugins cannot.
+    with_privileges(|| read_here(path))
+}
+
+fn read_here(path: &Path) -> Result<GrantFile, GrantError> {
     let unreadable = |reason: String| GrantError::Unreadable { path: path.to_owned(), reason };
     let bytes = regular_file::read(path, LARGEST + 1).map_err(|error| unreadable(error.to_string()))?;
     if bytes.len() as u64 > LARGEST {

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
+use flannel_privileges::with_privileges;
 use tracing::{info, warn};
 
 use super::artifact::BuiltIn;
@@ -130,17 +131,19 @@ impl DirState {
         if let Some(written) = waiting.as_ref().and_then(|all| all.get(store)?.get(key)) {
             return Ok(written.clone());
         }
-        let Some(dir) = self.dir(store)? else { return Ok(None) };
-        match dir.read(key) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        with_privileges(|| {
+            let Some(dir) = self.dir(store)? else { return Ok(None) };
+            match dir.read(key) {
+                Ok(value) => Ok(Some(value)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
     }
 
     /// The keys in a store.
     pub fn keys(&self, store: &str) -> io::Result<BTreeSet<String>> {
-        let mut keys = self.keys_on_disk(store)?;
+        let mut keys = with_privileges(|| self.keys_on_disk(store))?;
         for (key, value) in self.waiting().iter().filter_map(|all| all.get(store)).flatten() {
             if value.is_some() {
                 keys.insert(key.clone());
@@ -169,7 +172,7 @@ impl DirState {
             all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
             return Ok(());
         }
-        self.write(store, writes)
+        with_privileges(|| self.write(store, writes))
     }
 
     fn write(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {

@@ -57,8 +57,8 @@ pub type Responder<T> = oneshot::Sender<Result<T, String>>;
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
-    /// Another plugin in the place of the one that serves.
-    Swap(SwapOrder, Responder<Swapped>),
+    /// Another plugin in the place of the one that serves, and who wants it.
+    Swap(SwapOrder, Asker, Responder<Swapped>),
 }
 
 /// A swap of the plugin that somebody wants.
@@ -68,6 +68,15 @@ pub struct SwapOrder {
     pub plugin: String,
     /// It gets a copy of the durable store of the plugin that serves.
     pub take_state: bool,
+}
+
+/// The process that wants something, as the kernel says (`SO_PEERCRED`, or a signal's `siginfo_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// Its user.
+    pub uid: u32,
+    /// Its number; none if it is in a PID namespace that cannot be seen from here.
+    pub pid: Option<u32>,
 }
 
 /// A swap of the plugin that is done.
@@ -280,6 +289,9 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<Request>) {
 
 /// Requests of one client, one after the other.
 async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    let asker = Asker { uid: peer.uid(), pid };
     let (reader, mut writer) = stream.into_split();
     let mut reader = tokio::io::BufReader::new(reader);
     loop {
@@ -293,7 +305,7 @@ async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Re
         let mut answer = if too_long {
             error(format!("the request is longer than {LONGEST_REQUEST} bytes"))
         } else {
-            answer(&line, &requests).await
+            answer(&line, asker, &requests).await
         };
         answer.push(b'\n');
         timeout(WRITE_TIME, writer.write_all(&answer)).await??;
@@ -303,7 +315,7 @@ async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Re
     }
 }
 
-async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
+async fn answer(line: &[u8], asker: Asker, requests: &mpsc::Sender<Request>) -> Vec<u8> {
     let request = match serde_json::from_slice::<RequestLine>(line) {
         Ok(line) => line,
         Err(reason) => {
@@ -316,7 +328,7 @@ async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
                 return error("a swap needs the plugin's file, as in {\"request\":\"swap\",\"plugin\":\"/a/file.wasm\"}".to_owned());
             };
             let order = SwapOrder { plugin, take_state: request.take_state };
-            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(order, answer))).await {
+            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(order, asker, answer))).await {
                 Ok(Some(Ok(swapped))) => encoded(&Answer::Ok(swapped)),
                 Ok(Some(Err(reason))) => error(reason),
                 Ok(None) => {
@@ -337,6 +349,26 @@ async fn answer(line: &[u8], requests: &mpsc::Sender<Request>) -> Vec<u8> {
             let other: String = other.chars().take(40).collect();
             error(format!("unknown request {other:?}; known are \"status\" and \"swap\""))
         }
+    }
+}
+
+/// What comes back for a line of a client's, from a daemon that refuses all swaps.
+#[cfg(feature = "fuzz")]
+pub async fn answer_line(line: &[u8]) -> Vec<u8> {
+    let (sender, mut requests) = mpsc::channel(1);
+    let daemon = async move {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Status(answer) => drop(answer.send(Status::default())),
+                Request::Swap(plugin, _, answer) => drop(answer.send(Err(plugin))),
+            }
+        }
+    };
+    let client = async move { answer(line, Asker { uid: 0, pid: None }, &sender).await };
+    tokio::pin!(client);
+    tokio::select! {
+        answer = &mut client => answer,
+        () = daemon => client.await,
     }
 }
 
@@ -448,6 +480,17 @@ mod tests {
                 while let Some(Request::Status(answer)) = requests.recv().await {
                     let peers = vec![super::super::status::Peer::default(); peers];
                     let _ = answer.send(Status { version: "0.1.0".to_owned(), peers, ..Status::default() });
+                }
+            });
+            ControlSocket::bind(&self.path).expect("socket").serve(sender)
+        }
+
+        /// A daemon with a socket of its own, which refuses all swaps, and says who wanted them.
+        fn start_refusing(&self) -> ControlServer {
+            let (sender, mut requests) = mpsc::channel(4);
+            tokio::spawn(async move {
+                while let Some(Request::Swap(plugin, asker, answer)) = requests.recv().await {
+                    let _ = answer.send(Err(format!("{plugin} for {asker:?}")));
                 }
             });
             ControlSocket::bind(&self.path).expect("socket").serve(sender)
@@ -650,5 +693,15 @@ mod tests {
         let _server = ControlSocket::bind(&node.path).expect("socket").serve(sender);
         let answers = node.raw(b"{\"request\":\"status\"}\n").await;
         assert_eq!(answers, [r#"{"error":"the daemon was busy for 10 seconds"}"#]);
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_a_swap_is_known() {
+        let node = node();
+        let _server = node.start_refusing();
+        let answer = node.raw(b"{\"request\":\"swap\",\"plugin\":\"p\"}\n").await;
+        let uid = rustix::process::geteuid().as_raw();
+        let asker = Asker { uid, pid: Some(std::process::id()) };
+        assert!(answer[0].contains(&format!("p for {asker:?}")), "{answer:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use flannel_privileges::with_privileges;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::body::Bytes;
@@ -63,7 +64,7 @@ fn token(variables: &Variables) -> Result<Option<Secret>, Failure> {
     let Some(file) = variables.get(NAME) else {
         return Ok(variables.get("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Secret::new));
     };
-    let read = std::fs::read_to_string(&file).map(Secret::new);
+    let read = with_privileges(|| std::fs::read_to_string(&file)).map(Secret::new);
     let read = read.map_err(|error| Failure::Credentials(format!("{NAME}: {file}: {error}")))?;
     Ok(Some(Secret::new(read.reveal().trim().to_owned())))
 }

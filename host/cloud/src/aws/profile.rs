@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use flannel_privileges::with_privileges;
+
 use super::keys::AccessKey;
 use crate::Secret;
 use crate::options::Variables;
@@ -31,7 +33,7 @@ pub(super) fn keys(variables: &Variables) -> Result<Result<AccessKey, String>, F
     if is_too_large {
         return missing("is too large".to_owned());
     }
-    let text = match std::fs::read_to_string(&file) {
+    let text = match with_privileges(|| std::fs::read_to_string(&file)) {
         Ok(text) => Secret::new(text),
         Err(error) => return missing(error.to_string()),
     };

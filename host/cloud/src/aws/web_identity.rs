@@ -1,6 +1,7 @@
 //! A session of a role that a token of Kubernetes (or another identity provider) is given for: IAM roles for service accounts.
 //! <https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html>
 
+use flannel_privileges::with_privileges;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -32,7 +33,7 @@ pub(super) async fn keys(http: &Http, places: &AwsContext) -> Result<AccessKey, 
     let role = variables.get(ROLE).ok_or_else(|| failed(format!("{FILE} is set, and {ROLE} is not")))?;
     let session = variables.get(SESSION).unwrap_or_else(|| "flanneld".to_owned());
     // Read anew each time, since it is replaced before it expires.
-    let read = std::fs::read_to_string(&file).map(Secret::new);
+    let read = with_privileges(|| std::fs::read_to_string(&file)).map(Secret::new);
     let token = read.map_err(|error| failed(format!("{FILE}: {file}: {error}")))?;
     let region = places.region(http).await?;
     let url = places.url("sts", &region)?;

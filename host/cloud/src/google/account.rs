@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use flannel_privileges::with_privileges;
 use ring::rsa::KeyPair;
 use ring::signature::RSA_PKCS1_SHA256;
 use serde::{Deserialize, Deserializer};
@@ -75,7 +76,7 @@ impl Account {
         let Some(file) = variables.get(VARIABLE) else { return Ok(None) };
         let wrong = |reason: String| Failure::Credentials(format!("{VARIABLE}={file}: {reason}"));
         let mut text = String::new();
-        let opened = std::fs::File::open(&file);
+        let opened = with_privileges(|| std::fs::File::open(&file));
         let read = opened.and_then(|opened| opened.take(MAX_FILE_BYTES).read_to_string(&mut text));
         let text = Secret::new(text);
         read.map_err(|error| wrong(format!("cannot be read: {error}")))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use flannel_base::server_trust::ServerTrust;
 use flannel_base::text::{beginning, with_causes};
+use flannel_privileges::with_privileges;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
@@ -136,7 +137,8 @@ impl Http {
         let Some(file) = &self.authorities else {
             return Err("this system has no file of them; SSL_CERT_FILE can name one".to_owned());
         };
-        let pem = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let pem = with_privileges(|| std::fs::read(file))
+            .map_err(|error| format!("{}: {error}", file.display()))?;
         let trust = ServerTrust::from_pem(&pem).ok_or_else(|| format!("{} has none", file.display()))?;
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()

@@ -1,27 +1,26 @@
 //! Clouds, asked from the thread on which the policy runs.
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
 
 use flannel_cloud::{Answer, Client, CloudOptions, Failure, Instance, Provider, Request};
 use flannel_plugin_host::Clouds;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tracing::warn;
+use tokio::sync::oneshot;
 
 /// Where requests go. When it is dropped, whoever waits for an answer gets a failure, and the thread is free.
 pub(super) struct CloudClientGuard(Arc<Client>);
 
 impl CloudClientGuard {
-    /// With what the operator has said. Must be called in a runtime.
+    /// With what the operator has said.
     pub(super) fn open(options: CloudOptions) -> Self {
         Self(Arc::new(Client::new(options)))
     }
 
-    /// Whom the policy asks.
-    pub(super) fn client(&self) -> Arc<dyn Clouds> {
-        Arc::new(BlockingCloudClient { client: Arc::clone(&self.0), runtime: Handle::current() })
+    /// Whom the policy asks; requests are sent, and answers read, in this runtime.
+    pub(super) fn client(&self, runtime: Handle) -> Arc<dyn Clouds> {
+        Arc::new(BlockingCloudClient { client: Arc::clone(&self.0), runtime })
     }
 }
 
@@ -36,30 +35,35 @@ struct BlockingCloudClient {
     runtime: Handle,
 }
 
+impl BlockingCloudClient {
+    /// Waits for something that is done in the runtime; the policy's own thread connects to nobody.
+    fn wait<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.runtime.spawn(async move {
+            // Whoever asked may be gone.
+            let _ = answer.send(work.await);
+        });
+        let ended = |_| Err(Failure::Unreachable("flanneld is about to end".to_owned()));
+        answered.blocking_recv().unwrap_or_else(ended)
+    }
+}
+
 impl Clouds for BlockingCloudClient {
     fn send(&self, request: &Request, deadline: Instant) -> Result<Answer, Failure> {
-        disable_core_dumps();
-        self.runtime.block_on(self.client.send(request, deadline))
+        let (client, request) = (Arc::clone(&self.client), request.clone());
+        self.wait(async move { client.send(&request, deadline).await })
     }
 
     fn instance(&self, provider: Provider, deadline: Instant) -> Result<Instance, Failure> {
-        disable_core_dumps();
-        self.runtime.block_on(self.client.instance(provider, deadline))
+        let client = Arc::clone(&self.client);
+        self.wait(async move { client.instance(provider, deadline).await })
     }
 
     fn region(&self, provider: Provider, deadline: Instant) -> Result<String, Failure> {
         disable_core_dumps();
         self.runtime.block_on(self.client.region(provider, deadline))
     }
-}
-
-/// From the first request on there are credentials in memory, in places that others' code chooses: no core dump of this process is
-/// written, and nobody but root reads its memory.
-fn disable_core_dumps() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-            warn!(%error, "a core dump of this process would have the cloud's credentials in it");
-        }
-    });
 }

@@ -11,6 +11,7 @@ use flannel_model::lease::Attributes;
 use flannel_model::lease_key::{LeaseKey, vtep_mac, wireguard_key};
 use flannel_model::wireguard::{Keys, PublicKey};
 use flannel_plugin_host::{Family, LinkFacts};
+use flannel_privileges::with_privileges;
 
 use crate::node::macs::{Hints, MacStore};
 
@@ -75,7 +76,7 @@ impl LinkFacts for Links {
         // A device that cannot be asked for is as good as none: the record and the lease remain.
         let present = self.probe.vtep_mac(device).ok().flatten();
         let avoided = |mac: &Mac| self.avoid.contains(&LeaseKey::VtepMac { family, mac: *mac });
-        self.macs.choose(device, Hints { published, present }, avoided)
+        with_privileges(|| self.macs.choose(device, Hints { published, present }, avoided))
     }
 
     fn is_on_link(&self, address: IpAddr) -> Result<bool, String> {
@@ -91,6 +92,7 @@ impl LinkFacts for Links {
         let present = |device| self.probe.wireguard_key(device).ok().flatten();
         let devices = WIREGUARD_DEVICES.into_iter().filter_map(present);
         let in_use: Vec<PublicKey> = self.published_keys.iter().copied().chain(devices).collect();
-        self.key_files.choose(&in_use, |key| self.avoid.contains(&LeaseKey::Wireguard(*key)))
+        let avoided = |key: &PublicKey| self.avoid.contains(&LeaseKey::Wireguard(*key));
+        with_privileges(|| self.key_files.choose(&in_use, avoided))
     }
 }

@@ -27,6 +27,7 @@ const PARTS: &[(&str, &str)] = &[
     ("flannel_firewall", "flanneld::datapath::firewall"),
     ("flannel_lease_store", "flanneld::lease"),
     ("flannel_plugin_host", "flanneld::plugin"),
+    ("flannel_privileges", "flanneld::privileges"),
     ("flannel_telemetry", "flanneld::observe"),
     ("flannel_udp_tunnel", "flanneld::datapath::tunnel"),
 ];

@@ -3,6 +3,7 @@
 
 mod clouds;
 mod cluster_view;
+mod confined;
 mod coordinator;
 mod error;
 mod firewall;
@@ -11,9 +12,12 @@ mod links;
 pub mod log;
 mod observed_store;
 mod observer;
+mod outside;
 mod plugin_watch;
 mod policy;
+pub mod privileges;
 mod rehearsal;
+mod reload;
 mod serve;
 mod service_manager;
 mod signals;
@@ -41,6 +45,8 @@ use coordinator::{ADDRESS_GRACE, Preserved};
 use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
+use outside::Outside;
+use reload::Reloads;
 use serve::Operation;
 use start::Started;
 
@@ -54,7 +60,7 @@ pub async fn run(options: Options, built_in: &'static [BuiltIn]) -> Result<(), D
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     // From here on SIGHUP ends nothing; it is heard once the node is in operation.
-    let _hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    let _hangup = Reloads::listen().map_err(DaemonError::Signals)?;
     signals::survive_strays()?;
     start::check(&options)?;
     let (observer, servers) = Observer::start(&options)?;
@@ -80,8 +86,9 @@ async fn operate(
     built_in: &'static [BuiltIn],
     observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
-    let store = ObservedStore::new(start::store(&options)?, Arc::clone(&observer.store));
-    let store: Arc<dyn LeaseStore> = Arc::new(store);
+    let outside = Outside::start().map_err(DaemonError::Thread)?;
+    let store = start::store(&options, &outside)?;
+    let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
     let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
@@ -107,6 +114,7 @@ async fn operate(
             loader: loader.clone(),
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
+            outside: outside.handle(),
             plugin: preserved
                 .as_ref()
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),

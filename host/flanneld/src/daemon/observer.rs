@@ -11,7 +11,9 @@ use flannel_model::lease::Lease;
 use flannel_model::ledger::PeerId;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registration};
-use flannel_telemetry::control::{ControlServer, ControlSocket, Request, Responder, SwapOrder, Swapped};
+use flannel_telemetry::control::{
+    Asker, ControlServer, ControlSocket, Request, Responder, SwapOrder, Swapped,
+};
 use flannel_telemetry::health::{self, HealthServer};
 use flannel_telemetry::{
     CallOutcome, CloudOutcome, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, status,
@@ -38,7 +40,7 @@ const KERNEL_TIME: Duration = Duration::from_secs(2);
 const NEVER: Duration = Duration::from_hours(8760);
 
 /// A swap that an operator asks for.
-pub(super) type SwapRequest = (SwapOrder, Responder<Swapped>);
+pub(super) type SwapRequest = (SwapOrder, Asker, Responder<Swapped>);
 
 /// What is asked of a node in operation.
 #[derive(Clone)]
@@ -148,11 +150,11 @@ impl Observer {
                     // The receiver is gone if the client is.
                     tokio::spawn(async move { answer.send(observer.status().await) });
                 }
-                Request::Swap(order, answer) => {
+                Request::Swap(order, asker, answer) => {
                     let swaps = lock(&self.in_operation).as_ref().map(|node| node.swaps.clone());
                     let refused = match swaps {
                         // If the node starts over, so that nobody listens, the answer's end says so.
-                        Some(swaps) => swaps.send((order, answer)).err().map(|error| error.0.1),
+                        Some(swaps) => swaps.send((order, asker, answer)).err().map(|error| error.0.2),
                         None => Some(answer),
                     };
                     if let Some(answer) = refused {

@@ -1,10 +1,11 @@
-//! The plugin that serves, on a thread of its own: a call may take its time there, and nobody waits for it.
+//! The plugin that serves, on a thread of its own: a call may take its time there, and nobody waits for it. The thread is confined.
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use flannel_plugin_host::{CallRecord, CloudRecord, Policy};
+use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::DaemonError;
@@ -41,7 +42,7 @@ impl PolicyThread {
                 let _ = outcomes.0.send(Outcome::Called(event, records));
             }
         };
-        std::thread::Builder::new().name("policy".into()).spawn(run)?;
+        spawn_confined("policy", Profile::Plugin, run)?;
         Ok(Self { calls })
     }
 

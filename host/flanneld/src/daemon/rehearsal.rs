@@ -1,5 +1,5 @@
 //! A plugin that is about to take another's place: loaded, started and told of all leases beside the one that serves, on a thread
-//! where it may take its time. Nothing that it declares reaches the kernel, and nothing that it writes the disk, before it is whole.
+//! of its own, which is confined, and where it may take its time. Nothing that it declares reaches the kernel, and nothing that it writes the disk, before it is whole.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,9 +9,8 @@ use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
     Artifact, DirState, Environment, Limits, Loader, PeerChange, PluginReference, Policy, Registration,
 };
-use tokio::task::spawn_blocking;
 
-const PANIC: &str = "flanneld itself has panicked meanwhile";
+use super::confined;
 
 /// What surrounds the policy that serves, and any other in its place.
 #[derive(Clone)]
@@ -55,7 +54,7 @@ pub(super) async fn rehearse(
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);
     }
-    let rehearsed = spawn_blocking(move || {
+    let rehearsed = confined::run("rehearsal", move || {
         let Surroundings { environment, limits, state, .. } = surroundings;
         let state = Arc::new(state.shadow(take_state));
         let (policy, registered) =
@@ -65,7 +64,7 @@ pub(super) async fn rehearse(
         rehearsed.hear(&own, &peers)?;
         Ok(Some(Box::new(rehearsed)))
     });
-    rehearsed.await.unwrap_or_else(|_| Err(PANIC.to_owned()))
+    rehearsed.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Tells a candidate of what has changed since.
@@ -74,8 +73,8 @@ pub(super) async fn catch_up(
     own: Lease,
     since: Vec<PeerChange>,
 ) -> Result<Box<Rehearsed>, String> {
-    let caught_up = spawn_blocking(move || candidate.hear(&own, &since).map(|()| candidate));
-    caught_up.await.unwrap_or_else(|_| Err(PANIC.to_owned()))
+    let caught_up = confined::run("rehearsal", move || candidate.hear(&own, &since).map(|()| candidate));
+    caught_up.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 impl Rehearsed {

@@ -9,7 +9,6 @@ use flannel_lease_store::Event as StoreEvent;
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
 use flannel_plugin_host::PluginReference;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
@@ -30,6 +29,7 @@ use super::observer::{InOperation, Observer, SwapRequest};
 use super::plugin_watch::PluginWatch;
 use super::policy::{PolicyThread, Records};
 use super::rehearsal::{self, Rehearsed, Surroundings};
+use super::reload::Reloads;
 use super::start::{self, Node, Started};
 use super::subnet_file_watch::SubnetFileWatch;
 use super::tunnel_sources::Devices;
@@ -87,7 +87,7 @@ struct Sources {
     notifications: UnboundedReceiver<DatapathEvent>,
     swaps: UnboundedReceiver<SwapRequest>,
     plugin_file: PluginWatch,
-    reload: Signal,
+    reload: Reloads,
 }
 
 impl Sources {
@@ -103,9 +103,11 @@ impl Sources {
                 DatapathEvent::Reachability => Event::RoutingChanged,
                 DatapathEvent::Surroundings => Event::SurroundingsChanged,
             }),
-            Some((order, answer)) = self.swaps.recv() => Outcome::Event(Event::SwapAsked(order, answer)),
+            Some((order, asker, answer)) = self.swaps.recv() => {
+                Outcome::Event(Event::SwapAsked(order, asker, answer))
+            }
             Some(()) = self.plugin_file.changed() => Outcome::Event(Event::PluginFileChanged),
-            Some(()) = self.reload.recv() => Outcome::Event(Event::Reload),
+            Some(sender) = self.reload.next() => Outcome::Event(Event::Reload(sender)),
             () = sleep_until(deadline.into()) => Outcome::Event(Event::Time),
         }
     }
@@ -142,7 +144,7 @@ impl Operation {
             notifications,
             swaps,
             plugin_file: PluginWatch::start(watched),
-            reload: signal(SignalKind::hangup()).map_err(DaemonError::Signals)?,
+            reload: Reloads::listen().map_err(DaemonError::Signals)?,
         };
         observer.operates(Some(InOperation {
             coordinator: Arc::clone(&coordinator),

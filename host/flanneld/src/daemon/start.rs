@@ -21,6 +21,7 @@ use flannel_plugin_host::{
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
@@ -35,9 +36,11 @@ use crate::node::{former_networks, own_addresses};
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
 use super::cluster_view::LeaseGate;
+use super::confined;
 use super::coordinator::{Beginning, CurrentPlugin};
 use super::links::Links;
 use super::observer::Observer;
+use super::outside::{Outside, OutsideStore};
 use super::rehearsal::Surroundings;
 use super::tunnel_sources::Devices;
 
@@ -71,6 +74,8 @@ pub(super) struct Node {
     pub avoid: Vec<LeaseKey>,
     /// What no other daemon of this host has.
     pub claims: Arc<Claims>,
+    /// Where servers are talked to, by threads without privileges.
+    pub outside: Handle,
 }
 
 /// Takes what only one daemon of a host can have, and says what this one is called in the firewall.
@@ -115,7 +120,7 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
 }
 
 /// Opens the lease store; an etcd that is away is no error yet.
-pub(super) fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonError> {
+pub(super) fn store(options: &Options, outside: &Outside) -> Result<Arc<dyn LeaseStore>, DaemonError> {
     Ok(match &options.store {
         Store::File(directory) => Arc::new(FileStore::open(directory)?),
         Store::Etcd => {
@@ -130,7 +135,7 @@ pub(super) fn store(options: &Options) -> Result<Arc<dyn LeaseStore>, DaemonErro
                 username: options.etcd_username.clone(),
                 password: options.etcd_password.clone(),
             };
-            Arc::new(EtcdStore::connect_securely(place, &security)?)
+            Arc::new(OutsideStore::new(EtcdStore::connect_securely(place, &security)?, outside.handle()))
         }
     })
 }
@@ -312,7 +317,7 @@ pub(super) async fn node(
         offloads: node.options.tunnel_offloads,
         grants: Arc::clone(&node.grants),
         links: Arc::new(links),
-        clouds: clouds.client(),
+        clouds: clouds.client(node.outside.clone()),
     };
     let in_force = networks(&node.config);
     let former = node.wish.former.clone();
@@ -336,7 +341,7 @@ pub(super) async fn node(
     let digest = artifact.digest().to_owned();
     let started = {
         let Surroundings { environment, limits, state, .. } = surroundings.clone();
-        tokio::task::spawn_blocking(move || Policy::start(&artifact, environment, limits, state))
+        confined::run("registration", move || Policy::start(&artifact, environment, limits, state))
     };
     let (policy, registered) =
         observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;

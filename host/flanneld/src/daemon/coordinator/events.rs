@@ -10,7 +10,7 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::Step;
-use flannel_telemetry::control::{Responder, SwapOrder, Swapped};
+use flannel_telemetry::control::{Asker, Responder, SwapOrder, Swapped};
 use ipnet::IpNet;
 
 use crate::daemon::DaemonError;
@@ -56,11 +56,11 @@ pub(in crate::daemon) enum Event {
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.
-    SwapAsked(SwapOrder, Responder<Swapped>),
+    SwapAsked(SwapOrder, Asker, Responder<Swapped>),
     /// The file of `--plugin` is another one.
     PluginFileChanged,
-    /// SIGHUP.
-    Reload,
+    /// SIGHUP, and who has sent it.
+    Reload(Option<Asker>),
     /// A time has come that [`super::Coordinator::deadline`] has named.
     Time,
 }

@@ -27,6 +27,7 @@ use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
+use flannel_telemetry::control::Asker;
 use flannel_telemetry::{Step, status};
 use tracing::{error, info, warn};
 
@@ -41,7 +42,7 @@ use own_interface::InterfaceWatch;
 use own_lease::OwnLease;
 pub(super) use plugin_health::PluginHealth;
 use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
-use swap::Swap;
+use swap::{Swap, Trigger};
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -293,12 +294,12 @@ impl Coordinator {
             }
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
-            Event::SwapAsked(order, answer) => self.swap.asked(order, answer),
+            Event::SwapAsked(order, asker, answer) => self.swap.asked(order, asker, answer),
             Event::PluginFileChanged => {
                 info!("the plugin's file has changed");
-                self.look_at_plugin_file(now);
+                self.look_at_plugin_file(Trigger::FileWatch, now);
             }
-            Event::Reload => self.reload(now),
+            Event::Reload(sender) => self.reload(sender, now),
             Event::Time => {}
         }
     }
@@ -551,15 +552,19 @@ impl Coordinator {
         }
     }
 
-    fn reload(&mut self, now: Instant) {
-        info!("SIGHUP: looking at the external interface, at the plugin's file, and at all peers again");
+    fn reload(&mut self, sender: Option<Asker>, now: Instant) {
+        let (uid, pid) = (sender.map(|sender| sender.uid), sender.and_then(|sender| sender.pid));
+        info!(
+            uid,
+            pid, "SIGHUP: looking at the external interface, at the plugin's file, and at all peers again"
+        );
         self.tell(News::Reloading);
         self.debounce = Some(now);
         self.watch.afresh = true;
         self.health.resume();
         // Not for a policy that wants none.
         self.tick = self.tick.map(|_| now);
-        self.look_at_plugin_file(now);
+        self.look_at_plugin_file(Trigger::Signal(sender), now);
         self.tell(News::Reloaded);
     }
 

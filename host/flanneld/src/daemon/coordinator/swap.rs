@@ -5,8 +5,8 @@ use std::time::Instant;
 use flannel_base::micros;
 use flannel_model::lease::Lease;
 use flannel_plugin_host::{PeerChange, PluginReference};
-use flannel_telemetry::control::{Responder, SwapOrder, Swapped};
-use tracing::{error, info};
+use flannel_telemetry::control::{Asker, Responder, SwapOrder, Swapped};
+use tracing::{error, info, warn};
 
 use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
 
@@ -15,22 +15,46 @@ use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
 pub(super) struct Swap {
     running: Option<Running>,
     /// Asked for by operators, and not looked at yet.
-    asked: Vec<(SwapOrder, Responder<Swapped>)>,
-    /// The plugin's file has changed while a swap was under way.
-    look_again: bool,
+    asked: Vec<(SwapOrder, Asker, Responder<Swapped>)>,
+    /// The plugin's file may have changed while a swap was under way: what has said so.
+    look_again: Option<Trigger>,
 }
 
-/// Who wants it.
-enum Reason {
-    /// An operator, who waits for the answer.
-    Asked(Responder<Swapped>),
-    /// The plugin's file has changed.
-    FileChanged,
+/// Why a swap is begun.
+#[derive(Clone, Copy)]
+pub(super) enum Trigger {
+    /// An operator wants it, by the control socket.
+    Asked(Asker),
+    /// The plugin's file may be another one: SIGHUP, maybe with a sender.
+    Signal(Option<Asker>),
+    /// The plugin's file is another one: `--watch-plugin`.
+    FileWatch,
+}
+
+impl Trigger {
+    /// For the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Asked(_) => "control socket",
+            Self::Signal(_) => "SIGHUP",
+            Self::FileWatch => "file watch",
+        }
+    }
+
+    fn asker(self) -> Option<Asker> {
+        match self {
+            Self::Asked(asker) => Some(asker),
+            Self::Signal(sender) => sender,
+            Self::FileWatch => None,
+        }
+    }
 }
 
 struct Running {
     plugin: PluginReference,
-    reason: Reason,
+    trigger: Trigger,
+    /// Who waits for the end.
+    answer: Option<Responder<Swapped>>,
     started: Instant,
     stage: Stage,
     /// The lease that the candidate has been told of.
@@ -54,8 +78,8 @@ enum Stage {
 
 impl Swap {
     /// An operator wants a swap.
-    pub(super) fn asked(&mut self, order: SwapOrder, answer: Responder<Swapped>) {
-        self.asked.push((order, answer));
+    pub(super) fn asked(&mut self, order: SwapOrder, asker: Asker, answer: Responder<Swapped>) {
+        self.asked.push((order, asker, answer));
     }
 
     /// Changes of the cluster that the candidate has to know, too.
@@ -82,8 +106,8 @@ impl Coordinator {
     /// Begins swaps that were asked for, once all peers are known; goes on with the one under way, once the policy is free.
     pub(super) fn proceed_with_swap(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Ready { .. }) {
-            for (order, answer) in std::mem::take(&mut self.swap.asked) {
-                self.swap_to(&order, answer, now);
+            for (order, asker, answer) in std::mem::take(&mut self.swap.asked) {
+                self.swap_to(&order, asker, answer, now);
             }
         }
         if self.job.is_some() {
@@ -104,37 +128,50 @@ impl Coordinator {
         }
     }
 
-    fn swap_to(&mut self, order: &SwapOrder, answer: Responder<Swapped>, now: Instant) {
+    fn swap_to(&mut self, order: &SwapOrder, asker: Asker, answer: Responder<Swapped>, now: Instant) {
         let SwapOrder { plugin, take_state } = order;
         let refusal = match (&self.swap.running, plugin.parse()) {
             (Some(running), _) => {
                 format!("a swap to {} is under way: wait for its end", running.plugin)
             }
-            (None, Ok(plugin)) => return self.try_plugin(plugin, *take_state, Reason::Asked(answer), now),
+            (None, Ok(plugin)) => {
+                info!(%plugin, uid = asker.uid, pid = asker.pid, "a swap is asked for");
+                return self.try_plugin(plugin, *take_state, Trigger::Asked(asker), Some(answer), now);
+            }
             (None, Err(error)) => format!("{plugin:?}: {error}"),
         };
+        warn!(reason = refusal, uid = asker.uid, pid = asker.pid, "a swap that is not even begun");
         self.effects.push(Effect::Answer(answer, Err(refusal)));
     }
 
     /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
-    pub(super) fn look_at_plugin_file(&mut self, now: Instant) {
+    pub(super) fn look_at_plugin_file(&mut self, trigger: Trigger, now: Instant) {
         // Nothing is swapped before all peers are known; what is loaded until then is looked at afterwards.
         if self.swap.running.is_some() || self.is_starting() {
-            self.swap.look_again = true;
+            self.swap.look_again = Some(trigger);
         } else if let Some(plugin) = self.plugin.reference.clone() {
-            self.try_plugin(plugin, false, Reason::FileChanged, now);
+            self.try_plugin(plugin, false, trigger, None, now);
         }
     }
 
-    fn try_plugin(&mut self, plugin: PluginReference, take_state: bool, reason: Reason, now: Instant) {
+    fn try_plugin(
+        &mut self,
+        plugin: PluginReference,
+        take_state: bool,
+        trigger: Trigger,
+        answer: Option<Responder<Swapped>>,
+        now: Instant,
+    ) {
         let (own, peers) = (self.own.lease.clone(), self.view.all());
-        let unless = matches!(reason, Reason::FileChanged).then(|| self.plugin.digest.clone());
+        // Who asks for the same again gets it anew.
+        let unless = answer.is_none().then(|| self.plugin.digest.clone());
         let take_state = take_state.then(|| self.plugin.store.clone());
         let call = TrialCall::Start { plugin: plugin.clone(), unless, take_state, own: own.clone(), peers };
         self.effects.push(Effect::Trial(call));
         let (stage, since) = (Stage::Trying, Vec::new());
         let replay = false;
-        self.swap.running = Some(Running { plugin, reason, started: now, stage, told: own, since, replay });
+        self.swap.running =
+            Some(Running { plugin, trigger, answer, started: now, stage, told: own, since, replay });
     }
 
     pub(super) fn tried(&mut self, outcome: Result<Option<Candidate>, String>, now: Instant) {
@@ -243,25 +280,32 @@ impl Coordinator {
     }
 
     fn end_swap(&mut self, outcome: Result<Swapped, String>, now: Instant) {
-        let Some(Running { plugin: source, reason, started, .. }) = self.swap.running.take() else { return };
+        let Some(Running { plugin: source, trigger, answer, started, .. }) = self.swap.running.take() else {
+            return;
+        };
+        let by = trigger.name();
+        let (uid, pid) =
+            (trigger.asker().map(|asker| asker.uid), trigger.asker().and_then(|asker| asker.pid));
         let outcome = outcome
             .map(|swapped| Swapped { took_us: micros(now.saturating_duration_since(started)), ..swapped });
         match &outcome {
             Ok(Swapped { name, version, digest, messages, took_us, .. }) => {
-                info!(name, version, digest, %source, netlink_messages = messages, took_us, "plugin swapped");
+                info!(name, version, digest, %source, by, uid, pid, netlink_messages = messages, took_us, "plugin swapped");
             }
-            Err(reason) => error!(reason, %source, "the plugin is not swapped: the one before goes on"),
+            Err(reason) => {
+                error!(reason, %source, by, uid, pid, "the plugin is not swapped: the one before goes on");
+            }
         }
         self.tell(News::Swapped(outcome.clone()));
-        if let Reason::Asked(answer) = reason {
+        if let Some(answer) = answer {
             self.effects.push(Effect::Answer(answer, outcome));
         }
         self.look_again_if_wanted(now);
     }
 
     pub(super) fn look_again_if_wanted(&mut self, now: Instant) {
-        if std::mem::take(&mut self.swap.look_again) {
-            self.look_at_plugin_file(now);
+        if let Some(trigger) = self.swap.look_again.take() {
+            self.look_at_plugin_file(trigger, now);
         }
     }
 }

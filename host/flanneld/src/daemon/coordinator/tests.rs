@@ -308,7 +308,8 @@ impl Node {
         order: SwapOrder,
     ) -> oneshot::Receiver<Result<flannel_telemetry::control::Swapped, String>> {
         let (answer, answered) = oneshot::channel();
-        self.hear(Event::SwapAsked(order, answer));
+        let asker = Asker { uid: 0, pid: None };
+        self.hear(Event::SwapAsked(order, asker, answer));
         answered
     }
 
@@ -372,7 +373,7 @@ fn a_plugin_that_keeps_failing_is_suspended_and_resumed() {
     // Nothing changes by time alone; the operator's word is a reason to try again.
     node.peers_fail = false;
     node.calls.clear();
-    node.hear(Event::Reload);
+    node.hear(Event::Reload(None));
     node.hear(put("10.5.4.0/24", 4));
     node.pass(RETRY.min * 2);
     assert!(node.calls.contains(&"put 10.5.3.0/24".to_owned()), "{:?}", node.calls);
@@ -610,7 +611,7 @@ fn a_clone_of_another_node_starts_over_with_another_key_and_once() {
 fn an_operator_who_wants_the_interface_chosen_anew_does_not_wait() {
     let mut node = Node::serving(&[]);
     node.address = Some(7);
-    node.hear(Event::Reload);
+    node.hear(Event::Reload(None));
     assert!(node.todo.iter().any(|effect| matches!(effect, Effect::Restart(_))), "{:?}", node.todo);
 }
 

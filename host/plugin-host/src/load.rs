@@ -39,6 +39,11 @@ impl Loader {
         Self { built_in, ..self }
     }
 
+    /// The plugins that are built in.
+    pub fn built_in(&self) -> &'static [BuiltIn] {
+        self.built_in
+    }
+
     /// With grants: what cannot have what it imports is not compiled.
     #[must_use]
     pub fn with_grants(self, grants: Arc<Grants>) -> Self {

@@ -360,7 +360,7 @@ pub async fn answer_line(line: &[u8]) -> Vec<u8> {
         while let Some(request) = requests.recv().await {
             match request {
                 Request::Status(answer) => drop(answer.send(Status::default())),
-                Request::Swap(plugin, _, answer) => drop(answer.send(Err(plugin))),
+                Request::Swap(order, _, answer) => drop(answer.send(Err(order.plugin))),
             }
         }
     };

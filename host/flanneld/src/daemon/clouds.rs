@@ -63,7 +63,7 @@ impl Clouds for BlockingCloudClient {
     }
 
     fn region(&self, provider: Provider, deadline: Instant) -> Result<String, Failure> {
-        disable_core_dumps();
-        self.runtime.block_on(self.client.region(provider, deadline))
+        let client = Arc::clone(&self.client);
+        self.wait(async move { client.region(provider, deadline).await })
     }
 }

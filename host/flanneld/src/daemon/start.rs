@@ -331,7 +331,7 @@ pub(super) async fn node(
     };
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
-    state.adopt_former(built_in);
+    state.adopt_former(node.loader.built_in());
     let surroundings = Surroundings {
         environment,
         limits: Limits::default(),

@@ -15,6 +15,8 @@ mod digest;
 mod engine;
 mod error;
 mod facts;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod grants;
 mod imports;
 mod instance;

@@ -17,6 +17,8 @@ mod digest;
 mod engine;
 mod error;
 mod facts;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod grant_file;
 mod grants;
 mod imports;

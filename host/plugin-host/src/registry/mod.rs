@@ -295,5 +295,13 @@ async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     }
 }
 
+/// What registries write, without a registry: a manifest, a challenge and a token server's reply. Answers the errors in words.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read_answers(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let _ = (auth::Challenge::parse(&text), auth::token(bytes));
+    manifest::layer(bytes).err().map(|error| error.to_string()).into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests;

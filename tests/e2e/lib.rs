@@ -13,6 +13,7 @@ mod clones;
 mod clouds;
 mod cni;
 mod command_line;
+mod containment;
 mod contract;
 mod external;
 mod faults;

@@ -48,6 +48,14 @@ pub enum Cause {
     /// The answer is not what the contract asks for.
     #[error("answered what the contract does not allow: {0}")]
     BadAnswer(String),
+    /// It failed, was started afresh, and then failed again.
+    #[error("{then}; it was started afresh because of {first}")]
+    StartedAfresh {
+        /// What it failed with first: the function, and the cause.
+        first: String,
+        /// What came of the start.
+        then: Box<Cause>,
+    },
     /// There is no instance to call, and none can be made.
     #[error("cannot be started again: {0}")]
     Down(String),

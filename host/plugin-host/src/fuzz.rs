@@ -1,11 +1,11 @@
 //! A way in for `fuzz/`: readers of what strangers write, without what surrounds them.
 
 use crate::debuginfo::Lines;
-use crate::{grants, registry};
+use crate::{grant_file, registry};
 
 /// A grants file. The error is what an operator is told.
 pub fn grants(text: &str) -> Result<(), String> {
-    grants::check_text(text)
+    grant_file::check_text(text)
 }
 
 /// What registries and their token servers answer. Errors are what an operator is told.

@@ -179,8 +179,10 @@ impl Grants {
         provenance: &Provenance,
     ) -> Result<(), GrantError> {
         let asker = GrantRequest { digest, name: "", imports, needs: &[], provenance };
-        let mut granted =
-            Granted { interfaces: self.texts(&asker, |grant| grant.could_be_for(&asker))?, operations: Vec::new() };
+        let mut granted = Granted {
+            interfaces: self.texts(&asker, |grant| grant.could_be_for(&asker))?,
+            operations: Vec::new(),
+        };
         granted.interfaces.insert(CLOUD.to_owned());
         missing_is_error(granted.missing(&asker), &asker)
     }

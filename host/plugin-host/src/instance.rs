@@ -68,6 +68,7 @@ impl From<&Cause> for Outcome {
             Cause::TimedOut(_) => Self::TimedOut,
             Cause::OutOfMemory { .. } => Self::OutOfMemory,
             Cause::Trapped(_) => Self::Trap,
+            Cause::StartedAfresh { then, .. } => Self::from(&**then),
         }
     }
 }
@@ -110,7 +111,7 @@ impl LinkedComponent {
         let mut store = self.store(state);
         let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
         match made {
-            Ok(backend) => Ok(Instance { store, backend, usable: true }),
+            Ok(backend) => Ok(Instance { store, backend, end: None }),
             Err(error) => Err(self.cause(&error, store.data(), budget)),
         }
     }
@@ -189,13 +190,19 @@ fn timed<T>(
 pub(crate) struct Instance {
     store: Store<HostState>,
     backend: Backend,
-    usable: bool,
+    /// Why it cannot be called any more: the function, and what happened in it.
+    end: Option<String>,
 }
 
 impl Instance {
     /// Whether it can be called: not after a trap.
     pub(crate) fn usable(&self) -> bool {
-        self.usable
+        self.end.is_none()
+    }
+
+    /// Why it cannot be called any more.
+    pub(crate) fn take_end(&mut self) -> Option<String> {
+        self.end.take()
     }
 
     /// What the host keeps for it.
@@ -224,6 +231,7 @@ impl Instance {
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> Result<(T, Call), Cause> {
+        let function = call.function.name();
         self.store.data_mut().call = call;
         let guest = self.backend.flannel_backend_policy();
         let outcome = component.timed(&mut self.store, budget, |store| run(guest, store));
@@ -233,8 +241,9 @@ impl Instance {
                 Ok((answer, ended))
             }
             Err(error) => {
-                self.usable = false;
-                Err(component.cause(&error, self.store.data(), budget))
+                let cause = component.cause(&error, self.store.data(), budget);
+                self.end = Some(format!("{function}: {cause}"));
+                Err(cause)
             }
         }
     }

@@ -134,9 +134,8 @@ impl Loader {
     fn check_grants(&self, raw: &RawPlugin) -> Result<(), ArtifactError> {
         let Some(grants) = &self.grants else { return Ok(()) };
         let imports = super::imports::names(&raw.outline);
-        grants.might_have(&raw.digest.hex(), &imports, raw.provenance()).map_err(|error| ArtifactError::NotGranted {
-            source: raw.source().clone(),
-            error: Box::new(error),
+        grants.might_have(&raw.digest.hex(), &imports, raw.provenance()).map_err(|error| {
+            ArtifactError::NotGranted { source: raw.source().clone(), error: Box::new(error) }
         })
     }
 

@@ -93,6 +93,25 @@ pub struct Registration {
 }
 
 impl Registration {
+    /// Whether another start of the same plugin can go on in the place of this one: with other data to publish, maybe, but not as another
+    /// backend, and with the same devices. The error says what is different.
+    fn is_succeeded_by(&self, other: &Self) -> Result<(), String> {
+        let differ = |what, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
+            Err(format!("it registers otherwise than at first: {what} {other:?}, and before {one:?}"))
+        };
+        if self.name != other.name {
+            return differ("the name", &self.name, &other.name);
+        }
+        if self.backend_type != other.backend_type {
+            return differ("the type", &self.backend_type, &other.backend_type);
+        }
+        let devices = |of: &Self| of.transaction.devices.keys().cloned().collect::<Vec<_>>();
+        if devices(self) != devices(other) {
+            return differ("the devices", &devices(self), &devices(other));
+        }
+        Ok(())
+    }
+
     /// Whether another start of the same plugin came to the same.
     pub fn agrees(&self, other: &Self) -> bool {
         let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|data| data.get().to_owned());
@@ -142,6 +161,10 @@ pub struct Policy {
     state: Arc<DirState>,
     instance: Option<Instance>,
     registered: Option<Registration>,
+    /// A fresh instance has registered with something else, and nobody has asked for it yet.
+    registered_anew: Option<Registration>,
+    /// Why the last instance ended, as long as there is no other.
+    end: Option<String>,
     own: Option<Arc<Lease>>,
     /// Kept here while there is no instance.
     entries: EntryCount,
@@ -216,6 +239,8 @@ impl Policy {
             state,
             instance: None,
             registered: None,
+            registered_anew: None,
+            end: None,
             own: None,
             entries: EntryCount::default(),
         })
@@ -402,21 +427,46 @@ impl Policy {
         }
         if let Some(mut dead) = self.instance.take() {
             self.entries = std::mem::take(&mut dead.state().entries);
+            self.end = dead.take_end();
         }
-        let (mut instance, registered) = self.register()?;
+        let (mut instance, registered, transaction) =
+            self.start_afresh().map_err(|error| self.with_first_cause(error))?;
+        instance.state().entries = std::mem::take(&mut self.entries);
+        warn!(plugin = self.name, because = self.end.take(), "plugin started afresh");
+        self.instance = Some(instance);
         if self.registered.as_ref().is_some_and(|before| !before.agrees(&registered)) {
-            let reason = "it registers otherwise than at first".to_owned();
-            return Err(self.failed(Function::Register, Cause::Down(reason)));
+            warn!(plugin = self.name, "it registers with something else than before: that is published");
+            self.registered_anew = Some(registered.clone());
+            self.registered = Some(registered);
         }
-        let mut transaction = registered.transaction;
+        Ok(Some(transaction))
+    }
+
+    /// Makes an instance that can go on in the place of the last one; answers what it registered, and all that it declared.
+    fn start_afresh(&mut self) -> Result<(Instance, Registration, Transaction), PluginError> {
+        let (mut instance, registered) = self.register()?;
+        if let Some(before) = &self.registered {
+            before
+                .is_succeeded_by(&registered)
+                .map_err(|reason| self.failed(Function::Register, Cause::Down(reason)))?;
+        }
+        let mut transaction = registered.transaction.clone();
         if let Some(own) = &self.own {
             let leased = call_lease_acquired(&self.component, &mut instance, own);
             transaction.merge(leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?);
         }
-        instance.state().entries = std::mem::take(&mut self.entries);
-        warn!(plugin = self.name, "plugin started afresh");
-        self.instance = Some(instance);
-        Ok(Some(transaction))
+        Ok((instance, registered, transaction))
+    }
+
+    /// What cannot be started afresh is down because of what ended it before.
+    fn with_first_cause(&self, error: PluginError) -> PluginError {
+        let Some(first) = self.end.clone() else { return error };
+        PluginError { cause: Cause::StartedAfresh { first, then: Box::new(error.cause) }, ..error }
+    }
+
+    /// What a fresh instance has registered, if that is something else than was registered before, and this was not asked yet.
+    pub fn take_registered_anew(&mut self) -> Option<Registration> {
+        self.registered_anew.take()
     }
 
     /// What a new instance has on the host's side.

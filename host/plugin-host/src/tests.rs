@@ -327,6 +327,32 @@ fn one_poisonous_peer_among_thousands_is_found() {
 }
 
 #[test]
+fn what_a_fresh_instance_publishes_otherwise_is_accepted_and_told() {
+    let mut bench = start("liar", r#"{"Type":"hostile","Do":"other-data"}"#, strict()).expect("starts");
+    bench.policy.apply(&[hostile_peer(3)]);
+    assert!(bench.policy.take_registered_anew().is_none(), "it has not been started afresh yet");
+    let applied = bench.policy.apply(&[hostile_peer(1)]);
+    assert!(applied.failures.is_empty() && applied.restarted, "{applied:?}");
+    let anew = bench.policy.take_registered_anew().expect("told");
+    assert!(anew.backend_data.is_some_and(|data| data.get().parse::<u64>().is_ok()));
+    assert!(bench.policy.take_registered_anew().is_none(), "told once");
+}
+
+#[test]
+fn what_cannot_be_started_afresh_is_down_because_of_what_ended_it_first() {
+    let mut bench = start("liar", r#"{"Type":"hostile","Do":"other-type"}"#, strict()).expect("starts");
+    bench.policy.apply(&[hostile_peer(3)]);
+    for _ in 0..3 {
+        let applied = bench.policy.apply(&[hostile_peer(1)]);
+        let [failure] = &applied.failures[..] else { panic!("{applied:?}") };
+        let text = failure.to_string();
+        assert!(text.contains("it registers otherwise than at first: the type"), "{text}");
+        assert!(text.contains("it was started afresh because of apply: trapped: "), "{text}");
+        assert_eq!(applied.deferred.len(), 1);
+    }
+}
+
+#[test]
 fn a_plugin_that_always_traps_is_given_up_in_bounded_time() {
     let mut bench =
         start("hostile", r#"{"Type":"hostile","In":"apply","Do":"panic"}"#, strict()).expect("starts");

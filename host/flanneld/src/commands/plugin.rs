@@ -32,7 +32,9 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
         PluginCommand::Swap { component, take_state, json, control_socket } => {
             swap(component, take_state, json, &control_socket)
         }
-        PluginCommand::Push { component, to, sign } => publish::push(&component, &to, sign.as_deref(), loader),
+        PluginCommand::Push { component, to, sign } => {
+            publish::push(&component, &to, sign.as_deref(), loader)
+        }
         PluginCommand::Sign { component, key, output } => publish::sign(&component, &key, output.as_deref()),
         PluginCommand::Verify { component, key } => verify::verify(&component, &key, &options.cache_dir),
         PluginCommand::Pull { component, output, key } => {

@@ -37,6 +37,9 @@ impl PolicyThread {
             while let Ok(call) = inbox.recv() {
                 let event = answer(&mut policy, call);
                 let (calls, clouds) = (policy.take_records(), policy.take_cloud_records());
+                if let Some(registered) = policy.take_registered_anew() {
+                    let _ = outcomes.0.send(Outcome::RegisteredAnew(Box::new(registered)));
+                }
                 let records = Records { calls, clouds, memory: policy.memory() };
                 // A daemon that starts over, or ends, does not listen any more.
                 let _ = outcomes.0.send(Outcome::Called(event, records));

@@ -8,7 +8,7 @@ use flannel_datapath::{Datapath, Event as DatapathEvent};
 use flannel_lease_store::Event as StoreEvent;
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
-use flannel_plugin_host::PluginReference;
+use flannel_plugin_host::{PluginReference, Registration};
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
@@ -40,6 +40,8 @@ pub(super) enum Outcome {
     Event(Event),
     /// A call of the policy has ended.
     Called(Event, Records),
+    /// In the call whose end comes next, a fresh instance of the plugin has registered with something else than the last one.
+    RegisteredAnew(Box<Registration>),
     /// The kernel was asked how things stand.
     Report(Box<flannel_datapath::Report>),
     /// A plugin was tried.
@@ -221,6 +223,11 @@ impl Operation {
             Outcome::Called(event, records) => {
                 self.observer.calls(&records);
                 event
+            }
+            Outcome::RegisteredAnew(registered) => {
+                self.observer.registered(&registered);
+                let published = start::published(&self.node.external, &registered);
+                Event::RegisteredAnew { published, mtu: registered.mtu }
             }
             Outcome::Report(report) => {
                 self.observer.datapath(&report);

@@ -332,12 +332,8 @@ pub(super) async fn node(
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
     state.adopt_former(node.loader.built_in());
-    let surroundings = Surroundings {
-        environment,
-        limits: Limits::default(),
-        state,
-        loader: node.loader.clone(),
-    };
+    let surroundings =
+        Surroundings { environment, limits: Limits::default(), state, loader: node.loader.clone() };
     let digest = artifact.digest().to_owned();
     let started = {
         let Surroundings { environment, limits, state, .. } = surroundings.clone();

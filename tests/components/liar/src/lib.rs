@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use bindings::exports::flannel::backend::policy::{
     Change, Description, Guest, Lease, Node, Registration, Rejection,
 };
+use bindings::flannel::backend::clock;
 use bindings::flannel::backend::links::{self, IpPrefix, Link};
 use bindings::flannel::backend::routes::{self, Route};
 use bindings::flannel::backend::types::{IpAddress, PeerId};
@@ -28,8 +29,12 @@ impl Guest for Liar {
         let deed = config.split("\"Do\":\"").nth(1).and_then(|rest| rest.split('"').next());
         let mut place = DEED.lock().map_err(|error| error.to_string())?;
         deed.unwrap_or_default().clone_into(&mut place);
-        let backend_type = "hostile".to_owned();
-        Ok(Registration { backend_type, backend_data: None, backend_v6_data: None, mtu: 1450 })
+        // No two starts are at the same time.
+        let start = clock::monotonic();
+        let backend_type =
+            if *place == "other-type" { format!("hostile-{start}") } else { "hostile".to_owned() };
+        let backend_data = (*place == "other-data").then(|| start.to_string());
+        Ok(Registration { backend_type, backend_data, backend_v6_data: None, mtu: 1450 })
     }
 
     fn lease_acquired(_: Lease) -> Result<(), String> {
@@ -44,6 +49,7 @@ impl Guest for Liar {
             put(peer, &lease, &deed);
             let reason = "it says so".to_owned();
             match deed.as_str() {
+                "other-type" | "other-data" => assert_ne!(peer, 3, "this peer is too much"),
                 "reject-stranger" => rejections.push(Rejection { peer: peer + 1_000_000, reason }),
                 "reject-twice" => {
                     rejections.push(Rejection { peer, reason: reason.clone() });

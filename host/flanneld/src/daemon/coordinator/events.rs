@@ -53,6 +53,13 @@ pub(in crate::daemon) enum Event {
     External(Result<External, String>, bool),
     /// A plugin was tried; `None` if it is the one that serves.
     Tried(Result<Option<Candidate>, String>),
+    /// A fresh instance of the plugin has registered with something else than the last one.
+    RegisteredAnew {
+        /// What is to be published from now on.
+        published: Attributes,
+        /// Bytes of the largest IP packet of a pod.
+        mtu: u32,
+    },
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.

@@ -294,6 +294,7 @@ impl Coordinator {
             }
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
+            Event::RegisteredAnew { published, mtu } => self.registered_anew(published, mtu, now),
             Event::SwapAsked(order, asker, answer) => self.swap.asked(order, asker, answer),
             Event::PluginFileChanged => {
                 info!("the plugin's file has changed");

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use flannel_base::micros;
-use flannel_model::lease::Lease;
+use flannel_model::lease::{Attributes, Lease};
 use flannel_plugin_host::{PeerChange, PluginReference};
 use flannel_telemetry::control::{Asker, Responder, SwapOrder, Swapped};
 use tracing::{error, info, warn};
@@ -270,12 +270,22 @@ impl Coordinator {
         self.retry = None;
         self.tick = Some(now);
         self.tell_of_peers();
-        self.own.publish(candidate.published, now);
-        if candidate.mtu != self.own.mtu {
-            self.own.mtu = candidate.mtu;
+        self.publish_for_plugin(candidate.published, candidate.mtu, now);
+        self.has_taken_up(told, now);
+        self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
+    }
+
+    fn publish_for_plugin(&mut self, published: Attributes, mtu: u32, now: Instant) {
+        self.own.publish(published, now);
+        if mtu != self.own.mtu {
+            self.own.mtu = mtu;
             self.write_subnet_file();
         }
-        self.has_taken_up(told, now);
+    }
+
+    /// The plugin that serves has been started afresh, and publishes something else than before.
+    pub(super) fn registered_anew(&mut self, published: Attributes, mtu: u32, now: Instant) {
+        self.publish_for_plugin(published, mtu, now);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
     }
 

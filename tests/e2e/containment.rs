@@ -1,0 +1,188 @@
+//! What a plugin's file may cost the process that loads it: it is refused by what can be seen of it, or stopped while it is compiled, and
+//! neither memory nor packets are lost over it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use flannel_lab::ping_probe::{INTERVAL, Mark};
+use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, artifacts};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tempfile::TempDir;
+
+/// Bytes that the daemon may grow by while it looks at a plugin: less than what each of these would cost it.
+const ROOM: u64 = 128 << 20;
+
+/// A component that exports what a policy does, by name, and has something else in it.
+fn policy_with(inside: &str) -> String {
+    format!(r#"(component (instance $p) (export "flannel:backend/policy@0.1.0" (instance $p)) {inside})"#)
+}
+
+/// Many loops inside of each other, which no compiler is quick with: `loop` and `end` of the binary format.
+fn nested_loops(count: usize) -> Vec<u8> {
+    let body = [vec![0], [3, 0x40].repeat(count), vec![0x0b; count + 1]].concat();
+    let code = [vec![1], leb(body.len()), body].concat();
+    let module = [
+        b"\0asm\x01\0\0\0".to_vec(),
+        section(1, vec![1, 0x60, 0, 0]),
+        section(3, vec![1, 0]),
+        section(10, code),
+    ]
+    .concat();
+    let mut component = wat::parse_str(policy_with("")).expect("a component");
+    component.extend(section(1, module));
+    component
+}
+
+fn section(id: u8, content: Vec<u8>) -> Vec<u8> {
+    [vec![id], leb(content.len()), content].concat()
+}
+
+fn leb(mut number: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
+        number >>= 7;
+    }
+    bytes.push(u8::try_from(number).expect("seven bits"));
+    bytes
+}
+
+/// A cluster under traffic whose first daemon cannot grow by more than there is room for.
+struct Bounded {
+    cluster: Cluster,
+    ping: Prober,
+    directory: TempDir,
+}
+
+impl Bounded {
+    fn start(arguments: &[&str]) -> Result<Self> {
+        let plugin = Some(artifacts::plugin("vxlan")?);
+        let mut cluster = Cluster::prepare(&ClusterOptions { plugin, ..ClusterOptions::default() })?;
+        cluster.add_arguments(arguments);
+        cluster.bring_up()?;
+        let ping = Prober::start(cluster.pod(0)?.namespace(), Echo::to(cluster.pod(1)?.ipv4()?), INTERVAL)?;
+        let pid = i32::try_from(cluster.daemon(0)?.pid())?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let data = status.lines().find_map(|line| line.strip_prefix("VmData:")).context("VmData")?;
+        let data: u64 = data.trim().trim_end_matches(" kB").parse()?;
+        let limit = Some((data << 10) + ROOM);
+        prlimit(Pid::from_raw(pid), Resource::Data, Rlimit { current: limit, maximum: limit })?;
+        Ok(Self { cluster, ping, directory: TempDir::new()? })
+    }
+
+    fn file(&self, bytes: &[u8]) -> Result<PathBuf> {
+        let file = self.directory.path().join("plugin.wasm");
+        std::fs::write(&file, bytes)?;
+        Ok(file)
+    }
+
+    /// A swap to it is refused in these words.
+    fn refuses(&self, file: &Path, said: &str) -> Result<()> {
+        let error = self.cluster.swap(0, file).expect_err("refused").to_string();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+        Ok(())
+    }
+
+    /// Nothing was lost over it, and a plugin that is like others takes over.
+    fn goes_on(mut self) -> Result<()> {
+        assert!(self.cluster.daemon(0)?.runs()?);
+        self.cluster.swap(0, &artifacts::component("vxlan-next")?)?;
+        let report = self.ping.report(Mark::default());
+        assert_eq!(report.lost, 0, "{report:?}");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_plugin_that_would_cost_too_much_is_refused_by_what_can_be_seen_of_it() -> Result<()> {
+    let node = Bounded::start(&[])?;
+    let globals = "(global i32 (i32.const 0))".repeat(10_000);
+    let instances = "(core instance (instantiate $m))".repeat(250);
+    let tables = "(table 3000 funcref)".repeat(64);
+    let levels =
+        (1..9).fold(String::from("(component $c0 (core module $m) (core instance (instantiate $m)))"), {
+            |inside, level| {
+                let made = format!("(instance (instantiate $c{}))", level - 1).repeat(10);
+                format!("(component $c{level} {inside} {made})")
+            }
+        });
+    for (inside, said) in [
+        (format!("(core module $m {globals}) {instances}"), "globals before it has done anything"),
+        (format!("(core module $m {tables}) {}", "(core instance (instantiate $m))".repeat(2)), "128 tables"),
+        (format!("(core module $m) {}", instances.repeat(2)), "500 instances"),
+        (format!("{levels} (instance (instantiate $c8))"), "instances of modules and components"),
+        ("(core module $m (memory 2000)) (core instance (instantiate $m))".to_owned(), "bytes in memories"),
+    ] {
+        let file = node.file(&wat::parse_str(policy_with(&inside))?)?;
+        node.refuses(&file, said)?;
+    }
+    node.goes_on()
+}
+
+#[test]
+fn a_plugin_that_takes_too_long_to_compile_is_stopped_and_another_takes_over() -> Result<()> {
+    let node = Bounded::start(&["--plugin-compile-time=1"])?;
+    let file = node.file(&nested_loops(80_000))?;
+    node.refuses(
+        &file,
+        "compiling it takes more than 1 s of processor time: it has 1 functions in 235 KiB of code",
+    )?;
+    node.goes_on()
+}
+
+#[test]
+fn a_plugin_that_takes_too_much_memory_to_compile_is_stopped_and_another_takes_over() -> Result<()> {
+    let node = Bounded::start(&["--plugin-compile-memory=64"])?;
+    let file = node.file(&nested_loops(80_000))?;
+    node.refuses(
+        &file,
+        "compiling it takes more than 64 MiB of memory: it has 1 functions in 235 KiB of code",
+    )?;
+    node.goes_on()
+}
+
+#[test]
+fn a_plugin_that_may_not_have_what_it_imports_is_not_even_compiled() -> Result<()> {
+    let mut bytes = nested_loops(80_000);
+    let import = wat::parse_str(r#"(component (import "flannel:backend/wireguard@0.1.0" (instance)))"#)?;
+    // Behind the magic number of that component are its sections.
+    bytes.extend(import.get(8..).context("sections")?);
+    let directory = TempDir::new()?;
+    let file = directory.path().join("plugin.wasm");
+    std::fs::write(&file, bytes)?;
+    // With the built-in plugins' grants alone.
+    let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    cluster.add_arguments(&["--plugin-compile-time=1"]);
+    cluster.bring_up()?;
+    let error = cluster.swap(0, &file).expect_err("refused").to_string();
+    assert!(error.contains("it asks for wireguard, which it is not granted"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn code_in_a_cache_that_another_user_can_write_to_is_not_run() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Bounded::start(&[])?;
+    let cache = TempDir::new()?;
+    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o777))?;
+    let inspect = |cache: &Path| -> Result<()> {
+        let mut command = node.cluster.options().command(node.cluster.node(0));
+        command
+            .env("FLANNELD_CACHE_DIR", cache)
+            .env("FLANNELD_STATE_DIR", node.directory.path().join("state"));
+        let output =
+            command.args(["plugin", "inspect"]).arg(artifacts::component("vxlan-direct")?).output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    };
+    inspect(cache.path())?;
+    assert_eq!(cache.path().read_dir()?.count(), 0, "nothing is kept where others could exchange it");
+    let own = cache.path().join("own");
+    inspect(&own)?;
+    assert!(!own.exists(), "nor below it");
+    std::fs::set_permissions(cache.path(), std::fs::Permissions::from_mode(0o755))?;
+    inspect(&own)?;
+    assert_eq!(own.read_dir()?.count(), 1);
+    node.goes_on()
+}

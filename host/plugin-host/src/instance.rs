@@ -271,7 +271,7 @@ impl Instance {
         let answer = answer.map_err(|text| Cause::Answered(shown(&text, state.limits.text)))?;
         state
             .state
-            .apply(&state.plugin, &call.state)
+            .apply(&state.store, &call.state)
             .map_err(|error| Cause::Refused(format!("state.set: cannot be written: {error}")))?;
         Ok((answer, call))
     }

@@ -490,7 +490,7 @@ mod tests {
             let (sender, mut requests) = mpsc::channel(4);
             tokio::spawn(async move {
                 while let Some(Request::Swap(plugin, asker, answer)) = requests.recv().await {
-                    let _ = answer.send(Err(format!("{plugin} for {asker:?}")));
+                    let _ = answer.send(Err(format!("{} for {asker:?}", plugin.plugin)));
                 }
             });
             ControlSocket::bind(&self.path).expect("socket").serve(sender)

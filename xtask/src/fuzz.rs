@@ -17,6 +17,9 @@ const TIMEOUT: u32 = 60;
 /// MiB that the process may have.
 const MEMORY: u32 = 3072;
 
+/// The target whose inputs are turned into whole components.
+const COMPONENT: &str = "component";
+
 /// How long, and what.
 #[derive(clap::Args)]
 pub struct Options {
@@ -89,5 +92,9 @@ fn fuzz(program: &PathBuf, name: &str, seconds: u32) -> Result<Command> {
         "-print_final_stats=0".to_owned(),
         "-verbosity=1".to_owned(),
     ]);
+    if name == COMPONENT {
+        // A few bytes make no code, and there is no time to grow from them.
+        command.args(["-len_control=0", "-max_len=8192"]);
+    }
     Ok(command)
 }

@@ -50,4 +50,16 @@ mod tests {
         let opened = run("test", || std::fs::read("/proc/self/status").map(drop)).await.expect("an outcome");
         assert_eq!(opened.expect_err("refused").kind(), std::io::ErrorKind::PermissionDenied);
     }
+
+    /// As wasmtime makes one of its own when a component with WASI waits for the first time.
+    #[tokio::test]
+    async fn a_runtime_for_the_waits_of_components_can_be_made_there() {
+        let waited = run("test", || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().enable_io().build()?;
+            let wait = async { tokio::time::sleep(std::time::Duration::from_millis(1)).await };
+            runtime.block_on(runtime.spawn(wait))?;
+            Ok::<_, std::io::Error>(())
+        });
+        waited.await.expect("an outcome").expect("a runtime");
+    }
 }

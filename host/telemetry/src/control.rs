@@ -489,8 +489,8 @@ mod tests {
         fn start_refusing(&self) -> ControlServer {
             let (sender, mut requests) = mpsc::channel(4);
             tokio::spawn(async move {
-                while let Some(Request::Swap(plugin, asker, answer)) = requests.recv().await {
-                    let _ = answer.send(Err(format!("{} for {asker:?}", plugin.plugin)));
+                while let Some(Request::Swap(order, asker, answer)) = requests.recv().await {
+                    let _ = answer.send(Err(format!("{} for {asker:?}", order.plugin)));
                 }
             });
             ControlSocket::bind(&self.path).expect("socket").serve(sender)

@@ -178,7 +178,7 @@ fn in_memory(name: &str, bytes: &[u8]) -> io::Result<File> {
 }
 
 fn first_line(text: &str) -> String {
-    flannel_base::text::one_line(text.lines().next().unwrap_or_default())
+    flannel_base::text::one_line(text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default())
 }
 
 #[cfg(test)]

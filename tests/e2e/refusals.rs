@@ -56,7 +56,7 @@ fn a_plugin_that_asks_for_more_than_it_is_granted_is_refused_with_what_to_add() 
     is_refused(
         &lab,
         &options,
-        &["plugin hostile", "fdb,neighbours,routes,udp-tunnel", "--allow", "digest = \"sha256:"],
+        &["hostile.wasm: it asks for ", "fdb,neighbours,routes,udp-tunnel", "--allow", "digest = \"sha256:"],
     )
 }
 

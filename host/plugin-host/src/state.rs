@@ -81,7 +81,11 @@ impl DirState {
             self.apply(store, &writes)?;
             return Ok(Vec::new());
         }
-        if self.keys(store)?.is_empty() { self.of_that_name(name, store) } else { Ok(Vec::new()) }
+        if self.keys(store)?.is_empty() {
+            with_privileges(|| self.of_that_name(name, store))
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     /// Stores with something in them for a name, but for one.
@@ -107,7 +111,7 @@ impl DirState {
     pub fn commit_pending(&self) -> io::Result<()> {
         let mut waiting = self.waiting();
         for (store, writes) in waiting.iter().flatten() {
-            self.write(store, writes)?;
+            with_privileges(|| self.write(store, writes))?;
         }
         *waiting = None;
         Ok(())

@@ -1,9 +1,10 @@
 //! The real daemon, running on a node.
 
 use std::ffi::{CStr, CString, OsString};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -194,13 +195,26 @@ pub struct Daemon {
     child: Child,
 }
 
+/// Has a daemon know what others have compiled as its own.
+fn share_key(state: &Path) -> Result<()> {
+    let file = state.join("cache-key");
+    if !file.exists() {
+        std::fs::write(&file, [7; 32]).with_context(|| file.display().to_string())?;
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+    }
+    Ok(())
+}
+
 impl Daemon {
     pub(crate) fn start(node: &Node, options: &DaemonOptions) -> Result<Self> {
         let directory = options.directory(node);
         let [run, state, cache] = ["run", "state", "cache"].map(|name| directory.join(name));
-        let cache = options.cache.clone().unwrap_or(cache);
+        let (cache, is_shared) = options.cache.clone().map_or((cache, false), |shared| (shared, true));
         for place in [&run, &state, &cache] {
             std::fs::create_dir_all(place).with_context(|| place.display().to_string())?;
+        }
+        if is_shared {
+            share_key(&state)?;
         }
         let log_file = directory.join("flanneld.log");
         let log = Log::from_now(&log_file);

@@ -63,13 +63,13 @@ impl TrustedDir {
                 Err(Errno::NOENT) if make => {
                     match rustix::fs::mkdirat(&here, &name, Mode::from_raw_mode(0o700)) {
                         Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(said(&shown.join(&name), error.into())),
+                        Err(error) => return Err(said(&shown.join(&name), &error.into())),
                     }
                     rustix::fs::openat(&here, &name, ANYTHING, Mode::empty())
                 }
                 opened => opened,
             };
-            let next = next.map_err(|error| said(&shown.join(&name), error.into()))?;
+            let next = next.map_err(|error| said(&shown.join(&name), &error.into()))?;
             let about = rustix::fs::fstat(&next)?;
             if FileType::from_raw_mode(about.st_mode) == FileType::Symlink {
                 links += 1;
@@ -95,7 +95,7 @@ impl TrustedDir {
             check(&about, &shown, rest.is_empty())?;
             // Without symbolic links: it is the one that was looked at.
             here = rustix::fs::openat(&next, c".", DIRECTORY, Mode::empty())
-                .map_err(|error| said(&shown, error.into()))?;
+                .map_err(|error| said(&shown, &error.into()))?;
         }
         Ok(Self { directory: here, path })
     }
@@ -258,7 +258,7 @@ fn distrusted(path: &Path, what: &str, about: &Stat) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, text)
 }
 
-fn said(path: &Path, error: io::Error) -> io::Error {
+fn said(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

@@ -182,14 +182,12 @@ impl Artifact {
             return Err(ArtifactError::NoBuiltIn { wanted: backend_type.to_owned(), there });
         };
         let raw = RawPlugin::new(Source::BuiltIn(found.backend_type), found.component.into())?;
-        match raw.embedded(all) {
-            Some(component) => Ok(raw.with(component)),
-            None => {
-                let component =
-                    Component::from_binary(&raw.engine, &raw.bytes).map_err(|error| raw.invalid(&error))?;
-                Ok(raw.with(component))
-            }
+        if let Some(component) = raw.embedded(all) {
+            return Ok(raw.with(component));
         }
+        let component =
+            Component::from_binary(&raw.engine, &raw.bytes).map_err(|error| raw.invalid(&error))?;
+        Ok(raw.with(component))
     }
 
     /// Where it came from.

@@ -166,7 +166,7 @@ impl Grants {
     /// and how to grant it.
     pub fn check(&self, asker: &GrantRequest) -> Result<Vec<Pattern>, GrantError> {
         let granted = self.of(asker)?;
-        missing_is_error(granted.missing(asker), asker)?;
+        missing_is_error(&granted.missing(asker), asker)?;
         Ok(granted.operations)
     }
 
@@ -184,7 +184,7 @@ impl Grants {
             operations: Vec::new(),
         };
         granted.interfaces.insert(CLOUD.to_owned());
-        missing_is_error(granted.missing(&asker), &asker)
+        missing_is_error(&granted.missing(&asker), &asker)
     }
 
     /// The keys that grants go by: what is loaded is to be looked at for signatures by them.
@@ -261,7 +261,7 @@ impl Grants {
     }
 }
 
-fn missing_is_error(missing: Vec<String>, asker: &GrantRequest) -> Result<(), GrantError> {
+fn missing_is_error(missing: &[String], asker: &GrantRequest) -> Result<(), GrantError> {
     if missing.is_empty() {
         return Ok(());
     }

@@ -147,16 +147,15 @@ impl Loader {
     /// Loads a file, and compiles it in this process: for tests.
     pub fn load_here(&self, path: &Path) -> Result<Artifact, ArtifactError> {
         let raw = read(path, None, &self.keys)?.recognised(self.built_in);
-        let component = match self.compiled(&raw) {
-            Some(component) => component,
-            None => {
-                let code = compile_here(&raw.bytes).map_err(|error| ArtifactError::NotCompiled {
-                    source: raw.source().clone(),
-                    error: Box::new(error),
-                })?;
-                self.cache.take(&raw.engine, &raw.digest, &code).map_err(|error| raw.invalid(&error))?
-            }
-        };
+        if let Some(component) = self.compiled(&raw) {
+            return Ok(raw.with(component));
+        }
+        let code = compile_here(&raw.bytes).map_err(|error| ArtifactError::NotCompiled {
+            source: raw.source().clone(),
+            error: Box::new(error),
+        })?;
+        let component =
+            self.cache.take(&raw.engine, &raw.digest, &code).map_err(|error| raw.invalid(&error))?;
         Ok(raw.with(component))
     }
 }

@@ -21,8 +21,6 @@ const UNCONFINED: u8 = 70;
 const MAX_OUTPUT: u64 = 1 << 30;
 /// Descriptors that it may have.
 const DESCRIPTORS: u64 = 16;
-/// Threads that compile, at most.
-const THREADS: usize = 8;
 /// How much it gives way to others: packets may be waiting for this processor (`nice(2)`).
 const NICE: i32 = 10;
 /// The number behind the last capability that any kernel has (`linux/capability.h` has 41 so far).
@@ -72,8 +70,6 @@ fn confine(memory: u64, seconds: u64) -> io::Result<()> {
     // Standard input, output and error are all that it was given.
     // SAFETY: nothing in this process has opened a descriptor yet.
     unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
-    // SAFETY: no other thread is there yet that could read the environment.
-    unsafe { std::env::set_var("RAYON_NUM_THREADS", threads().to_string()) };
     // What it writes to, not what it maps: code and libraries cost nobody anything.
     limit(Resource::Data, memory)?;
     limit(Resource::Fsize, MAX_OUTPUT)?;
@@ -84,10 +80,6 @@ fn confine(memory: u64, seconds: u64) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true)?;
     give_up_capabilities()?;
     seccomp::confine()
-}
-
-fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(THREADS)
 }
 
 fn limit(resource: Resource, value: u64) -> io::Result<()> {

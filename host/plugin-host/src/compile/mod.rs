@@ -26,6 +26,8 @@ pub(crate) use embedded::load;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Bytes that are read of what a compiler says when it fails.
 const MAX_WORDS: u64 = 4096;
+/// Threads that compile one component: each needs memory for itself.
+const MAX_THREADS: usize = 8;
 /// A compiler may take so many times its processor time on the clock: the machine has other things to do.
 const STARVED: u32 = 4;
 /// The signals by which a process ends that has used its processor time (`setrlimit(2)`), has given up, or has been killed.
@@ -45,7 +47,7 @@ pub struct CompileLimits {
 impl Default for CompileLimits {
     /// Some three times the memory, and seven times the time, that interpreters take, which are the largest components (measured on two cores).
     fn default() -> Self {
-        Self { memory: 1 << 30, time: Duration::from_secs(120) }
+        Self { memory: 1 << 30, time: Duration::from_mins(2) }
     }
 }
 
@@ -129,6 +131,7 @@ async fn compile_in_child(limits: CompileLimits, component: &[u8], like: &str) -
         .env_clear()
         // Else each of its threads reserves memory for itself, which counts.
         .env("MALLOC_ARENA_MAX", "2")
+        .env("RAYON_NUM_THREADS", threads().to_string())
         .current_dir("/")
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(out))
@@ -153,6 +156,10 @@ async fn compile_in_child(limits: CompileLimits, component: &[u8], like: &str) -
         return Ok(output);
     }
     Err(verdict(status, first_line(&String::from_utf8_lossy(&words)), limits, component))
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
 }
 
 fn verdict(status: ExitStatus, words: String, limits: CompileLimits, component: String) -> CompileError {

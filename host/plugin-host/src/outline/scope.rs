@@ -93,7 +93,7 @@ impl Scope {
     fn alias(&mut self, alias: &ComponentAlias<'_>, above: &[Level]) {
         match *alias {
             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. } => {
-                self.modules.push(None)
+                self.modules.push(None);
             }
             ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
                 self.components.push(None);

@@ -25,7 +25,8 @@ const KEY: usize = 32;
 const PURPOSE: &[u8] = b"flanneld compiled plugin, form 2";
 /// Bytes behind the code: the component's digest, and the code by which it is authenticated.
 const TRAILER: u64 = 2 * DIGEST as u64;
-/// Bytes of all files in the cache directory together, those from registries among them; what was not used for longest goes first.
+/// Bytes of all components and their code in the cache directory together; what was not used for longest goes first. What is known of tags
+/// and signatures is small, and stays.
 const MAX_CACHE_BYTES: u64 = 1 << 30;
 
 /// Where code is kept.
@@ -174,12 +175,19 @@ fn copy_through(from: &mut impl Read, to: &mut impl io::Write, mac: &mut Hmac<Sh
     }
 }
 
-/// Maps code, so that it costs memory only where it is used, and no more than once.
+/// Maps code, so that it costs memory only where it is used, and no more than once. From a file system that is mounted `noexec` nothing is
+/// mapped to be run: there it is read.
 fn map(engine: &Engine, code: &File) -> wasmtime::Result<Component> {
     let path = format!("/proc/self/fd/{}", code.as_raw_fd());
     // SAFETY: the code is what wasmtime made: it has been compiled just now, or it was authenticated with a key that only this user can
     // read, in a file that only this user can write and that is never written in place. wasmtime itself checks its version and settings.
-    unsafe { Component::deserialize_file(engine, path) }
+    unsafe { Component::deserialize_file(engine, path) }.or_else(|_| {
+        let (mut code, mut bytes) = (code.try_clone()?, Vec::new());
+        code.seek(SeekFrom::Start(0))?;
+        code.read_to_end(&mut bytes)?;
+        // SAFETY: as above.
+        unsafe { Component::deserialize(engine, bytes) }
+    })
 }
 
 /// The key, which is made if there is none yet. Of two that make one at the same time, both have the one that came first.
@@ -210,6 +218,9 @@ fn read_key(directory: &TrustedDir) -> io::Result<[u8; KEY]> {
 /// Removes what was not used for longest until the rest is small enough; what has just come stays.
 fn trim(directory: &TrustedDir, newest: &str, most: u64) {
     let Ok(mut files) = directory.files() else { return };
+    files.retain(|file| {
+        file.name.ends_with(".wasm") || file.name.ends_with(".cwasm") || file.name.starts_with('.')
+    });
     let mut total: u64 = files.iter().map(|file| file.bytes).sum();
     files.sort_by_key(|file| file.used);
     for file in files.iter().filter(|file| file.name != newest) {
@@ -344,16 +355,16 @@ mod tests {
     fn what_was_not_used_for_longest_goes_when_there_is_too_much() {
         let above = tempfile::tempdir().expect("directory");
         let directory = TrustedDir::open(above.path()).expect("trusted");
-        for name in ["old", "used", "new"] {
+        for name in ["old.wasm", "used.wasm", "new.cwasm", "tag.json"] {
             directory.create(name, &[0; 10]).expect("written");
             let past = File::options().append(true).open(above.path().join(name)).expect("opened");
             past.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("set");
         }
-        directory.touch("used").expect("touched");
-        trim(&directory, "new", 25);
+        directory.touch("used.wasm").expect("touched");
+        trim(&directory, "new.cwasm", 25);
         let mut left: Vec<String> =
             directory.files().expect("listed").into_iter().map(|file| file.name).collect();
         left.sort();
-        assert_eq!(left, ["new", "used"]);
+        assert_eq!(left, ["new.cwasm", "tag.json", "used.wasm"]);
     }
 }

@@ -9,7 +9,11 @@ use super::artifact::MAX_COMPONENT_BYTES;
 
 /// Reads a file, if nobody but us could have put it there.
 pub(crate) fn read(directory: &Path, name: &str) -> Option<Vec<u8>> {
-    TrustedDir::open(directory).and_then(|directory| directory.read(name, MAX_COMPONENT_BYTES as u64)).ok()
+    let directory = TrustedDir::open(directory).ok()?;
+    let bytes = directory.read(name, MAX_COMPONENT_BYTES as u64).ok()?;
+    // What is used is not removed when the cache is full.
+    let _ = directory.touch(name);
+    Some(bytes)
 }
 
 /// Writes a file in one step, and makes the directory if it is not there.

@@ -2,8 +2,8 @@
 
 use wasmparser::{BinaryReaderError, ElementItems, Payload, TypeRef};
 
-/// Bytes that the host keeps for an instance of a module, whatever is in it. Measured: the growth of a process by a thousand instances of
-/// an empty module, each.
+/// Bytes that the host keeps for an instance of a module, whatever is in it. This and what follows are the sizes of wasmtime's records,
+/// rounded up: an instance's own, and what it has of each thing in its context.
 const INSTANCE: u64 = 1 << 10;
 /// Bytes of a global of an instance: those that are imported are pointers with two words more.
 const GLOBAL: u64 = 16;

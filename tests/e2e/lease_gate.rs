@@ -12,7 +12,11 @@ use serde_json::Value;
 fn kernel(cluster: &Cluster) -> Result<String> {
     let node = cluster.node(0);
     let parts = ["-4 route show table all", "-6 route show table all", "neigh show nud permanent"];
-    Ok(parts.iter().map(|part| node.ip(part)).collect::<Result<Vec<_>>>()?.join("\n"))
+    let told = parts.iter().map(|part| node.ip(part)).collect::<Result<Vec<_>>>()?.join("\n");
+    // The kernel tells neighbours in the order of a hash table, which is another one when there have been many.
+    let mut lines: Vec<&str> = told.lines().map(str::trim_end).collect();
+    lines.sort_unstable();
+    Ok(lines.join("\n"))
 }
 
 /// What the first node says of a lease.

@@ -218,8 +218,10 @@ fn read_key(directory: &TrustedDir) -> io::Result<[u8; KEY]> {
 /// Removes what was not used for longest until the rest is small enough; what has just come stays.
 fn trim(directory: &TrustedDir, newest: &str, most: u64) {
     let Ok(mut files) = directory.files() else { return };
-    files.retain(|file| {
-        file.name.ends_with(".wasm") || file.name.ends_with(".cwasm") || file.name.starts_with('.')
+    files.retain(|file| match file.name.rsplit_once('.') {
+        // Before the dot of a file that is being written, or never was complete, there is another one.
+        Some((stem, ending)) => stem.starts_with('.') || matches!(ending, "wasm" | "cwasm"),
+        None => false,
     });
     let mut total: u64 = files.iter().map(|file| file.bytes).sum();
     files.sort_by_key(|file| file.used);

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use arbitrary::Unstructured;
 use flannel_plugin_devkit::{Families, SampleNode};
-use flannel_plugin_host::{Artifact, DirState, Limits, Policy};
+use flannel_plugin_host::{Compiler, DirState, Limits, Loader, Policy};
 use wasm_smith::{Config, Module};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve, WorldId};
@@ -55,7 +55,9 @@ pub fn run(component: &[u8]) {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("component.wasm");
     std::fs::write(&file, component).expect("written");
-    let artifact = match Artifact::load(&file, &directory.path().join("cache")) {
+    let artifact = match Loader::new(&directory.path().join("cache"), directory.path(), Compiler::Here)
+        .load_here(&file)
+    {
         Ok(artifact) => artifact,
         Err(error) => return crate::is_one_line(&error.to_string()),
     };

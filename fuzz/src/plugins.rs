@@ -7,7 +7,7 @@ use std::sync::Arc;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::PeerId;
 use flannel_plugin_devkit::{Families, SampleNode};
-use flannel_plugin_host::{Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy};
+use flannel_plugin_host::{Cause, Compiler, DirState, Limits, Loader, PeerChange, PluginError, Policy};
 use tempfile::TempDir;
 
 /// Those that read leases' values. (A cloud's rows are of other nodes' addresses alone.)
@@ -40,8 +40,7 @@ impl Plugins {
         let count = self.policies.len();
         let (name, policy) = &mut self.policies[plugin % count];
         attributes.backend_type = (*name).to_owned();
-        let subnets =
-            Subnets { v4: "10.200.1.0/24".parse().ok(), v6: "fc00:0:0:2001::/64".parse().ok() };
+        let subnets = Subnets { v4: "10.200.1.0/24".parse().ok(), v6: "fc00:0:0:2001::/64".parse().ok() };
         let lease = Arc::new(Lease { subnets, attributes, expires: None });
         let id = PeerId(1);
         for changes in [vec![PeerChange::Put(id, lease)], vec![PeerChange::Removed(id)]] {
@@ -63,7 +62,9 @@ fn in_words(error: &PluginError) -> bool {
 
 fn start(name: &str, directory: &Path) -> Policy {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins").join(format!("{name}.wasm"));
-    let artifact = Artifact::load(&file, &directory.join("cache")).expect("`cargo xtask plugins` makes it");
+    let artifact = Loader::new(&directory.join("cache"), directory, Compiler::Here)
+        .load_here(&file)
+        .expect("`cargo xtask plugins` makes it");
     let families = match name {
         "ipip" | "gce" => Families::Ipv4,
         _ => Families::Dual,

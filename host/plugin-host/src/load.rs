@@ -1,13 +1,12 @@
 //! Loads a plugin from wherever its reference says.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use flannel_base::regular_file;
 use wasmtime::component::Component;
 
-use super::artifact::{Artifact, ArtifactError, BuiltIn, MAX_COMPONENT_BYTES, RawPlugin, Source};
+use super::artifact::{Artifact, ArtifactError, BuiltIn, RawPlugin, Source};
 use super::code_cache::CodeCache;
 use super::compile::{Compiler, compile_here};
 use super::digest::Digest;
@@ -172,15 +171,10 @@ async fn on_a_thread<T: Send + 'static>(
 /// Reads a file: a regular one, and no more of it than a component may have, however it grows meanwhile. With a pin, another is refused.
 fn read(path: &Path, pin: Option<Digest>, trusted: &[TrustedKey]) -> Result<RawPlugin, ArtifactError> {
     let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
-    let file = regular_file::open(path).map_err(|error| match error.kind() {
+    let bytes = signature::read_plugin(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => unreadable(io::Error::other("not a regular file")),
         _ => unreadable(error),
     })?;
-    let mut bytes = Vec::new();
-    file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() > MAX_COMPONENT_BYTES {
-        return Err(unreadable(io::Error::other("larger than 256 MiB")));
-    }
     if let Some(wanted) = pin {
         let found = Digest::of(&bytes);
         if found != wanted {

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
 
+use flannel_privileges::Capabilities;
 use rustix::process::{Resource, Rlimit, Signal};
-use rustix::thread::CapabilitySet;
 
 use super::seccomp;
 use crate::engine;
@@ -23,8 +23,6 @@ const MAX_OUTPUT: u64 = 1 << 30;
 const DESCRIPTORS: u64 = 16;
 /// How much it gives way to others: packets may be waiting for this processor (`nice(2)`).
 const NICE: i32 = 10;
-/// The number behind the last capability that any kernel has (`linux/capability.h` has 41 so far).
-const CAPABILITIES: u32 = 64;
 
 /// Compiles, if this process has been started for that. None: it has not.
 pub fn run_child(arguments: &[OsString]) -> Option<ExitCode> {
@@ -78,7 +76,7 @@ fn confine(memory: u64, seconds: u64) -> io::Result<()> {
     // The signal of the first one says that it was that; the second one ends whoever would not listen.
     set(Resource::Cpu, seconds, seconds.saturating_mul(2))?;
     rustix::thread::set_no_new_privs(true)?;
-    give_up_capabilities()?;
+    flannel_privileges::give_up_all_but(Capabilities::empty())?;
     seccomp::confine()
 }
 
@@ -91,16 +89,4 @@ fn set(resource: Resource, current: u64, maximum: u64) -> io::Result<()> {
     let there = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = Rlimit { current: Some(current.min(there)), maximum: Some(maximum.min(there)) };
     Ok(rustix::process::setrlimit(resource, limit)?)
-}
-
-fn give_up_capabilities() -> io::Result<()> {
-    for number in 0..CAPABILITIES {
-        let one = CapabilitySet::from_bits_retain(1 << number);
-        // Those that the kernel does not have, or that this process may not give up, do no harm: it gets none of them back without
-        // executing something.
-        let _ = rustix::thread::remove_capability_from_bounding_set(one);
-    }
-    let none = CapabilitySet::empty();
-    let sets = rustix::thread::CapabilitySets { effective: none, permitted: none, inheritable: none };
-    Ok(rustix::thread::set_capabilities(None, sets)?)
 }

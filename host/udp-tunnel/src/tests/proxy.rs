@@ -37,6 +37,9 @@ impl Proxy {
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 65_536];
             socket.set_nonblocking(true).expect("set");
+            // While it empties the TUN device, more acknowledgements come than the usual buffer holds: TCP does without
+            // some, but the datagram behind them would be lost as well.
+            rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).expect("set");
             while !s.load(Relaxed) {
                 let mut waits = [PollFd::new(&tun, PollFlags::IN), PollFd::new(&socket, PollFlags::IN)];
                 let polled = poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 20_000_000 }));

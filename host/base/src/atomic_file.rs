@@ -6,17 +6,19 @@
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, PermissionsExt};
 use std::path::Path;
 
 use tempfile::NamedTempFile;
+
+use super::trusted_file::is_trusted_user;
 
 /// Which mode a file gets.
 #[derive(Clone, Copy, Debug)]
 pub enum Mode {
     /// This one.
     Exactly(u32),
-    /// That of the file in whose place it comes, and this one where there is none.
+    /// That of the file in whose place it comes, and this one where there is none of this user's or root's.
     KeepOr(u32),
 }
 
@@ -42,8 +44,11 @@ fn written_beside<'p>(path: &'p Path, bytes: &[u8], mode: Mode) -> io::Result<(N
     };
     let directory = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-    let mode = match (mode, path.metadata()) {
-        (Mode::KeepOr(_), Ok(found)) if found.is_file() => found.permissions().mode() & 0o7777,
+    // Of what is there itself: in a directory like `/tmp` it may be a link of anybody's, or a file that is open to all.
+    let mode = match (mode, path.symlink_metadata()) {
+        (Mode::KeepOr(_), Ok(found)) if found.is_file() && is_trusted_user(found.uid()) => {
+            found.permissions().mode() & 0o777
+        }
         (Mode::Exactly(mode) | Mode::KeepOr(mode), _) => mode,
     };
     let prefix = format!(".{}", name.to_string_lossy());
@@ -90,6 +95,20 @@ mod tests {
             (io::ErrorKind::AlreadyExists, b"one".to_vec())
         );
         assert_eq!(directory.path().read_dir().expect("listing").count(), 1);
+    }
+
+    #[test]
+    fn a_link_in_the_files_place_is_replaced_and_what_it_leads_to_stays() {
+        let directory = tempfile::tempdir().expect("directory");
+        let (path, other) = (directory.path().join("file"), directory.path().join("other"));
+        std::fs::write(&other, "other").expect("written");
+        std::fs::set_permissions(&other, Permissions::from_mode(0o4666)).expect("mode");
+        std::os::unix::fs::symlink(&other, &path).expect("link");
+        replace(&path, b"text", Mode::KeepOr(0o644)).expect("written");
+        let found = path.symlink_metadata().expect("file");
+        assert!(found.is_file());
+        assert_eq!(found.permissions().mode() & 0o7777, 0o644, "not that of what the link led to");
+        assert_eq!(std::fs::read(&other).expect("read"), b"other");
     }
 
     #[test]

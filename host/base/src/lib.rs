@@ -14,6 +14,8 @@ pub mod server_trust;
 pub mod text;
 mod timestamp;
 pub mod trusted_dir;
+pub mod trusted_file;
+mod trusted_path;
 
 use std::time::Duration;
 

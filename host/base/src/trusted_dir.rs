@@ -1,27 +1,19 @@
 //! Directories in which nobody but this user and root can have put anything, and files in them.
 //!
 //! Whether a directory is one's own says nothing as long as somebody else can exchange a directory above it. So each is looked at, from
-//! the root on, as `sshd` does for keys, and each is opened from the one above, so that what was looked at is what is used. Symbolic
-//! links count for what they are in: nobody else can have made them there.
+//! the root on, as `sshd` does for keys (`trusted_path.rs`).
 
-use std::collections::VecDeque;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::CStr;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::io::Errno;
 
-/// Symbolic links on the way to a directory, as the kernel has it (`path_resolution(7)`).
-const MAX_LINKS: u32 = 40;
-/// What group and others must not have: the right to write.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// A directory where everybody may make files, and nobody may rename or remove those of others.
-const STICKY: u32 = 0o1000;
+use super::trusted_path::{DIRECTORY, check_directory, check_file, follow};
 
 /// An open directory.
 #[derive(Debug)]
@@ -44,60 +36,28 @@ pub struct FileInfo {
 impl TrustedDir {
     /// Opens a directory that is there. An error says whose fault it is that it cannot be trusted.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::walk(path, false)
+        Self::walk(path, None, false)
     }
 
     /// The same; it is made, for nobody else's eyes, with those above it that are missing.
     pub fn make(path: &Path) -> io::Result<Self> {
-        Self::walk(path, true)
+        Self::walk(path, Some(0o700), false)
     }
 
-    fn walk(path: &Path, make: bool) -> io::Result<Self> {
-        let path = std::path::absolute(path)?;
-        let mut rest = parts(&path);
-        let mut here = rustix::fs::open("/", DIRECTORY, Mode::empty())?;
-        check(&rustix::fs::fstat(&here)?, Path::new("/"), rest.is_empty())?;
-        let (mut links, mut shown) = (0, PathBuf::from("/"));
-        while let Some(name) = rest.pop_front() {
-            let next = match rustix::fs::openat(&here, &name, ANYTHING, Mode::empty()) {
-                Err(Errno::NOENT) if make => {
-                    match rustix::fs::mkdirat(&here, &name, Mode::from_raw_mode(0o700)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
-                        Err(error) => return Err(said(&shown.join(&name), &error.into())),
-                    }
-                    rustix::fs::openat(&here, &name, ANYTHING, Mode::empty())
-                }
-                opened => opened,
-            };
-            let next = next.map_err(|error| said(&shown.join(&name), &error.into()))?;
-            let about = rustix::fs::fstat(&next)?;
-            if FileType::from_raw_mode(about.st_mode) == FileType::Symlink {
-                links += 1;
-                if links > MAX_LINKS || !is_ours_or_roots(&about) {
-                    return Err(distrusted(
-                        &shown.join(&name),
-                        "is a symbolic link of another user's",
-                        &about,
-                    ));
-                }
-                let target = rustix::fs::readlinkat(&next, c"", Vec::new())?;
-                let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
-                if target.is_absolute() {
-                    here = rustix::fs::open("/", DIRECTORY, Mode::empty())?;
-                    shown = PathBuf::from("/");
-                }
-                let mut parts = parts(&target);
-                parts.append(&mut rest);
-                rest = parts;
-                continue;
-            }
-            shown.push(&name);
-            check(&about, &shown, rest.is_empty())?;
-            // Without symbolic links: it is the one that was looked at.
-            here = rustix::fs::openat(&next, c".", DIRECTORY, Mode::empty())
-                .map_err(|error| said(&shown, &error.into()))?;
-        }
-        Ok(Self { directory: here, path })
+    /// One where others may look, and, as in `/tmp`, make files of their own. It is made, with those above it that are missing, so that
+    /// everybody can read what is in it.
+    pub fn make_shared(path: &Path) -> io::Result<Self> {
+        Self::walk(path, Some(0o755), true)
+    }
+
+    fn walk(path: &Path, make: Option<u32>, shared: bool) -> io::Result<Self> {
+        let end = follow(path, make)?;
+        let directory =
+            rustix::fs::openat(&end.directory, &end.name, DIRECTORY, Mode::empty()).map_err(|error| {
+                io::Error::new(io::Error::from(error).kind(), format!("{}: {error}", end.path.display()))
+            })?;
+        check_directory(&directory, &rustix::fs::fstat(&directory)?, &end.path, shared)?;
+        Ok(Self { directory, path: std::path::absolute(path)? })
     }
 
     /// As it was asked for.
@@ -107,16 +67,18 @@ impl TrustedDir {
 
     /// Opens a file in it to read: a regular one, which only this user or root can have written, and no symbolic link.
     pub fn open_file(&self, name: &str) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty())?;
-        let about = rustix::fs::fstat(&file)?;
-        let path = self.path.join(name);
-        if FileType::from_raw_mode(about.st_mode) != FileType::RegularFile {
-            return Err(distrusted(&path, "is no regular file", &about));
-        }
-        if !is_ours_or_roots(&about) || about.st_mode & WRITABLE_BY_OTHERS != 0 {
-            return Err(distrusted(&path, "can be written by another user", &about));
-        }
+        self.open_checked(name, OFlags::RDONLY)
+    }
+
+    /// Opens a file in it that is there to be locked. It is made if it is not there; what another user put in its place is not taken.
+    pub fn open_lock(&self, name: &str) -> io::Result<File> {
+        self.open_checked(name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    fn open_checked(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o600))?;
+        check_file(&file, &rustix::fs::fstat(&file)?, &self.path.join(name))?;
         Ok(File::from(file))
     }
 
@@ -150,9 +112,9 @@ impl TrustedDir {
     }
 
     /// Makes a file that is not there yet; [`io::ErrorKind::AlreadyExists`] if it is there by now.
-    pub fn create(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    pub fn create(&self, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
         let (mut file, temporary) = self.temporary(name)?;
-        let made = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
+        let made = write(&mut file).and_then(|()| file.sync_all()).and_then(|()| {
             Ok(rustix::fs::linkat(&self.directory, &temporary, &self.directory, name, AtFlags::empty())?)
         });
         let _ = rustix::fs::unlinkat(&self.directory, &temporary, AtFlags::empty());
@@ -217,54 +179,10 @@ impl AsFd for TrustedDir {
     }
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// Only a place in the file system, so that opening it has no consequences.
-const ANYTHING: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn parts(path: &Path) -> VecDeque<OsString> {
-    let names = path.components().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsStr::from_bytes(b"..").to_owned()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    names.collect()
-}
-
-/// Whether nobody else can exchange what is in a directory. In the last one nobody else may make anything, either.
-fn check(about: &Stat, path: &Path, last: bool) -> io::Result<()> {
-    if FileType::from_raw_mode(about.st_mode) != FileType::Directory {
-        return Err(distrusted(path, "is no directory", about));
-    }
-    if !is_ours_or_roots(about) {
-        return Err(distrusted(path, "belongs to another user", about));
-    }
-    let is_open = about.st_mode & WRITABLE_BY_OTHERS != 0;
-    if is_open && (last || about.st_mode & STICKY == 0) {
-        return Err(distrusted(path, "can be written by other users", about));
-    }
-    Ok(())
-}
-
-fn is_ours_or_roots(about: &Stat) -> bool {
-    about.st_uid == 0 || about.st_uid == rustix::process::geteuid().as_raw()
-}
-
-fn distrusted(path: &Path, what: &str, about: &Stat) -> io::Error {
-    let (uid, mode) = (about.st_uid, about.st_mode & 0o7777);
-    let text = format!(
-        "{} {what} (uid {uid}, mode {mode:o}); it has to belong to this user or root, and nobody else may write to it",
-        path.display()
-    );
-    io::Error::new(io::ErrorKind::PermissionDenied, text)
-}
-
-fn said(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::Permissions;
+    use std::io::Write as _;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
@@ -310,7 +228,10 @@ mod tests {
     fn links_of_ones_own_lead_on_and_links_in_a_circle_nowhere() {
         let above = tempfile::tempdir().expect("directory");
         let path = above.path().join("real");
-        TrustedDir::make(&path).expect("made").create("file", b"text").expect("written");
+        TrustedDir::make(&path)
+            .expect("made")
+            .create("file", |file| file.write_all(b"text"))
+            .expect("written");
         symlink("./../real", path.join("relative")).expect("link");
         symlink(&path, above.path().join("absolute")).expect("link");
         let led = TrustedDir::open(&above.path().join("absolute/relative")).expect("trusted");
@@ -323,9 +244,9 @@ mod tests {
     fn a_file_that_another_could_have_written_is_not_read() {
         let above = tempfile::tempdir().expect("directory");
         let directory = TrustedDir::open(above.path()).expect("trusted");
-        directory.create("file", b"text").expect("made");
+        directory.create("file", |file| file.write_all(b"text")).expect("made");
         assert_eq!(
-            directory.create("file", b"new").expect_err("is there").kind(),
+            directory.create("file", |_| Ok(())).expect_err("is there").kind(),
             io::ErrorKind::AlreadyExists
         );
         symlink("file", above.path().join("link")).expect("link");

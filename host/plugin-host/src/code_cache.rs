@@ -198,7 +198,7 @@ fn key(directory: &TrustedDir) -> io::Result<[u8; KEY]> {
     }
     let mut made = [0; KEY];
     getrandom::fill(&mut made).map_err(io::Error::other)?;
-    match directory.create(KEY_FILE, &made) {
+    match directory.create(KEY_FILE, |file| file.write_all(&made)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => read_key(directory),
     }
@@ -358,7 +358,7 @@ mod tests {
         let above = tempfile::tempdir().expect("directory");
         let directory = TrustedDir::open(above.path()).expect("trusted");
         for name in ["old.wasm", "used.wasm", "new.cwasm", "tag.json"] {
-            directory.create(name, &[0; 10]).expect("written");
+            directory.create(name, |file| file.write_all(&[0; 10])).expect("written");
             let past = File::options().append(true).open(above.path().join(name)).expect("opened");
             past.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("set");
         }

@@ -2,13 +2,14 @@
 //! route, as in `ip route`. A record that is lost costs no more than that routes of peers that went meanwhile stay, as upstream's do.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use flannel_base::atomic_file::{self, Mode};
-use flannel_base::regular_file;
+use flannel_base::trusted_file;
 use ipnet::IpNet;
 use tracing::warn;
 
@@ -40,7 +41,12 @@ impl RouteRecord {
     /// Reads the record of the last run, and begins a new one in its place. With no path nothing is recorded.
     pub(crate) fn open(path: Option<PathBuf>) -> (Self, HashMap<IpNet, Recorded>) {
         let Some(path) = path else { return (Self { text: String::new(), writer: None }, HashMap::new()) };
-        let text = regular_file::read(&path, MAX_BYTES).unwrap_or_default();
+        let text = trusted_file::read(&path, MAX_BYTES).unwrap_or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                warn!(file = %path.display(), %error, "the record of routes is not used: those of peers that went meanwhile stay");
+            }
+            Vec::new()
+        });
         let text = String::from_utf8_lossy(&text).into_owned();
         let routes = text.lines().filter_map(parse).collect();
         let ((sender, texts), (done, ended)) = (channel(), channel());

@@ -4,15 +4,16 @@
 //! from other daemons on the same host. Upstream keeps it at one place for all of them, where it is gone with the next reboot. A key that
 //! is there is taken over if it is this node's: if the node's lease or device has it.
 
-use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{File, Permissions};
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flannel_base::Secret;
-use flannel_base::atomic_file::{self, Mode};
-use flannel_base::regular_file;
+use flannel_base::trusted_dir::TrustedDir;
+use flannel_base::trusted_file;
 use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use tracing::{error, info, warn};
 
@@ -23,7 +24,7 @@ const NAME: &str = "wgkey";
 /// Says where the key is instead, as upstream.
 const VARIABLE: &str = "WIREGUARD_KEY_FILE";
 /// For its owner's eyes only.
-const KEY_FILE_MODE: Mode = Mode::Exactly(0o400);
+const KEY_FILE_MODE: u32 = 0o400;
 /// The largest file that is read: a key has 45 bytes.
 const MAX_BYTES: u64 = 4096;
 
@@ -130,9 +131,10 @@ fn load(file: &Path) -> Result<Option<Keys>, String> {
     }
 }
 
-/// Reads a file of the size that a key may have. Whatever else is there in its place is an error, and never waited for.
+/// Reads a file of the size that a key may have, which nobody else can have put there: whoever did would be this node for its peers. Whatever
+/// else is there in its place is an error, and never waited for.
 fn read(file: &Path) -> io::Result<String> {
-    let opened = regular_file::open(file)?;
+    let opened = trusted_file::open(file)?;
     let about = opened.metadata()?;
     if about.len() > MAX_BYTES {
         return Err(io::Error::other("it is too large for a key"));
@@ -157,22 +159,34 @@ fn generate() -> io::Result<Keys> {
 
 /// Writes the private key to a file that is not there yet, for its owner's eyes only. An error if it is there by now.
 fn create(keys: &Keys, file: &Path) -> io::Result<()> {
-    atomic_file::create(file, text_of(keys).reveal().as_bytes(), KEY_FILE_MODE)
+    let (directory, name) = place(file)?;
+    directory.create(name, |opened| write(keys, opened))
 }
 
 /// Writes the private key to a file, in the place of what was there.
 fn replace(keys: &Keys, file: &Path) -> io::Result<()> {
-    atomic_file::replace(file, text_of(keys).reveal().as_bytes(), KEY_FILE_MODE)
+    let (directory, name) = place(file)?;
+    directory.replace(name, |opened| write(keys, opened)).map(drop)
 }
 
-fn text_of(keys: &Keys) -> Secret<String> {
-    Secret::new(BASE64_STANDARD.encode(keys.private.bytes()) + "\n")
+/// The directory of a file, where nobody else can exchange it, and its name. Upstream's is one where everybody may look.
+fn place(file: &Path) -> io::Result<(TrustedDir, &str)> {
+    let name = file.file_name().and_then(|name| name.to_str());
+    let (Some(parent), Some(name)) = (file.parent(), name) else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "its name is no text"));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    Ok((TrustedDir::make_shared(parent)?, name))
+}
+
+fn write(keys: &Keys, file: &mut File) -> io::Result<()> {
+    let text = Secret::new(BASE64_STANDARD.encode(keys.private.bytes()) + "\n");
+    file.write_all(text.reveal().as_bytes())?;
+    file.set_permissions(Permissions::from_mode(KEY_FILE_MODE))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn files(directory: &Path) -> KeyFiles {
@@ -252,12 +266,41 @@ mod tests {
         assert!(!files.own.exists());
     }
 
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("mode");
+    }
+
+    #[test]
+    fn a_key_that_another_user_can_have_put_there_is_not_taken() {
+        let directory = tempfile::tempdir().expect("directory");
+        let files = files(directory.path());
+        let own = files.choose(&[], |_| false).expect("a key").public;
+        let state = directory.path().join("state");
+        for (path, wrong, right) in [(&files.own, 0o420, 0o400), (&state, 0o777, 0o755)] {
+            mode(path, wrong);
+            let error = files.choose(&[], |_| false).expect_err("refused");
+            let remedy = format!("mode {wrong:o}): `chmod go-w {}`", path.display());
+            assert!(error.contains("wgkey") && error.ends_with(&remedy), "{error}");
+            mode(path, right);
+            assert_eq!(files.choose(&[], |_| false).expect("taken").public, own);
+        }
+        // Nor is one made there, and upstream's is not taken over.
+        std::fs::remove_file(&files.own).expect("removed");
+        mode(&state, 0o777);
+        assert!(files.choose(&[], |_| false).expect_err("refused").contains("can be written by other users"));
+        mode(&state, 0o755);
+        let upstream = made(&files.upstream);
+        mode(&files.upstream, 0o644 | 0o022);
+        assert_ne!(files.choose(&[upstream], |_| false).expect("a new one").public, upstream);
+    }
+
     #[test]
     fn what_is_no_key_is_refused_without_being_repeated() {
         let directory = tempfile::tempdir().expect("directory");
         let file = directory.path().join("wgkey");
         for wrong in ["", "c2VjcmV0", "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo", "!"] {
             std::fs::write(&file, wrong).expect("written");
+            mode(&file, 0o600);
             let error = load_or_make(&file).expect_err("no key");
             assert!(error.contains("wgkey") && error.contains("base64 of 32 bytes"), "{error}");
             assert!(wrong.len() < 2 || !error.contains(wrong), "{error}");
@@ -272,6 +315,7 @@ mod tests {
             .expect("a FIFO");
         let large = directory.path().join("large");
         std::fs::write(&large, [b'x'; 5000]).expect("written");
+        mode(&large, 0o600);
         for (file, reason) in
             [(&fifo, "no regular file"), (&large, "too large"), (&directory.path().into(), "no regular file")]
         {

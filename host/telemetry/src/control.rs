@@ -3,13 +3,15 @@
 //! A request is a line with a JSON object, `{"request":"status"}`; the answer is one too, `{"ok":…}` or `{"error":"…"}`.
 //! A connection may ask more than once. Nobody but the daemon's own user can connect.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use flannel_base::trusted_dir::TrustedDir;
+use flannel_base::trusted_file::is_trusted_user;
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
@@ -125,8 +127,8 @@ impl ControlSocket {
     /// Takes the socket, or says who has it. What a dead daemon left is replaced. Needs a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self, ObserveError> {
         let failed = |reason: String| ObserveError::Socket { path: path.to_owned(), reason };
-        make_parent(path).map_err(|error| failed(format!("its directory cannot be made: {error}")))?;
-        let lock = lock(path)?;
+        let directory = directory(path).map_err(|error| failed(format!("its directory: {error}")))?;
+        let lock = lock(path, &directory)?;
         remove_stale_socket(path)?;
         let listener = listener(path).map_err(|error| failed(error.to_string()))?;
         let file = SocketFile::new(path, lock).map_err(|error| failed(error.to_string()))?;
@@ -179,27 +181,25 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-fn make_parent(path: &Path) -> io::Result<()> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    if parent.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    // The subnet file is in there too, and others read it, whatever the umask.
-    fs::set_permissions(parent, Permissions::from_mode(0o755))
+/// The directory of the socket, where nobody else can exchange it, or the lock. One that is made has the subnet file in it, too, which others
+/// read.
+fn directory(path: &Path) -> io::Result<TrustedDir> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    TrustedDir::make_shared(parent.unwrap_or(Path::new(".")))
 }
 
 /// The lock ends with the process, however it ends, and two daemons that start at once cannot both have it. Its file stays:
 /// if it were removed, one could lock the old and another the new.
-fn lock(path: &Path) -> Result<File, ObserveError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+fn lock(path: &Path, directory: &TrustedDir) -> Result<File, ObserveError> {
+    let mut file = path.as_os_str().to_owned();
+    file.push(".lock");
     let failed = |error: io::Error| ObserveError::Socket {
         path: path.to_owned(),
-        reason: format!("{} cannot be locked: {error}", Path::new(&name).display()),
+        reason: format!("{} cannot be locked: {error}", Path::new(&file).display()),
     };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name);
-    let file = file.map_err(failed)?;
+    let name = Path::new(&file).file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| failed(io::Error::other("its name is no text")))?;
+    let file = directory.open_lock(name).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::Error(error)) => Err(failed(error)),
@@ -218,6 +218,13 @@ fn remove_stale_socket(path: &Path) -> Result<(), ObserveError> {
         Err(error) => return Err(failed(error.to_string())),
         Ok(metadata) if !metadata.file_type().is_socket() => {
             return Err(failed("something else is there, which is no socket".to_owned()));
+        }
+        // In a directory like `/tmp` it can be anybody's.
+        Ok(metadata) if !is_trusted_user(metadata.uid()) => {
+            return Err(failed(format!(
+                "a socket of another user's is there (uid {}); remove it if nobody needs it",
+                metadata.uid()
+            )));
         }
         Ok(_) => {}
     }
@@ -455,6 +462,8 @@ fn exchange<T: DeserializeOwned>(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
     use std::os::unix::net::UnixDatagram;
 
     use tempfile::TempDir;
@@ -656,6 +665,72 @@ mod tests {
         let _other = UnixDatagram::bind(&node.path).expect("a socket of another kind");
         let error = ControlSocket::bind(&node.path).err().expect("in the way").to_string();
         assert!(error.contains("another program has it"), "{error}");
+        assert!(node.path.exists());
+    }
+
+    /// Why it does not start.
+    fn refused(node: &Node) -> String {
+        let error = ControlSocket::bind(&node.path).err().expect("refused").to_string();
+        assert_eq!(error.lines().count(), 1, "{error}");
+        error
+    }
+
+    #[tokio::test]
+    async fn a_directory_where_others_could_exchange_the_socket_is_refused() {
+        let node = node();
+        let directory = node.path.parent().expect("parent");
+        fs::create_dir_all(directory).expect("directory");
+        let mode = |mode| fs::set_permissions(directory, Permissions::from_mode(mode)).expect("mode");
+        mode(0o777);
+        let error = refused(&node);
+        let remedy = format!("(mode 777): `chmod go-w {}`", directory.display());
+        let remedy = remedy.replace("(mode", &format!("(uid {}, mode", rustix::process::geteuid().as_raw()));
+        assert!(error.contains("its directory: ") && error.ends_with(&remedy), "{error}");
+        assert_eq!(directory.read_dir().expect("listed").count(), 0);
+        // As /tmp is.
+        mode(0o1777);
+        let _server = node.start(0);
+        node.status().await.expect("status");
+    }
+
+    #[tokio::test]
+    async fn what_another_put_in_the_locks_place_is_neither_followed_nor_waited_for() {
+        let node = node();
+        fs::create_dir_all(node.path.parent().expect("parent")).expect("directory");
+        let mut lock = node.path.clone().into_os_string();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
+        let elsewhere = node.dir.path().join("elsewhere");
+        symlink(&elsewhere, &lock).expect("link");
+        assert!(refused(&node).contains("flanneld.sock.lock cannot be locked: "));
+        assert!(!elsewhere.exists());
+        fs::remove_file(&lock).expect("removed");
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, pipe, Mode::RWXU, 0).expect("a FIFO");
+        assert!(refused(&node).ends_with("it is no regular file"));
+        fs::remove_file(&lock).expect("removed");
+        fs::write(&lock, "").expect("written");
+        fs::set_permissions(&lock, Permissions::from_mode(0o666)).expect("mode");
+        assert!(refused(&node).contains("flanneld.sock.lock can be written by another user"));
+        if rustix::process::geteuid().is_root() {
+            chown(&lock, Some(4321), None).expect("chown");
+            assert!(refused(&node).contains("flanneld.sock.lock belongs to another user (uid 4321, "));
+        }
+        fs::remove_file(&lock).expect("removed");
+        node.start(0);
+        assert_eq!(mode(&lock), 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_users_is_left_alone_though_nobody_listens() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let node = node();
+        fs::create_dir_all(node.path.parent().expect("parent")).expect("directory");
+        drop(std::os::unix::net::UnixListener::bind(&node.path).expect("a socket"));
+        chown(&node.path, Some(4321), None).expect("chown");
+        assert!(refused(&node).contains("a socket of another user's is there (uid 4321); remove it"));
         assert!(node.path.exists());
     }
 

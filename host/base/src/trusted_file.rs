@@ -5,7 +5,8 @@ use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 pub use super::trusted_path::is_trusted_user;
 use super::trusted_path::{check_file, check_regular, follow};
@@ -13,9 +14,13 @@ use super::trusted_path::{check_file, check_regular, follow};
 /// Opens such a file to read: a regular one. Symbolic links on the way are followed, if nobody else could have made them there. The error says
 /// which part of the path cannot be trusted, and what would be right.
 pub fn open(path: &Path) -> io::Result<File> {
-    let end = follow(path, None)?;
+    let end = follow(path, None).map_err(|error| match error.kind() {
+        // Whoever asked says which file it is.
+        io::ErrorKind::NotFound => Errno::NOENT.into(),
+        _ => error,
+    })?;
     // To open a device may do something: it is looked at before.
-    check_regular(&rustix::fs::statat(&end.directory, &end.name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)?;
+    check_regular(&rustix::fs::statat(&end.directory, &end.name, AtFlags::SYMLINK_NOFOLLOW)?)?;
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&end.directory, &end.name, flags, Mode::empty())?;
     check_file(&file, &rustix::fs::fstat(&file)?, &end.path)?;

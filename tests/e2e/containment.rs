@@ -190,3 +190,52 @@ fn code_in_a_cache_that_another_user_can_write_to_is_not_run() -> Result<()> {
     assert_eq!(own.read_dir()?.count(), 1);
     node.goes_on()
 }
+
+#[test]
+fn grants_that_another_user_could_have_written_and_names_that_he_could_take_count_for_nothing() -> Result<()>
+{
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    let place = cluster.lab().directory().join("place");
+    std::fs::create_dir(&place)?;
+    let grants = place.join("grants.toml");
+    let allow = r#"allow = ["links", "routes", "neighbours", "fdb"]"#;
+    std::fs::write(&grants, format!("[[grant]]\nname = \"vxlan\"\n{allow}"))?;
+    cluster.add_arguments(&["--plugin-grants", &grants.display().to_string()]);
+    cluster.bring_up()?;
+    let plugins = cluster.lab().directory().join("plugins");
+    std::fs::create_dir(&plugins)?;
+    let plugin = plugins.join("plugin.wasm");
+    std::fs::copy(artifacts::component("vxlan-next")?, &plugin)?;
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+    let refused = |said: &str| {
+        let error = cluster.swap(0, &plugin).expect_err("refused").to_string();
+        assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+    };
+    for (path, wrong, right) in [(&place, 0o777, 0o755), (&grants, 0o664, 0o644)] {
+        mode(path, wrong)?;
+        refused(&format!("(uid 0, mode {wrong:o}): `chmod go-w {}`", path.display()));
+        mode(path, right)?;
+    }
+    mode(&plugins, 0o777)?;
+    refused(
+        "which it is not granted (no grant is for it by its name alone, since others can exchange its file: ",
+    );
+    mode(&plugins, 0o755)?;
+    assert_eq!(cluster.swap(0, &plugin)?["version"], "9.0.0");
+    Ok(())
+}
+
+#[test]
+fn a_daemon_does_not_start_by_grants_that_another_user_could_have_written() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = TempDir::new()?;
+    let grants = directory.path().join("grants.toml");
+    std::fs::write(&grants, "")?;
+    std::fs::set_permissions(&grants, std::fs::Permissions::from_mode(0o666))?;
+    let mut cluster = Cluster::prepare(&ClusterOptions::default())?;
+    cluster.add_arguments(&["--plugin-grants", &grants.display().to_string()]);
+    let error = format!("{:#}", cluster.bring_up().expect_err("refused"));
+    assert!(error.contains("grants.toml can be written by another user"), "{error}");
+    Ok(())
+}

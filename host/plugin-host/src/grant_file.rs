@@ -1,8 +1,10 @@
 //! The operator's file with grants: who may do what, and the keys of those who sign plugins.
+//!
+//! Whoever can write to it, to a file with keys, or to a directory above them, could grant anything to anybody: then nothing of it counts.
 
 use std::path::Path;
 
-use flannel_base::regular_file;
+use flannel_base::trusted_file;
 use flannel_privileges::with_privileges;
 use serde::Deserialize;
 
@@ -42,8 +44,11 @@ impl Grant {
         self.could_be_for(asker) && self.name.as_ref().is_none_or(|name| name == asker.name)
     }
 
-    /// Whether it is for who asks, if that goes by the right name.
+    /// Whether it is for who asks, if that goes by the right name. A name proves nothing of a file that others can exchange.
     pub(super) fn could_be_for(&self, asker: &GrantRequest) -> bool {
+        if self.is_by_name_alone() && asker.provenance.exchangeable.is_some() {
+            return false;
+        }
         self.digest.is_none_or(|digest| digest.hex() == asker.digest)
             && self.keys.as_ref().is_none_or(|keys| asker.provenance.is_signed_by(keys))
     }
@@ -88,7 +93,7 @@ pub(super) fn read(path: &Path) -> Result<GrantFile, GrantError> {
 
 fn read_here(path: &Path) -> Result<GrantFile, GrantError> {
     let unreadable = |reason: String| GrantError::Unreadable { path: path.to_owned(), reason };
-    let bytes = regular_file::read(path, LARGEST + 1).map_err(|error| unreadable(error.to_string()))?;
+    let bytes = trusted_file::read(path, LARGEST + 1).map_err(|error| unreadable(error.to_string()))?;
     if bytes.len() as u64 > LARGEST {
         return Err(unreadable("it is larger than 1 MiB".to_owned()));
     }
@@ -197,7 +202,7 @@ fn read_keys(key: &str, directory: &Path) -> Result<Vec<PublicKey>, String> {
         return PublicKey::read(key).map_err(|error| format!("key: {error}"));
     }
     let wrong = |reason: String| format!("key = {key:?}: {reason}");
-    PublicKey::read_file(&directory.join(key)).map_err(|error| wrong(error.to_string()))
+    PublicKey::read_trusted_file(&directory.join(key)).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]

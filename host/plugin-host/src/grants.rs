@@ -90,7 +90,7 @@ pub enum GrantError {
         listed: String,
         /// The component's.
         digest: String,
-        /// What there is of signatures, in parentheses, if grants go by them.
+        /// What there is of signatures, and of others who can exchange the file, in parentheses, if grants go by them.
         signatures: String,
     },
 }
@@ -192,8 +192,17 @@ impl Grants {
         self.file.as_deref().map_or(Ok(Vec::new()), |path| Ok(grant_file::read(path)?.keys))
     }
 
-    /// What is to be said of grants that a plugin has: those that anybody's plugin would have under that name.
+    /// What is to be said of grants that a plugin has: those that anybody's plugin would have under that name, or in that place.
     pub fn doubts(&self, asker: &GrantRequest) -> Vec<String> {
+        let mut doubts = self.doubts_of_names(asker);
+        let is_known = self.everything || self.built_in_with(asker.digest).is_some();
+        if let Some(why) = asker.provenance.exchangeable.as_ref().filter(|_| !is_known) {
+            doubts.push(format!("others can exchange the plugin's file, and what is next in it has its store and what --allow grants: {why}"));
+        }
+        doubts
+    }
+
+    fn doubts_of_names(&self, asker: &GrantRequest) -> Vec<String> {
         // Without the file, or with a wrong one, nothing was granted by it.
         let Some((path, file)) =
             self.file.as_deref().and_then(|path| Some((path, grant_file::read(path).ok()?)))
@@ -267,12 +276,17 @@ fn missing_is_error(missing: &[String], asker: &GrantRequest) -> Result<(), Gran
     }
     let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
     let flag = missing.join(",");
+    let mut reasons: Vec<String> = asker.provenance.signatures().into_iter().collect();
+    if let Some(why) = &asker.provenance.exchangeable {
+        reasons
+            .push(format!("no grant is for it by its name alone, since others can exchange its file: {why}"));
+    }
     Err(GrantError::Missing {
         allow: if flag.contains([' ', '?', '&', '*']) { format!("'{flag}'") } else { flag.clone() },
         wanted: flag,
         listed: quoted.join(", "),
         digest: asker.digest.to_owned(),
-        signatures: asker.provenance.signatures().map(|text| format!(" ({text})")).unwrap_or_default(),
+        signatures: if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join("; ")) },
     })
 }
 
@@ -305,6 +319,8 @@ pub fn parse_grant(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const DIGEST: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -353,6 +369,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("grants.toml");
         std::fs::write(&path, text).expect("written");
+        // Whatever the umask is.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("mode");
         (directory, Grants::new(Some(path), Vec::new(), &[]))
     }
 

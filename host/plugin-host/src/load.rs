@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use flannel_base::{regular_file, trusted_file};
 use wasmtime::component::Component;
 
 use super::artifact::{Artifact, ArtifactError, BuiltIn, RawPlugin, Source};
@@ -168,19 +169,22 @@ async fn on_a_thread<T: Send + 'static>(
     outcome.map_err(|_| ArtifactError::Thread { reference: Box::new(reference.clone()) })?
 }
 
-/// Reads a file: a regular one, and no more of it than a component may have, however it grows meanwhile. With a pin, another is refused.
+/// Reads a file: a regular one, whoever can write to it; who else can is noted. With a pin, another is refused.
 fn read(path: &Path, pin: Option<Digest>, trusted: &[TrustedKey]) -> Result<RawPlugin, ArtifactError> {
     let unreadable = |error| ArtifactError::Unreadable { path: path.to_owned(), error };
-    let bytes = signature::read_plugin(path).map_err(|error| match error.kind() {
+    let file = regular_file::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => unreadable(io::Error::other("not a regular file")),
         _ => unreadable(error),
     })?;
+    let bytes = signature::read_opened(&file).map_err(unreadable)?;
     if let Some(wanted) = pin {
         let found = Digest::of(&bytes);
         if found != wanted {
             return Err(ArtifactError::Pinned { path: path.to_owned(), wanted, found });
         }
     }
-    let provenance = signature::beside(path, &bytes, trusted);
+    let mut provenance = signature::beside(path, &bytes, trusted);
+    // With a pin it is this component, or none.
+    provenance.exchangeable = if pin.is_none() { trusted_file::doubt(path, &file) } else { None };
     Ok(RawPlugin::new(Source::File(path.to_owned()), bytes.into())?.signed(provenance))
 }

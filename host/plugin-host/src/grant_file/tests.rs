@@ -1,5 +1,6 @@
 //! Grants by signers and keys, alone and beside names and digests.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::*;
@@ -19,8 +20,12 @@ impl Bench {
         let directory = tempfile::tempdir().expect("directory");
         for key in ["p256.pub", "ed25519.pub"] {
             std::fs::copy(fixture(key), directory.path().join(key)).expect("copied");
+            mode(&directory.path().join(key), 0o644);
         }
-        Self { directory }
+        let bench = Self { directory };
+        std::fs::write(bench.file(), "").expect("written");
+        mode(&bench.file(), 0o644);
+        bench
     }
 
     fn file(&self) -> PathBuf {
@@ -45,6 +50,11 @@ impl Bench {
         assert_eq!(error.lines().count(), 1, "{error}");
         error.strip_prefix(&place).expect("the place").to_owned()
     }
+}
+
+/// Whatever the umask is.
+fn mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("mode");
 }
 
 fn signed_by(keys: &[&str]) -> Provenance {
@@ -166,6 +176,56 @@ fn a_refusal_says_what_there_is_of_signatures() {
     );
     let error = refusal(&signed_by(&["ed25519"]));
     assert!(error.contains("(it is signed by ed25519 (key sha256:"), "{error}");
+}
+
+/// Others can exchange the plugin's file: what it calls itself is what they like.
+#[test]
+fn a_name_alone_grants_nothing_to_a_file_that_others_can_exchange() {
+    let bench = Bench::new();
+    let why = Some("/srv can be written by other users".to_owned());
+    let provenance = Provenance { exchangeable: why, ..signed_by(&["p256"]) };
+    let imports = ["links".to_owned()];
+    let asker = GrantRequest { imports: &imports, ..asker("p", &provenance) };
+    for (beside, is_granted) in
+        [("", false), ("key = \"p256.pub\"", true), (&*format!("digest = \"sha256:{DIGEST}\""), true)]
+    {
+        let grants = bench.grants(&format!("[[grant]]\nname = \"p\"\n{beside}\nallow = [\"links\"]"));
+        let early = grants.might_have(DIGEST, &imports, &provenance);
+        assert_eq!(early.is_ok(), is_granted, "{beside}: {early:?}");
+        match grants.check(&asker) {
+            Ok(_) => assert!(is_granted, "{beside}"),
+            Err(error) => assert!(
+                error
+                    .to_string()
+                    .contains("others can exchange its file: /srv can be written by other users); to"),
+                "{error}"
+            ),
+        }
+    }
+    let allowed = Grants::new(None, vec!["links".to_owned()], &[]);
+    allowed.check(&asker).expect("granted for this run, whatever it is");
+    let doubts = allowed.doubts(&asker);
+    assert!(doubts.len() == 1 && doubts[0].contains("others can exchange the plugin's file"), "{doubts:?}");
+    assert!(Grants::everything().doubts(&asker).is_empty(), "a sandbox has nothing to lose");
+}
+
+#[test]
+fn a_file_with_grants_or_keys_that_others_can_write_to_grants_nothing() {
+    let bench = Bench::new();
+    let text = "[[grant]]\nkey = \"p256.pub\"\nallow = [\"links\"]";
+    bench.grants(text);
+    let key = bench.directory.path().join("p256.pub");
+    for (path, wrong, right) in
+        [(bench.file(), 0o664, 0o644), (key, 0o646, 0o644), (bench.directory.path().to_owned(), 0o770, 0o700)]
+    {
+        mode(&path, wrong);
+        let error = bench.error(text);
+        let said = format!("(uid 0, mode {wrong:o}): `chmod go-w {}`", path.display());
+        let said = said.replace("uid 0", &format!("uid {}", rustix::process::geteuid().as_raw()));
+        assert!(error.contains(&said), "{error}");
+        mode(&path, right);
+        assert_eq!(bench.granted(text, "p", &["p256"]), ["links"]);
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Signatures beside a plugin's file: `FILE.sig`, which `cosign sign-blob --output-signature` writes, and `FILE.sigstore.json`, a bundle.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -68,7 +69,13 @@ pub fn verify_file(plugin: &Path, trusted: &[TrustedKey]) -> io::Result<(Digest,
 
 /// Reads what may be a plugin.
 pub fn read_plugin(file: &Path) -> io::Result<Vec<u8>> {
-    let bytes = regular_file::read(file, MAX_COMPONENT_BYTES as u64 + 1)?;
+    read_opened(&regular_file::open(file)?)
+}
+
+/// The same of a file that is open: no more than a component may have, however it grows meanwhile.
+pub(crate) fn read_opened(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(MAX_COMPONENT_BYTES as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > MAX_COMPONENT_BYTES {
         return Err(io::Error::other("larger than 256 MiB"));
     }

@@ -13,8 +13,8 @@ mod signed_text;
 
 use std::fmt;
 
-pub(crate) use beside::beside;
 pub use beside::{BUNDLE_EXTENSION, SIGNATURE_EXTENSION, beside_name, read_plugin, verify_file};
+pub(crate) use beside::{beside, read_opened};
 pub(crate) use bundle::{is_media_type as is_bundle, read as read_bundle};
 pub(crate) use evidence::{Evidence, Subject};
 pub use private_key::{NoRandomness, PASSWORD_VARIABLE, PrivateKey, PrivateKeyError};
@@ -56,6 +56,8 @@ pub struct Provenance {
     pub unsigned: Option<String>,
     /// That its tag means an older version than it did before, for people.
     pub moved: Option<String>,
+    /// Why others than this user and root can exchange its file, for people.
+    pub exchangeable: Option<String>,
 }
 
 impl Provenance {
@@ -74,7 +76,7 @@ impl Provenance {
             .map(|trusted| Signer { name: trusted.name.clone(), key: trusted.key.id() })
             .collect();
         let unsigned = (signers.is_empty() && !trusted.is_empty()).then(unsigned);
-        Self { signers, unsigned, moved: None }
+        Self { signers, unsigned, ..Self::default() }
     }
 
     /// Whether one of these keys has signed it.

@@ -1,10 +1,11 @@
 //! Public keys: ECDSA on P-256 with SHA-256, and Ed25519, which are what cosign makes.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 
 use ed25519_dalek::{Signature, VerifyingKey};
-use flannel_base::regular_file;
+use flannel_base::{regular_file, trusted_file};
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use sha2::{Digest as _, Sha512};
 use spki::SubjectPublicKeyInfoRef;
@@ -66,8 +67,16 @@ impl PublicKey {
 
     /// Reads the keys in a PEM file.
     pub fn read_file(file: &Path) -> Result<Vec<Self>, KeyError> {
-        let bytes = regular_file::read(file, LARGEST)
-            .map_err(|error| KeyError(format!("the file cannot be read: {error}")))?;
+        Self::read_bytes(regular_file::read(file, LARGEST))
+    }
+
+    /// The same, if only this user and root can have written it.
+    pub(crate) fn read_trusted_file(file: &Path) -> Result<Vec<Self>, KeyError> {
+        Self::read_bytes(trusted_file::read(file, LARGEST))
+    }
+
+    fn read_bytes(read: io::Result<Vec<u8>>) -> Result<Vec<Self>, KeyError> {
+        let bytes = read.map_err(|error| KeyError(format!("the file cannot be read: {error}")))?;
         Self::read(&String::from_utf8_lossy(&bytes))
     }
 

@@ -130,7 +130,8 @@ fn nobody_but_root_looks_into_the_memory_of_a_daemon_that_is_not_roots() -> Resu
     command = lab.node(0).namespace().command("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).arg(program);
     let place = tempfile::tempdir()?;
-    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777))?;
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755))?;
+    chown(place.path(), Some(NOBODY), Some(NOBODY))?;
     let file = |name: &str| place.path().join(name);
     command.arg(format!("--store=file:{}", place.path().display()));
     command.arg("--state-dir").arg(file("state")).arg("--cache-dir").arg(file("cache"));

@@ -109,7 +109,7 @@ mod tests {
             place.path().join("in/link"),
             Some(rustix::fs::Uid::from_raw(4321)),
             None,
-            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+            AtFlags::SYMLINK_NOFOLLOW,
         )
         .expect("chown");
         assert!(

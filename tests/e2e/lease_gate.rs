@@ -101,7 +101,9 @@ fn of_two_leases_that_overlap_the_older_is_served_also_after_a_restart() -> Resu
         ensure!(problems(&cluster, &older)? == Some(Vec::new()));
         cluster.store().remove(&older)?;
         wait::until_true("the newer is served", || Ok(problems(&cluster, &newer)? == Some(Vec::new())))?;
-        ensure!(cluster.node(0).ip("route show 10.5.200.0/23")?.contains("flannel.1"));
+        wait::until_true("its route is there", || {
+            Ok(cluster.node(0).ip("route show 10.5.200.0/23")?.contains("flannel.1"))
+        })?;
     }
     Ok(())
 }
@@ -220,7 +222,7 @@ fn whatever_leases_come_and_go_what_was_there_stays_and_good_peers_are_served() 
             Cluster::start(&ClusterOptions { etcd, ..ClusterOptions::of(Backend::Vxlan, true) })?;
         let node = cluster.node(0);
         for theirs in [
-            "10.5.222.0/24 via 192.168.77.12",
+            "10.5.222.0/24 via 192.168.77.77",
             "172.16.0.0/12 via 192.168.77.1",
             "fc00:5:0:ff::/64 via fd77::12",
         ] {

@@ -87,6 +87,8 @@ pub(crate) struct Planner<'a> {
     pub nexthops: bool,
     /// The cluster networks.
     pub networks: &'a [IpNet],
+    /// Whether what is there may be what a flannel of before has left: until it is known what should be there.
+    pub adopts: bool,
 }
 
 impl Planner<'_> {

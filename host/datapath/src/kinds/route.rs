@@ -260,8 +260,8 @@ impl Draft<'_> {
                 && self.is_flannels(destination, route))
     }
 
-    /// Whether a route looks like one that a flannel of before has made, maybe with another backend: over a device of flannel's, or
-    /// by way of the very address that the destination's peer has.
+    /// Whether a route looks like one that a flannel of before has made, maybe with another backend: over a device of flannel's, or, at the
+    /// start, by way of the very address that the destination's peer has.
     fn is_flannels(&self, destination: &IpNet, route: &Route) -> bool {
         let Planner { ledger, kernel, .. } = self.planner;
         let is_address = |entry: &Entry, via: IpAddr| match entry {
@@ -272,7 +272,8 @@ impl Draft<'_> {
             _ => false,
         };
         kernel.former_devices.contains(&route.oif)
-            || route.via.is_some_and(|via| {
+            // Whoever writes a lease chooses its address, and must not get hold of an operator's route by that.
+            || route.via.filter(|_| self.planner.adopts).is_some_and(|via| {
                 let key = Key::Route(*destination);
                 let mut keys = ledger.owners(&key).flat_map(|peer| ledger.keys_of(peer));
                 keys.any(|key| ledger.entry(key).is_some_and(|entry| is_address(entry, via)))

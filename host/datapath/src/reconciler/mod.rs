@@ -573,6 +573,7 @@ impl Reconciler {
             kernel: &self.kernel,
             nexthops: self.nexthops,
             networks: &self.networks,
+            adopts: !self.prune,
         }
     }
 }

@@ -102,6 +102,20 @@ fn what_another_backend_of_flannel_left_is_replaced() {
 }
 
 #[test]
+fn once_in_operation_a_route_by_way_of_a_peers_address_is_the_operators() {
+    in_namespace(|node| {
+        ip("route add 10.5.3.0/24 via 192.168.0.3 dev eth0");
+        node.commit(base());
+        node.prune_stale();
+        let before = route(3);
+        let report = node.commit(put(3, peer(3)));
+        assert_eq!((report.failures.len(), route(3)), (1, before.clone()), "{report:?}");
+        node.commit(Transaction { peers: [(PeerId(3), None)].into(), ..Transaction::default() });
+        assert_eq!(route(3), before);
+    });
+}
+
+#[test]
 fn a_plain_route_of_upstreams_that_was_adopted_goes_with_its_peer() {
     in_namespace(|node| {
         ip("route add 10.5.3.0/24 via 192.168.0.3 dev eth0");

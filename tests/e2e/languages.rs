@@ -1,18 +1,21 @@
 //! Backends in other languages than Rust: the SDKs' examples connect pods, and say why where they cannot. What their toolchains
 //! import of WASI lets them do nothing.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::store::StoredLease;
-use flannel_lab::{Backend, Cluster, ClusterOptions, artifacts, wait};
+use flannel_lab::{Backend, Cluster, ClusterOptions, artifacts, share_cache_key, wait};
 
 /// A component that was built, and where its compiled form is kept: an interpreter takes ten seconds to compile, which are spent
 /// once, and not by each node.
 struct Built {
     component: PathBuf,
     cache: PathBuf,
+    /// Where the key of the cache is.
+    state: PathBuf,
 }
 
 impl Built {
@@ -26,12 +29,25 @@ impl Built {
             return Ok(None);
         }
         ensure!(component.is_file(), "{name}.wasm is not there; build it first: cargo xtask languages");
-        let cache = directory.join("cache");
-        let mut inspect = Command::new(artifacts::flanneld()?);
-        inspect.args(["plugin", "inspect"]).arg(&component).env("FLANNELD_CACHE_DIR", &cache);
-        let output = inspect.output().context("cannot run flanneld plugin inspect")?;
+        let (cache, state) = (directory.join("cache"), directory.join("state"));
+        std::fs::create_dir_all(&state).with_context(|| state.display().to_string())?;
+        // One test compiles, and the others wait for it.
+        let lock = directory.join("cache.lock");
+        let lock = File::create(&lock).with_context(|| lock.display().to_string())?;
+        lock.lock().context("cannot lock the cache")?;
+        share_cache_key(&state)?;
+        let built = Self { component, cache, state };
+        let output = built.plugin("inspect")?.output().context("cannot run flanneld plugin inspect")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(Some(Self { component, cache }))
+        Ok(Some(built))
+    }
+
+    /// A command about the component, which finds its compiled form where the nodes do.
+    fn plugin(&self, command: &str) -> Result<Command> {
+        let mut flanneld = Command::new(artifacts::flanneld()?);
+        flanneld.args(["plugin", command]).arg(&self.component);
+        flanneld.env("FLANNELD_CACHE_DIR", &self.cache).env("FLANNELD_STATE_DIR", &self.state);
+        Ok(flanneld)
     }
 
     /// A cluster whose backend it is. The lab waits for what host-gw would need.
@@ -86,9 +102,7 @@ fn with_a_backend_in_c_pods_reach_each_other() -> Result<()> {
 /// The conformance kit has nothing to find, and what `plugin new` writes is the example under another name.
 fn the_example_conforms_and_is_what_a_project_begins_with(language: &str, source: &str) -> Result<()> {
     let Some(built) = Built::find(&format!("{language}-host-gw"))? else { return Ok(()) };
-    let mut check = Command::new(artifacts::flanneld()?);
-    check.args(["plugin", "check"]).arg(&built.component).env("FLANNELD_CACHE_DIR", &built.cache);
-    let output = check.output().context("cannot run flanneld plugin check")?;
+    let output = built.plugin("check")?.output().context("cannot run flanneld plugin check")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let directory = tempfile::tempdir()?;
     let project = directory.path().join("project");

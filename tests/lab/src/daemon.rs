@@ -195,8 +195,8 @@ pub struct Daemon {
     child: Child,
 }
 
-/// Has a daemon know what others have compiled as its own.
-fn share_key(state: &Path) -> Result<()> {
+/// Has a daemon with this state directory know what others have compiled as its own.
+pub fn share_cache_key(state: &Path) -> Result<()> {
     let file = state.join("cache-key");
     if !file.exists() {
         std::fs::write(&file, [7; 32]).with_context(|| file.display().to_string())?;
@@ -214,7 +214,7 @@ impl Daemon {
             std::fs::create_dir_all(place).with_context(|| place.display().to_string())?;
         }
         if is_shared {
-            share_key(&state)?;
+            share_cache_key(&state)?;
         }
         let log_file = directory.join("flanneld.log");
         let log = Log::from_now(&log_file);

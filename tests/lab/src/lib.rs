@@ -71,7 +71,7 @@ pub use backend::Backend;
 pub use clock::Clock;
 pub use cluster::{Cluster, ClusterOptions};
 pub use cni::Cni;
-pub use daemon::{Daemon, DaemonOptions};
+pub use daemon::{Daemon, DaemonOptions, share_cache_key};
 pub use echo::Echo;
 pub use firewall::Firewall;
 pub use lab::{Lab, Underlay};

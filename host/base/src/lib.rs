@@ -13,6 +13,7 @@ mod secret;
 pub mod server_trust;
 pub mod text;
 mod timestamp;
+mod token_bucket;
 pub mod trusted_dir;
 pub mod trusted_file;
 mod trusted_path;
@@ -24,6 +25,7 @@ pub use family::Family;
 pub use log_throttle::LogThrottle;
 pub use secret::Secret;
 pub use timestamp::{NoTimestamp, Timestamp};
+pub use token_bucket::TokenBucket;
 
 /// Microseconds for a log field: a number in JSON, which wider types are not.
 pub fn micros(time: Duration) -> u64 {

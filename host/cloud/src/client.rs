@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use flannel_base::Backoff;
+use flannel_base::{Backoff, TokenBucket};
 use http_body_util::Full;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout_at};
@@ -21,6 +21,9 @@ const ATTEMPTS: u32 = 6;
 /// Waits before another attempt; the real one is anything from half of it to all of it, so that
 /// nodes that were turned away together do not come back together.
 const BACKOFF: Backoff = Backoff { min: Duration::from_millis(250), max: Duration::from_secs(8) };
+/// Requests of this node: so many at once, and then one each such time. Clouds count all nodes of an account together, and turn all away when
+/// there are too many.
+const PACE: (u32, Duration) = (100, Duration::from_millis(50));
 /// How long what the metadata service says is good for.
 const METADATA_CACHE_TTL: Duration = Duration::from_mins(1);
 /// Bytes of the largest answer.
@@ -42,6 +45,7 @@ pub struct Client {
     instances: Mutex<BTreeMap<Provider, (Instant, Instance)>>,
     /// Those that are asked without TLS, once that has been said.
     in_clear: Mutex<BTreeSet<String>>,
+    pace: Mutex<TokenBucket>,
     /// True once nobody waits for answers any more.
     closed: watch::Sender<bool>,
 }
@@ -69,6 +73,7 @@ impl Client {
             vendors,
             instances: Mutex::default(),
             in_clear: Mutex::default(),
+            pace: Mutex::new(TokenBucket::full(PACE.0, PACE.1, Instant::now())),
             closed: watch::Sender::new(false),
         }
     }
@@ -144,6 +149,10 @@ impl Client {
         let (mut attempts, mut refused) = (0, false);
         loop {
             attempts += 1;
+            if timeout_at(deadline.into(), self.turn()).await.is_err() {
+                let reason = "this node has made too many requests: there was no time left for this one";
+                return Err(Failure::Unreachable(reason.to_owned()));
+            }
             let attempt = timeout_at(deadline.into(), self.attempt(vendor, request)).await;
             let attempt = match attempt {
                 Ok(attempt) => attempt?,
@@ -184,6 +193,21 @@ impl Client {
             if let Err(reason) = &outcome {
                 debug!(provider = %request.provider, operation = %request.operation, reason, attempts, "no answer");
             }
+            sleep(wait).await;
+        }
+    }
+
+    /// Waits until there may be another request.
+    async fn turn(&self) {
+        loop {
+            let wait = {
+                let (mut pace, now) =
+                    (self.pace.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+                if pace.take(1, now) {
+                    return;
+                }
+                pace.wait(1, now)
+            };
             sleep(wait).await;
         }
     }

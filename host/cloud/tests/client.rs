@@ -102,3 +102,26 @@ async fn what_repeats_the_question_comes_back_without_the_secret() {
     assert!(answer.body.contains("authorization: (hidden)"), "{}", answer.body);
     assert!(!format!("{answer:?}").contains(SECRET), "{answer:?}");
 }
+
+#[tokio::test]
+async fn more_requests_than_a_node_may_make_wait_for_their_turn() {
+    let server = Server::start(&[Turn::Answer(200, "")]).await;
+    let (client, _) = client(&server);
+    let begun = Instant::now();
+    for _ in 0..110 {
+        client.send(&request(true), soon()).await.expect("an answer");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
+    // Who has no time to wait is not kept waiting.
+    for _ in 0..100 {
+        let now = Instant::now();
+        if let Err(error) = client.send(&request(true), now + Duration::from_millis(10)).await {
+            assert!(
+                matches!(&error, Failure::Unreachable(reason) if reason.contains("too many requests")),
+                "{error}"
+            );
+            return;
+        }
+    }
+    panic!("there is no end of them");
+}

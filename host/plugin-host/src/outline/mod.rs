@@ -6,6 +6,8 @@
 //! stop at their largest value instead of wrapping.
 
 mod inventory;
+#[cfg(test)]
+mod measured;
 mod scope;
 #[cfg(test)]
 mod tests;

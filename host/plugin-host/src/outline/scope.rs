@@ -41,13 +41,13 @@ impl Scope {
                             let made = instantiated("module", &self.modules, module_index)?;
                             self.total.add(&made);
                         }
-                        Instance::FromExports(_) => self.total.add_instance(),
+                        Instance::FromExports(_) => self.total.add_component_instance(),
                     }
                 }
             }
             Payload::ComponentInstanceSection(section) => {
                 for instance in section {
-                    self.total.add_instance();
+                    self.total.add_component_instance();
                     if let ComponentInstance::Instantiate { component_index, .. } = instance? {
                         let made = instantiated("component", &self.components, component_index)?;
                         self.total.add(&made);

@@ -2,10 +2,11 @@
 //! neither memory nor packets are lost over it.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use flannel_lab::ping_probe::{INTERVAL, Mark};
-use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, artifacts};
+use flannel_lab::{Cluster, ClusterOptions, Echo, Prober, artifacts, wait};
 use tempfile::TempDir;
 
 /// Bytes by which the daemon may have grown over it: less than what each of these would cost.
@@ -192,6 +193,24 @@ fn code_in_a_cache_that_another_user_can_write_to_is_not_run() -> Result<()> {
 }
 
 #[test]
+fn a_swap_that_takes_for_ever_ends_with_the_process_that_asked_for_it() -> Result<()> {
+    let mut node = Watched::start(&["--plugin-compile-time=3600", "--plugin-compile-memory=4096"])?;
+    let file = node.file(&nested_loops(80_000))?;
+    let here = node.cluster.node(0);
+    let mut command = node.cluster.options().command(here);
+    command.args(["plugin", "swap", "--control-socket"]).arg(here.control_socket()).arg(&file);
+    let mut asking = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let daemon = node.cluster.daemon(0)?.pid();
+    wait::until_true("it is being compiled", || compiles(daemon))?;
+    let error = node.cluster.swap(0, &artifacts::component("vxlan-next")?).expect_err("refused").to_string();
+    assert!(error.contains(&format!("or end process {}", asking.id())), "{error}");
+    asking.kill()?;
+    asking.wait()?;
+    wait::until_true("nothing is compiled any more", || Ok(!compiles(daemon)?))?;
+    node.goes_on()
+}
+
+#[test]
 fn grants_that_another_user_could_have_written_and_names_that_he_could_take_count_for_nothing() -> Result<()>
 {
     use std::os::unix::fs::PermissionsExt as _;
@@ -238,4 +257,14 @@ fn a_daemon_does_not_start_by_grants_that_another_user_could_have_written() -> R
     let error = format!("{:#}", cluster.bring_up().expect_err("refused"));
     assert!(error.contains("grants.toml can be written by another user"), "{error}");
     Ok(())
+}
+
+/// Whether a daemon has a child that compiles.
+fn compiles(daemon: u32) -> Result<bool> {
+    let is_it = |process: std::fs::DirEntry| {
+        let read = |file: &str| std::fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        read("status").lines().any(|line| line == format!("PPid:\t{daemon}"))
+            && read("cmdline").contains("compile-a-component-and-nothing-else")
+    };
+    Ok(std::fs::read_dir("/proc")?.flatten().any(is_it))
 }

@@ -50,13 +50,14 @@ fn appears(cluster: &Cluster, subnet: &str, data: &str) -> Result<()> {
 }
 
 /// What a component may do for a peer, and what is said of it.
-const DEEDS: [(&str, &str); 14] = [
+const DEEDS: [(&str, &str); 15] = [
     ("panic", "trapped: panicked"),
     ("loop", "stopped after running for"),
     ("call", "stopped after running for"),
     ("memory", "bytes of memory; the limit is"),
     ("recursion", "its stack overflowed"),
     ("handles", "trapped"),
+    ("hand-over", "fuel allocated for hostcalls has been exhausted"),
     ("flood", "at most 64 entries for a peer"),
     ("state", "at most 64 keys"),
     ("default-route", "0.0.0.0/0 is not in the peer's subnet"),

@@ -32,6 +32,7 @@ mod output;
 mod own_address;
 mod ownership;
 mod privileges;
+mod rates;
 mod reference;
 mod refusals;
 mod registry;

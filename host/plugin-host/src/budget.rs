@@ -26,6 +26,11 @@ impl Budget {
         Self { time, processor_end: processor_time() + time }
     }
 
+    /// Whether nine tenths of the time are used up on the processor. Asked by the thread that makes the call.
+    pub(crate) fn is_nearly_used_up(&self) -> bool {
+        processor_time() + self.time / 10 >= self.processor_end
+    }
+
     /// Whether the call may go on after the end that it had on the clock. Asked by the thread that makes it.
     pub(crate) fn is_left(&self, deadline: Instant) -> bool {
         processor_time() < self.processor_end && Instant::now() < deadline + self.time * (STARVED - 1)
@@ -33,7 +38,7 @@ impl Budget {
 }
 
 /// What this thread had of the processor since it began (`clock_gettime(2)`, `CLOCK_THREAD_CPUTIME_ID`).
-fn processor_time() -> Duration {
+pub fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     // Neither is ever negative.
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
@@ -55,6 +60,15 @@ mod tests {
         let budget = Budget::new(Duration::from_millis(20));
         work(Duration::from_millis(20));
         assert!(!budget.is_left(Instant::now()));
+    }
+
+    #[test]
+    fn who_had_most_of_its_time_is_seen() {
+        let budget = Budget::new(Duration::from_millis(20));
+        work(Duration::from_millis(1));
+        assert!(!budget.is_nearly_used_up());
+        work(Duration::from_millis(18));
+        assert!(budget.is_nearly_used_up());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::bindings::cloud_permissions::CloudBackendPre;
 use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions::RequiredOperation;
 use super::bindings::exports::flannel::backend::policy::Guest;
 use super::bindings::{Backend, BackendPre};
+use super::budget::Budget;
 use super::call::{Call, Function};
 use super::capability::{self, HostState};
 use super::convert::shown;
@@ -41,6 +42,8 @@ pub struct CallRecord {
     pub took: Duration,
     /// How it ended.
     pub outcome: Outcome,
+    /// It has used nearly all the time that it had.
+    pub exhausted: bool,
 }
 
 /// How a call ended.
@@ -99,9 +102,10 @@ impl LinkedComponent {
         std::mem::take(&mut *self.records.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn record<T>(&self, function: Function, begin: Instant, outcome: &Result<T, Cause>) {
+    fn record<T>(&self, function: Function, begin: Instant, budget: &Budget, outcome: &Result<T, Cause>) {
         let outcome = outcome.as_ref().err().map_or(Outcome::Ok, Outcome::from);
-        let record = CallRecord { function: function.name(), took: begin.elapsed(), outcome };
+        let exhausted = outcome == Outcome::TimedOut || budget.is_nearly_used_up();
+        let record = CallRecord { function: function.name(), took: begin.elapsed(), outcome, exhausted };
         self.records.lock().unwrap_or_else(PoisonError::into_inner).push(record);
     }
 
@@ -218,9 +222,9 @@ impl Instance {
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<T>,
     ) -> Result<(T, Call), Cause> {
-        let (function, begin) = (call.function, Instant::now());
+        let (function, begin, used) = (call.function, Instant::now(), Budget::new(budget));
         let outcome = self.run(component, call, budget, run);
-        component.record(function, begin, &outcome);
+        component.record(function, begin, &used, &outcome);
         outcome
     }
 
@@ -256,10 +260,10 @@ impl Instance {
         budget: Duration,
         run: impl FnOnce(&Guest, &mut Store<HostState>) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<(T, Call), Cause> {
-        let (function, begin) = (call.function, Instant::now());
+        let (function, begin, used) = (call.function, Instant::now(), Budget::new(budget));
         let outcome =
             self.run(component, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
-        component.record(function, begin, &outcome);
+        component.record(function, begin, &used, &outcome);
         outcome
     }
 
@@ -284,11 +288,16 @@ mod tests {
     use super::*;
     use crate::bindings::flannel::backend::clock;
     use crate::imports::IncompatibleComponent;
+    use crate::log_rate::LogRate;
     use crate::outline::Outline;
     use crate::tests::environment;
     use crate::{DirState, Limits, engine};
 
     const TIME: Duration = Duration::from_millis(100);
+
+    fn rate() -> LogRate {
+        LogRate::new(Instant::now())
+    }
 
     /// Runs a component that takes no processor time for three times the time that it has, and does something afterwards.
     fn nap_and(then: &str) -> wasmtime::Result<()> {
@@ -315,8 +324,14 @@ mod tests {
         let directory = tempfile::tempdir()?;
         let state = Arc::new(DirState::open(directory.path()));
         let environment = environment(r#"{"Type":"napper"}"#);
-        let state =
-            HostState::new("napper".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let state = HostState::new(
+            "napper".to_owned(),
+            Limits::default(),
+            environment,
+            state,
+            watchdog.pauser(),
+            rate(),
+        );
         let mut store = limited_store(&engine, state);
         timed(&watchdog, &mut store, time, |store| linker.instantiate(store, &component).map(drop))
     }
@@ -385,8 +400,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let state = Arc::new(DirState::open(directory.path()));
         let environment = environment(r#"{"Type":"clocks"}"#);
-        let mut state =
-            HostState::new("clocks".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let mut state = HostState::new(
+            "clocks".to_owned(),
+            Limits::default(),
+            environment,
+            state,
+            watchdog.pauser(),
+            rate(),
+        );
         state.call = Call::new(Function::Register);
         let mut store = limited_store(&engine, state);
         let instantiated =

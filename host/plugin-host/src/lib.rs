@@ -25,6 +25,7 @@ mod imports;
 mod instance;
 mod limits;
 mod load;
+mod log_rate;
 mod needs;
 mod origin;
 mod outline;
@@ -39,6 +40,7 @@ mod wasi;
 mod watchdog;
 
 pub use artifact::{Artifact, ArtifactError, BuiltIn, Source};
+pub use budget::processor_time;
 pub use capability::CloudRecord;
 pub use compile::{CHILD, CompileError, CompileLimits, Compiler, compile_for_embedding, run_child};
 pub use digest::{Digest, NoDigest};

@@ -41,6 +41,8 @@ pub struct Limits {
     pub backend_data: usize,
     /// Fresh instances that one batch of changes may cost before the rest of it has to wait.
     pub restarts: u32,
+    /// Processor time that one batch of changes may take before the rest of it has to wait, if fresh instances are needed for it.
+    pub restart_time: Duration,
 }
 
 impl Default for Limits {
@@ -65,6 +67,7 @@ impl Default for Limits {
             text: 4096,
             backend_data: 64 << 10,
             restarts: 32,
+            restart_time: Duration::from_secs(5),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy as wit;
+use super::budget::processor_time;
 use super::call::{Call, Function};
 use super::capability::{CloudRecord, EntryCount, HostState};
 use super::convert::{self, shown};
@@ -20,6 +21,7 @@ use super::facts::Environment;
 use super::grants::GrantRequest;
 use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
+use super::log_rate::LogRate;
 use super::needs::{self, Need};
 use super::origin::Origin;
 use super::signature::Provenance;
@@ -163,6 +165,8 @@ pub struct Policy {
     registered: Option<Registration>,
     /// A fresh instance has registered with something else, and nobody has asked for it yet.
     registered_anew: Option<Registration>,
+    /// How much its instances may write into the log.
+    log_rate: LogRate,
     /// Why the last instance ended, as long as there is no other.
     end: Option<String>,
     own: Option<Arc<Lease>>,
@@ -240,6 +244,7 @@ impl Policy {
             instance: None,
             registered: None,
             registered_anew: None,
+            log_rate: LogRate::new(Instant::now()),
             end: None,
             own: None,
             entries: EntryCount::default(),
@@ -254,6 +259,12 @@ impl Policy {
     /// Its place in the durable store.
     pub fn store(&self) -> String {
         self.origin.store(&self.name)
+    }
+
+    /// Lines that the plugin wanted to write into the log and that were suppressed since this was asked last.
+    pub fn take_suppressed_lines(&self) -> u64 {
+        self.log_rate.tell(&self.name, Instant::now());
+        self.log_rate.take_suppressed()
     }
 
     /// The calls that have ended since this was asked last.
@@ -324,12 +335,17 @@ impl Policy {
         let mut applied = ApplyOutcome::default();
         let allowed = restarts.unwrap_or(self.limits.restarts);
         let (mut splits, mut restarts) = (SPLITS, allowed);
+        let begun = processor_time();
         let changes = last_of_each(changes);
         let mut work: Vec<Vec<PeerChange>> =
             changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
         while let Some(mut batch) = work.pop() {
-            if restarts == 0 && !self.is_usable() {
-                let reason = format!("it has failed too often for these changes: {allowed} fresh instances");
+            let spent = processor_time().saturating_sub(begun);
+            if (restarts == 0 || spent > self.limits.restart_time) && !self.is_usable() {
+                let (made, ms) = (allowed - restarts, spent.as_millis());
+                let reason = format!(
+                    "it has failed too often for these changes: {made} fresh instances, {ms} ms of the processor"
+                );
                 applied.failures.push(self.failed(Function::Apply, Cause::Down(reason)));
                 work.push(batch);
                 break;
@@ -432,10 +448,16 @@ impl Policy {
         let (mut instance, registered, transaction) =
             self.start_afresh().map_err(|error| self.with_first_cause(error))?;
         instance.state().entries = std::mem::take(&mut self.entries);
-        warn!(plugin = self.name, because = self.end.take(), "plugin started afresh");
+        let because = self.end.take();
+        let said = because.as_ref().map_or(0, String::len);
+        if self.log_rate.admits(&self.name, said, Instant::now()) {
+            warn!(plugin = self.name, because, "plugin started afresh");
+        }
         self.instance = Some(instance);
         if self.registered.as_ref().is_some_and(|before| !before.agrees(&registered)) {
-            warn!(plugin = self.name, "it registers with something else than before: that is published");
+            if self.log_rate.admits(&self.name, 0, Instant::now()) {
+                warn!(plugin = self.name, "it registers with something else than before: that is published");
+            }
             self.registered_anew = Some(registered.clone());
             self.registered = Some(registered);
         }
@@ -473,7 +495,8 @@ impl Policy {
     fn host_state(&self) -> HostState {
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = Arc::clone(&self.state);
-        HostState::new(self.name.clone(), limits, environment, state, self.component.pauser())
+        let (pauser, log_rate) = (self.component.pauser(), self.log_rate.clone());
+        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate)
     }
 
     /// What the plugin asks for of clouds.

@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions};
 use flannel_privileges::with_privileges;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::artifact::BuiltIn;
 use super::origin::Origin;
@@ -19,6 +20,8 @@ pub(crate) const KEYS: usize = 64;
 /// Bytes of a value.
 pub(crate) const VALUE: usize = 16 << 10;
 const LONGEST_KEY: usize = 64;
+/// How often something is written to the disk, however often plugins write.
+const INTERVAL: Duration = Duration::from_secs(1);
 /// What a file is called while it is being written; no key has this character.
 const TEMPORARY: &str = "~new";
 
@@ -26,9 +29,12 @@ const TEMPORARY: &str = "~new";
 type Writes = BTreeMap<String, BTreeMap<String, Option<Vec<u8>>>>;
 
 /// The stores of all plugins. Directories are made at the first write.
+///
+/// What is written first after a while is on the disk at once. What comes within [`INTERVAL`] of that is in memory and seen by everybody, and
+/// goes to the disk together, when whoever keeps the stores calls [`DirState::flush`], or when they end.
 pub struct DirState {
-    root: PathBuf,
-    /// Writes that wait for [`DirState::settle`]; none: they go to the disk at once.
+    disk: Arc<Disk>,
+    /// Writes that wait for [`DirState::commit_pending`]; none: they go their way at once.
     waiting: Mutex<Option<Writes>>,
     /// The store whose contents the plugin that begins next is to find in its own.
     handed_over: Mutex<Option<String>>,
@@ -37,7 +43,8 @@ pub struct DirState {
 impl DirState {
     /// In this state directory.
     pub fn open(state_dir: &Path) -> Self {
-        Self { root: state_dir.join("plugins"), waiting: Mutex::new(None), handed_over: Mutex::new(None) }
+        let disk = Disk { root: state_dir.join("plugins"), pending: Mutex::default() };
+        Self { disk: Arc::new(disk), waiting: Mutex::new(None), handed_over: Mutex::new(None) }
     }
 
     /// The same stores for somebody who only rehearses: it sees what it writes, and nobody else does before it is settled. `take`: the
@@ -45,14 +52,14 @@ impl DirState {
     #[must_use]
     pub fn shadow(&self, take: Option<String>) -> Self {
         let waiting = Mutex::new(Some(Writes::new()));
-        Self { root: self.root.clone(), waiting, handed_over: Mutex::new(take) }
+        Self { disk: Arc::clone(&self.disk), waiting, handed_over: Mutex::new(take) }
     }
 
     /// Gives the plugins that are built in what earlier versions have kept for their names. Whose another name was is not known: what was
     /// kept for it stays where it is.
     pub fn adopt_former(&self, built_in: &[BuiltIn]) {
         for name in built_in.iter().map(|plugin| plugin.backend_type) {
-            let (former, now) = (self.root.join(name), self.root.join(Origin::BuiltIn.store(name)));
+            let (former, now) = (self.disk.root.join(name), self.disk.root.join(Origin::BuiltIn.store(name)));
             if now.exists() || !former.is_dir() {
                 continue;
             }
@@ -70,6 +77,8 @@ impl DirState {
     /// A plugin that calls itself `name` begins with this store. Answers the stores of plugins of that name that are from elsewhere, if its own
     /// is empty: it may be that the operator expects it to have one of them.
     pub(crate) fn begin(&self, name: &str, store: &str) -> io::Result<Vec<String>> {
+        // Whoever has written something just now is to be seen, and tells of what cannot be written himself.
+        let _ = self.disk.flush();
         let take = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(from) = take.filter(|from| from != store) {
             let mut writes: BTreeMap<String, Option<Vec<u8>>> =
@@ -82,10 +91,143 @@ impl DirState {
             return Ok(Vec::new());
         }
         if self.keys(store)?.is_empty() {
-            with_privileges(|| self.of_that_name(name, store))
+            with_privileges(|| self.disk.of_that_name(name, store))
         } else {
             Ok(Vec::new())
         }
+    }
+
+    /// What was written so far goes to the disk, and from now on all else does.
+    pub fn commit_pending(&self) -> io::Result<()> {
+        let mut waiting = self.waiting();
+        for (store, writes) in waiting.iter().flatten() {
+            self.disk.pending().add(store, writes);
+        }
+        *waiting = None;
+        self.flush()
+    }
+
+    /// What is only in memory goes to the disk. What could not be written is tried again the next time.
+    pub fn flush(&self) -> io::Result<()> {
+        self.disk.flush().into_values().next().map_or(Ok(()), Err)
+    }
+
+    /// When what is only in memory is to go to the disk; none: there is nothing.
+    pub fn flush_due(&self) -> Option<Instant> {
+        self.disk.pending().due()
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Writes>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The value of a key in a store.
+    pub fn get(&self, store: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let written = |all: &Writes| all.get(store)?.get(key).cloned();
+        if let Some(written) = self.waiting().as_ref().and_then(written) {
+            return Ok(written);
+        }
+        if let Some(written) = written(&self.disk.pending().writes) {
+            return Ok(written);
+        }
+        with_privileges(|| self.disk.get(store, key))
+    }
+
+    /// The keys in a store.
+    pub fn keys(&self, store: &str) -> io::Result<BTreeSet<String>> {
+        let mut keys = with_privileges(|| self.disk.keys(store))?;
+        let mut over = |written: &Writes| {
+            for (key, value) in written.get(store).into_iter().flatten() {
+                if value.is_some() {
+                    keys.insert(key.clone());
+                } else {
+                    keys.remove(key);
+                }
+            }
+        };
+        over(&self.disk.pending().writes);
+        if let Some(waiting) = self.waiting().as_ref() {
+            over(waiting);
+        }
+        Ok(keys)
+    }
+
+    /// Writes and removes keys. Each value is either the old or the new one, also after a crash.
+    pub fn apply(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if let Some(waiting) = self.waiting().as_mut() {
+            let all = waiting.entry(store.to_owned()).or_default();
+            all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
+            return Ok(());
+        }
+        let before = {
+            let mut pending = self.disk.pending();
+            let before = pending.writes.get(store).cloned();
+            pending.add(store, writes);
+            if pending.due().is_some_and(|due| due > Instant::now()) {
+                return Ok(());
+            }
+            before
+        };
+        let Some(error) = self.disk.flush().remove(store) else { return Ok(()) };
+        // The call that wrote it has failed, and has written nothing.
+        let mut pending = self.disk.pending();
+        match before {
+            Some(before) => drop(pending.writes.insert(store.to_owned(), before)),
+            None => drop(pending.writes.remove(store)),
+        }
+        Err(error)
+    }
+}
+
+/// The directories, and what is on its way there.
+struct Disk {
+    root: PathBuf,
+    pending: Mutex<Pending>,
+}
+
+#[derive(Default)]
+struct Pending {
+    writes: Writes,
+    /// When something was written last, or could not be.
+    flushed: Option<Instant>,
+}
+
+impl Pending {
+    fn add(&mut self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) {
+        let all = self.writes.entry(store.to_owned()).or_default();
+        all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let at_once = || Instant::now();
+        (!self.writes.is_empty()).then(|| self.flushed.map_or_else(at_once, |flushed| flushed + INTERVAL))
+    }
+}
+
+impl Disk {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers what could not be written, by store: one that cannot be written holds up no other.
+    fn flush(&self) -> BTreeMap<String, io::Error> {
+        let mut pending = self.pending();
+        let mut failed = BTreeMap::new();
+        if pending.writes.is_empty() {
+            return failed;
+        }
+        pending.flushed = Some(Instant::now());
+        pending.writes.retain(|store, writes| match with_privileges(|| self.write(store, writes)) {
+            Ok(()) => false,
+            Err(error) => {
+                failed.insert(store.clone(), error);
+                true
+            }
+        });
+        failed
     }
 
     /// Stores with something in them for a name, but for one.
@@ -99,26 +241,12 @@ impl DirState {
         for entry in entries {
             let store = entry?.file_name().to_string_lossy().into_owned();
             let is_of = store.split('@').next() == Some(name) && store != but;
-            if is_of && self.keys_on_disk(&store).is_ok_and(|keys| !keys.is_empty()) {
+            if is_of && self.keys(&store).is_ok_and(|keys| !keys.is_empty()) {
                 stores.push(store);
             }
         }
         stores.sort();
         Ok(stores)
-    }
-
-    /// What was written so far goes to the disk, and from now on all else does.
-    pub fn commit_pending(&self) -> io::Result<()> {
-        let mut waiting = self.waiting();
-        for (store, writes) in waiting.iter().flatten() {
-            with_privileges(|| self.write(store, writes))?;
-        }
-        *waiting = None;
-        Ok(())
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Option<Writes>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dir(&self, store: &str) -> io::Result<Option<Dir>> {
@@ -129,36 +257,16 @@ impl DirState {
         }
     }
 
-    /// The value of a key in a store.
-    pub fn get(&self, store: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
-        let waiting = self.waiting();
-        if let Some(written) = waiting.as_ref().and_then(|all| all.get(store)?.get(key)) {
-            return Ok(written.clone());
+    fn get(&self, store: &str, key: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(dir) = self.dir(store)? else { return Ok(None) };
+        match dir.read(key) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
-        with_privileges(|| {
-            let Some(dir) = self.dir(store)? else { return Ok(None) };
-            match dir.read(key) {
-                Ok(value) => Ok(Some(value)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
-            }
-        })
     }
 
-    /// The keys in a store.
-    pub fn keys(&self, store: &str) -> io::Result<BTreeSet<String>> {
-        let mut keys = with_privileges(|| self.keys_on_disk(store))?;
-        for (key, value) in self.waiting().iter().filter_map(|all| all.get(store)).flatten() {
-            if value.is_some() {
-                keys.insert(key.clone());
-            } else {
-                keys.remove(key);
-            }
-        }
-        Ok(keys)
-    }
-
-    fn keys_on_disk(&self, store: &str) -> io::Result<BTreeSet<String>> {
+    fn keys(&self, store: &str) -> io::Result<BTreeSet<String>> {
         let Some(dir) = self.dir(store)? else { return Ok(BTreeSet::new()) };
         let names = dir.entries()?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names
@@ -166,24 +274,13 @@ impl DirState {
             .collect()
     }
 
-    /// Writes and removes keys. Each value is either the old or the new one, also after a crash.
-    pub fn apply(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        if let Some(waiting) = self.waiting().as_mut() {
-            let all = waiting.entry(store.to_owned()).or_default();
-            all.extend(writes.iter().map(|(key, value)| (key.clone(), value.clone())));
-            return Ok(());
-        }
-        with_privileges(|| self.write(store, writes))
-    }
-
     fn write(&self, store: &str, writes: &BTreeMap<String, Option<Vec<u8>>>) -> io::Result<()> {
         std::fs::create_dir_all(self.root.join(store))?;
         let Some(dir) = self.dir(store)? else { return Err(io::ErrorKind::NotFound.into()) };
         for (key, value) in writes {
             match value {
+                // Who writes the same over and over costs nothing.
+                Some(value) if dir.read(key).is_ok_and(|kept| kept == *value) => {}
                 Some(value) => {
                     let temporary = format!("{key}{TEMPORARY}");
                     let mut options = OpenOptions::new();
@@ -200,6 +297,14 @@ impl DirState {
             }
         }
         Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        for (store, error) in self.flush() {
+            error!(store, %error, "what a plugin has written last cannot be kept");
+        }
     }
 }
 
@@ -309,6 +414,58 @@ mod tests {
         state.apply("gce", &[("a".to_owned(), value("other"))].into()).expect("written");
         state.adopt_former(BUILT);
         assert_eq!(state.get("gce@built-in", "a").expect("read"), value("gce"));
+    }
+
+    #[test]
+    fn what_is_written_first_is_kept_at_once_and_what_follows_together_and_seen_by_all_meanwhile() {
+        let dir = tempfile::tempdir().expect("directory");
+        let state = DirState::open(dir.path());
+        let on_disk = |key: &str| std::fs::read(dir.path().join("plugins/p").join(key)).ok();
+        let set = |key: &str, value| state.apply("p", &[(key.to_owned(), value)].into()).expect("written");
+        assert_eq!(state.flush_due(), None);
+        set("a", value("1"));
+        assert_eq!((on_disk("a"), state.flush_due()), (value("1"), None));
+        for n in 2..100 {
+            set("a", value(&n.to_string()));
+        }
+        set("b", value("new"));
+        assert!(state.flush_due().is_some_and(|due| due > Instant::now()));
+        assert_eq!((on_disk("a"), on_disk("b")), (value("1"), None));
+        let shadow = state.shadow(None);
+        for store in [&state, &shadow] {
+            assert_eq!(store.get("p", "a").expect("read"), value("99"));
+            assert_eq!(store.keys("p").expect("listed"), ["a".to_owned(), "b".to_owned()].into());
+        }
+        // Whoever takes over has the last word.
+        shadow.apply("p", &[("a".to_owned(), value("its"))].into()).expect("noted");
+        shadow.commit_pending().expect("written");
+        assert_eq!((on_disk("a"), on_disk("b"), state.flush_due()), (value("its"), value("new"), None));
+        set("a", None);
+        assert_eq!(state.get("p", "a").expect("read"), None);
+        drop((state, shadow));
+        assert_eq!(on_disk("a"), None, "nothing is lost at the end");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_an_error_or_is_tried_again_if_it_was_promised() {
+        let dir = tempfile::tempdir().expect("directory");
+        let state = DirState::open(dir.path());
+        let plugins = dir.path().join("plugins");
+        let set = |key: &str| state.apply("p", &[(key.to_owned(), value("1"))].into());
+        std::fs::write(&plugins, "in the way").expect("a file");
+        set("refused").expect_err("it is told");
+        assert_eq!(state.flush_due(), None);
+        std::fs::remove_file(&plugins).expect("gone");
+        state.disk.pending().flushed = None;
+        set("a").expect("written");
+        set("promised").expect("noted");
+        std::fs::rename(&plugins, dir.path().join("aside")).expect("moved");
+        std::fs::write(&plugins, "in the way").expect("a file");
+        state.flush().expect_err("there is no way");
+        assert!(state.flush_due().is_some());
+        std::fs::remove_file(&plugins).expect("gone");
+        state.flush().expect("written");
+        assert_eq!(state.keys("p").expect("listed"), ["promised".to_owned()].into());
     }
 
     #[test]

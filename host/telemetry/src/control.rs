@@ -20,13 +20,15 @@ use rustix::net::{
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream as AsyncStream};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+pub use super::attendance::{Attendance, Attended, attend};
 use super::connections::Connections;
 use super::{ObserveError, Status};
 
@@ -59,8 +61,8 @@ pub type Responder<T> = oneshot::Sender<Result<T, String>>;
 pub enum Request {
     /// How things stand.
     Status(oneshot::Sender<Status>),
-    /// Another plugin in the place of the one that serves, and who wants it.
-    Swap(SwapOrder, Asker, Responder<Swapped>),
+    /// Another plugin in the place of the one that serves, who wants it, and whether he still does.
+    Swap(SwapOrder, Asker, Responder<Swapped>, Attended),
 }
 
 /// A swap of the plugin that somebody wants.
@@ -312,12 +314,26 @@ async fn session(stream: AsyncStream, requests: mpsc::Sender<Request>) -> io::Re
         let mut answer = if too_long {
             error(format!("the request is longer than {LONGEST_REQUEST} bytes"))
         } else {
-            answer(&line, asker, &requests).await
+            tokio::select! {
+                answer = answer(&line, asker, &requests) => answer,
+                () = hung_up(&writer) => return Ok(()),
+            }
         };
         answer.push(b'\n');
         timeout(WRITE_TIME, writer.write_all(&answer)).await??;
         if too_long {
             return Ok(());
+        }
+    }
+}
+
+/// Returns when the client is gone. One that only says no more, and listens, is not.
+async fn hung_up(writer: &OwnedWriteHalf) {
+    loop {
+        sleep(PAUSE).await;
+        match writer.ready(Interest::WRITABLE).await {
+            Ok(ready) if !ready.is_write_closed() => {}
+            _ => return,
         }
     }
 }
@@ -335,14 +351,16 @@ async fn answer(line: &[u8], asker: Asker, requests: &mpsc::Sender<Request>) -> 
                 return error("a swap needs the plugin's file, as in {\"request\":\"swap\",\"plugin\":\"/a/file.wasm\"}".to_owned());
             };
             let order = SwapOrder { plugin, take_state: request.take_state };
-            match timeout(SWAP_TIME, ask(requests, |answer| Request::Swap(order, asker, answer))).await {
+            let (_here, attended) = attend();
+            let swap = |answer| Request::Swap(order, asker, answer, attended);
+            match timeout(SWAP_TIME, ask(requests, swap)).await {
                 Ok(Some(Ok(swapped))) => encoded(&Answer::Ok(swapped)),
                 Ok(Some(Err(reason))) => error(reason),
                 Ok(None) => {
                     error("the daemon starts over, or is about to stop: the plugin is not swapped".to_owned())
                 }
                 Err(_) => error(format!(
-                    "the swap took more than {} seconds; flanneld status says what becomes of it",
+                    "the swap took more than {} seconds: it is cancelled, unless the plugin was about to take over; flanneld status says what has become of it",
                     SWAP_TIME.as_secs()
                 )),
             }
@@ -367,7 +385,7 @@ pub async fn answer_line(line: &[u8]) -> Vec<u8> {
         while let Some(request) = requests.recv().await {
             match request {
                 Request::Status(answer) => drop(answer.send(Status::default())),
-                Request::Swap(order, _, answer) => drop(answer.send(Err(order.plugin))),
+                Request::Swap(order, _, answer, _) => drop(answer.send(Err(order.plugin))),
             }
         }
     };
@@ -498,7 +516,7 @@ mod tests {
         fn start_refusing(&self) -> ControlServer {
             let (sender, mut requests) = mpsc::channel(4);
             tokio::spawn(async move {
-                while let Some(Request::Swap(order, asker, answer)) = requests.recv().await {
+                while let Some(Request::Swap(order, asker, answer, _)) = requests.recv().await {
                     let _ = answer.send(Err(format!("{} for {asker:?}", order.plugin)));
                 }
             });
@@ -768,6 +786,24 @@ mod tests {
         let _server = ControlSocket::bind(&node.path).expect("socket").serve(sender);
         let answers = node.raw(b"{\"request\":\"status\"}\n").await;
         assert_eq!(answers, [r#"{"error":"the daemon was busy for 10 seconds"}"#]);
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_during_a_swap_does_not_wait_for_it_and_who_only_says_no_more_does() {
+        let node = node();
+        let (sender, mut requests) = mpsc::channel(1);
+        let _server = ControlSocket::bind(&node.path).expect("socket").serve(sender);
+        let mut client = AsyncStream::connect(&node.path).await.expect("connected");
+        client.write_all(b"{\"request\":\"swap\",\"plugin\":\"p\"}\n").await.expect("asked");
+        let Some(Request::Swap(_, _, answer, mut attended)) = requests.recv().await else {
+            panic!("it is asked for")
+        };
+        client.shutdown().await.expect("said no more");
+        sleep(PAUSE * 3).await;
+        assert!(!attended.is_over() && !answer.is_closed());
+        drop(client);
+        timeout(Duration::from_secs(30), attended.over()).await.expect("it is seen");
+        assert!(attended.is_over());
     }
 
     #[tokio::test]

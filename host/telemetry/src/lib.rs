@@ -6,6 +6,7 @@
 
 #![warn(unreachable_pub)]
 
+mod attendance;
 mod connections;
 pub mod control;
 mod display;

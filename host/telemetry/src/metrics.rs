@@ -144,6 +144,7 @@ struct Inner {
     plugin_calls: Family<Labels<2>, Counter>,
     plugin_call_duration: Histograms,
     plugin_restarts: Counter,
+    plugin_lines_suppressed: Counter,
     plugin_swaps: Family<Labels<1>, Counter>,
     plugin_suspended: Gauge,
     plugin_tick_failing: Gauge,
@@ -230,6 +231,11 @@ impl Metrics {
             plugin_restarts: r.add(
                 "plugin_restarts",
                 "Fresh instances of the plugin made after one had failed",
+                Counter::default(),
+            ),
+            plugin_lines_suppressed: r.add(
+                "plugin_lines_suppressed",
+                "Lines of the log that the plugin wanted to write and that were too many",
                 Counter::default(),
             ),
             plugin_swaps: r.add(
@@ -378,6 +384,11 @@ impl Metrics {
     /// A fresh instance took the place of one that had failed.
     pub fn plugin_restarted(&self) {
         self.0.plugin_restarts.inc();
+    }
+
+    /// So many lines of the plugin's were not written into the log.
+    pub fn plugin_lines_suppressed(&self, lines: u64) {
+        self.0.plugin_lines_suppressed.inc_by(lines);
     }
 
     /// A swap has ended.
@@ -554,6 +565,7 @@ mod tests {
         metrics.plugin_call("apply", took, CallOutcome::Ok);
         metrics.plugin_call("apply", took, CallOutcome::OutOfMemory);
         metrics.plugin_restarted();
+        metrics.plugin_lines_suppressed(3);
         metrics.plugin_swap(true);
         metrics.plugin_suspended(false);
         metrics.plugin_tick_failing(false);

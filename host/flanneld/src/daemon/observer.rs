@@ -12,7 +12,7 @@ use flannel_model::ledger::PeerId;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registration};
 use flannel_telemetry::control::{
-    Asker, ControlServer, ControlSocket, Request, Responder, SwapOrder, Swapped,
+    Asker, Attended, ControlServer, ControlSocket, Request, Responder, SwapOrder, Swapped,
 };
 use flannel_telemetry::health::{self, HealthServer};
 use flannel_telemetry::{
@@ -40,7 +40,7 @@ const KERNEL_TIME: Duration = Duration::from_secs(2);
 const NEVER: Duration = Duration::from_hours(8760);
 
 /// A swap that an operator asks for.
-pub(super) type SwapRequest = (SwapOrder, Asker, Responder<Swapped>);
+pub(super) type SwapRequest = (SwapOrder, Asker, Responder<Swapped>, Attended);
 
 /// What is asked of a node in operation.
 #[derive(Clone)]
@@ -150,11 +150,13 @@ impl Observer {
                     // The receiver is gone if the client is.
                     tokio::spawn(async move { answer.send(observer.status().await) });
                 }
-                Request::Swap(order, asker, answer) => {
+                Request::Swap(order, asker, answer, attended) => {
                     let swaps = lock(&self.in_operation).as_ref().map(|node| node.swaps.clone());
                     let refused = match swaps {
                         // If the node starts over, so that nobody listens, the answer's end says so.
-                        Some(swaps) => swaps.send((order, asker, answer)).err().map(|error| error.0.2),
+                        Some(swaps) => {
+                            swaps.send((order, asker, answer, attended)).err().map(|error| error.0.2)
+                        }
                         None => Some(answer),
                     };
                     if let Some(answer) = refused {
@@ -284,6 +286,7 @@ impl Observer {
             self.metrics.plugin_call(record.function, record.took, outcome(record.outcome));
         }
         self.metrics.plugin_memory(records.memory as u64);
+        self.metrics.plugin_lines_suppressed(records.suppressed_lines);
         for CloudRecord { provider, operation, status, took, attempts } in &records.clouds {
             let outcome = match status {
                 None => CloudOutcome::NoAnswer,

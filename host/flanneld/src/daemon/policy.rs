@@ -1,16 +1,21 @@
 //! The plugin that serves, on a thread of its own: a call may take its time there, and nobody waits for it. The thread is confined.
 
 use std::io;
-use std::sync::mpsc::{Sender, channel};
-use std::time::Instant;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
-use flannel_plugin_host::{CallRecord, CloudRecord, Policy};
+use flannel_base::LogThrottle;
+use flannel_plugin_host::{CallRecord, CloudRecord, DirState, Policy, processor_time};
 use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::warn;
 
 use super::DaemonError;
-use super::coordinator::{Event, PolicyCall};
+use super::coordinator::{Effort, Event, PolicyCall};
 use super::serve::Outcome;
+
+/// How often a write that keeps failing is told of.
+const REMIND: Duration = Duration::from_hours(1);
 
 /// Calls that have ended.
 #[derive(Default)]
@@ -21,6 +26,8 @@ pub(super) struct Records {
     pub clouds: Vec<CloudRecord>,
     /// Bytes of memory that the plugin has now.
     pub memory: usize,
+    /// Lines of the plugin's that were suppressed.
+    pub suppressed_lines: u64,
 }
 
 /// The way to the policy. Dropping it ends the thread, after the call that is under way.
@@ -34,16 +41,19 @@ impl PolicyThread {
         let (calls, inbox) = channel();
         let run = move || {
             let outcomes = LastWords(outcomes);
-            while let Ok(call) = inbox.recv() {
-                let event = answer(&mut policy, call);
-                let (calls, clouds) = (policy.take_records(), policy.take_cloud_records());
+            let mut keeper = Keeper::default();
+            while let Some(call) = keeper.next(&inbox, policy.state()) {
+                let (event, calls) = answer(&mut policy, call);
+                let (clouds, suppressed_lines) =
+                    (policy.take_cloud_records(), policy.take_suppressed_lines());
                 if let Some(registered) = policy.take_registered_anew() {
                     let _ = outcomes.0.send(Outcome::RegisteredAnew(Box::new(registered)));
                 }
-                let records = Records { calls, clouds, memory: policy.memory() };
+                let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.
                 let _ = outcomes.0.send(Outcome::Called(event, records));
             }
+            keeper.keep(policy.state());
         };
         spawn_confined("policy", Profile::Plugin, run)?;
         Ok(Self { calls })
@@ -56,15 +66,65 @@ impl PolicyThread {
     }
 }
 
-fn answer(policy: &mut Policy, call: PolicyCall) -> Event {
-    match call {
-        PolicyCall::LeaseAcquired(lease) => Event::LeaseTaken(policy.lease_acquired(&lease)),
-        PolicyCall::Apply(changes, restarts) => {
-            let started = Instant::now();
-            let applied = policy.apply_within(&changes, restarts);
-            Event::Applied(applied, started.elapsed())
+/// Calls the policy; answers what came of it, and the calls that it took.
+fn answer(policy: &mut Policy, call: PolicyCall) -> (Event, Vec<CallRecord>) {
+    let (started, used_before) = (Instant::now(), processor_time());
+    let mut calls = Vec::new();
+    let mut effort = |policy: &Policy| {
+        calls = policy.take_records();
+        let exhausted = calls.iter().any(|call| call.exhausted);
+        Effort { processor: processor_time().saturating_sub(used_before), exhausted }
+    };
+    let event = match call {
+        PolicyCall::LeaseAcquired(lease) => {
+            let taken = policy.lease_acquired(&lease);
+            effort(policy);
+            Event::LeaseTaken(taken)
         }
-        PolicyCall::Tick => Event::Ticked(policy.tick()),
+        PolicyCall::Apply(changes, restarts) => {
+            let applied = policy.apply_within(&changes, restarts);
+            Event::Applied(applied, started.elapsed(), effort(policy))
+        }
+        PolicyCall::Tick => {
+            let ticked = policy.tick();
+            Event::Ticked(ticked, effort(policy))
+        }
+    };
+    (event, calls)
+}
+
+/// Who sees to it that what plugins write is on the disk soon, also while they are called for nothing.
+struct Keeper {
+    throttle: LogThrottle,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self { throttle: LogThrottle::new(Some(REMIND)) }
+    }
+}
+
+impl Keeper {
+    /// Waits for the next call; none: there will not be any.
+    fn next(&mut self, inbox: &Receiver<PolicyCall>, state: &DirState) -> Option<PolicyCall> {
+        loop {
+            let Some(due) = state.flush_due() else { return inbox.recv().ok() };
+            match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(call) => return Some(call),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.keep(state),
+            }
+        }
+    }
+
+    fn keep(&mut self, state: &DirState) {
+        match state.flush() {
+            Ok(()) => self.throttle.reset(),
+            Err(error) if self.throttle.says(&error.to_string(), Instant::now()) => {
+                warn!(%error, "what the plugin wants to remember cannot be written; it is tried again each second");
+            }
+            Err(_) => {}
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use flannel_datapath::{Datapath, Event as DatapathEvent};
 use flannel_lease_store::Event as StoreEvent;
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
-use flannel_plugin_host::{PluginReference, Registration};
+use flannel_plugin_host::{DirState, PluginReference, Registration};
+use flannel_telemetry::control::Attended;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
@@ -69,6 +70,8 @@ pub(super) struct Operation {
     surroundings: Surroundings,
     /// The plugin that is about to take over.
     candidate: Option<Box<Rehearsed>>,
+    /// Writes what plugins want to remember, at the latest when all this ends.
+    _kept: Kept,
     /// Ends what the policy still waits for.
     _clouds: CloudClientGuard,
     datapath: Arc<Datapath>,
@@ -80,6 +83,17 @@ pub(super) struct Operation {
     firewall: NodeFirewall,
     outcomes: UnboundedSender<Outcome>,
     news: Sources,
+}
+
+/// The durable stores.
+struct Kept(Arc<DirState>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.flush() {
+            error!(%error, "what the plugin has written last cannot be kept: it is lost with the next restart");
+        }
+    }
 }
 
 /// Where news come from.
@@ -105,8 +119,8 @@ impl Sources {
                 DatapathEvent::Reachability => Event::RoutingChanged,
                 DatapathEvent::Surroundings => Event::SurroundingsChanged,
             }),
-            Some((order, asker, answer)) = self.swaps.recv() => {
-                Outcome::Event(Event::SwapAsked(order, asker, answer))
+            Some((order, asker, answer, attended)) = self.swaps.recv() => {
+                Outcome::Event(Event::SwapAsked(order, asker, answer, attended))
             }
             Some(()) = self.plugin_file.changed() => Outcome::Event(Event::PluginFileChanged),
             Some(sender) = self.reload.next() => Outcome::Event(Event::Reload(sender)),
@@ -159,6 +173,7 @@ impl Operation {
             observer,
             coordinator,
             policy: PolicyThread::start(policy, outcomes.clone()).map_err(DaemonError::Thread)?,
+            _kept: Kept(Arc::clone(&surroundings.state)),
             surroundings,
             candidate: None,
             _clouds: clouds,
@@ -401,11 +416,17 @@ impl Operation {
     fn go_on_with_trial(&mut self, call: TrialCall) {
         let outcomes = self.outcomes.clone();
         match call {
-            TrialCall::Start { plugin, unless, take_state, own, peers } => {
+            TrialCall::Start { plugin, unless, take_state, own, peers, attended } => {
                 let surroundings = self.surroundings.clone();
                 tokio::spawn(async move {
-                    let tried =
-                        rehearsal::rehearse(plugin, surroundings, unless, take_state, own, peers).await;
+                    let rehearsed = rehearsal::rehearse(plugin, surroundings, unless, take_state, own, peers);
+                    // What compiles ends with it, and calls of the plugin by their limits.
+                    let tried = tokio::select! {
+                        tried = rehearsed => tried,
+                        () = nobody_waits(attended) => {
+                            Err("it is cancelled: who asked for it does not wait any more".to_owned())
+                        }
+                    };
                     let _ = outcomes.send(Outcome::Tried(tried));
                 });
             }
@@ -495,6 +516,14 @@ impl Operation {
         // Fast, unless the kernel is slow; a thread that cannot be waited for has ended.
         let _ = spawn_blocking(move || datapath.stop()).await;
         Restart { external, preserved }
+    }
+}
+
+/// Returns when nobody waits any more, if somebody did.
+async fn nobody_waits(attended: Option<Attended>) {
+    match attended {
+        Some(mut attended) => attended.over().await,
+        None => std::future::pending().await,
     }
 }
 

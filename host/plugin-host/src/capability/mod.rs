@@ -30,6 +30,7 @@ use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
 use super::limits::Limits;
+use super::log_rate::LogRate;
 use super::needs::Pattern;
 use super::outline::TABLE_ELEMENT;
 use super::state::DirState;
@@ -68,6 +69,8 @@ pub(crate) struct HostState {
     pub state: Arc<DirState>,
     /// Bytes of memory that it wanted when it was over the limit.
     pub wanted_memory: Option<usize>,
+    /// How much it may write into the log.
+    pub log_rate: LogRate,
     /// What it writes to standard output and standard error, if it imports WASI.
     pub console: Console,
     /// When the call that is going on has to have ended.
@@ -142,11 +145,13 @@ impl HostState {
         environment: Environment,
         state: Arc<DirState>,
         pauser: Pauser,
+        log_rate: LogRate,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
-            console: Console::new(&limits),
+            console: Console::new(&limits, log_rate.clone()),
+            log_rate,
             deadline: Instant::now(),
             budget: Budget::new(Duration::ZERO),
             pauser,

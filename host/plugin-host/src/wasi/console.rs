@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 use tracing::{info, warn};
@@ -12,6 +13,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use crate::call::Function;
 use crate::convert::shown;
 use crate::limits::Limits;
+use crate::log_rate::LogRate;
 
 /// How lines begin that a language's runtime ends with and that do not say what went wrong, besides those that are indented:
 /// componentize-py's, and componentize-js's.
@@ -36,6 +38,7 @@ struct Written {
     lines: u32,
     most_lines: u32,
     longest: usize,
+    rate: LogRate,
     /// The lines that are not complete yet, of either channel.
     begun: [Vec<u8>; 2],
     panic_message: Option<String>,
@@ -43,13 +46,14 @@ struct Written {
 
 impl Console {
     /// Nothing is written yet.
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, rate: LogRate) -> Self {
         Self(Arc::new(Mutex::new(Written {
             plugin: String::new(),
             function: Function::Describe,
             lines: 0,
             most_lines: limits.log_lines,
             longest: limits.text,
+            rate,
             begun: [Vec::new(), Vec::new()],
             panic_message: None,
         })))
@@ -121,7 +125,12 @@ impl Written {
         }
         self.lines = self.lines.saturating_add(1);
         let (plugin, function) = (self.plugin.as_str(), self.function.name());
-        let is_shown = self.lines <= self.most_lines;
+        let is_shown = if self.lines > self.most_lines {
+            self.rate.suppress();
+            false
+        } else {
+            self.rate.admits(plugin, line.len(), Instant::now())
+        };
         match channel {
             Channel::Stdout if is_shown => info!(plugin, function, "{line}"),
             Channel::Stderr if is_shown => warn!(plugin, function, "{line}"),

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 use wasmtime::component::Component;
@@ -11,6 +11,7 @@ use wasmtime::{Store, Trap};
 
 use super::*;
 use crate::engine;
+use crate::log_rate::LogRate;
 use crate::tests::environment;
 use crate::watchdog::Watchdog;
 use crate::{Compiler, DirState, Limits, Loader, PluginError, Policy};
@@ -196,8 +197,14 @@ fn no_way_of_waiting_holds_the_thread_beyond_the_deadline() {
         let state = Arc::new(DirState::open(directory.path()));
         let environment = environment(r#"{"Type":"napper"}"#);
         let watchdog = Watchdog::start(engine.clone()).expect("a thread");
-        let mut host =
-            HostState::new("waits".to_owned(), Limits::default(), environment, state, watchdog.pauser());
+        let mut host = HostState::new(
+            "waits".to_owned(),
+            Limits::default(),
+            environment,
+            state,
+            watchdog.pauser(),
+            LogRate::new(Instant::now()),
+        );
         host.begin(Duration::from_millis(200));
         let mut store = Store::new(&engine, host);
         // The engine's own clock stands still here: only the wait itself can end.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{
-    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, log,
-    neighbours, routes, state, udp_tunnel,
+    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, clock, fdb, links,
+    log, neighbours, routes, state, udp_tunnel,
 };
 
 struct Hostile {
@@ -135,7 +135,16 @@ impl Policy for Hostile {
 
     fn tick(&mut self) -> Result<Option<Duration>, String> {
         self.misbehave("tick", None)?;
-        Ok(Some(Duration::from_hours(1)))
+        let again = self.place == "tick" && matches!(self.deed.as_str(), "log" | "spin" | "remember");
+        Ok(Some(if again { Duration::from_millis(100) } else { Duration::from_hours(1) }))
+    }
+}
+
+/// Works for so long.
+fn spin(time: Duration) {
+    let end = clock::monotonic() + time;
+    while clock::monotonic() < end {
+        std::hint::black_box(());
     }
 }
 
@@ -168,6 +177,14 @@ impl Hostile {
             "call" => loop {
                 std::hint::black_box(links::external().mtu());
             },
+            "hand-over" => {
+                log::info(&"x".repeat(8 << 20), &[]);
+                Ok(())
+            }
+            "spin" => {
+                spin(Duration::from_millis(200));
+                Ok(())
+            }
             "memory" => {
                 let mut hoard = Vec::new();
                 loop {

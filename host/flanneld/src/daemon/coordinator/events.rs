@@ -10,7 +10,7 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::Step;
-use flannel_telemetry::control::{Asker, Responder, SwapOrder, Swapped};
+use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
 use ipnet::IpNet;
 
 use crate::daemon::DaemonError;
@@ -18,6 +18,15 @@ use crate::node::external::External;
 
 /// How a tick ends: with what was declared, and when the next is wanted.
 pub(in crate::daemon) type Ticked = Result<(Transaction, Option<Duration>), PluginError>;
+
+/// What a call of the policy took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::daemon) struct Effort {
+    /// Processor time, with fresh instances and with what the host did for it.
+    pub processor: Duration,
+    /// It has used nearly all the time that it had.
+    pub exhausted: bool,
+}
 
 /// Something has happened.
 pub(in crate::daemon) enum Event {
@@ -30,9 +39,9 @@ pub(in crate::daemon) enum Event {
     /// The policy was told of our lease.
     LeaseTaken(Result<Transaction, PluginError>),
     /// The policy was told of lease changes.
-    Applied(ApplyOutcome, Duration),
+    Applied(ApplyOutcome, Duration, Effort),
     /// The policy has looked after state outside of the kernel.
-    Ticked(Ticked),
+    Ticked(Ticked, Effort),
     /// A transaction is in the kernel, as far as it would go.
     Committed { report: Report, cause: Cause, took: Duration },
     /// What earlier runs left is gone, or stays for now, as it was asked for.
@@ -63,7 +72,7 @@ pub(in crate::daemon) enum Event {
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.
-    SwapAsked(SwapOrder, Asker, Responder<Swapped>),
+    SwapAsked(SwapOrder, Asker, Responder<Swapped>, Attended),
     /// The file of `--plugin` is another one.
     PluginFileChanged,
     /// SIGHUP, and who has sent it.
@@ -177,6 +186,7 @@ pub(in crate::daemon) enum TrialCall {
         take_state: Option<String>,
         own: Lease,
         peers: Vec<PeerChange>,
+        attended: Option<Attended>,
     },
     /// Tell the candidate what has changed since.
     CatchUp { own: Lease, since: Vec<PeerChange> },

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use flannel_base::micros;
+use flannel_base::{TokenBucket, micros};
 use flannel_datapath::{PeerReport, Report};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
@@ -35,7 +35,7 @@ use crate::node::external::External;
 
 use super::cluster_view::{ClusterView, Delta, LeaseGate};
 pub(super) use events::{
-    Candidate, Cause, DatapathCall, Effect, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
+    Candidate, Cause, DatapathCall, Effect, Effort, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
 };
 pub(super) use own_interface::ADDRESS_GRACE;
 use own_interface::InterfaceWatch;
@@ -50,6 +50,9 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const MAX_CHANGES: usize = 2048;
 /// Lease changes that wait for the policy, before the store has to wait with more.
 const MAX_PENDING: usize = 4 * MAX_CHANGES;
+/// Lines about single failures of the plugin and single peers that it cannot serve: so many at once, and one each such time. What is in
+/// them is the plugin's.
+const LINES: (u32, Duration) = (100, Duration::from_secs(1));
 /// Transactions on their way to the kernel, before the policy has to wait with more.
 const MAX_COMMITS: usize = 2;
 
@@ -149,6 +152,10 @@ pub(super) struct Coordinator {
     tick: Option<Instant>,
     /// When peers that wait for the plugin are tried again.
     retry: Option<Instant>,
+    /// Until when the policy is not asked about peers, because it has used up its time again and again.
+    rest: Option<Instant>,
+    /// What may be said of single failures and peers.
+    lines: TokenBucket,
     /// When the surroundings have been calm for long enough.
     debounce: Option<Instant>,
     /// A look at the interfaces is under way.
@@ -193,6 +200,8 @@ impl Coordinator {
             commits: 0,
             tick: None,
             retry: None,
+            rest: None,
+            lines: TokenBucket::full(LINES.0, LINES.1, now),
             debounce: None,
             looking: false,
             watch: InterfaceWatch::default(),
@@ -220,7 +229,7 @@ impl Coordinator {
         due.extend(own.into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
         if self.policy_is_free() {
-            due.extend([self.own.uptake_due(), self.retry, self.tick].into_iter().flatten());
+            due.extend([self.own.uptake_due(), self.retry, self.rest, self.tick].into_iter().flatten());
         }
         due.into_iter().min().map_or(self.upkeep, |due| due.min(self.upkeep))
     }
@@ -269,8 +278,11 @@ impl Coordinator {
             Event::Renewed(outcome) => self.renewed(outcome, now),
             Event::Acquired(outcome) => self.acquired(outcome, now),
             Event::LeaseTaken(outcome) => self.lease_taken(outcome, now),
-            Event::Applied(applied, took) => self.applied(applied, took, now),
-            Event::Ticked(ticked) => self.ticked(ticked, now),
+            Event::Applied(applied, took, effort) => {
+                self.rest_after(effort, now);
+                self.applied(applied, took, now);
+            }
+            Event::Ticked(ticked, effort) => self.ticked(ticked, effort, now),
             Event::Committed { report, cause, took } => self.committed(&report, &cause, took),
             Event::Adopted(report) => self.adopted(&report, now),
             Event::Replaced(outcome) => self.replaced(outcome, now),
@@ -295,7 +307,9 @@ impl Coordinator {
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
             Event::RegisteredAnew { published, mtu } => self.registered_anew(published, mtu, now),
-            Event::SwapAsked(order, asker, answer) => self.swap.asked(order, asker, answer),
+            Event::SwapAsked(order, asker, answer, attended) => {
+                self.swap.asked(order, asker, answer, attended);
+            }
             Event::PluginFileChanged => {
                 info!("the plugin's file has changed");
                 self.look_at_plugin_file(Trigger::FileWatch, now);
@@ -338,6 +352,7 @@ impl Coordinator {
             let deferred = std::mem::take(&mut self.health.deferred);
             self.pending.extend(deferred.into_iter().filter_map(|id| self.view.one(id)));
         }
+        self.rest = self.rest.filter(|end| *end > now);
         self.next_call(now);
         self.proceed_with_snapshot(now);
     }
@@ -359,7 +374,7 @@ impl Coordinator {
             let lease = self.own.lease.clone();
             self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
             self.job = Some(Job::LeaseAcquired(lease));
-        } else if !self.pending.is_empty() && self.own.in_force.is_some() {
+        } else if !self.pending.is_empty() && self.own.in_force.is_some() && self.rest.is_none() {
             let count = self.pending.len().min(MAX_CHANGES);
             let changes: Vec<PeerChange> = self.pending.drain(..count).collect();
             let asked = changes.iter().map(PeerChange::id).collect();
@@ -465,16 +480,34 @@ impl Coordinator {
 
     fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
         let Some(Job::Apply { asked, gone }) = self.job.take() else { return };
+        let mut suppressed = 0_usize;
         for failure in applied.failures {
-            error!(plugin = failure.plugin, function = failure.function, "{failure}");
+            if self.lines.take(1, now) {
+                error!(plugin = failure.plugin, function = failure.function, "{failure}");
+            } else {
+                suppressed += 1;
+            }
             self.tell(News::PluginFailed(failure));
         }
         if applied.restarted {
             self.tell(News::PluginRestarted);
         }
         for (id, reason) in &applied.rejected {
+            if self.health.rejected.get(id) == Some(reason) {
+                continue;
+            }
+            if !self.lines.take(1, now) {
+                suppressed += 1;
+                continue;
+            }
             let subnet = self.view.subnets(*id).map(|subnets| subnets.to_string());
             warn!(peer = id.0, subnet, reason, "the policy cannot serve this peer");
+        }
+        if suppressed > 0 {
+            warn!(
+                lines = suppressed,
+                "more failures and peers that the policy cannot serve; flanneld status has them"
+            );
         }
         let health = &mut self.health;
         health.rejected.retain(|id, _| !asked.contains(id));
@@ -489,6 +522,11 @@ impl Coordinator {
             self.debounce = Some(now + self.health.retry_wait());
         }
         self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+    }
+
+    /// A policy that uses up its time again and again is left alone for a while: what changes meanwhile, it is asked about at once.
+    fn rest_after(&mut self, effort: Effort, now: Instant) {
+        self.rest = self.health.rest_after_call(effort).map(|wait| now + wait);
     }
 
     /// When peers that wait are tried again. `more`: others wait since just now.
@@ -511,18 +549,19 @@ impl Coordinator {
     }
 
     /// One that fails is tried again: soon at first, then every minute.
-    fn ticked(&mut self, ticked: Ticked, now: Instant) {
+    fn ticked(&mut self, ticked: Ticked, effort: Effort, now: Instant) {
         self.job = None;
+        let rest = self.health.rest_after_tick(effort);
         match ticked {
             Ok((transaction, next)) => {
                 self.health.record_tick();
                 self.tell(News::Ticked(None));
-                self.tick = next.map(|wait| now + wait);
+                self.tick = next.map(|wait| now + wait.max(rest));
                 self.commit(transaction, Cause::Tick);
             }
             Err(failure) => {
                 error!(plugin = failure.plugin, function = failure.function, "{failure}");
-                self.tick = Some(now + self.health.record_failed_tick());
+                self.tick = Some(now + self.health.record_failed_tick().max(rest));
                 self.tell(News::PluginFailed(failure.clone()));
                 self.tell(News::Ticked(Some(failure)));
             }
@@ -563,6 +602,7 @@ impl Coordinator {
         self.debounce = Some(now);
         self.watch.afresh = true;
         self.health.resume();
+        self.rest = None;
         // Not for a policy that wants none.
         self.tick = self.tick.map(|_| now);
         self.look_at_plugin_file(Trigger::Signal(sender), now);

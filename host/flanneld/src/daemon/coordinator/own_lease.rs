@@ -26,6 +26,8 @@ const REASSERT: Duration = Duration::from_mins(1);
 const CONTEST: Duration = Duration::from_mins(3);
 /// How long after an attempt that failed the subnet file is written again.
 const FILE_RETRY: Duration = Duration::from_secs(1);
+/// How soon after that something else is published that a fresh instance of the plugin wants.
+const PUBLISHED_ANEW: Duration = Duration::from_secs(10);
 /// How often the log repeats that nothing can be published, or written.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -55,6 +57,8 @@ pub(super) struct OwnLease {
     contest_throttle: LogThrottle,
     /// When a subnet file that could not be written is tried again.
     file_retry: Option<Instant>,
+    /// When something else was published last, or is going to be, because a fresh instance of the plugin wanted so.
+    anew: Option<Instant>,
 }
 
 /// Something that is made for the subnets in force, one attempt after the other.
@@ -109,6 +113,7 @@ impl OwnLease {
             contested: None,
             contest_throttle: LogThrottle::new(Some(CONTEST)),
             file_retry: None,
+            anew: None,
         }
     }
 
@@ -143,6 +148,16 @@ impl OwnLease {
         if attributes != self.published {
             self.published = attributes;
             self.renewal = Some(now);
+        }
+    }
+
+    /// The plugin wants something else to be known from now on. It may want that often, and each time all nodes hear of it.
+    pub(super) fn publish_anew(&mut self, attributes: Attributes, now: Instant) {
+        if attributes != self.published {
+            self.published = attributes;
+            let due = self.anew.map_or(now, |last| now.max(last + PUBLISHED_ANEW));
+            self.renewal = Some(self.renewal.map_or(due, |renewal| renewal.min(due)));
+            self.anew = Some(due);
         }
     }
 
@@ -271,8 +286,8 @@ impl Coordinator {
         let delta = self.view.set_own(&lease);
         self.submit(delta);
         // Who wants something else to be known by now, or has doubts, asks again at once.
-        let again = lease.attributes != self.own.published || self.own.renewal.is_some();
-        self.own.renewal = if again { Some(now) } else { due.map(|wait| now + wait) };
+        let again = (lease.attributes != self.own.published).then_some(now);
+        self.own.renewal = self.own.renewal.or(again).or_else(|| due.map(|wait| now + wait));
         let published = lease.attributes == self.own.published;
         self.own.lease = lease;
         self.own.throttle.reset();

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use flannel_base::Backoff;
 use flannel_model::ledger::PeerId;
+use tracing::warn;
+
+use super::Effort;
 
 /// Waits before peers that a broken plugin could not be asked about are tried again.
 pub(super) const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_mins(1) };
 /// So many attempts in a row that lead to nothing are enough: some minutes.
 pub(super) const SUSPEND_AFTER_FAILURES: u32 = 10;
+
+/// After a tick the policy has to leave the processor alone for that many times what it took of it.
+const TICK_REST: u32 = 10;
+/// So many calls in a row that use up their time are one too many.
+const EXHAUSTED: u32 = 3;
 
 /// How the plugin does.
 #[derive(Default)]
@@ -24,6 +32,8 @@ pub(in crate::daemon) struct PluginHealth {
     consecutive_failures: u32,
     /// Ticks in a row that failed.
     failed_ticks: u32,
+    /// Calls about peers in a row that used up their time, and ticks.
+    exhausted: (u32, u32),
 }
 
 impl PluginHealth {
@@ -52,6 +62,17 @@ impl PluginHealth {
         };
     }
 
+    /// The policy was asked about peers; answers how long it is to be left alone, if so.
+    pub(super) fn rest_after_call(&mut self, effort: Effort) -> Option<Duration> {
+        exhaustion(&mut self.exhausted.0, effort, "calls about leases")
+    }
+
+    /// There was a tick; answers how long there is to be none.
+    pub(super) fn rest_after_tick(&mut self, effort: Effort) -> Duration {
+        let wait = exhaustion(&mut self.exhausted.1, effort, "ticks");
+        wait.unwrap_or_default().max(effort.processor * TICK_REST)
+    }
+
     /// A tick has failed; answers how long to wait for the next.
     pub(super) fn record_failed_tick(&mut self) -> Duration {
         let wait = RETRY.after(self.failed_ticks);
@@ -71,7 +92,7 @@ impl PluginHealth {
 
     /// The operator wants it tried again soon.
     pub(super) fn resume(&mut self) {
-        (self.attempts, self.consecutive_failures) = (0, 0);
+        (self.attempts, self.consecutive_failures, self.exhausted) = (0, 0, (0, 0));
     }
 
     /// Whether the policy has failed so often that it is asked only when something has changed.
@@ -83,6 +104,22 @@ impl PluginHealth {
     pub(super) fn retry_wait(&self) -> Duration {
         RETRY.after(self.attempts)
     }
+}
+
+/// Counts calls that use up their time; answers how long there are to be no more, once there were too many.
+fn exhaustion(count: &mut u32, effort: Effort, what: &str) -> Option<Duration> {
+    *count = if effort.exhausted { count.saturating_add(1) } else { 0 };
+    let wait = RETRY.after(count.checked_sub(EXHAUSTED)?);
+    // Said as long as it changes.
+    if *count == EXHAUSTED || RETRY.after(*count - EXHAUSTED - 1) < wait {
+        warn!(
+            what,
+            in_a_row = *count,
+            wait_s = wait.as_secs(),
+            "the plugin uses up its time: it has to wait"
+        );
+    }
+    Some(wait)
 }
 
 #[cfg(test)]
@@ -110,6 +147,26 @@ mod tests {
         assert!(health.is_suspended());
         health.record_attempt(2, 1);
         assert!(!health.is_suspended());
+    }
+
+    #[test]
+    fn who_uses_up_its_time_again_and_again_has_to_wait_longer_and_longer() {
+        let mut health = PluginHealth::default();
+        let used_up = Effort { processor: Duration::from_secs(1), exhausted: true };
+        let waits: Vec<_> = (0..12).map(|_| health.rest_after_call(used_up)).collect();
+        assert_eq!(waits[..4], [None, None, Some(RETRY.min), Some(RETRY.min * 2)]);
+        assert_eq!(waits[11], Some(RETRY.max));
+        assert_eq!(health.rest_after_call(Effort::default()), None);
+        assert_eq!(health.rest_after_call(used_up), None, "it has done better meanwhile");
+    }
+
+    #[test]
+    fn after_a_tick_there_is_none_for_ten_times_what_it_took() {
+        let mut health = PluginHealth::default();
+        let effort = |ms, exhausted| Effort { processor: Duration::from_millis(ms), exhausted };
+        assert_eq!(health.rest_after_tick(effort(300, false)), Duration::from_secs(3));
+        let waits: Vec<_> = (0..12).map(|_| health.rest_after_tick(effort(1000, true)).as_secs()).collect();
+        assert_eq!((waits[0], waits[11]), (10, 60));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Instant;
 use flannel_base::micros;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_plugin_host::{PeerChange, PluginReference};
-use flannel_telemetry::control::{Asker, Responder, SwapOrder, Swapped};
+use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
 use tracing::{error, info, warn};
 
 use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
@@ -15,7 +15,7 @@ use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
 pub(super) struct Swap {
     running: Option<Running>,
     /// Asked for by operators, and not looked at yet.
-    asked: Vec<(SwapOrder, Asker, Responder<Swapped>)>,
+    asked: Vec<(SwapOrder, Asker, Responder<Swapped>, Attended)>,
     /// The plugin's file may have changed while a swap was under way: what has said so.
     look_again: Option<Trigger>,
 }
@@ -78,8 +78,14 @@ enum Stage {
 
 impl Swap {
     /// An operator wants a swap.
-    pub(super) fn asked(&mut self, order: SwapOrder, asker: Asker, answer: Responder<Swapped>) {
-        self.asked.push((order, asker, answer));
+    pub(super) fn asked(
+        &mut self,
+        order: SwapOrder,
+        asker: Asker,
+        answer: Responder<Swapped>,
+        attended: Attended,
+    ) {
+        self.asked.push((order, asker, answer, attended));
     }
 
     /// Changes of the cluster that the candidate has to know, too.
@@ -106,8 +112,17 @@ impl Coordinator {
     /// Begins swaps that were asked for, once all peers are known; goes on with the one under way, once the policy is free.
     pub(super) fn proceed_with_swap(&mut self, now: Instant) {
         if matches!(self.phase, Phase::Ready { .. }) {
-            for (order, asker, answer) in std::mem::take(&mut self.swap.asked) {
-                self.swap_to(&order, asker, answer, now);
+            for (order, asker, answer, attended) in std::mem::take(&mut self.swap.asked) {
+                if attended.is_over() {
+                    info!(
+                        plugin = order.plugin,
+                        uid = asker.uid,
+                        pid = asker.pid,
+                        "a swap was asked for, and who asked does not wait any more"
+                    );
+                } else {
+                    self.swap_to(&order, asker, (answer, attended), now);
+                }
             }
         }
         if self.job.is_some() {
@@ -128,11 +143,20 @@ impl Coordinator {
         }
     }
 
-    fn swap_to(&mut self, order: &SwapOrder, asker: Asker, answer: Responder<Swapped>, now: Instant) {
+    fn swap_to(
+        &mut self,
+        order: &SwapOrder,
+        asker: Asker,
+        answer: (Responder<Swapped>, Attended),
+        now: Instant,
+    ) {
         let SwapOrder { plugin, take_state } = order;
         let refusal = match (&self.swap.running, plugin.parse()) {
             (Some(running), _) => {
-                format!("a swap to {} is under way: wait for its end", running.plugin)
+                let by = running.trigger.asker().and_then(|asker| asker.pid);
+                let by =
+                    by.map(|pid| format!(", or end process {pid}, which asked for it")).unwrap_or_default();
+                format!("a swap to {} is under way: wait for its end{by}", running.plugin)
             }
             (None, Ok(plugin)) => {
                 info!(%plugin, uid = asker.uid, pid = asker.pid, "a swap is asked for");
@@ -141,7 +165,7 @@ impl Coordinator {
             (None, Err(error)) => format!("{plugin:?}: {error}"),
         };
         warn!(reason = refusal, uid = asker.uid, pid = asker.pid, "a swap that is not even begun");
-        self.effects.push(Effect::Answer(answer, Err(refusal)));
+        self.effects.push(Effect::Answer(answer.0, Err(refusal)));
     }
 
     /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
@@ -159,14 +183,22 @@ impl Coordinator {
         plugin: PluginReference,
         take_state: bool,
         trigger: Trigger,
-        answer: Option<Responder<Swapped>>,
+        answer: Option<(Responder<Swapped>, Attended)>,
         now: Instant,
     ) {
         let (own, peers) = (self.own.lease.clone(), self.view.all());
         // Who asks for the same again gets it anew.
         let unless = answer.is_none().then(|| self.plugin.digest.clone());
         let take_state = take_state.then(|| self.plugin.store.clone());
-        let call = TrialCall::Start { plugin: plugin.clone(), unless, take_state, own: own.clone(), peers };
+        let (answer, attended) = answer.unzip();
+        let call = TrialCall::Start {
+            plugin: plugin.clone(),
+            unless,
+            take_state,
+            own: own.clone(),
+            peers,
+            attended,
+        };
         self.effects.push(Effect::Trial(call));
         let (stage, since) = (Stage::Trying, Vec::new());
         let replay = false;
@@ -267,16 +299,16 @@ impl Coordinator {
     fn take_over(&mut self, candidate: Candidate, told: &Lease, now: Instant) {
         (self.plugin.digest, self.plugin.store) = (candidate.digest, candidate.store);
         self.health.reset(candidate.rejected);
-        self.retry = None;
+        (self.retry, self.rest) = (None, None);
         self.tick = Some(now);
         self.tell_of_peers();
-        self.publish_for_plugin(candidate.published, candidate.mtu, now);
+        self.own.publish(candidate.published, now);
+        self.set_mtu(candidate.mtu);
         self.has_taken_up(told, now);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
     }
 
-    fn publish_for_plugin(&mut self, published: Attributes, mtu: u32, now: Instant) {
-        self.own.publish(published, now);
+    fn set_mtu(&mut self, mtu: u32) {
         if mtu != self.own.mtu {
             self.own.mtu = mtu;
             self.write_subnet_file();
@@ -285,7 +317,8 @@ impl Coordinator {
 
     /// The plugin that serves has been started afresh, and publishes something else than before.
     pub(super) fn registered_anew(&mut self, published: Attributes, mtu: u32, now: Instant) {
-        self.publish_for_plugin(published, mtu, now);
+        self.own.publish_anew(published, now);
+        self.set_mtu(mtu);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
     }
 

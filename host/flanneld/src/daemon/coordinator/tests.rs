@@ -7,7 +7,7 @@ use flannel_lease_store::{Change, Event as StoreEvent, Renewed, StoreError};
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Cause as PluginCause, PluginError};
-use flannel_telemetry::control::SwapOrder;
+use flannel_telemetry::control::{SwapOrder, attend};
 use tokio::sync::oneshot;
 
 use super::own_lease::RENEWAL_RETRY;
@@ -61,6 +61,10 @@ struct Node {
     /// The policy fails when it is told of its own lease, or of peers.
     lease_fails: bool,
     peers_fail: bool,
+    /// Those who wait for swaps.
+    attendance: Vec<flannel_telemetry::control::Attendance>,
+    /// What calls take.
+    effort: Effort,
     file_fails: bool,
     /// What the policy was called for, in its order.
     calls: Vec<String>,
@@ -108,6 +112,8 @@ impl Node {
             store_hangs: false,
             lease_fails: false,
             peers_fail: false,
+            attendance: Vec::new(),
+            effort: Effort::default(),
             file_fails: false,
             calls: Vec::new(),
             done: Vec::new(),
@@ -260,11 +266,11 @@ impl Node {
                 } else {
                     ApplyOutcome::default()
                 };
-                Event::Applied(applied, Duration::ZERO)
+                Event::Applied(applied, Duration::ZERO, self.effort)
             }
             PolicyCall::Tick => {
                 self.calls.push("tick".to_owned());
-                Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))))
+                Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))), self.effort)
             }
         }
     }
@@ -309,7 +315,9 @@ impl Node {
     ) -> oneshot::Receiver<Result<flannel_telemetry::control::Swapped, String>> {
         let (answer, answered) = oneshot::channel();
         let asker = Asker { uid: 0, pid: None };
-        self.hear(Event::SwapAsked(order, asker, answer));
+        let (here, attended) = attend();
+        self.attendance.push(here);
+        self.hear(Event::SwapAsked(order, asker, answer, attended));
         answered
     }
 
@@ -773,6 +781,16 @@ fn a_swap_that_is_asked_for_before_all_peers_are_known_waits_for_them() {
 }
 
 #[test]
+fn a_swap_that_nobody_waits_for_any_more_when_all_peers_are_known_is_not_begun() {
+    let mut node = Node::new();
+    node.hear(Event::Time);
+    let _answered = node.ask_for_swap("/plugins/next.wasm");
+    node.attendance.clear();
+    node.hear(Event::Store(StoreEvent::Snapshot(vec![Arc::new(lease("10.5.1.0/24", 1))])));
+    assert!(node.todo.is_empty(), "{:?}", node.todo);
+}
+
+#[test]
 fn a_plugin_that_takes_over_with_another_mtu_and_other_data_is_published() {
     let mut node = Node::serving(&[]);
     let _answered = node.ask_for_swap("/plugins/next.wasm");
@@ -807,4 +825,42 @@ fn changes_of_routing_come_in_bursts_and_the_policy_is_asked_once() {
     assert!(node.calls.is_empty());
     node.pass(DEBOUNCE);
     assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}
+
+#[test]
+fn a_policy_that_uses_up_its_time_again_and_again_is_asked_about_all_that_has_changed_after_a_rest() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.effort = Effort { processor: Duration::from_secs(1), exhausted: true };
+    node.calls.clear();
+    let before = (3..11)
+        .map(|n| {
+            node.hear(put("10.5.2.0/24", n));
+            node.calls.len()
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(before[2], before[7], "it is left alone after the third: {before:?}");
+    node.pass(RETRY.min);
+    assert_eq!(node.calls.len(), 8, "all at once: {:?}", node.calls);
+    // The operator wants it at once.
+    node.hear(put("10.5.2.0/24", 20));
+    assert_eq!(node.calls.len(), 8);
+    node.hear(Event::Reload(None));
+    assert!(node.calls.len() > 8, "{:?}", node.calls);
+}
+
+#[test]
+fn what_fresh_instances_want_to_be_known_by_is_published_at_once_and_then_now_and_then() {
+    let mut node = Node::serving(&[]);
+    node.done.clear();
+    let publish = |node: &mut Node, address, after| {
+        node.pass(Duration::from_secs(after));
+        node.hear(Event::RegisteredAnew { published: attributes(address), mtu: 1450 });
+        node.coordinator.own.lease.attributes.public_ip
+    };
+    let is = |address| attributes(address).public_ip;
+    assert_eq!(publish(&mut node, 7, 0), is(7));
+    assert_eq!((publish(&mut node, 8, 1), publish(&mut node, 9, 8)), (is(7), is(7)));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.coordinator.own.lease.attributes.public_ip, is(9));
+    assert_eq!(publish(&mut node, 10, 5), is(9));
 }

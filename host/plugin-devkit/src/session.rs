@@ -45,7 +45,8 @@ pub(crate) struct Session {
     pub registered: Registration,
     /// All that it has declared.
     pub declared: Transaction,
-    _state: TempDir,
+    /// The durable state.
+    state: Arc<TempDir>,
 }
 
 impl Session {
@@ -62,13 +63,37 @@ impl Session {
         node: &SampleNode,
         backend: &str,
     ) -> Result<Self, StartError> {
-        let environment = node.environment(backend).map_err(StartError::Setup)?;
         let directory = tempfile::tempdir()
             .map_err(|error| StartError::Setup(format!("no directory for the state: {error}")))?;
+        Self::register_with(artifact, node, backend, Arc::new(directory))
+    }
+
+    /// Starts the plugin once more with the durable state that this one has left, as the daemon does with one that has failed.
+    pub(crate) fn start_again(
+        &self,
+        artifact: &Artifact,
+        node: &SampleNode,
+        backend: &str,
+    ) -> Result<Self, StartError> {
+        // What it has written last may not be on the disk yet.
+        let kept = self.policy.state().flush();
+        kept.map_err(|error| StartError::Setup(format!("the state cannot be written: {error}")))?;
+        let mut session = Self::register_with(artifact, node, backend, Arc::clone(&self.state))?;
+        session.lease_acquired(&node.lease(&session.registered))?;
+        Ok(session)
+    }
+
+    fn register_with(
+        artifact: &Artifact,
+        node: &SampleNode,
+        backend: &str,
+        directory: Arc<TempDir>,
+    ) -> Result<Self, StartError> {
+        let environment = node.environment(backend).map_err(StartError::Setup)?;
         let state = Arc::new(DirState::open(directory.path()));
         let (policy, registered) = Policy::start(artifact, environment, Limits::default(), state)?;
         let declared = registered.transaction.clone();
-        Ok(Self { policy, registered, declared, _state: directory })
+        Ok(Self { policy, registered, declared, state: directory })
     }
 
     /// Hands the node's own lease over.

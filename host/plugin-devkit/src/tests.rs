@@ -165,7 +165,8 @@ fn a_plugin_that_does_not_start_conforms_to_nothing() {
 }
 
 /// Misdeeds, and the checks that notice them: at least these.
-const NOTICED: [(&str, &str, &[&str]); 11] = [
+const NOTICED: [(&str, &str, &[&str]); 12] = [
+    ("register", "other-device", &["register: after a restart the same name, type, devices and addresses"]),
     ("tick", "error", &["tick"]),
     (
         "lease-acquired",
@@ -181,7 +182,11 @@ const NOTICED: [(&str, &str, &[&str]); 11] = [
     (
         "apply",
         "leak",
-        &["limits: memory for the same leases again and again", "limits: memory for peers that come and go"],
+        &[
+            "limits: memory for the same leases again and again",
+            "limits: memory for peers that come and go",
+            "limits: memory and handles in a long run",
+        ],
     ),
     ("apply", "brittle", &["apply: peers with odd data cost themselves alone"]),
     ("apply", "all", &["apply: peers of other backends are ignored"]),
@@ -200,6 +205,28 @@ fn each_misdeed_is_noticed_by_the_check_that_is_for_it() {
             assert!(failed.contains(name), "{place} {deed}: {checks:#?}");
         }
     }
+}
+
+#[test]
+fn what_is_published_otherwise_after_each_restart_is_told_and_no_failure() {
+    let (conforms, checks) =
+        checks("hostile", Some(r#"{"Type":"hostile","In":"register","Do":"other-data"}"#));
+    assert!(conforms, "{checks:#?}");
+    let told: Vec<_> = checks
+        .iter()
+        .filter(|check| matches!(check.verdict, Verdict::Warning(_)))
+        .map(|check| check.name)
+        .collect();
+    assert_eq!(told, ["register: after a restart the same data and MTU"], "{checks:#?}");
+}
+
+#[test]
+fn handles_that_are_kept_are_seen_before_they_are_over() {
+    let (conforms, checks) = checks("hostile", Some(r#"{"Type":"hostile","In":"apply","Do":"hoard"}"#));
+    assert!(!conforms);
+    let name = "limits: memory and handles in a long run";
+    let verdict = checks.iter().find(|check| check.name == name).map(|check| check.verdict.clone());
+    assert!(matches!(&verdict, Some(Verdict::Failed(reason)) if reason.contains("handles")), "{verdict:?}");
 }
 
 #[test]

@@ -97,7 +97,7 @@ pub struct Registration {
 impl Registration {
     /// Whether another start of the same plugin can go on in the place of this one: with other data to publish, maybe, but not as another
     /// backend, and with the same devices. The error says what is different.
-    fn is_succeeded_by(&self, other: &Self) -> Result<(), String> {
+    pub fn is_succeeded_by(&self, other: &Self) -> Result<(), String> {
         let differ = |what, one: &dyn std::fmt::Debug, other: &dyn std::fmt::Debug| {
             Err(format!("it registers otherwise than at first: {what} {other:?}, and before {one:?}"))
         };
@@ -281,6 +281,11 @@ impl Policy {
     /// Bytes of linear memory that the plugin has.
     pub fn memory(&mut self) -> usize {
         self.instance.as_mut().map_or(0, |instance| instance.state().memory())
+    }
+
+    /// Handles that the plugin has of what the host keeps for it: of links, and of WASI's.
+    pub fn handles(&mut self) -> usize {
+        self.instance.as_mut().map_or(0, |instance| instance.state().table.iter_mut().count())
     }
 
     fn is_usable(&self) -> bool {

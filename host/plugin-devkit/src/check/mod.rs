@@ -4,9 +4,11 @@
 mod describe;
 mod history;
 mod limits;
+mod long_run;
 mod odd;
 mod reach;
 mod register;
+mod restart;
 mod snapshot;
 mod subject;
 
@@ -24,6 +26,8 @@ use subject::Subject;
 pub enum Verdict {
     /// The demand is met; with what was seen.
     Ok(String),
+    /// It is, and there is something that costs the plugin's users; its author should know.
+    Warning(String),
     /// It is not, and how.
     Failed(String),
     /// The check does not apply, and why.
@@ -40,6 +44,7 @@ impl Verdict {
     pub fn about(&self, name: &str) -> String {
         let (word, text) = match self {
             Self::Ok(text) => ("ok", text),
+            Self::Warning(text) => ("WARNING", text),
             Self::Failed(text) => ("FAILED", text),
             Self::Skipped(text) => ("skipped", text),
         };
@@ -73,6 +78,7 @@ impl fmt::Display for Check {
 
 /// How a check ends early.
 enum Stop {
+    Warned(String),
     Failed(String),
     Skipped(String),
 }
@@ -93,6 +99,7 @@ impl From<Outcome> for Verdict {
     fn from(outcome: Outcome) -> Self {
         match outcome {
             Ok(seen) => Self::Ok(seen),
+            Err(Stop::Warned(reason)) => Self::Warning(reason),
             Err(Stop::Failed(reason)) => Self::Failed(reason),
             Err(Stop::Skipped(reason)) => Self::Skipped(reason),
         }
@@ -100,10 +107,11 @@ impl From<Outcome> for Verdict {
 }
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-const CHECKS: [(&str, Demand); 29] = [
+const CHECKS: [(&str, Demand); 31] = [
     ("describe: a proper name and types", describe::proper),
     ("describe: always the same", describe::constant),
-    ("register: the same in two instances", register::twice),
+    ("register: after a restart the same name, type, devices and addresses", restart::same_place),
+    ("register: after a restart the same data and MTU", restart::same_published),
     ("register: wrong options are refused in words, or accepted", register::wrong_options),
     ("register: odd nodes are refused in words, or accepted", register::odd_nodes),
     ("lease-acquired: what counts is the last lease", register::leased_again),
@@ -130,6 +138,7 @@ const CHECKS: [(&str, Demand); 29] = [
     ("limits: time", limits::time),
     ("limits: memory for the same leases again and again", limits::memory_of_the_same),
     ("limits: memory for peers that come and go", limits::memory_of_others),
+    ("limits: memory and handles in a long run", long_run::steady),
 ];
 
 /// Checks a plugin. `backend` is the network config's `Backend` object; without one it is that of the first type that the plugin is for,

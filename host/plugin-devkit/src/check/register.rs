@@ -1,4 +1,4 @@
-//! Starts: determined by node and config alone, and refused in words if they are refused.
+//! Starts with odd options and on odd nodes: refused in words if they are refused.
 
 use std::collections::BTreeSet;
 
@@ -9,26 +9,6 @@ use super::super::node::SampleNode;
 use super::super::session::StartError;
 use super::subject::Subject;
 use super::{Outcome, Stop};
-
-/// Two instances on the same node come to the same.
-pub(super) fn twice(subject: &Subject) -> Outcome {
-    let (one, other) = (subject.start()?, subject.start()?);
-    if !one.registered.agrees(&other.registered) {
-        let (one, other) = (&one.registered, &other.registered);
-        return Err(Stop::Failed(format!("once {one:?}, and once {other:?}")));
-    }
-    if one.declared != other.declared {
-        return Err(Stop::Failed(format!(
-            "for the same lease once {:?}, and once {:?}",
-            one.declared.addresses, other.declared.addresses
-        )));
-    }
-    let devices: Vec<&str> = one.declared.devices.keys().map(|name| &**name).collect();
-    Ok(match devices.as_slice() {
-        [] => "no devices".to_owned(),
-        devices => devices.join(", "),
-    })
-}
 
 /// Names of options that backends have; the plugin's own come from the config that it is checked with.
 const OPTIONS: [&str; 10] = [

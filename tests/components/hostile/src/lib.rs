@@ -34,8 +34,14 @@ impl Policy for Hostile {
 
     fn register(node: &Node, config: &Config) -> Result<(Self, Registration), String> {
         let text = |name| Ok::<_, String>(config.text(name)?.unwrap_or_default().to_owned());
+        let starts = state::get("starts")?.map_or(0, |starts| starts.len());
+        let is_fickle =
+            |deed: &str| config.text("In") == Ok(Some("register")) && config.text("Do") == Ok(Some(deed));
+        if is_fickle("other-device") || is_fickle("other-data") {
+            state::set("starts", Some(&vec![b'x'; starts + 1]))?;
+        }
         let device = Vxlan {
-            name: "flannel.1".to_owned(),
+            name: format!("flannel.{}", if is_fickle("other-device") { starts + 1 } else { 1 }),
             vni: 1,
             port: None,
             family: Family::V4,
@@ -66,6 +72,7 @@ impl Policy for Hostile {
         };
         let (backend_data, mtu) = match (policy.place.as_str(), policy.deed.as_str()) {
             ("register", "garbage") => ("{".to_owned(), device.mtu),
+            ("register", "other-data") => (format!("\"02:00:00:00:00:{starts:02}\""), device.mtu),
             ("register", "mtu") => (data, 7),
             _ => (data, device.mtu),
         };
@@ -104,6 +111,9 @@ impl Policy for Hostile {
         self.leases += 1;
         if self.does("whim") && self.leases.is_multiple_of(3) || self.does("grudge") && peer.0 < before {
             return Ok(());
+        }
+        if self.does("hoard") && self.leases.is_multiple_of(100) {
+            std::mem::forget(links::external());
         }
         if self.does("leak") {
             std::mem::forget(std::hint::black_box(vec![1_u8; 512]));

@@ -30,7 +30,7 @@ type Writes = BTreeMap<String, BTreeMap<String, Option<Vec<u8>>>>;
 
 /// The stores of all plugins. Directories are made at the first write.
 ///
-/// What is written first after a while is on the disk at once. What comes within [`INTERVAL`] of that is in memory and seen by everybody, and
+/// What is written first after a while is on the disk at once. What comes within a second of that is in memory and seen by everybody, and
 /// goes to the disk together, when whoever keeps the stores calls [`DirState::flush`], or when they end.
 pub struct DirState {
     disk: Arc<Disk>,

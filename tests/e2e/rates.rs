@@ -47,7 +47,7 @@ fn a_plugin_that_fills_the_log_is_cut_short_and_the_log_says_how_much_is_missing
     let written = lines.iter().filter(|line| line.message().contains("flood")).count() as u64;
     let most = 400 + at_most(since, Duration::from_millis(500));
     assert!((100..=most).contains(&written), "{written} of at most {most}");
-    let says = |line: &LogLine| line.message().contains("lines of the plugin's are suppressed");
+    let says = |line: &LogLine| line.message().contains("lines suppressed");
     let said = cluster.daemon(0)?.wait_log("how many lines are suppressed", says)?;
     assert!(said.number("lines").is_some_and(|lines| lines > 0), "{}", said.raw());
     Ok(())

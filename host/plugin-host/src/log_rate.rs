@@ -77,7 +77,12 @@ impl State {
     fn tell(&mut self, plugin: &str, now: Instant) {
         let due = self.told.is_none_or(|told| now.saturating_duration_since(told) >= SAID);
         if self.untold > 0 && due {
-            warn!(plugin, lines = self.untold, "lines of the plugin's are suppressed: it writes too many");
+            warn!(
+                plugin,
+                lines = self.untold,
+                "{} lines suppressed: the plugin writes too many",
+                self.untold
+            );
             (self.untold, self.told) = (0, Some(now));
         }
     }
@@ -86,7 +91,7 @@ impl State {
 impl Drop for State {
     fn drop(&mut self) {
         if self.untold > 0 {
-            warn!(lines = self.untold, "more lines of a plugin that has ended were suppressed");
+            warn!(lines = self.untold, "{} lines suppressed of a plugin that has ended", self.untold);
         }
     }
 }

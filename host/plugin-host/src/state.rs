@@ -77,8 +77,6 @@ impl DirState {
     /// A plugin that calls itself `name` begins with this store. Answers the stores of plugins of that name that are from elsewhere, if its own
     /// is empty: it may be that the operator expects it to have one of them.
     pub(crate) fn begin(&self, name: &str, store: &str) -> io::Result<Vec<String>> {
-        // Whoever has written something just now is to be seen, and tells of what cannot be written himself.
-        let _ = self.disk.flush();
         let take = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(from) = take.filter(|from| from != store) {
             let mut writes: BTreeMap<String, Option<Vec<u8>>> =
@@ -90,11 +88,18 @@ impl DirState {
             self.apply(store, &writes)?;
             return Ok(Vec::new());
         }
-        if self.keys(store)?.is_empty() {
-            with_privileges(|| self.disk.of_that_name(name, store))
-        } else {
-            Ok(Vec::new())
-        }
+        if self.keys(store)?.is_empty() { self.of_that_name(name, store) } else { Ok(Vec::new()) }
+    }
+
+    /// Stores with something in them for a name, but for one.
+    fn of_that_name(&self, name: &str, but: &str) -> io::Result<Vec<String>> {
+        let mut stores: Vec<String> = with_privileges(|| self.disk.stores())?.into_iter().collect();
+        stores.retain(|store| {
+            store.split('@').next() == Some(name)
+                && store != but
+                && self.keys(store).is_ok_and(|keys| !keys.is_empty())
+        });
+        Ok(stores)
     }
 
     /// What was written so far goes to the disk, and from now on all else does.
@@ -230,22 +235,18 @@ impl Disk {
         failed
     }
 
-    /// Stores with something in them for a name, but for one.
-    fn of_that_name(&self, name: &str, but: &str) -> io::Result<Vec<String>> {
-        let entries = match std::fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut stores = Vec::new();
-        for entry in entries {
-            let store = entry?.file_name().to_string_lossy().into_owned();
-            let is_of = store.split('@').next() == Some(name) && store != but;
-            if is_of && self.keys(&store).is_ok_and(|keys| !keys.is_empty()) {
-                stores.push(store);
+    /// The names of all stores, with something in them or without.
+    fn stores(&self) -> io::Result<BTreeSet<String>> {
+        let mut stores: BTreeSet<String> = self.pending().writes.keys().cloned().collect();
+        match std::fs::read_dir(&self.root) {
+            Ok(entries) => {
+                for entry in entries {
+                    stores.insert(entry?.file_name().to_string_lossy().into_owned());
+                }
             }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
-        stores.sort();
         Ok(stores)
     }
 
@@ -430,6 +431,8 @@ mod tests {
         }
         set("b", value("new"));
         assert!(state.flush_due().is_some_and(|due| due > Instant::now()));
+        // A fresh instance, of which there may be many, changes nothing of that.
+        assert!(state.begin("p", "p").expect("begun").is_empty());
         assert_eq!((on_disk("a"), on_disk("b")), (value("1"), None));
         let shadow = state.shadow(None);
         for store in [&state, &shadow] {

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use flannel_plugin_host::WASI;
 use flannel_plugin_host::{Limits, PeerChange};
 
 use super::super::session::in_words;
@@ -110,7 +109,7 @@ fn memory(subject: &Subject, changes: impl Fn(u64) -> Vec<PeerChange>) -> Outcom
     }
     // Who brings a language's runtime along collects garbage late, if at all: it is enough that no instance is needed in place of this one
     // before tens of thousands of changes.
-    if subject.artifact.imports().iter().any(|import| import == WASI) {
+    if subject.has_runtime() {
         let then = after(LONG)?;
         let (leases, rounds) = ((ROUNDS + LONG) * u64::from(ROUND), SETTLING + ROUNDS + LONG);
         let each = (then - before) as u64 / leases;

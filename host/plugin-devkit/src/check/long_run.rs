@@ -3,7 +3,8 @@
 //! A plugin whose memory or handles are over is started afresh by the daemon. That heals, and costs: what the plugin kept in memory is gone,
 //! and all leases are handed over again.
 
-use flannel_plugin_host::{Limits, PeerChange, WASI};
+use flannel_model::ledger::PeerId;
+use flannel_plugin_host::{Limits, PeerChange};
 
 use super::super::session::{Session, in_words};
 use super::subject::{self, Subject};
@@ -104,7 +105,7 @@ impl Run<'_> {
             let (peer, gone) = (number(self.call), number(self.call + PEERS / 2));
             let changes = [
                 subject::put(peer.into(), self.subject.lease(peer)),
-                PeerChange::Removed(flannel_model::ledger::PeerId(gone.into())),
+                PeerChange::Removed(PeerId(gone.into())),
             ];
             let handles = self.session.policy.handles();
             if let Err(reason) = subject::expect(&mut self.session, &changes) {
@@ -143,7 +144,7 @@ impl Run<'_> {
     /// A language's runtime decides itself when it collects garbage, and may do so too late for what a plugin has: its author can only make
     /// less of it. Who manages memory himself has forgotten something.
     fn verdict(&self, finding: String) -> Stop {
-        if self.subject.artifact.imports().iter().any(|import| import == WASI) {
+        if self.subject.has_runtime() {
             Stop::Warned(format!(
                 "{finding}; less garbage in a call, as by handles that are kept, makes that rarer"
             ))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use flannel_model::entry::Entry;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::ledger::PeerId;
-use flannel_plugin_host::{ApplyOutcome, Artifact, Description, DirState, Limits, PeerChange, Policy};
+use flannel_plugin_host::{ApplyOutcome, Artifact, Description, DirState, Limits, PeerChange, Policy, WASI};
 
 use super::super::desired::Desired;
 use super::super::node::{Families, SampleNode};
@@ -59,6 +59,11 @@ impl<'a> Subject<'a> {
     /// Whether it asks clouds, of which there is none for it here.
     pub(super) fn asks_clouds(&self) -> bool {
         self.artifact.imports().iter().any(|interface| interface == "cloud")
+    }
+
+    /// Whether it brings a language's runtime along, which collects garbage when it likes: what does imports WASI.
+    pub(super) fn has_runtime(&self) -> bool {
+        self.artifact.imports().iter().any(|interface| interface == WASI)
     }
 
     /// Starts a fresh instance.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`lease`] | who has which subnets |
 //! | [`node_identity`] | whose a lease is |
-//! | [`network_config`] | what the operator wants of the cluster |
+//! | [`network_config`], [`mod@canonical`] | what the operator wants of the cluster; its backend in the one way in which it is compared |
 //! | [`codec`] | how leases are written in a store |
 //! | [`prefix`] | how networks are written |
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
@@ -14,6 +14,7 @@
 
 #![warn(unreachable_pub)]
 
+pub mod canonical;
 pub mod codec;
 pub mod entry;
 pub mod lease;

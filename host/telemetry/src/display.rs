@@ -3,11 +3,12 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::Duration;
 
+use flannel_base::Timestamp;
 use flannel_base::text::printable;
 
 use super::status::{
-    Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble, Tunnel,
-    TunnelSources,
+    Change, Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble,
+    Tunnel, TunnelSources,
 };
 
 /// Texts are broken here; names and addresses never are.
@@ -17,6 +18,9 @@ const INDENT: usize = 12;
 /// So many rows of the tables are shown.
 const PROBLEMS: usize = 20;
 const PEERS: usize = 50;
+/// Of the table of peers; the last that is no number.
+const COLUMNS: usize = 8;
+const REACHED_BY: usize = 3;
 /// Enough of a digest to tell plugins apart.
 const DIGEST: usize = 12;
 
@@ -40,6 +44,9 @@ impl Status {
         }
         if let Some(Network { ipv4, ipv6 }) = &self.network {
             row(f, "network", &list(ipv4.iter().chain(ipv6)))?;
+        }
+        if let Some(change) = &self.change {
+            show_change(f, change, self.time)?;
         }
         row(f, "lease", &self.lease.as_ref().map_or_else(|| "none".to_owned(), |l| self.describe_lease(l)))?;
         row(f, "store", &describe_store(&self.store))?;
@@ -106,6 +113,29 @@ fn describe_node(node: &Node) -> String {
         return text;
     }
     format!("{text}, public address {}", list(&node.public_addresses))
+}
+
+fn show_change(f: &mut Formatter<'_>, change: &Change, now: Timestamp) -> fmt::Result {
+    let for_so_long = change.since.and_then(|since| now.since(since));
+    let for_so_long = for_so_long.map(|time| format!(" ({})", span(time))).unwrap_or_default();
+    row(f, "change", &format!("{change}{for_so_long}"))?;
+    let shown = &change.waits_for[..change.waits_for.len().min(PROBLEMS)];
+    shown.iter().try_for_each(|who| row(f, "", &format!("waits for {who}")))?;
+    more(f, change.waits_for.len() - shown.len())
+}
+
+impl Display for Change {
+    /// How far it is, in a line.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { from_type, to_type, phase, moved, peers, .. } = self;
+        let other = if from_type == to_type { " with other options" } else { "" };
+        let phase = match phase.as_str() {
+            "main" => "published as the main one",
+            "retiring" => "the former one goes",
+            phase => phase,
+        };
+        write!(f, "to {to_type}{other}: {moved} of {} moved, {phase}", counted(*peers, "peer"))
+    }
 }
 
 fn describe_store(store: &Store) -> String {
@@ -207,29 +237,38 @@ fn show_peers(f: &mut Formatter<'_>, peers: &[Peer]) -> fmt::Result {
     let mut order: Vec<&Peer> = peers.iter().collect();
     order.sort_by_key(|peer| peer.problems.is_empty());
     order.truncate(PEERS);
-    let mut rows =
-        vec![["  subnet", "public", "backend", "routes", "neighbours", "fdb", "tunnels"].map(str::to_owned)];
+    let mut rows = vec![
+        ["  subnet", "public", "backend", "reached by", "routes", "neighbours", "fdb", "tunnels"]
+            .map(str::to_owned),
+    ];
+    // Only while the backend is changed.
+    if order.iter().all(|peer| peer.generation.is_none()) {
+        rows[0][REACHED_BY].clear();
+    }
     for peer in &order {
         rows.extend(peer_rows(peer));
     }
-    let mut widths = [0; 7];
+    let mut widths = [0; COLUMNS];
     for cells in &rows {
         for (column, cell) in cells.iter().enumerate() {
             widths[column] = widths[column].max(width(cell));
         }
     }
-    let [a, b, c, d, e, g, h] = widths;
-    for [subnet, public, backend, routes, neighbours, fdb, tunnels] in &rows {
-        let line = format!(
-            "{subnet:a$}  {public:b$}  {backend:c$}  {routes:>d$}  {neighbours:>e$}  {fdb:>g$}  {tunnels:>h$}"
-        );
-        writeln!(f, "{}", line.trim_end())?;
+    for cells in &rows {
+        let columns = cells.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0);
+        let columns: Vec<String> = columns
+            .map(|(column, (cell, width))| {
+                // Numbers are on the right.
+                if column > REACHED_BY { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+            })
+            .collect();
+        writeln!(f, "{}", columns.join("  ").trim_end())?;
     }
     more(f, peers.len() - order.len())
 }
 
 /// A line for each family: two addresses of IPv6 side by side would be all that fits.
-fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 7]> {
+fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; COLUMNS]> {
     let text = |item: Option<&dyn Display>| item.map(ToString::to_string).unwrap_or_default();
     (0..peer.subnets.len().max(peer.public.len()).max(1)).map(move |line| {
         let first = line == 0;
@@ -239,6 +278,7 @@ fn peer_rows(peer: &Peer) -> impl Iterator<Item = [String; 7]> {
             format!("{mark} {}", text(peer.subnets.get(line).map(|subnet| subnet as &dyn Display))),
             text(peer.public.get(line).map(|address| address as &dyn Display)),
             if first { peer.backend_type.clone() } else { String::new() },
+            if first { peer.generation.clone().unwrap_or_default() } else { String::new() },
             number(peer.routes),
             number(peer.neighbours),
             number(peer.fdb),
@@ -328,7 +368,7 @@ fn bytes(count: u64) -> String {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::status::{Device, Entries, Ready, Traffic};
+    use super::super::status::{Config, Device, Entries, Ready, Traffic};
     use super::*;
 
     fn peer(number: u64) -> Peer {
@@ -337,6 +377,7 @@ mod tests {
             subnets: vec![format!("10.5.{number}.0/24").parse().expect("subnet")],
             public: vec![format!("192.168.77.{number}").parse().expect("address")],
             backend_type: "vxlan".to_owned(),
+            generation: None,
             routes: 1,
             neighbours: 1,
             fdb: 1,
@@ -361,6 +402,8 @@ mod tests {
                 public_addresses: vec!["192.168.77.11".parse().expect("address")],
             }),
             network: Some(Network { ipv4: Some("10.5.0.0/16".parse().expect("network")), ipv6: None }),
+            config: Some(Config { refused: None, backend: r#"{"Type":"vxlan"}"#.to_owned() }),
+            change: None,
             lease: Some(Lease {
                 subnets: vec!["10.5.65.0/24".parse().expect("subnet")],
                 expires: Some("2026-01-03T02:15:07Z".parse().expect("time")),
@@ -569,6 +612,72 @@ firewall    iptables, not in place, put back 3 times
     }
 
     #[test]
+    fn a_change_of_the_backend_goes_on() {
+        let mut status = well();
+        status.change = Some(Change {
+            from: r#"{"Type":"vxlan"}"#.to_owned(),
+            to: r#"{"Type":"host-gw"}"#.to_owned(),
+            from_type: "vxlan".to_owned(),
+            to_type: "host-gw".to_owned(),
+            phase: "moving".to_owned(),
+            since: Some("2026-01-02T03:04:48Z".parse().expect("time")),
+            moved: 1,
+            peers: 2,
+            failure: None,
+            waits_for: vec!["10.5.41.0/24: no answer over host-gw".to_owned()],
+        });
+        status.peers[0].generation = Some("host-gw".to_owned());
+        status.peers[1].generation = Some("vxlan".to_owned());
+        status.peers[1].problems = vec!["stays on vxlan: no answer over host-gw".to_owned()];
+        let shown = status.to_string();
+        for expected in [
+            "\
+problems
+  10.5.41.0/24  stays on vxlan: no answer over host-gw
+",
+            "\
+network     10.5.0.0/16
+change      to host-gw: 1 of 2 peers moved, moving (12 s)
+            waits for 10.5.41.0/24: no answer over host-gw
+lease ",
+            "\
+2 peers
+  subnet        public         backend  reached by  routes  neighbours  fdb  tunnels
+! 10.5.41.0/24  192.168.77.41  vxlan    vxlan            1           1    1        0
+  10.5.27.0/24  192.168.77.27  vxlan    host-gw          1           1    1        0
+",
+        ] {
+            assert!(shown.contains(expected), "it is:\n{shown}");
+        }
+    }
+
+    #[test]
+    fn a_change_that_cannot_begin_here_and_a_config_that_is_not_taken_up_are_problems() {
+        let mut status = well();
+        let failure = Some("UDP port 4789 is taken".to_owned());
+        let vxlan = || "vxlan".to_owned();
+        status.change = Some(Change {
+            from_type: vxlan(),
+            to_type: vxlan(),
+            phase: "starting".to_owned(),
+            failure,
+            waits_for: (1..=30).map(|n| format!("10.5.{n}.0/24: it has not begun")).collect(),
+            ..Change::default()
+        });
+        status.config = Some(Config { refused: Some("Network is another".to_owned()), ..Config::default() });
+        let shown = status.to_string();
+        for expected in [
+            "ready, 2 problems\n",
+            "  config  the network config in the store is not taken up: Network is another\n",
+            "  change  vxlan does not start on this node: UDP port 4789 is taken\n",
+            "change      to vxlan with other options: 0 of 0 peers moved, starting\n",
+            "            waits for 10.5.20.0/24: it has not begun\n  … and 10 more; --json has all\n",
+        ] {
+            assert!(shown.contains(expected), "{expected:?} in:\n{shown}");
+        }
+    }
+
+    #[test]
     fn a_daemon_that_waits_for_its_store() {
         let status = Status {
             version: "0.1.0".to_owned(),
@@ -617,6 +726,8 @@ peers       none
         assert_eq!(json["lease"]["expires"], "2026-01-03T02:15:07Z");
         assert_eq!(json["peers"][0]["subnets"][0], "10.5.27.0/24");
         assert_eq!(json["datapath"]["entries"]["desired"], 6);
+        assert_eq!(json["config"]["backend"], r#"{"Type":"vxlan"}"#);
+        assert!(json.get("change").is_none() && json["peers"][0].get("generation").is_none(), "{json}");
         assert_eq!(serde_json::from_value::<Status>(json).expect("status"), well());
         let other = r#"{"version":"9","news":1,"peers":[{"id":1}]}"#;
         let other: Status = serde_json::from_str(other).expect("another version's status");

@@ -28,6 +28,12 @@ pub struct Status {
     pub node: Option<Node>,
     /// The cluster's networks.
     pub network: Option<Network>,
+    /// What the store has as the network config.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Config>,
+    /// The change of the backend that is going on; none: the cluster is at rest, as far as this node knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
     /// This node's lease.
     pub lease: Option<Lease>,
     /// Where the leases are.
@@ -74,6 +80,46 @@ pub struct Network {
     pub ipv4: Option<IpNet>,
     /// For IPv6.
     pub ipv6: Option<IpNet>,
+}
+
+/// The network config in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Why what is there now is not taken up; what was in force before goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The `Backend` section that is in force, or is changed to: in its canonical form, and with a placeholder for each secret.
+    pub backend: String,
+}
+
+/// A change of the backend that is going on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Change {
+    /// The `Backend` section that was in force before: in its canonical form, and with a placeholder for each secret.
+    pub from: String,
+    /// That of the network config, likewise.
+    pub to: String,
+    /// What the former is called.
+    pub from_type: String,
+    /// What the new one is called.
+    pub to_type: String,
+    /// How far this node is: `starting`, `moving`, `moved` (it reaches all peers by the new backend), `main` (it has published the
+    /// new one as its main one), `retiring` (the former goes).
+    pub phase: String,
+    /// Since when the change goes on here.
+    pub since: Option<Timestamp>,
+    /// Peers that are reached by the new backend.
+    pub moved: usize,
+    /// All peers that take part.
+    pub peers: usize,
+    /// Why the new backend does not start on this node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Who holds up the end, a line for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<String>,
 }
 
 /// This node's lease.
@@ -264,6 +310,9 @@ pub struct Peer {
     pub public: Vec<IpAddr>,
     /// Of its lease.
     pub backend_type: String,
+    /// During a change of the backend: the type of the one by which it is reached. Why not by the newer one is among `problems`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<String>,
     /// How many routes are declared for it.
     pub routes: usize,
     /// How many neighbours.
@@ -336,6 +385,14 @@ impl Status {
         if !self.store.ok {
             let text = self.store.last_error.clone();
             add("store", text.unwrap_or_else(|| "it has not answered yet".to_owned()));
+        }
+        if let Some(reason) = self.config.as_ref().and_then(|config| config.refused.as_ref()) {
+            add("config", format!("the network config in the store is not taken up: {reason}"));
+        }
+        if let Some(change) = &self.change
+            && let Some(reason) = &change.failure
+        {
+            add("change", format!("{} does not start on this node: {reason}", change.to_type));
         }
         if let Some(expires) = self.lease.as_ref().and_then(|lease| lease.expires)
             && expires <= self.time

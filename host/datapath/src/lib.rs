@@ -7,6 +7,7 @@
 //! | `plan` | the difference to what should exist, as requests in order; pure |
 //! | `reconciler`, `thread` | reads, plans, sends; the thread, and the handle that the daemon has |
 //! | `links`, `tunnels` | devices, a module for each kind; the host's own tunnels |
+//! | `trial` | the ground on which a change of the backend tries its new ways |
 //! | `netlink` | sockets of the routing family |
 //! | [`wireguard`] | where the node's key is kept, and the generic netlink family that sets devices and peers |
 
@@ -25,6 +26,7 @@ mod route_record;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod trial;
 mod tunnels;
 pub mod wireguard;
 

@@ -93,6 +93,26 @@ pub(crate) struct NextHop {
     pub onlink: bool,
 }
 
+/// Where a route of the table for trials leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TrialHop {
+    /// The gateway; none: the device knows.
+    pub via: Option<IpAddr>,
+    /// The device's index.
+    pub oif: u32,
+    /// Whether the gateway need not be covered by an address.
+    pub onlink: bool,
+}
+
+/// A route of the table for trials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrialRoute {
+    /// Where it leads.
+    pub hop: TrialHop,
+    /// The nexthop object that it uses.
+    pub nexthop: Option<u32>,
+}
+
 /// One change of the mirror.
 #[derive(Clone, Debug)]
 pub(crate) enum Observation {
@@ -100,6 +120,8 @@ pub(crate) enum Observation {
     Route(IpNet, Route),
     /// None is there with this metric.
     NoRoute(IpNet, u32),
+    /// A route of the table for trials is there, or none is.
+    TrialRoute(IpNet, Option<TrialRoute>),
     /// A blackhole route is there, or none is.
     Blackhole(IpNet, bool),
     /// A neighbour entry is there, or none is.
@@ -132,6 +154,10 @@ pub(crate) struct ObservedState {
     pub held: HashMap<IpNet, Route>,
     /// Those are others than they were when this was last set to false.
     pub held_changed: bool,
+    /// The table in which a change of the backend tries its new ways; none: there is no change.
+    pub trial_table: Option<u32>,
+    /// Its routes that are ours.
+    pub trial_routes: HashMap<IpNet, TrialRoute>,
     /// Blackhole routes in the cluster networks, with the metric that ours have.
     pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
@@ -154,6 +180,7 @@ impl ObservedState {
     pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
         self.beside.clear();
+        self.trial_routes.clear();
         self.blackholes.clear();
         self.neighbours.clear();
         self.fdb.clear();
@@ -172,6 +199,7 @@ impl ObservedState {
                 self.record_route(destination, route.metric, Some(route));
             }
             Observation::NoRoute(destination, metric) => self.record_route(destination, metric, None),
+            Observation::TrialRoute(destination, route) => self.record_trial_route(destination, route),
             Observation::Blackhole(destination, true) => {
                 self.blackholes.insert(destination);
             }
@@ -265,10 +293,24 @@ impl ObservedState {
             None if usual => self.routes.remove(&destination),
             None => self.beside.remove(&(destination, metric)),
         };
+        self.count_users(new, old.and_then(|r| r.nexthop));
+    }
+
+    fn record_trial_route(&mut self, destination: IpNet, route: Option<TrialRoute>) {
+        let new = route.as_ref().and_then(|route| route.nexthop);
+        let old = match route {
+            Some(route) => self.trial_routes.insert(destination, route),
+            None => self.trial_routes.remove(&destination),
+        };
+        self.count_users(new, old.and_then(|route| route.nexthop));
+    }
+
+    /// A route uses this nexthop object, and not that one any more.
+    fn count_users(&mut self, new: Option<u32>, old: Option<u32>) {
         if let Some(id) = new {
             *self.users.entry(id).or_default() += 1;
         }
-        if let Some(id) = old.and_then(|r| r.nexthop)
+        if let Some(id) = old
             && let Some(count) = self.users.get_mut(&id)
         {
             *count -= 1;

@@ -1,6 +1,6 @@
 //! The reconciler's thread, and the handle by which the rest of the daemon talks to it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use flannel_model::entry::Mac;
-use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -46,6 +46,8 @@ pub struct Context {
     pub tunnels: TunnelContext,
     /// The file in which it is written down which routes over the external interface are ours.
     pub record: Option<PathBuf>,
+    /// The file in which it is written down what a change of the backend has changed of things that are not ours.
+    pub trial_record: Option<PathBuf>,
     /// Whom devices are asked from, if there may be other daemons.
     pub claim: Option<DeviceClaim>,
     /// The cluster's networks without those that it had before, for the mark on our devices; empty: all are in force.
@@ -57,6 +59,11 @@ enum Command {
     Replace(Box<Transaction>, oneshot::Sender<Result<Report, String>>),
     StartForwarding(oneshot::Sender<Report>),
     PruneStale(oneshot::Sender<Report>),
+    Begin(Box<Transaction>, BTreeSet<IpNet>, Slot, oneshot::Sender<Result<u32, String>>),
+    CommitBeside(Box<Transaction>, oneshot::Sender<Report>),
+    Use(Vec<(PeerId, Slot, Vec<IpNet>)>, oneshot::Sender<Report>),
+    SetTarget(Slot, oneshot::Sender<Report>),
+    End(Slot, oneshot::Sender<Result<Report, String>>),
     Report(oneshot::Sender<Report>),
     Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
     Stop,
@@ -124,6 +131,38 @@ impl Datapath {
         self.ask(Command::PruneStale).await
     }
 
+    /// Begins a change of the backend: another generation's devices are made beside those that are there, and the ground for trials with
+    /// these addresses of the node's own. `usual`: by which generation peers are reached that nothing is said of. Answers with the mark of
+    /// packets that go by the routes on trial; or why it cannot be, and then all is as it was.
+    pub async fn begin_change(
+        &self,
+        registered: Transaction,
+        addresses: BTreeSet<IpNet>,
+        usual: Slot,
+    ) -> Result<Result<u32, String>, DatapathError> {
+        self.ask(|answer| Command::Begin(Box::new(registered), addresses, usual, answer)).await
+    }
+
+    /// Makes a transaction part of what the generation beside the one that serves wants.
+    pub async fn commit_beside(&self, transaction: Transaction) -> Result<Report, DatapathError> {
+        self.ask(|answer| Command::CommitBeside(Box::new(transaction), answer)).await
+    }
+
+    /// Says by which generation peers are reached from now on, and which subnets they have.
+    pub async fn use_for(&self, peers: Vec<(PeerId, Slot, Vec<IpNet>)>) -> Result<Report, DatapathError> {
+        self.ask(|answer| Command::Use(peers, answer)).await
+    }
+
+    /// Says which generation's routes are on trial from now on.
+    pub async fn set_target(&self, target: Slot) -> Result<Report, DatapathError> {
+        self.ask(|answer| Command::SetTarget(target, answer)).await
+    }
+
+    /// Ends the change: one generation serves alone, and all else goes. The inner error says what the kernel refused; then both are there.
+    pub async fn end_change(&self, kept: Slot) -> Result<Result<Report, String>, DatapathError> {
+        self.ask(|answer| Command::End(kept, answer)).await
+    }
+
     /// How things stand.
     pub async fn report(&self) -> Result<Report, DatapathError> {
         self.ask(Command::Report).await
@@ -178,6 +217,13 @@ fn dispatch(reconciler: &mut Reconciler, command: Command) {
         Command::Replace(whole, answer) => drop(answer.send(reconciler.replace(*whole))),
         Command::StartForwarding(answer) => drop(answer.send(reconciler.start_forwarding())),
         Command::PruneStale(answer) => drop(answer.send(reconciler.prune_stale())),
+        Command::Begin(registered, addresses, usual, answer) => {
+            drop(answer.send(reconciler.begin_change(*registered, addresses, usual)));
+        }
+        Command::CommitBeside(transaction, answer) => drop(answer.send(reconciler.commit_beside(*transaction))),
+        Command::Use(peers, answer) => drop(answer.send(reconciler.use_for(peers))),
+        Command::SetTarget(target, answer) => drop(answer.send(reconciler.set_target(target))),
+        Command::End(kept, answer) => drop(answer.send(reconciler.end_change(kept))),
         Command::Report(answer) => drop(answer.send(reconciler.report())),
         Command::Peers(answer) => drop(answer.send(reconciler.peers())),
         // The thread ends before.

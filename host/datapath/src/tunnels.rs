@@ -155,6 +155,19 @@ impl Tunnels {
         }
     }
 
+    /// A tunnel's device has another name.
+    pub(crate) fn rename(&mut self, from: &Arc<str>, to: &Arc<str>) {
+        let Some(mut open) = self.open.remove(from) else { return };
+        let meter = self.context.meters.lock().remove(from);
+        if let Some(keeper) = &self.context.keeper {
+            keeper.forget(from);
+            keeper.keep(to, &open.tunnel.descriptors());
+        }
+        open.device.name = Arc::clone(to);
+        self.context.meters.lock().extend(meter.map(|meter| (Arc::clone(to), meter)));
+        self.open.insert(Arc::clone(to), open);
+    }
+
     /// Closes the tunnels of all other devices.
     pub(crate) fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
         let unwanted: Vec<Arc<str>> = self.open.keys().filter(|name| !is_wanted(name)).cloned().collect();

@@ -7,8 +7,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use flannel_base::text::{beginning, excerpt};
 use ipnet::{Ipv4Net, Ipv6Net};
+use serde_json::value::RawValue;
 
-use crate::lease::{Attributes, Subnets};
+use crate::canonical::canonical;
+use crate::lease::{Attributes, Generation, Subnets};
 use crate::network_config::fields;
 
 /// What is written instead of an IPv4 subnet if there is none.
@@ -41,6 +43,8 @@ const MAX_TYPE: usize = 64;
 const MAX_DATA: usize = 64 * 1024;
 /// How deep a backend's data may be nested.
 const MAX_DEPTH: usize = 32;
+/// Generations of the backend that a node serves, at most: ours have two.
+const MAX_GENERATIONS: usize = 4;
 
 /// The last part of a lease's key: `10.5.57.0-24`, or `10.5.57.0-24&fc00:5:0:8::-64` with IPv6, or
 /// `0.0.0.0-0&fc00:5:0:8::-64` with IPv6 only.
@@ -118,8 +122,39 @@ pub fn encode(attributes: &Attributes) -> String {
             compact(data.get(), &mut json);
         }
     }
+    if !attributes.generations.is_empty() {
+        json.push_str(",\"Generations\":[");
+        for (n, generation) in attributes.generations.iter().enumerate() {
+            if n > 0 {
+                json.push(',');
+            }
+            encode_generation(generation, &mut json);
+        }
+        json.push(']');
+    }
     json.push('}');
     json
+}
+
+/// Upstream's decoder skips the whole field.
+fn encode_generation(generation: &Generation, json: &mut String) {
+    json.push_str("{\"Backend\":");
+    compact(&generation.backend, json);
+    let _ = write!(json, ",\"Main\":{},\"Complete\":{}", generation.main, generation.complete);
+    if !generation.main {
+        if !generation.backend_type.is_empty() {
+            json.push_str(",\"BackendType\":");
+            compact(&serde_json::Value::from(generation.backend_type.as_str()).to_string(), json);
+        }
+        let data = [("BackendData", &generation.backend_data), ("BackendV6Data", &generation.backend_v6_data)];
+        for (name, data) in data {
+            if let Some(data) = data {
+                let _ = write!(json, ",\"{name}\":");
+                compact(data.get(), json);
+            }
+        }
+    }
+    json.push('}');
 }
 
 /// Appends valid JSON without white space, and with `<`, `>`, `&` and the Unicode line ends escaped, as Go's encoder does.
@@ -164,9 +199,44 @@ pub fn decode(value: &[u8]) -> Result<Attributes, CodecError> {
         } else if name.eq_ignore_ascii_case("BackendV6Data") {
             check_data("BackendV6Data", raw)?;
             attributes.backend_v6_data = (!null).then_some(value);
+        } else if name.eq_ignore_ascii_case("Generations") && !null {
+            // What somebody else means by it is no reason not to believe the rest.
+            attributes.generations = decode_generations(raw).unwrap_or_default();
         }
     }
     Ok(attributes)
+}
+
+/// Reads the generations that a node serves; `None` if that is not what is written.
+fn decode_generations(raw: &str) -> Option<Vec<Generation>> {
+    if raw.len() > MAX_DATA || depth(raw) > MAX_DEPTH {
+        return None;
+    }
+    let written: Vec<Box<RawValue>> = serde_json::from_str(raw).ok()?;
+    let generations: Option<Vec<Generation>> =
+        written.iter().take(MAX_GENERATIONS).map(|one| decode_generation(one.get())).collect();
+    let generations = generations?;
+    let mains = generations.iter().filter(|generation| generation.main).count();
+    let twice = |n: usize| generations[..n].iter().any(|other| other.backend == generations[n].backend);
+    // One of them is what the other fields describe, and each is there once.
+    (mains == 1 && written.len() <= MAX_GENERATIONS && !(0..generations.len()).any(twice)).then_some(generations)
+}
+
+fn decode_generation(raw: &str) -> Option<Generation> {
+    let mut generation = Generation::default();
+    for (name, value) in fields(raw).ok()? {
+        let raw = value.get();
+        match name.as_str() {
+            "Backend" if raw.starts_with('{') => generation.backend = canonical(raw),
+            "Main" => generation.main = serde_json::from_str(raw).ok()?,
+            "Complete" => generation.complete = serde_json::from_str(raw).ok()?,
+            "BackendType" => generation.backend_type = backend_type(raw).ok()?,
+            "BackendData" => generation.backend_data = (raw != "null").then_some(value),
+            "BackendV6Data" => generation.backend_v6_data = (raw != "null").then_some(value),
+            _ => {}
+        }
+    }
+    (!generation.backend.is_empty()).then_some(generation)
 }
 
 fn backend_type(raw: &str) -> Result<String, CodecError> {

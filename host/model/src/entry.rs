@@ -60,6 +60,16 @@ pub enum Device {
     Own(Arc<str>),
 }
 
+impl Device {
+    fn rename(&mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) {
+        if let Self::Own(own) = self
+            && let Some(other) = name(own)
+        {
+            *own = other;
+        }
+    }
+}
+
 /// Whether a name is one that flannel, ours or upstream's, gives its devices with one of its own backends: `flannel.1` (with any
 /// VNI), `flannel-v6.1`, `flannel0`, `flannel-wg`, `flannel-wg-v6`, `flannel.ipip`.
 #[must_use]
@@ -95,6 +105,39 @@ impl DeviceSpec {
             | Self::Wireguard(Wireguard { name, .. })
             | Self::Tunnel(TunnelDevice { name, .. }) => name,
         }
+    }
+
+    /// The same with another name.
+    #[must_use]
+    pub fn with_name(mut self, other: Arc<str>) -> Self {
+        match &mut self {
+            Self::Vxlan(Vxlan { name, .. })
+            | Self::Ipip(Ipip { name, .. })
+            | Self::Wireguard(Wireguard { name, .. })
+            | Self::Tunnel(TunnelDevice { name, .. }) => *name = other,
+        }
+        self
+    }
+
+    /// The same with another MTU.
+    #[must_use]
+    pub fn with_mtu(mut self, bytes: u32) -> Self {
+        match &mut self {
+            Self::Vxlan(Vxlan { mtu, .. })
+            | Self::Ipip(Ipip { mtu, .. })
+            | Self::Wireguard(Wireguard { mtu, .. })
+            | Self::Tunnel(TunnelDevice { mtu, .. }) => *mtu = bytes,
+        }
+        self
+    }
+
+    /// Whether one device can be both: all that only a new device can have is the same.
+    pub fn is_same_device(&self, other: &Self) -> bool {
+        let alike = |one: &Self| match one.clone().with_mtu(0) {
+            Self::Vxlan(vxlan) => Self::Vxlan(Vxlan { learning: false, ..vxlan }),
+            other => other,
+        };
+        alike(self) == alike(other)
     }
 
     /// Bytes of the largest IP packet.
@@ -187,6 +230,8 @@ pub const BLACKHOLE_METRIC: u32 = u32::MAX - 1;
 pub enum Key {
     /// A route of the main table.
     Route(IpNet),
+    /// A route of the table that a change of the backend tries its new ways by.
+    TrialRoute(IpNet),
     /// A blackhole route of the main table, with [`BLACKHOLE_METRIC`].
     Blackhole(IpNet),
     /// A neighbour entry.
@@ -204,6 +249,8 @@ pub enum Key {
 pub enum Kind {
     /// A route.
     Route,
+    /// A route of the table of a change of the backend.
+    TrialRoute,
     /// A blackhole route.
     Blackhole,
     /// A neighbour entry.
@@ -218,13 +265,21 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Route, Self::Blackhole, Self::Neighbour, Self::Fdb, Self::WireguardPeer, Self::TunnelPeer];
+    pub const ALL: [Self; 7] = [
+        Self::Route,
+        Self::TrialRoute,
+        Self::Blackhole,
+        Self::Neighbour,
+        Self::Fdb,
+        Self::WireguardPeer,
+        Self::TunnelPeer,
+    ];
 
     /// Its name in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Self::Route => "route",
+            Self::TrialRoute => "trial_route",
             Self::Blackhole => "blackhole",
             Self::Neighbour => "neighbour",
             Self::Fdb => "fdb",
@@ -239,6 +294,7 @@ impl Key {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Route(_) => Kind::Route,
+            Self::TrialRoute(_) => Kind::TrialRoute,
             Self::Blackhole(_) => Kind::Blackhole,
             Self::Neighbour(..) => Kind::Neighbour,
             Self::Fdb(..) => Kind::Fdb,
@@ -261,6 +317,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(destination) => write!(f, "route {destination}"),
+            Self::TrialRoute(destination) => write!(f, "route {destination} on trial"),
             Self::Blackhole(destination) => write!(f, "blackhole route {destination}"),
             Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
@@ -282,6 +339,17 @@ pub enum Entry {
         /// The next hop is on the device's link even though no address of this node says so.
         onlink: bool,
         /// Where packets leave.
+        device: Device,
+    },
+    /// The same in the table that a change of the backend tries its new ways by, where nothing but marked packets looks.
+    TrialRoute {
+        /// As of a route.
+        destination: IpNet,
+        /// As of a route.
+        via: Option<IpAddr>,
+        /// As of a route.
+        onlink: bool,
+        /// As of a route.
         device: Device,
     },
     /// Packets for `destination` that no better route takes end here, instead of leaving by the default route and coming back.
@@ -330,6 +398,7 @@ impl Entry {
     pub fn key(&self) -> Key {
         match self {
             Self::Route { destination, .. } => Key::Route(*destination),
+            Self::TrialRoute { destination, .. } => Key::TrialRoute(*destination),
             Self::Blackhole { destination } => Key::Blackhole(*destination),
             Self::Neighbour { address, device, .. } => Key::Neighbour(device.clone(), *address),
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
@@ -338,11 +407,27 @@ impl Entry {
         }
     }
 
+    /// The same on a device that has another name.
+    #[must_use]
+    pub fn renamed(mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) -> Self {
+        match &mut self {
+            Self::Blackhole { .. } => {}
+            Self::Route { device, .. }
+            | Self::TrialRoute { device, .. }
+            | Self::Neighbour { device, .. }
+            | Self::Fdb { device, .. }
+            | Self::WireguardPeer { device, .. }
+            | Self::TunnelPeer { device, .. } => device.rename(name),
+        }
+        self
+    }
+
     /// The device that it needs; `None` if it needs none.
     pub fn device(&self) -> Option<&Device> {
         match self {
             Self::Blackhole { .. } => None,
             Self::Route { device, .. }
+            | Self::TrialRoute { device, .. }
             | Self::Neighbour { device, .. }
             | Self::Fdb { device, .. }
             | Self::WireguardPeer { device, .. }

@@ -56,22 +56,80 @@ pub struct Attributes {
     pub backend_data: Option<Box<RawValue>>,
     /// What the backend published for IPv6.
     pub backend_v6_data: Option<Box<RawValue>>,
+    /// During a change of the backend: all generations that the node serves, that which the fields above describe among them. Empty at
+    /// rest.
+    pub generations: Vec<Generation>,
 }
+
+/// A generation of the backend that a node serves: one `Backend` section of the network config.
+#[derive(Clone, Debug, Default)]
+pub struct Generation {
+    /// The section, in its canonical form (see [`crate::canonical`]).
+    pub backend: String,
+    /// It is the one that the lease's upstream fields describe, and has no data of its own here.
+    pub main: bool,
+    /// The node uses it for every peer that serves it.
+    pub complete: bool,
+    /// `BackendType` as the lease would have it; empty: left out.
+    pub backend_type: String,
+    /// `BackendData` as the lease would have it.
+    pub backend_data: Option<Box<RawValue>>,
+    /// `BackendV6Data` as the lease would have it.
+    pub backend_v6_data: Option<Box<RawValue>>,
+}
+
+fn text(data: Option<&RawValue>) -> Option<&str> {
+    data.map(RawValue::get)
+}
+
+impl PartialEq for Generation {
+    fn eq(&self, other: &Self) -> bool {
+        self.backend == other.backend
+            && (self.main, self.complete) == (other.main, other.complete)
+            && self.backend_type == other.backend_type
+            && text(self.backend_data.as_deref()) == text(other.backend_data.as_deref())
+            && text(self.backend_v6_data.as_deref()) == text(other.backend_v6_data.as_deref())
+    }
+}
+
+impl Eq for Generation {}
 
 impl PartialEq for Attributes {
     fn eq(&self, other: &Self) -> bool {
-        let text = |data: &Option<Box<RawValue>>| data.as_ref().map(|d| d.get().to_owned());
         self.public_ip == other.public_ip
             && self.public_ipv6 == other.public_ipv6
             && self.backend_type == other.backend_type
-            && text(&self.backend_data) == text(&other.backend_data)
-            && text(&self.backend_v6_data) == text(&other.backend_v6_data)
+            && text(self.backend_data.as_deref()) == text(other.backend_data.as_deref())
+            && text(self.backend_v6_data.as_deref()) == text(other.backend_v6_data.as_deref())
+            && self.generations == other.generations
     }
 }
 
 impl Eq for Attributes {}
 
 impl Attributes {
+    /// What this would be if the node served one of its generations only: its fields describe that one. `None` if the node does not say
+    /// that it serves it.
+    pub fn of_generation(&self, backend: &str) -> Option<Self> {
+        let generation = self.generations.iter().find(|generation| generation.backend == backend)?;
+        let addresses = Self { generations: Vec::new(), ..self.clone() };
+        Some(if generation.main {
+            addresses
+        } else {
+            Self {
+                backend_type: generation.backend_type.clone(),
+                backend_data: generation.backend_data.clone(),
+                backend_v6_data: generation.backend_v6_data.clone(),
+                ..addresses
+            }
+        })
+    }
+
+    /// What the node says of one of its generations.
+    pub fn generation(&self, backend: &str) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.backend == backend)
+    }
+
     /// The published addresses, IPv4 first.
     pub fn public_addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.public_ip.map(IpAddr::V4).into_iter().chain(self.public_ipv6.map(IpAddr::V6))

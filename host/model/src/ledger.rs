@@ -1,7 +1,7 @@
 //! The whole desired state, and the transactions that change it. The ledger knows nothing about the kernel, and the
 //! reconciler knows nothing about peers.
 
-use std::collections::btree_map::Entry as Slot;
+use std::collections::btree_map::Entry as Place;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -16,6 +16,43 @@ pub struct PeerId(pub u64);
 impl PeerId {
     /// This node itself, for entries that are no peer's. Peers' numbers begin above it.
     pub const NODE: Self = Self(0);
+    /// Numbers of the generation beside the one that serves begin here.
+    const BESIDE: u64 = 1 << 63;
+
+    /// The number under which the ledger has what a generation wants for this peer.
+    #[must_use]
+    pub fn in_slot(self, slot: Slot) -> Self {
+        match slot {
+            Slot::Serving => Self(self.0 & !Self::BESIDE),
+            Slot::Beside => Self(self.0 | Self::BESIDE),
+        }
+    }
+
+    /// Which generation's number it is.
+    pub fn slot(self) -> Slot {
+        if self.0 & Self::BESIDE == 0 { Slot::Serving } else { Slot::Beside }
+    }
+}
+
+/// Which generation of the backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Slot {
+    /// The one that serves; the only one at rest.
+    #[default]
+    Serving,
+    /// The other, during a change.
+    Beside,
+}
+
+impl Slot {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Serving => Self::Beside,
+            Self::Beside => Self::Serving,
+        }
+    }
 }
 
 impl std::fmt::Display for PeerId {
@@ -99,6 +136,13 @@ impl Owners {
             Self::Many(claims) => (None, claims.as_slice()),
         };
         one.into_iter().chain(many.iter().map(|(peer, _)| *peer))
+    }
+
+    fn claim(&self, peer: PeerId) -> Option<&Entry> {
+        match self {
+            Self::One(owner, entry) => (*owner == peer).then_some(entry),
+            Self::Many(claims) => claims.iter().find(|(owner, _)| *owner == peer).map(|(_, entry)| entry),
+        }
     }
 
     fn of(&mut self, peer: PeerId) -> Option<&mut Entry> {
@@ -185,12 +229,12 @@ impl Ledger {
         let mut keys: Vec<Key> = Vec::with_capacity(new.len());
         for (key, entry) in new {
             match self.entries.entry(key.clone()) {
-                Slot::Vacant(slot) => {
+                Place::Vacant(slot) => {
                     self.kinds[key.kind() as usize] += 1;
                     slot.insert(Owners::One(peer, entry));
                     changed.insert(key.clone());
                 }
-                Slot::Occupied(mut slot) => match slot.get_mut().of(peer) {
+                Place::Occupied(mut slot) => match slot.get_mut().of(peer) {
                     Some(same) if *same == entry => {}
                     Some(other) => {
                         *other = entry;
@@ -237,6 +281,22 @@ impl Ledger {
     /// The peers that claim a key, the one that counts first.
     pub fn owners(&self, key: &Key) -> impl Iterator<Item = PeerId> {
         self.entries.get(key).into_iter().flat_map(Owners::peers)
+    }
+
+    /// The entries that a peer claims, whether they count or not.
+    pub fn entries_of(&self, peer: PeerId) -> impl Iterator<Item = &Entry> {
+        let claims = self.keys_of(peer).iter().filter_map(move |key| self.entries.get(key)?.claim(peer));
+        claims
+    }
+
+    /// The networks that are reached over each device without a next hop.
+    pub fn networks(&self) -> &BTreeMap<Arc<str>, BTreeSet<IpNet>> {
+        &self.networks
+    }
+
+    /// The node's own subnets in which packets for addresses that nobody has end.
+    pub fn blackholes(&self) -> &BTreeSet<IpNet> {
+        &self.blackholes
     }
 
     /// All devices that should exist.

@@ -9,6 +9,7 @@
 //! | [`prefix`] | how networks are written |
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
+//! | [`generations`] | two generations of the backend side by side, during a change |
 //! | [`ledger`] | what should exist, and the transactions that change it |
 //! | [`wireguard`], [`offloads`] | keys and peers of WireGuard devices; what makes tunnels fast |
 
@@ -17,6 +18,7 @@
 pub mod canonical;
 pub mod codec;
 pub mod entry;
+pub mod generations;
 pub mod lease;
 pub mod lease_key;
 pub mod ledger;

@@ -7,6 +7,7 @@ pub(crate) mod fdb;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;
 pub(crate) mod route;
+pub(crate) mod trial_route;
 pub(crate) mod tunnel_peer;
 pub(crate) mod wireguard_peer;
 
@@ -18,7 +19,7 @@ use ipnet::IpNet;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 
 use super::netlink::Payload;
-use super::observed::{NextHop, Observation, ObservedState};
+use super::observed::{NextHop, Observation, ObservedState, TrialHop};
 use super::plan::Draft;
 
 fn family(address: &IpAddr) -> AddressFamily {
@@ -35,6 +36,9 @@ impl Draft<'_> {
             Entry::Route { destination, via: None, device, .. } => {
                 self.put_device_route(*destination, device, index);
             }
+            Entry::TrialRoute { destination, via, onlink, .. } => {
+                self.put_trial_route(*destination, TrialHop { via: *via, oif: index, onlink: *onlink });
+            }
             Entry::Blackhole { destination } => self.put_blackhole(*destination),
             Entry::Neighbour { address, mac, .. } => self.put_neighbour(entry.key(), *address, *mac, index),
             Entry::Fdb { mac, destination, .. } => self.put_fdb(entry.key(), *mac, *destination, index),
@@ -49,6 +53,7 @@ impl Draft<'_> {
     pub(crate) fn remove_entry(&mut self, key: &Key) {
         match key {
             Key::Route(destination) => self.remove_route(destination),
+            Key::TrialRoute(destination) => self.remove_trial_route(destination),
             Key::Blackhole(destination) => self.remove_blackhole(destination),
             Key::Neighbour(device, address) => self.remove_neighbour(key, device, *address),
             Key::Fdb(device, mac) => self.remove_fdb(key, device, *mac),
@@ -61,6 +66,7 @@ impl Draft<'_> {
 /// All that is ours in the kernel, whether it is wanted or not.
 pub(crate) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<Item = Key> {
     route::ours(kernel)
+        .chain(trial_route::ours(kernel))
         .chain(blackhole::ours(kernel))
         .chain(neighbour::ours(kernel, networks))
         .chain(fdb::ours(kernel))
@@ -73,6 +79,11 @@ pub(crate) fn read(kernel: &ObservedState, networks: &[IpNet], payload: &Payload
     match payload {
         Payload::Route(Rt::NewRoute(message) | Rt::DelRoute(message)) => {
             let gone = matches!(payload, Payload::Route(Rt::DelRoute(_)));
+            let trial = kernel.trial_table.and_then(|table| trial_route::read(message, table, kernel));
+            if let Some((destination, route, protocol)) = trial {
+                let is_ours = protocol == trial_route::TRIAL_PROTOCOL;
+                return is_ours.then(|| Observation::TrialRoute(destination, (!gone).then_some(route)));
+            }
             let (destination, observed) = match blackhole::read(message) {
                 Some(destination) => (destination, Observation::Blackhole(destination, !gone)),
                 None => route::read(message, gone, kernel)?,
@@ -95,6 +106,7 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
         Observation::Route(destination, _) | Observation::NoRoute(destination, _) => {
             Some(Key::Route(*destination))
         }
+        Observation::TrialRoute(destination, _) => Some(Key::TrialRoute(*destination)),
         Observation::Blackhole(destination, _) => Some(Key::Blackhole(*destination)),
         Observation::Neighbour(index, address, _) => Some(Key::Neighbour(own(index)?, *address)),
         Observation::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),

@@ -55,12 +55,11 @@ fn of(socket: &mut RequestSocket, index: u32) -> Result<BTreeSet<IpNet>, Netlink
         .collect())
 }
 
-/// Adds what is missing, and removes what lies in a cluster network and should not be there.
-pub(super) fn set(
+/// Adds what is missing.
+pub(crate) fn add_addresses(
     socket: &mut RequestSocket,
     index: u32,
     wanted: &BTreeSet<IpNet>,
-    networks: &[IpNet],
 ) -> Result<(), NetlinkError> {
     let have = of(socket, index)?;
     for address in wanted.difference(&have) {
@@ -68,6 +67,35 @@ pub(super) fn set(
         socket.execute(Message { payload, flags: NLM_F_CREATE | NLM_F_EXCL })?;
         info!(%address, index, "address added");
     }
+    Ok(())
+}
+
+/// Removes what is there of these.
+pub(crate) fn remove_addresses(
+    socket: &mut RequestSocket,
+    index: u32,
+    unwanted: &BTreeSet<IpNet>,
+) -> Result<(), NetlinkError> {
+    if unwanted.is_empty() {
+        return Ok(());
+    }
+    for address in of(socket, index)?.intersection(unwanted) {
+        let payload = Payload::Route(RouteNetlinkMessage::DelAddress(address_message(index, address)));
+        socket.execute(Message::plain(payload))?;
+        info!(%address, index, "address removed");
+    }
+    Ok(())
+}
+
+/// Adds what is missing, and removes what lies in a cluster network and should not be there.
+pub(super) fn set(
+    socket: &mut RequestSocket,
+    index: u32,
+    wanted: &BTreeSet<IpNet>,
+    networks: &[IpNet],
+) -> Result<(), NetlinkError> {
+    add_addresses(socket, index, wanted)?;
+    let have = of(socket, index)?;
     for address in have.difference(wanted) {
         if networks.iter().any(|network| network.contains(&address.addr())) {
             let payload = Payload::Route(RouteNetlinkMessage::DelAddress(address_message(index, address)));

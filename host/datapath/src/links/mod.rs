@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use flannel_model::entry::{DeviceSpec, Mac};
+use flannel_model::generations::temporary_names;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
@@ -21,6 +22,7 @@ use tracing::{info, warn};
 
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use super::observed::Link;
+pub(crate) use addresses::{add_addresses, remove_addresses};
 pub(crate) use ownership::Owner;
 
 /// What a device lacks, in the words of the log.
@@ -152,6 +154,10 @@ pub(crate) fn ensure(
 ) -> Result<(Link, Option<NetlinkError>), NetlinkError> {
     let name = wanted.name();
     let mut found = find(socket, name)?;
+    let known = match known {
+        None if found.link.is_none() => named_for_a_time(socket, owner, wanted),
+        known => known,
+    };
     if found.link.is_none()
         && let Some(index) = known
     {
@@ -285,6 +291,20 @@ pub(crate) fn remove(
 
 fn absent() -> NetlinkError {
     NetlinkError::Refused { errno: libc::ENODEV, text: String::new() }
+}
+
+/// The device that a change of the backend has made, and that has not got its own name: many kernels rename only what is down.
+fn named_for_a_time(socket: &mut RequestSocket, owner: &Owner, wanted: &DeviceSpec) -> Option<u32> {
+    temporary_names(wanted.name()).iter().find_map(|name| {
+        let found = find(socket, name).ok()?;
+        owner.is_flannels(&found).then_some(found.link?.index)
+    })
+}
+
+/// Gives a device that is up another name; Linux before 6.2 refuses that (EBUSY).
+pub(crate) fn rename(socket: &mut RequestSocket, index: u32, name: &str) -> Result<(), NetlinkError> {
+    let named = LinkUnspec::new_with_index(index).name(name.to_owned()).build();
+    socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(named))))
 }
 
 /// Gives a device of ours its name back. Many kernels rename only what is down, and with that go its routes; they are put

@@ -20,6 +20,8 @@ const TAP: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Owner {
     mark: String,
+    /// The cluster's networks that are in force.
+    in_force: Vec<IpNet>,
     /// The cluster's networks, those of before among them.
     networks: Vec<IpNet>,
 }
@@ -28,7 +30,12 @@ impl Owner {
     /// `in_force`: the cluster's networks; `networks`: these, and those that it had before.
     pub(crate) fn new(in_force: &[IpNet], networks: Vec<IpNet>) -> Self {
         let listed: Vec<String> = in_force.iter().map(ToString::to_string).collect();
-        Self { mark: format!("{MARK}{}", listed.join(",")), networks }
+        Self { mark: format!("{MARK}{}", listed.join(",")), in_force: in_force.to_vec(), networks }
+    }
+
+    /// The cluster's networks, without those of before.
+    pub(crate) fn in_force(&self) -> &[IpNet] {
+        &self.in_force
     }
 
     /// What is written on our devices (`ip link show` calls it alias).

@@ -1,15 +1,18 @@
 //! The only writer: keeps the kernel as the ledger says. Runs on a thread of its own with blocking sockets, so that a
 //! large batch never holds up the rest of the daemon.
 
+mod change;
 mod executor;
 mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::Backoff;
 use flannel_model::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
+use flannel_model::generations::{Generations, Names, renamed};
 use flannel_model::ledger::{Changed, Ledger, PeerId, Transaction};
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
@@ -21,6 +24,7 @@ use super::plan::Planner;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
 use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
 use super::thread::{Context, DeviceClaim};
+use super::trial::{self, Trial};
 use super::tunnels::Tunnels;
 use super::wireguard::WireguardSocket;
 use super::{kinds, links};
@@ -77,6 +81,11 @@ pub(crate) struct Reconciler {
     repairs: (Instant, u32),
     figures: Stats,
     claim: Option<DeviceClaim>,
+    /// During a change of the backend: both generations, and the ground for trials.
+    change: Option<(Generations, Trial)>,
+    /// Devices that have another name than the policy knows them by, since a change before could not rename them.
+    names: Names,
+    trial_record: Option<PathBuf>,
     record: RouteRecord,
     next_record: Instant,
     /// What an earlier run has recorded and nobody has looked for yet.
@@ -93,7 +102,7 @@ impl Reconciler {
         context: Context,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
-        let Context { tunnels, record, claim, in_force } = context;
+        let Context { tunnels, record, trial_record, claim, in_force } = context;
         let in_force = if in_force.is_empty() { networks.clone() } else { in_force };
         let (record, recorded) = RouteRecord::open(record);
         let notifications = NotificationSocket::open()?;
@@ -124,6 +133,9 @@ impl Reconciler {
             repairs: (Instant::now(), 0),
             figures: Stats::default(),
             claim,
+            change: None,
+            names: Names::new(),
+            trial_record,
             record,
             next_record: Instant::now(),
             recorded,
@@ -151,6 +163,7 @@ impl Reconciler {
 
     /// Makes a transaction part of what should be, and the kernel follow.
     pub(crate) fn commit(&mut self, transaction: Transaction) -> Report {
+        let transaction = self.of_serving(transaction);
         let changed = self.ledger.commit(transaction);
         self.figures.commits += 1;
         self.ingest_notifications();
@@ -162,7 +175,7 @@ impl Reconciler {
     /// refused before, undoes it: then the error says why, and all is as it was.
     pub(crate) fn replace(&mut self, transaction: Transaction) -> Result<Report, String> {
         let mut ledger = Ledger::default();
-        ledger.commit(transaction);
+        ledger.commit(renamed(transaction, &self.names));
         let changed = self.ledger.difference(&ledger);
         self.figures.commits += 1;
         self.ingest_notifications();
@@ -222,6 +235,10 @@ impl Reconciler {
     /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
     pub(crate) fn prune_stale(&mut self) -> Report {
         (self.prune, self.settled) = (true, true);
+        if self.change.is_none() {
+            // What a run before has left of a change.
+            trial::clear(&mut self.requests, Trial::table(self.owner.in_force()), self.trial_record.clone());
+        }
         self.resync_or_complain();
         self.report()
     }
@@ -342,6 +359,7 @@ impl Reconciler {
         self.dirty = Dirty::default();
         self.observe_external()?;
         self.ensure_devices();
+        self.ensure_trial();
         self.observe_entries()?;
         self.recognize_recorded()?;
         let plan = self.planner().everything(self.prune);
@@ -511,6 +529,9 @@ impl Reconciler {
         for ipv4 in [true, false] {
             if self.networks.iter().any(|network| network.addr().is_ipv4() == ipv4) {
                 self.observe(&kinds::route::all_routes(ipv4))?;
+                if let Some(table) = self.kernel.trial_table {
+                    self.observe_trial(table, ipv4)?;
+                }
             }
         }
         let indexes: Vec<u32> = self.kernel.links.values().map(|link| link.index).collect();

@@ -1,0 +1,244 @@
+//! The ground on which a change of the backend tries its new ways: a routing table that only marked packets look into, the node's own `.0`
+//! addresses, from which they are sent, and devices that take packets by either way. All of it goes with the change.
+
+mod loose;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use netlink_packet_route::route::RouteProtocol;
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
+use tracing::{info, warn};
+
+use crate::kinds::trial_route::{self, TRIAL_PROTOCOL};
+use crate::links;
+use crate::netlink::{Message, NetlinkError, Payload, RequestSocket, create, create_or_replace};
+use crate::observed::ObservedState;
+use loose::LoosePaths;
+
+/// Where the numbers of the tables begin; a hash of the cluster's networks is added, so that several daemons of a host have tables of their
+/// own, and each finds what a run before has left.
+const FIRST_TABLE: u32 = 0x666c_0000;
+/// Where the marks begin, and how many there are. They are compared in full; the bits stay clear of those that kube-proxy (0x4000, 0x8000),
+/// Calico (0xffff0000), Cilium (0x0f00) and the CNI plugins (0x80, 0x2000) look at.
+const FIRST_MARK: u32 = 0x1040;
+const MARKS: u32 = 0x20;
+/// The rule comes before those that people make, and after that for local addresses.
+const PRIORITY: u32 = 10;
+
+/// What is there for trials, as long as a change goes on.
+pub(crate) struct Trial {
+    table: u32,
+    mark: u32,
+    /// The node's own `.0` addresses.
+    addresses: BTreeSet<IpNet>,
+    loose: LoosePaths,
+}
+
+impl Trial {
+    /// The number of the table of a cluster with these networks.
+    pub(crate) fn table(networks: &[IpNet]) -> u32 {
+        // FNV-1a.
+        let text: String = networks.iter().map(ToString::to_string).collect();
+        let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        FIRST_TABLE + ((hash >> 16) ^ (hash & 0xffff))
+    }
+
+    /// Makes it. `addresses`: the node's own. `record`: where it is written down what was changed of others' things. The error says what is
+    /// in the way.
+    pub(crate) fn begin(
+        socket: &mut RequestSocket,
+        table: u32,
+        addresses: BTreeSet<IpNet>,
+        record: Option<PathBuf>,
+    ) -> Result<Self, String> {
+        let failed = |error: NetlinkError| error.to_string();
+        let others = others_routes(socket, table).map_err(failed)?;
+        if others > 0 {
+            return Err(format!(
+                "the routing table {table} has {others} routes that are not flanneld's: remove them (`ip route flush table {table}`)"
+            ));
+        }
+        let mark = free_mark(socket, table).map_err(failed)?;
+        Ok(Self { table, mark, addresses, loose: LoosePaths::open(record) })
+    }
+
+    /// What packets that are to go by the table are marked with.
+    pub(crate) fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Makes it so, if it is not.
+    pub(crate) fn ensure(&mut self, socket: &mut RequestSocket, devices: &[String]) -> Result<(), String> {
+        let failed = |error: NetlinkError| error.to_string();
+        for ipv4 in self.families() {
+            let everywhere = everywhere(ipv4);
+            let end = trial_route::dead_end(self.table, &everywhere);
+            socket.execute(create_or_replace(Payload::Route(Rt::NewRoute(end)))).map_err(failed)?;
+            match socket.execute(create(Payload::Route(Rt::NewRule(rule(self.table, self.mark, ipv4))))) {
+                Err(error) if !error.is(libc::EEXIST) => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let loopback = links::find(socket, "lo").map_err(failed)?.link;
+        let Some(loopback) = loopback else { return Err("there is no loopback interface".to_owned()) };
+        // What is added is on the disk before.
+        self.loose.note_addresses(&self.addresses);
+        links::add_addresses(socket, loopback.index, &self.addresses).map_err(failed)?;
+        self.loose.loosen(devices);
+        Ok(())
+    }
+
+    fn families(&self) -> impl Iterator<Item = bool> + use<> {
+        let has = |ipv4: bool| self.addresses.iter().any(|address| address.addr().is_ipv4() == ipv4);
+        [true, false].into_iter().filter(|ipv4| has(*ipv4)).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// Removes all that a change has made for trials, this one or one of a run before.
+pub(crate) fn clear(socket: &mut RequestSocket, table: u32, record: Option<PathBuf>) {
+    let mut loose = LoosePaths::open(record);
+    let addresses = loose.addresses();
+    if let Ok(Some(loopback)) = links::find(socket, "lo").map(|found| found.link)
+        && let Err(error) = links::remove_addresses(socket, loopback.index, &addresses)
+    {
+        warn!(%error, "the addresses that were needed for a change of the backend cannot be removed");
+    }
+    loose.restore();
+    for ipv4 in [true, false] {
+        if let Err(error) = clear_family(socket, table, ipv4) {
+            warn!(%error, table, "what was needed for a change of the backend cannot be removed");
+        }
+    }
+}
+
+fn clear_family(socket: &mut RequestSocket, table: u32, ipv4: bool) -> Result<(), NetlinkError> {
+    for found in rules(socket, ipv4)? {
+        if table_of(&found) == table && protocol_of(&found) == Some(TRIAL_PROTOCOL) {
+            socket.execute(Message::plain(Payload::Route(Rt::DelRule(found))))?;
+            info!(table, "the rule for a change of the backend is removed");
+        }
+    }
+    let kernel = ObservedState::default();
+    let routes = socket.dump(&trial_route::all_routes(table, ipv4)).unwrap_or_default();
+    let mut gone = Vec::new();
+    for found in routes {
+        let Payload::Route(Rt::NewRoute(route)) = found else { continue };
+        let is_ours = route_table(&route) == table && u8::from(route.header.protocol) == TRIAL_PROTOCOL;
+        let is_there = trial_route::read(&route, table, &kernel).is_some() || is_everywhere(&route);
+        if is_ours && is_there {
+            gone.push(Message::plain(Payload::Route(Rt::DelRoute(route))));
+        }
+    }
+    // What goes meanwhile is gone.
+    let _ = socket.batch(gone);
+    Ok(())
+}
+
+fn route_table(route: &netlink_packet_route::route::RouteMessage) -> u32 {
+    use netlink_packet_route::route::RouteAttribute;
+    let numbered = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    numbered.unwrap_or_else(|| u32::from(route.header.table))
+}
+
+fn is_everywhere(route: &netlink_packet_route::route::RouteMessage) -> bool {
+    route.header.destination_prefix_length == 0
+}
+
+fn everywhere(ipv4: bool) -> IpNet {
+    let address: IpAddr = if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    IpNet::new(address, 0).unwrap_or_else(|_| IpNet::from(address))
+}
+
+fn rule(table: u32, mark: u32, ipv4: bool) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::Table(table),
+        RuleAttribute::FwMark(mark),
+        RuleAttribute::FwMask(u32::MAX),
+        RuleAttribute::Priority(PRIORITY),
+        RuleAttribute::Protocol(RouteProtocol::Other(TRIAL_PROTOCOL)),
+    ];
+    rule
+}
+
+fn rules(socket: &mut RequestSocket, ipv4: bool) -> Result<Vec<RuleMessage>, NetlinkError> {
+    let mut request = RuleMessage::default();
+    request.header.family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let found = socket.dump(&Payload::Route(Rt::GetRule(request)))?;
+    Ok(found
+        .into_iter()
+        .filter_map(|payload| match payload {
+            Payload::Route(Rt::NewRule(rule)) => Some(rule),
+            _ => None,
+        })
+        .collect())
+}
+
+fn table_of(rule: &RuleMessage) -> u32 {
+    let numbered = rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    numbered.unwrap_or_else(|| u32::from(rule.header.table))
+}
+
+fn protocol_of(rule: &RuleMessage) -> Option<u8> {
+    rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::Protocol(protocol) => Some((*protocol).into()),
+        _ => None,
+    })
+}
+
+fn mark_of(rule: &RuleMessage) -> Option<u32> {
+    rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::FwMark(mark) => Some(*mark),
+        _ => None,
+    })
+}
+
+/// A mark that no rule of somebody else's looks for.
+fn free_mark(socket: &mut RequestSocket, table: u32) -> Result<u32, NetlinkError> {
+    let mut all = rules(socket, true)?;
+    all.extend(rules(socket, false).unwrap_or_default());
+    if let Some(mark) = all.iter().filter(|rule| table_of(rule) == table).find_map(mark_of) {
+        return Ok(mark);
+    }
+    let taken: BTreeSet<u32> = all.iter().filter_map(mark_of).collect();
+    let first = table % MARKS;
+    let mut marks = (0..MARKS).map(|n| FIRST_MARK + (first + n) % MARKS);
+    marks.find(|mark| !taken.contains(mark)).ok_or_else(|| {
+        NetlinkError::NotOurs(format!(
+            "ip rules have all marks from {FIRST_MARK:#x} to {:#x}: free one of them",
+            FIRST_MARK + MARKS - 1
+        ))
+    })
+}
+
+/// How many routes the table has that are not ours.
+fn others_routes(socket: &mut RequestSocket, table: u32) -> Result<usize, NetlinkError> {
+    let mut count = 0;
+    for ipv4 in [true, false] {
+        // A table that nobody has used is not there (ENOENT).
+        let found = match socket.dump(&trial_route::all_routes(table, ipv4)) {
+            Err(error) if error.is(libc::ENOENT) => continue,
+            other => other?,
+        };
+        let foreign = |found: &&Payload| match found {
+            Payload::Route(Rt::NewRoute(route)) => {
+                route_table(route) == table && u8::from(route.header.protocol) != TRIAL_PROTOCOL
+            }
+            _ => false,
+        };
+        count += found.iter().filter(foreign).count();
+    }
+    Ok(count)
+}

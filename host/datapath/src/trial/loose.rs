@@ -1,0 +1,120 @@
+//! Devices that take packets by either way: with strict reverse path filtering (`rp_filter` 1) the kernel drops what comes by another device
+//! than the one that it would answer by, and a pair of nodes changes its ways one direction after the other. What was set before is written
+//! down and put back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use flannel_base::atomic_file::{self, Mode};
+use flannel_base::regular_file;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+const SYSCTLS: &str = "/proc/sys/net/ipv4/conf";
+/// More than the record has.
+const MAX_BYTES: u64 = 1 << 16;
+
+/// What was changed, as it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Record {
+    /// By interface, what its `rp_filter` was.
+    rp_filter: BTreeMap<String, String>,
+    /// Addresses of the loopback interface that are ours.
+    addresses: BTreeSet<IpNet>,
+}
+
+/// What was changed of things that are not ours.
+pub(super) struct LoosePaths {
+    file: Option<PathBuf>,
+    record: Record,
+    complained: bool,
+}
+
+impl LoosePaths {
+    /// As it was written down, if it was. Without a file it is forgotten when the process ends.
+    pub(super) fn open(file: Option<PathBuf>) -> Self {
+        let written = file.as_deref().map(|file| regular_file::read(file, MAX_BYTES));
+        let record = match written {
+            Some(Ok(bytes)) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Some(Err(_)) | None => Record::default(),
+        };
+        Self { file, record, complained: false }
+    }
+
+    /// The addresses that were added.
+    pub(super) fn addresses(&self) -> BTreeSet<IpNet> {
+        self.record.addresses.clone()
+    }
+
+    /// These are added.
+    pub(super) fn note_addresses(&mut self, addresses: &BTreeSet<IpNet>) {
+        if !addresses.is_subset(&self.record.addresses) {
+            self.record.addresses.extend(addresses.iter().copied());
+            self.write();
+        }
+    }
+
+    /// Makes devices take packets by either way, where they do not.
+    pub(super) fn loosen(&mut self, devices: &[String]) {
+        let all = value("all");
+        for device in devices {
+            // The stricter of both counts (Documentation/networking/ip-sysctl.rst), and 2, which is loose, is more than 1.
+            let Some(own) = value(device) else { continue };
+            if all.as_deref().unwrap_or("0").max(&own) != "1" {
+                continue;
+            }
+            // What was there is on the disk before it is changed.
+            self.record.rp_filter.entry(device.clone()).or_insert(own);
+            self.write();
+            match std::fs::write(path(device), "2") {
+                Ok(()) => info!(device, "rp_filter is loose (2) as long as the backend changes"),
+                Err(error) if !self.complained => {
+                    self.complained = true;
+                    warn!(
+                        device, %error,
+                        "net.ipv4.conf.{device}.rp_filter cannot be set to 2: packets that come by another way than ours go are dropped; set it by hand"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Puts all back as it was.
+    pub(super) fn restore(&mut self) {
+        for (device, before) in std::mem::take(&mut self.record.rp_filter) {
+            // Who has set something else meanwhile means it.
+            if value(&device).as_deref() == Some("2")
+                && let Err(error) = std::fs::write(path(&device), &before)
+            {
+                warn!(device, %error, "net.ipv4.conf.{device}.rp_filter cannot be set back to {before}");
+            }
+        }
+        self.record = Record::default();
+        if let Some(file) = &self.file
+            && let Err(error) = std::fs::remove_file(file)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            warn!(file = %file.display(), %error, "a record that is needed no more cannot be removed");
+        }
+    }
+
+    fn write(&self) {
+        let Some(file) = &self.file else { return };
+        let written = serde_json::to_vec(&self.record).map_err(io::Error::from);
+        if let Err(error) = written.and_then(|bytes| atomic_file::replace(file, &bytes, Mode::Exactly(0o600))) {
+            warn!(file = %file.display(), %error, "what a change of the backend changes cannot be written down");
+        }
+    }
+}
+
+fn path(device: &str) -> PathBuf {
+    Path::new(SYSCTLS).join(device).join("rp_filter")
+}
+
+fn value(device: &str) -> Option<String> {
+    std::fs::read_to_string(path(device)).ok().map(|text| text.trim().to_owned())
+}

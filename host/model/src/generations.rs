@@ -1,0 +1,293 @@
+//! Two generations of the backend side by side, during a change: what each of them wants, and what of it is to be in the kernel.
+//!
+//! All that either wants is there, but for routes: a peer's routes of the main table are those of the generation by which it is reached, and
+//! those of the one that is being moved to are in a table of their own besides, where they can be tried.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::entry::{DeviceSpec, Entry};
+use crate::ledger::{Ledger, PeerId, Slot, Transaction};
+
+/// Bytes of a device's name, at most (`IFNAMSIZ` without its end).
+const MAX_NAME: usize = 15;
+/// Behind the name of a device that cannot have its own yet, since another one has it.
+const MARKS: [&str; 2] = ["-n", "-m"];
+
+/// Names of devices that are others in the kernel than in the policy.
+pub type Names = BTreeMap<Arc<str>, Arc<str>>;
+
+/// What a generation wants.
+#[derive(Debug, Default)]
+struct Wanted {
+    devices: BTreeMap<Arc<str>, DeviceSpec>,
+    addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    peers: BTreeMap<PeerId, Vec<Entry>>,
+}
+
+impl Wanted {
+    fn add(&mut self, transaction: Transaction) {
+        self.devices.extend(transaction.devices);
+        self.addresses.extend(transaction.addresses);
+        self.networks.extend(transaction.networks);
+        for (peer, entries) in transaction.peers {
+            match entries {
+                Some(entries) => self.peers.insert(peer, entries),
+                None => self.peers.remove(&peer),
+            };
+        }
+    }
+
+    /// What the ledger holds, of a generation that has been alone.
+    fn of(ledger: &Ledger) -> Self {
+        let devices: BTreeMap<_, _> =
+            ledger.devices().map(|device| (Arc::clone(device.name()), device.clone())).collect();
+        let addresses = devices.keys().filter_map(|name| Some((Arc::clone(name), ledger.addresses(name)?.clone())));
+        let peers = ledger.peers().filter(|(peer, _)| *peer != PeerId::NODE);
+        let peers = peers.map(|(peer, _)| (peer, ledger.entries_of(peer).cloned().collect()));
+        Self { addresses: addresses.collect(), networks: ledger.networks().clone(), peers: peers.collect(), devices }
+    }
+
+    /// The routes to a peer's subnets where the policy has said only what lies behind a device.
+    fn over_device(&self, subnets: &[IpNet]) -> Vec<Entry> {
+        let over = |subnet: &IpNet| {
+            let mut networks = self.networks.iter().flat_map(|(device, of)| of.iter().map(move |net| (device, net)));
+            let (device, _) = networks.find(|(_, network)| network.contains(subnet))?;
+            let device = crate::entry::Device::Own(Arc::clone(device));
+            Some(Entry::Route { destination: *subnet, via: None, onlink: false, device })
+        };
+        subnets.iter().filter_map(over).collect()
+    }
+}
+
+/// Two generations.
+#[derive(Debug)]
+pub struct Generations {
+    /// What each wants, with the names that devices have in the kernel.
+    wanted: [Wanted; 2],
+    /// The names of the one beside that differ in the kernel.
+    names: Names,
+    /// Which one is being moved to, and has its routes in the table for trials.
+    target: Slot,
+    /// By which one peers are reached that nothing is said of in `uses`.
+    usual: Slot,
+    uses: HashMap<PeerId, Slot>,
+    subnets: HashMap<PeerId, Vec<IpNet>>,
+}
+
+impl Generations {
+    /// Begins a change: the ledger holds the one that serves, and this is what the other registers. Answers with it what is to be
+    /// committed.
+    pub fn begin(ledger: &Ledger, registered: Transaction, usual: Slot) -> (Self, Transaction) {
+        let serving = Wanted::of(ledger);
+        let mut names = Names::new();
+        for (name, device) in &registered.devices {
+            if serving.devices.get(name).is_some_and(|there| !there.is_same_device(device)) {
+                names.insert(Arc::clone(name), temporary(name, &serving.devices));
+            }
+        }
+        let mut all = Self {
+            wanted: [serving, Wanted::default()],
+            names,
+            target: Slot::Beside,
+            usual,
+            uses: HashMap::new(),
+            subnets: HashMap::new(),
+        };
+        let mut begun = all.commit(Slot::Beside, registered);
+        // Where peers are known already, their routes may have to be elsewhere.
+        begun.peers.extend(all.placed_everywhere().peers);
+        (all, begun)
+    }
+
+    /// The names of devices of the one beside that are others in the kernel: by its own.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Takes what a policy has declared; answers what is to be committed of it.
+    pub fn commit(&mut self, slot: Slot, transaction: Transaction) -> Transaction {
+        let transaction = match slot {
+            Slot::Serving => transaction,
+            Slot::Beside => renamed(transaction, &self.names),
+        };
+        let blackholes = transaction.blackholes.clone().filter(|_| slot == Slot::Serving);
+        let peers: BTreeSet<PeerId> = transaction.peers.keys().copied().collect();
+        let devices: BTreeSet<Arc<str>> =
+            transaction.devices.keys().chain(transaction.addresses.keys()).cloned().collect();
+        let networks = !transaction.networks.is_empty();
+        self.wanted[slot as usize].add(transaction);
+        let mut placed = Transaction { blackholes, ..Transaction::default() };
+        for name in devices {
+            self.place_device(&name, &mut placed);
+        }
+        if networks && slot == Slot::Serving {
+            placed.networks.clone_from(&self.wanted[0].networks);
+        }
+        if networks {
+            placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.trial_networks()));
+        }
+        for peer in peers {
+            self.place(peer, &mut placed);
+        }
+        placed
+    }
+
+    /// A device that both have is what suits both, as long as both are there.
+    fn place_device(&self, name: &Arc<str>, placed: &mut Transaction) {
+        let of = |slot: Slot| self.wanted[slot as usize].devices.get(name);
+        let device = match (of(Slot::Serving), of(Slot::Beside)) {
+            (Some(one), Some(other)) => Some(one.clone().with_mtu(one.mtu().max(other.mtu()))),
+            (one, other) => one.or(other).cloned(),
+        };
+        placed.devices.extend(device.map(|device| (Arc::clone(name), device)));
+        let addresses: Vec<_> =
+            self.wanted.iter().filter_map(|wanted| wanted.addresses.get(name)).collect();
+        if !addresses.is_empty() {
+            let all = addresses.into_iter().flatten().copied().collect();
+            placed.addresses.insert(Arc::clone(name), all);
+        }
+    }
+
+    /// By which generation these peers are reached from now on, and what subnets they have; answers what is to be committed.
+    pub fn use_for(&mut self, peers: impl IntoIterator<Item = (PeerId, Slot, Vec<IpNet>)>) -> Transaction {
+        let mut placed = Transaction::default();
+        for (peer, slot, subnets) in peers {
+            self.uses.insert(peer, slot);
+            self.subnets.insert(peer, subnets);
+            self.place(peer, &mut placed);
+        }
+        placed
+    }
+
+    /// Which one is moved to from now on; answers what is to be committed.
+    pub fn set_target(&mut self, target: Slot) -> Transaction {
+        self.target = target;
+        let mut placed = self.placed_everywhere();
+        placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.trial_networks()));
+        placed
+    }
+
+    /// Ends the change: all that is to be in the kernel, with the names that devices have there by now.
+    pub fn end(self, kept: Slot) -> (Transaction, Names) {
+        let [serving, beside] = self.wanted;
+        let (kept, names) = match kept {
+            Slot::Serving => (serving, Names::new()),
+            Slot::Beside => (beside, self.names),
+        };
+        let peers = kept.peers.into_iter().map(|(peer, entries)| (peer, Some(entries))).collect();
+        let whole = Transaction {
+            devices: kept.devices,
+            addresses: kept.addresses,
+            networks: kept.networks,
+            blackholes: None,
+            peers,
+        };
+        (whole, names)
+    }
+
+    fn placed_everywhere(&self) -> Transaction {
+        let mut placed = Transaction::default();
+        let peers: BTreeSet<PeerId> = self.wanted.iter().flat_map(|wanted| wanted.peers.keys().copied()).collect();
+        for peer in peers {
+            self.place(peer, &mut placed);
+        }
+        placed
+    }
+
+    /// What lies behind the devices of the one that is moved to, for trials.
+    fn trial_networks(&self) -> Vec<Entry> {
+        let networks = &self.wanted[self.target as usize].networks;
+        let networks = networks.iter().flat_map(|(device, of)| of.iter().map(move |network| (device, network)));
+        let trial = |(device, network): (&Arc<str>, &IpNet)| Entry::TrialRoute {
+            destination: *network,
+            via: None,
+            onlink: false,
+            device: crate::entry::Device::Own(Arc::clone(device)),
+        };
+        networks.map(trial).collect()
+    }
+
+    /// The generation by which a peer is reached: the one that was said, if it has a way to the peer, and else the other.
+    fn used(&self, peer: PeerId) -> Slot {
+        let said = self.uses.get(&peer).copied().unwrap_or(self.usual);
+        let serves = |slot: Slot| self.wanted[slot as usize].peers.get(&peer).is_some_and(|entries| !entries.is_empty());
+        if serves(said) || !serves(said.other()) { said } else { said.other() }
+    }
+
+    /// What is to be there of a peer, of both.
+    fn place(&self, peer: PeerId, placed: &mut Transaction) {
+        let used = self.used(peer);
+        for slot in [Slot::Serving, Slot::Beside] {
+            let wanted = &self.wanted[slot as usize];
+            let entries = wanted.peers.get(&peer).map(|entries| {
+                let (routes, others): (Vec<Entry>, Vec<Entry>) =
+                    entries.iter().cloned().partition(|entry| matches!(entry, Entry::Route { .. }));
+                let mut here = others;
+                if slot == self.target {
+                    here.extend(routes.iter().cloned().filter_map(on_trial));
+                }
+                if slot == used {
+                    let narrow = match (slot, self.subnets.get(&peer)) {
+                        (Slot::Beside, Some(subnets)) if routes.is_empty() => wanted.over_device(subnets),
+                        _ => Vec::new(),
+                    };
+                    here.extend(routes);
+                    here.extend(narrow);
+                }
+                here
+            });
+            placed.peers.insert(peer.in_slot(slot), entries);
+        }
+    }
+}
+
+fn on_trial(route: Entry) -> Option<Entry> {
+    match route {
+        Entry::Route { destination, via, onlink, device } => {
+            Some(Entry::TrialRoute { destination, via, onlink, device })
+        }
+        _ => None,
+    }
+}
+
+/// A name for a device that cannot have its own yet.
+fn temporary(name: &Arc<str>, taken: &BTreeMap<Arc<str>, DeviceSpec>) -> Arc<str> {
+    let names = temporary_names(name);
+    let free = names.iter().find(|name| !taken.contains_key(&***name)).cloned();
+    free.unwrap_or_else(|| names[0].clone()).into()
+}
+
+/// The names that a device may have for a time, until it gets its own.
+pub fn temporary_names(name: &str) -> [String; 2] {
+    let length = name.len().min(MAX_NAME - MARKS[0].len());
+    let begin = name.get(..length).unwrap_or(name);
+    MARKS.map(|mark| format!("{begin}{mark}"))
+}
+
+/// A transaction with other names of devices.
+pub fn renamed(transaction: Transaction, names: &Names) -> Transaction {
+    if names.is_empty() {
+        return transaction;
+    }
+    let other = |name: &Arc<str>| names.get(name).cloned();
+    let named = |name: Arc<str>| other(&name).unwrap_or(name);
+    let devices = transaction.devices.into_iter().map(|(name, device)| {
+        let name = named(name);
+        (Arc::clone(&name), device.with_name(name))
+    });
+    let peers = transaction.peers.into_iter().map(|(peer, entries)| {
+        let renamed = |entries: Vec<Entry>| entries.into_iter().map(|entry| entry.renamed(other)).collect();
+        (peer, entries.map(renamed))
+    });
+    Transaction {
+        devices: devices.collect(),
+        addresses: transaction.addresses.into_iter().map(|(name, of)| (named(name), of)).collect(),
+        networks: transaction.networks.into_iter().map(|(name, of)| (named(name), of)).collect(),
+        blackholes: transaction.blackholes,
+        peers: peers.collect(),
+    }
+}

@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::canonical::canonical;
 use crate::prefix;
 
 /// A cluster's network config, checked and with all defaults filled in.
@@ -39,6 +40,8 @@ pub struct NetworkConfig {
     pub backend_type: String,
     /// The whole `Backend` object as it was written; the backend knows what is in it.
     pub backend: Box<RawValue>,
+    /// The same in its canonical form.
+    backend_key: String,
 }
 
 /// What is wrong with a network config; one line.
@@ -105,6 +108,45 @@ impl NetworkConfig {
         v4.into_iter().chain(v6)
     }
 
+    /// The `Backend` section in its canonical form: two configs with the same have one backend.
+    pub fn backend_key(&self) -> &str {
+        &self.backend_key
+    }
+
+    /// The same with another `Backend` section.
+    pub fn with_backend(&self, section: &str) -> Result<Self, ConfigError> {
+        let raw = RawValue::from_string(section.to_owned()).map_err(|error| ConfigError::Json(one_line(&error)))?;
+        let (backend_type, backend) = backend(Some(raw))?;
+        let backend_key = canonical(backend.get());
+        Ok(Self { backend_type, backend, backend_key, ..self.clone() })
+    }
+
+    /// What of another config cannot be changed while nodes are in operation: all but the backend. In words, such as
+    /// `Network 10.6.0.0/16 instead of 10.5.0.0/16`.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |field: &str, ours: String, theirs: String| {
+            if ours != theirs {
+                differences.push(format!("{field} {theirs} instead of {ours}"));
+            }
+        };
+        let text = |network: Option<String>| network.unwrap_or_else(|| "none".to_owned());
+        let v4 = |config: &Self| text(config.network.map(|network| network.to_string()));
+        let v6 = |config: &Self| text(config.ipv6_network.map(|network| network.to_string()));
+        compare("EnableIPv4", self.enable_ipv4.to_string(), other.enable_ipv4.to_string());
+        compare("EnableIPv6", self.enable_ipv6.to_string(), other.enable_ipv6.to_string());
+        compare("EnableNFTables", self.enable_nftables.to_string(), other.enable_nftables.to_string());
+        compare("Network", v4(self), v4(other));
+        compare("SubnetLen", self.subnet_len.to_string(), other.subnet_len.to_string());
+        compare("SubnetMin", self.subnet_min.to_string(), other.subnet_min.to_string());
+        compare("SubnetMax", self.subnet_max.to_string(), other.subnet_max.to_string());
+        compare("IPv6Network", v6(self), v6(other));
+        compare("IPv6SubnetLen", self.ipv6_subnet_len.to_string(), other.ipv6_subnet_len.to_string());
+        compare("IPv6SubnetMin", self.ipv6_subnet_min.to_string(), other.ipv6_subnet_min.to_string());
+        compare("IPv6SubnetMax", self.ipv6_subnet_max.to_string(), other.ipv6_subnet_max.to_string());
+        differences
+    }
+
     /// Reads and checks a network config.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let written = Written::read(text)?;
@@ -146,6 +188,7 @@ impl NetworkConfig {
             ipv6_subnet_min: Ipv6Addr::from_bits(v6.min),
             ipv6_subnet_max: Ipv6Addr::from_bits(v6.max),
             backend_type,
+            backend_key: canonical(backend.get()),
             backend,
         })
     }

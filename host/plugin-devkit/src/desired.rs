@@ -248,7 +248,8 @@ impl ShownEntry {
             Device::Own(name) => name.to_string(),
         };
         Some(match entry {
-            Entry::Blackhole { .. } => return None,
+            // None of them is a policy's.
+            Entry::Blackhole { .. } | Entry::TrialRoute { .. } => return None,
             Entry::Route { destination, via, onlink, .. } => Self::Route {
                 destination: destination.to_string(),
                 via: via.map(|via| via.to_string()),

@@ -115,6 +115,7 @@ impl SampleNode {
             backend_type: registered.backend_type.clone(),
             backend_data: registered.backend_data.clone(),
             backend_v6_data: registered.backend_v6_data.clone(),
+            generations: Vec::new(),
         };
         Lease { subnets: self.subnets, attributes, expires: None }
     }

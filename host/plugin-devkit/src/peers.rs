@@ -32,6 +32,7 @@ pub fn lease(number: u16, backend_type: &str, ipv6: bool) -> Lease {
         backend_type: backend_type.to_owned(),
         backend_v6_data: data.clone().filter(|_| ipv6),
         backend_data: data,
+        generations: Vec::new(),
     };
     Lease { subnets: subnets(number, families), attributes, expires: None }
 }

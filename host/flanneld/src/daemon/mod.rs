@@ -1,6 +1,7 @@
 //! The only place where the crates meet: starts everything in order, and then carries changes from the lease store through
 //! the policy into the datapath.
 
+mod beside;
 mod clouds;
 mod cluster_view;
 mod confined;
@@ -16,6 +17,7 @@ mod outside;
 mod plugin_watch;
 mod policy;
 pub mod privileges;
+mod prober;
 mod rehearsal;
 mod reload;
 mod serve;
@@ -89,7 +91,7 @@ async fn operate(
     let outside = Outside::start().map_err(DaemonError::Thread)?;
     let store = start::store(&options, &outside)?;
     let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
-    let config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
+    let mut config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
@@ -112,6 +114,7 @@ async fn operate(
             wish: Arc::clone(&wish),
             grants: Arc::clone(&grants),
             loader: loader.clone(),
+            built_in,
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
             outside: outside.handle(),
@@ -121,7 +124,7 @@ async fn operate(
         };
         let held = preserved.as_ref().map(|preserved| &preserved.own);
         let begun = tokio::select! {
-            begun = begin(&node, held, built_in, &observer) => begun,
+            begun = begin(&node, held, &observer) => begun,
             // What waits for a store must not go on with an address that is gone by then.
             elsewhere = elsewhere(&node), if preserved.is_none() => {
                 info!("the external interface has changed before there was a lease: starting over with it");
@@ -153,6 +156,7 @@ async fn operate(
         let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
         let restart = operation.serve().await?;
         info!("starting over with what has changed; forwarding goes on meanwhile");
+        config = Arc::clone(&restart.preserved.config);
         (external, preserved) = (restart.external, Some(restart.preserved));
     }
 }
@@ -188,11 +192,10 @@ async fn elsewhere(node: &start::Node) -> External {
 async fn begin(
     node: &start::Node,
     held: Option<&Lease>,
-    built_in: &'static [BuiltIn],
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let artifact = start::artifact(node, built_in);
-    let artifact = observer.alive_during(artifact).await?;
+    let origin = observer.alive_during(start::origin(node, held)).await?;
+    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving)).await?;
     observer.artifact(&artifact);
-    start::node(node, artifact, held, observer).await
+    start::node(node, artifact, origin, held, observer).await
 }

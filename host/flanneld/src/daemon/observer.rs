@@ -190,7 +190,11 @@ impl Observer {
         }
         self.firewall(node.firewall.status());
         let mut status = self.summary();
-        status.peers = lock(&node.coordinator).peers(&peers);
+        let coordinator = lock(&node.coordinator);
+        status.peers = coordinator.peers(&peers);
+        status.change = coordinator.change_status();
+        status.config = Some(coordinator.config_status());
+        drop(coordinator);
         status
     }
 
@@ -347,6 +351,13 @@ impl Observer {
         self.metrics.peers(all);
         self.metrics.peers_rejected(rejected);
         self.metrics.peers_deferred(deferred);
+    }
+
+    /// How a change of the backend stands, and what the store has as the network config.
+    pub(super) fn change(&self, change: Option<status::Change>, config: status::Config) {
+        let mut base = lock(&self.base);
+        base.change = change;
+        base.config = Some(config);
     }
 
     /// The node's lease, and its pods' MTU.

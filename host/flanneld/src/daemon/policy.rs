@@ -1,11 +1,13 @@
 //! The plugin that serves, on a thread of its own: a call may take its time there, and nobody waits for it. The thread is confined.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
-use flannel_plugin_host::{CallRecord, CloudRecord, DirState, Policy, processor_time};
+use flannel_plugin_host::{CallRecord, CloudRecord, DirState, Policy, Registration, processor_time};
 use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
@@ -30,6 +32,31 @@ pub(super) struct Records {
     pub suppressed_lines: u64,
 }
 
+/// Whose calls these are: of the generation that serves, or of the one beside it during a change of the backend.
+#[derive(Clone, Default)]
+pub(super) struct Place(Arc<AtomicBool>);
+
+impl Place {
+    /// Beside the one that serves.
+    pub(super) fn beside() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
+    /// It is the one that serves from now on.
+    pub(super) fn take_over(&self) {
+        self.0.store(false, Ordering::Release);
+    }
+
+    fn called(&self, event: Event, records: Records) -> Outcome {
+        let beside = self.0.load(Ordering::Acquire);
+        Outcome::Called(if beside { Event::Beside(Box::new(event)) } else { event }, records)
+    }
+
+    fn registered_anew(&self, registered: Registration) -> Outcome {
+        Outcome::RegisteredAnew(Box::new(registered), self.0.load(Ordering::Acquire))
+    }
+}
+
 /// The way to the policy. Dropping it ends the thread, after the call that is under way.
 pub(super) struct PolicyThread {
     calls: Sender<PolicyCall>,
@@ -37,7 +64,11 @@ pub(super) struct PolicyThread {
 
 impl PolicyThread {
     /// Takes a started policy. What comes of each call goes to `outcomes`, in the calls' order.
-    pub(super) fn start(mut policy: Box<Policy>, outcomes: UnboundedSender<Outcome>) -> io::Result<Self> {
+    pub(super) fn start(
+        mut policy: Box<Policy>,
+        place: Place,
+        outcomes: UnboundedSender<Outcome>,
+    ) -> io::Result<Self> {
         let (calls, inbox) = channel();
         let run = move || {
             let outcomes = LastWords(outcomes);
@@ -47,11 +78,11 @@ impl PolicyThread {
                 let (clouds, suppressed_lines) =
                     (policy.take_cloud_records(), policy.take_suppressed_lines());
                 if let Some(registered) = policy.take_registered_anew() {
-                    let _ = outcomes.0.send(Outcome::RegisteredAnew(Box::new(registered)));
+                    let _ = outcomes.0.send(place.registered_anew(registered));
                 }
                 let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.
-                let _ = outcomes.0.send(Outcome::Called(event, records));
+                let _ = outcomes.0.send(place.called(event, records));
             }
             keeper.keep(policy.state());
         };

@@ -8,6 +8,7 @@ use flannel_datapath::{Datapath, Event as DatapathEvent};
 use flannel_lease_store::Event as StoreEvent;
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
+use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{DirState, PluginReference, Registration};
 use flannel_telemetry::control::Attended;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,6 +20,7 @@ use crate::node::external::External;
 use crate::node::subnet_file::SubnetFile;
 
 use super::DaemonError;
+use super::beside::BesideGeneration;
 use super::clouds::CloudClientGuard;
 use super::coordinator::{
     Candidate, Coordinator, DatapathCall, Effect, Event, News, PolicyCall, Preserved, Settings, StoreCall,
@@ -28,7 +30,7 @@ use super::firewall::NodeFirewall;
 use super::in_order::InOrder;
 use super::observer::{InOperation, Observer, SwapRequest};
 use super::plugin_watch::PluginWatch;
-use super::policy::{PolicyThread, Records};
+use super::policy::{Place, PolicyThread, Records};
 use super::rehearsal::{self, Rehearsed, Surroundings};
 use super::reload::Reloads;
 use super::start::{self, Node, Started};
@@ -42,7 +44,10 @@ pub(super) enum Outcome {
     /// A call of the policy has ended.
     Called(Event, Records),
     /// In the call whose end comes next, a fresh instance of the plugin has registered with something else than the last one.
-    RegisteredAnew(Box<Registration>),
+    /// Whether it is the plugin of the generation beside the one that serves.
+    RegisteredAnew(Box<Registration>, bool),
+    /// A generation beside the one that serves was to be started.
+    BesideStarted(Result<Box<BesideGeneration>, String>),
     /// The kernel was asked how things stand.
     Report(Box<flannel_datapath::Report>),
     /// A plugin was tried.
@@ -63,30 +68,34 @@ pub(super) struct Restart {
 
 /// A node in operation.
 pub(super) struct Operation {
-    node: Node,
-    observer: Arc<Observer>,
-    coordinator: Arc<Mutex<Coordinator>>,
-    policy: PolicyThread,
-    surroundings: Surroundings,
+    pub(super) node: Node,
+    pub(super) observer: Arc<Observer>,
+    pub(super) coordinator: Arc<Mutex<Coordinator>>,
+    pub(super) policy: PolicyThread,
+    pub(super) surroundings: Surroundings,
     /// The plugin that is about to take over.
     candidate: Option<Box<Rehearsed>>,
+    /// The generation beside the one that serves, during a change of the backend.
+    pub(super) beside: Option<Box<BesideGeneration>>,
     /// Writes what plugins want to remember, at the latest when all this ends.
     _kept: Kept,
     /// Ends what the policy still waits for.
-    _clouds: CloudClientGuard,
-    datapath: Arc<Datapath>,
+    pub(super) clouds: CloudClientGuard,
+    pub(super) datapath: Arc<Datapath>,
     /// The devices that the policy has.
-    devices: Devices,
-    datapath_work: InOrder,
-    files_work: InOrder,
+    pub(super) devices: Devices,
+    pub(super) datapath_work: InOrder,
+    pub(super) files_work: InOrder,
     subnet_file_watch: SubnetFileWatch,
-    firewall: NodeFirewall,
-    outcomes: UnboundedSender<Outcome>,
+    pub(super) firewall: NodeFirewall,
+    /// The backend that is written down as the one at rest.
+    pub(super) at_rest: Option<Option<String>>,
+    pub(super) outcomes: UnboundedSender<Outcome>,
     news: Sources,
 }
 
 /// The durable stores.
-struct Kept(Arc<DirState>);
+pub(super) struct Kept(Arc<DirState>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -99,6 +108,10 @@ impl Drop for Kept {
 /// Where news come from.
 struct Sources {
     leases: Receiver<StoreEvent>,
+    /// The network config, as it is written.
+    config: Receiver<String>,
+    /// The one in force.
+    in_force: Arc<NetworkConfig>,
     outcomes: UnboundedReceiver<Outcome>,
     notifications: UnboundedReceiver<DatapathEvent>,
     swaps: UnboundedReceiver<SwapRequest>,
@@ -114,6 +127,7 @@ impl Sources {
                 Some(event) => Outcome::Event(Event::Store(event)),
                 None => Outcome::Failed(DaemonError::WatchEnded),
             },
+            Some(text) = self.config.recv() => Outcome::Event(Event::Config(start::taken_up(&text, &self.in_force))),
             Some(outcome) = self.outcomes.recv() => outcome,
             Some(event) = self.notifications.recv() => Outcome::Event(match event {
                 DatapathEvent::Reachability => Event::RoutingChanged,
@@ -156,6 +170,8 @@ impl Operation {
         };
         let news = Sources {
             leases: Arc::clone(&node.store).watch(),
+            config: Arc::clone(&node.store).watch_config(),
+            in_force: Arc::clone(&node.config),
             outcomes: heard,
             notifications,
             swaps,
@@ -172,11 +188,12 @@ impl Operation {
             node,
             observer,
             coordinator,
-            policy: PolicyThread::start(policy, outcomes.clone()).map_err(DaemonError::Thread)?,
+            policy: PolicyThread::start(policy, Place::default(), outcomes.clone()).map_err(DaemonError::Thread)?,
             _kept: Kept(Arc::clone(&surroundings.state)),
             surroundings,
             candidate: None,
-            _clouds: clouds,
+            beside: None,
+            clouds,
             datapath,
             devices,
             datapath_work: InOrder::start(),
@@ -186,6 +203,7 @@ impl Operation {
                 move || drop(outcomes.send(Event::SubnetFileLost.into()))
             }),
             firewall,
+            at_rest: None,
             outcomes,
             news,
         })
@@ -239,11 +257,20 @@ impl Operation {
                 self.observer.calls(&records);
                 event
             }
-            Outcome::RegisteredAnew(registered) => {
-                self.observer.registered(&registered);
+            Outcome::RegisteredAnew(registered, beside) => {
+                if !beside {
+                    self.observer.registered(&registered);
+                }
                 let published = start::published(&self.node.external, &registered);
-                Event::RegisteredAnew { published, mtu: registered.mtu }
+                let event = Event::RegisteredAnew { published, mtu: registered.mtu };
+                if beside { Event::Beside(Box::new(event)) } else { event }
             }
+            Outcome::BesideStarted(Ok(generation)) => {
+                let facts = generation.facts(&self.node.external);
+                self.have_beside(generation);
+                Event::BesideStarted(Ok(facts))
+            }
+            Outcome::BesideStarted(Err(reason)) => Event::BesideStarted(Err(reason)),
             Outcome::Report(report) => {
                 self.observer.datapath(&report);
                 return Ok(None);
@@ -305,6 +332,7 @@ impl Operation {
             Effect::SubnetFile(subnets, mtu) => self.write_subnet_file(subnets, mtu),
             Effect::LookAtExternal { afresh } => self.look_at_external(afresh),
             Effect::Trial(call) => self.go_on_with_trial(call),
+            Effect::Change(call) => self.go_on_with_change(call),
             // Whoever asked may have gone.
             Effect::Answer(answer, outcome) => drop(answer.send(outcome)),
             Effect::Tell(news) => self.tell(news),
@@ -344,7 +372,7 @@ impl Operation {
     }
 
     /// The devices that there are, and others.
-    fn devices_with(&self, others: &Devices) -> Devices {
+    pub(super) fn devices_with(&self, others: &Devices) -> Devices {
         let mut all = self.devices.clone();
         all.extend(others.iter().map(|(name, device)| (Arc::clone(name), device.clone())));
         all
@@ -477,7 +505,7 @@ impl Operation {
             error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");
         }
         self.surroundings.state = Arc::clone(policy.state());
-        match PolicyThread::start(Box::new(policy), self.outcomes.clone()) {
+        match PolicyThread::start(Box::new(policy), Place::default(), self.outcomes.clone()) {
             Ok(policy) => self.policy = policy,
             Err(error) => {
                 let _ = self.outcomes.send(Outcome::Failed(DaemonError::Thread(error)));
@@ -490,7 +518,10 @@ impl Operation {
         self.firewall.set_tunnels(&self.node.config, &self.devices);
     }
 
-    fn tell(&self, news: News) {
+    fn tell(&mut self, news: News) {
+        if let News::Change(change) = news {
+            return self.tell_of_change(*change);
+        }
         let observer = &self.observer;
         match news {
             News::Lease(lease, mtu) => observer.lease(&lease, mtu),
@@ -503,6 +534,7 @@ impl Operation {
             News::Swapped(outcome) => observer.swapped(&outcome),
             News::Reloading => observer.reloading(),
             News::Reloaded => observer.reloaded(),
+            News::Change(_) => {}
             News::Refresh => observer.firewall(self.firewall.status()),
         }
     }

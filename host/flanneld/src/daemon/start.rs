@@ -16,7 +16,7 @@ use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, Loader, NodeFacts, PluginReference, Policy,
+    Artifact, BuiltIn, DirState, Environment, Grants, Limits, LinkFacts, Loader, NodeFacts, PluginReference, Policy,
     Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
@@ -31,13 +31,13 @@ use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamili
 use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
-use crate::node::{former_networks, own_addresses};
+use crate::node::{backend_record, former_networks, own_addresses};
 
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
 use super::cluster_view::LeaseGate;
 use super::confined;
-use super::coordinator::{Beginning, CurrentPlugin};
+use super::coordinator::{Beginning, CurrentPlugin, published as generations};
 use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
@@ -70,6 +70,8 @@ pub(super) struct Node {
     pub loader: Loader,
     /// The plugin; `None` for the one that is built in.
     pub plugin: Option<PluginReference>,
+    /// Those.
+    pub built_in: &'static [BuiltIn],
     /// What this node must not be known by, since another one is.
     pub avoid: Vec<LeaseKey>,
     /// What no other daemon of this host has.
@@ -239,13 +241,92 @@ pub(super) fn announce(external: &External) {
     );
 }
 
-/// Loads the plugin: the one that the operator named, or the built-in one for the backend type.
-pub(super) async fn artifact(node: &Node, built_in: &'static [BuiltIn]) -> Result<Artifact, DaemonError> {
+/// What is known of the node's backend before anything of it is started.
+pub(super) struct Origin {
+    /// The network config whose backend is started first.
+    pub serving: Arc<NetworkConfig>,
+    /// What the node has said of its generations, if that was in the middle of a change.
+    pub resumed: Option<Attributes>,
+    /// The node's lease from before, if it was read.
+    pub before: Option<Lease>,
+}
+
+/// Which generation of the backend the node begins with: that of the network config, unless it was in the middle of a change when it ended, or
+/// the others are. Then with the one before, by which it is reached, and goes on with the change.
+pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, DaemonError> {
+    let target = node.config.backend_key();
+    let at_rest = || Origin { serving: Arc::clone(&node.config), resumed: None, before: held.cloned() };
+    let mut others = Vec::new();
+    let before = match held {
+        Some(lease) => Some(lease.clone()),
+        // All leases are read for it, which is spared where the records say enough.
+        None if backend_record::is_at_rest(&node.options.state_dir, target)
+            && Links::state_is_enough(&node.options.state_dir)? =>
+        {
+            return Ok(at_rest());
+        }
+        None => {
+            let (own, rest) = leases_from_before(node).await;
+            others = rest;
+            own
+        }
+    };
+    let Some(lease) = before else { return Ok(Origin { before: None, ..at_rest() }) };
+    let own = &lease.attributes;
+    let former = match own.generations.iter().find(|generation| generation.backend != target) {
+        Some(generation) => Some((generation.backend.clone(), own.clone())),
+        // It was away when the change began. What others say counts where it is this node's own backend.
+        None if own.generations.is_empty() => {
+            let former = others.iter().find_map(|other| former_of(other, own, target));
+            former.map(|backend| (backend, Attributes::default()))
+        }
+        None => None,
+    };
+    let Some((backend, said)) = former else { return Ok(Origin { before: Some(lease), ..at_rest() }) };
+    match node.config.with_backend(&backend) {
+        Ok(serving) => {
+            info!(from = backend, to = target, "the backend is being changed: going on with that");
+            let resumed = (!said.generations.is_empty()).then_some(said);
+            Ok(Origin { serving: Arc::new(serving), resumed, before: Some(lease) })
+        }
+        // What is written there is no backend.
+        Err(_) => Ok(Origin { before: Some(lease), ..at_rest() }),
+    }
+}
+
+/// The generation that a lease's node had before it began to change to `target`, if this node's backend is of that type.
+fn former_of(other: &Lease, own: &Attributes, target: &str) -> Option<String> {
+    other.attributes.generation(target)?;
+    let others = other.attributes.generations.iter().filter(|generation| generation.backend != target);
+    let mut fitting = others.filter(|generation| {
+        let published = other.attributes.of_generation(&generation.backend);
+        published.is_some_and(|published| published.backend_type == own.backend_type)
+    });
+    fitting.next().map(|generation| generation.backend.clone())
+}
+
+/// What becomes of a network config in the store while the node is in operation.
+pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<NetworkConfig>, String> {
+    let config = NetworkConfig::parse(text).map_err(|error| error.to_string())?;
+    let fixed = in_force.fixed_differences(&config);
+    if fixed.is_empty() {
+        Ok(Arc::new(config))
+    } else {
+        Err(format!("{}: only the Backend can be changed while nodes are in operation; all else takes a restart of each node", fixed.join(", ")))
+    }
+}
+
+/// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type.
+pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
-    let artifact = if let Some(reference) = &node.plugin {
+    let built_in = node.built_in;
+    // The operator's is for the type that he has started the node with; one that is built in there is for each other type that is.
+    let is_other = config.backend_type != node.config.backend_type
+        && built_in.iter().any(|plugin| plugin.backend_type == config.backend_type);
+    let artifact = if let Some(reference) = node.plugin.as_ref().filter(|_| !is_other) {
         node.loader.load(reference).await?
     } else {
-        let backend = node.config.backend_type.clone();
+        let backend = config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
             .await
             .map_err(|_| DaemonError::PolicyThread)??
@@ -290,35 +371,18 @@ fn device_claim(node: &Node) -> DeviceClaim {
 pub(super) async fn node(
     node: &Node,
     artifact: Artifact,
+    origin: Origin,
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let before = match held {
-        Some(lease) => Some(lease.clone()),
-        // All leases are read for it, which is spared where the record says enough.
-        None if Links::state_is_enough(&node.options.state_dir)? => None,
-        None => observer.alive_during(lease_from_before(node)).await,
-    };
+    let Origin { serving, resumed, before } = origin;
     let links = Links::new(
         &node.options.state_dir,
         &node.external.name,
         before.as_ref().map(|l| &l.attributes),
         node.avoid.clone(),
     )?;
-    let (config, secrets) = extract_secrets(&node.config.backend_type, node.config.backend.get())
-        .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
-    let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
-    let clouds = CloudClientGuard::open(clouds);
-    let environment = Environment {
-        node: facts(node),
-        backend_type: node.config.backend_type.clone(),
-        config,
-        secrets,
-        offloads: node.options.tunnel_offloads,
-        grants: Arc::clone(&node.grants),
-        links: Arc::new(links),
-        clouds: clouds.client(node.outside.clone()),
-    };
+    let (environment, clouds) = environment(node, &serving, Arc::new(links))?;
     let in_force = networks(&node.config);
     let former = node.wish.former.clone();
     // What is left in a network of before is the cluster's, too.
@@ -326,6 +390,7 @@ pub(super) async fn node(
     let context = Context {
         tunnels: observer.tunnels.clone(),
         record: Some(node.options.state_dir.join("routes")),
+        trial_record: Some(node.options.state_dir.join("backend-change")),
         claim: Some(device_claim(node)),
         in_force,
     };
@@ -344,7 +409,12 @@ pub(super) async fn node(
     observer.registered(&registered);
     observer.new_datapath();
     let plugin = CurrentPlugin { reference: node.plugin.clone(), digest, store: policy.store() };
-    let (mtu, published) = (registered.mtu, published(&node.external, &registered));
+    let (mtu, registration) = (registered.mtu, published(&node.external, &registered));
+    // In the middle of a change the others go on with what this node has said, until it says something else.
+    let published = match &resumed {
+        Some(before) => generations::resumed(before, serving.backend_key(), &registration),
+        None => registration.clone(),
+    };
     let devices = registered.transaction.devices.clone();
     // The lease tells the others where to send: it is written only when the device with its MAC address is there.
     let report = datapath.commit(registered.transaction).await?;
@@ -367,7 +437,10 @@ pub(super) async fn node(
     let gate = LeaseGate::new(&node.config, former, &external);
     let beginning = Beginning {
         own,
-        published,
+        published: registration,
+        serving,
+        config: Arc::clone(&node.config),
+        resumed,
         mtu,
         renewal,
         view: None,
@@ -419,12 +492,36 @@ pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration>
     Some(due.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// This node's lease, if the store has one from an earlier run. Only a hint: the store is asked again later.
-async fn lease_from_before(node: &Node) -> Option<Lease> {
-    let snapshot = node.store.leases().await.ok()?;
+/// This node's lease, if the store has one from an earlier run, and the others'. Only a hint: the store is asked again later.
+async fn leases_from_before(node: &Node) -> (Option<Lease>, Vec<Lease>) {
+    let Ok(snapshot) = node.store.leases().await else { return (None, Vec::new()) };
     let us = NodeIdentity::new(node.external.public_ipv4, node.external.public_ipv6);
     let is_ours = |lease: &Lease| NodeIdentity::of(&lease.attributes).is_same_node(&us);
-    snapshot.leases.into_iter().find(is_ours)
+    let (mut own, others): (Vec<Lease>, Vec<Lease>) = snapshot.leases.into_iter().partition(is_ours);
+    (own.pop(), others)
+}
+
+/// What surrounds a policy for a network config; and what ends its questions to clouds.
+pub(super) fn environment(
+    node: &Node,
+    config: &NetworkConfig,
+    links: Arc<dyn LinkFacts>,
+) -> Result<(Environment, CloudClientGuard), DaemonError> {
+    let (options, secrets) = extract_secrets(&config.backend_type, config.backend.get())
+        .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
+    let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
+    let clouds = CloudClientGuard::open(clouds);
+    let environment = Environment {
+        node: facts(node),
+        backend_type: config.backend_type.clone(),
+        config: options,
+        secrets,
+        offloads: node.options.tunnel_offloads,
+        grants: Arc::clone(&node.grants),
+        links,
+        clouds: clouds.client(node.outside.clone()),
+    };
+    Ok((environment, clouds))
 }
 
 fn facts(node: &Node) -> NodeFacts {
@@ -462,6 +559,7 @@ pub(super) fn published(external: &External, registered: &Registration) -> Attri
         backend_type: registered.backend_type.clone(),
         backend_data: registered.backend_data.clone(),
         backend_v6_data: registered.backend_v6_data.clone(),
+        generations: Vec::new(),
     }
 }
 

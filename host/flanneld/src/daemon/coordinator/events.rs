@@ -1,15 +1,18 @@
 //! What the coordinator hears of, and what it wants done.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flannel_datapath::Report;
 use flannel_firewall::FirewallError;
 use flannel_lease_store::{Event as StoreEvent, Renewed, StoreError};
 use flannel_model::lease::{Attributes, Lease, Subnets};
-use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::ledger::{PeerId, Slot, Transaction};
+use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
-use flannel_telemetry::Step;
+use flannel_telemetry::{Step, status};
 use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
 use ipnet::IpNet;
 
@@ -77,6 +80,18 @@ pub(in crate::daemon) enum Event {
     PluginFileChanged,
     /// SIGHUP, and who has sent it.
     Reload(Option<Asker>),
+    /// The network config in the store is another one, or cannot be taken up.
+    Config(Result<Arc<NetworkConfig>, String>),
+    /// The generation beside the one that serves was to be started.
+    BesideStarted(Result<BesideFacts, String>),
+    /// A call of its policy has ended.
+    Beside(Box<Event>),
+    /// What was declared for it, or by which generation peers are reached, is in the kernel as far as it would go.
+    BesideCommitted,
+    /// A peer was probed by the way of this generation.
+    Probed(PeerId, Slot, Result<(), String>),
+    /// One generation was to be the only one.
+    ChangeEnded(Result<(), String>),
     /// A time has come that [`super::Coordinator::deadline`] has named.
     Time,
 }
@@ -111,6 +126,53 @@ pub(in crate::daemon) struct Candidate {
     pub rejected: Vec<(PeerId, String)>,
 }
 
+/// A generation beside the one that serves.
+#[derive(Clone, Debug)]
+pub(in crate::daemon) struct BesideFacts {
+    /// Its plugin's name.
+    pub name: String,
+    /// Its plugin's version.
+    pub version: String,
+    /// What it wants to be published.
+    pub published: Attributes,
+    /// The MTU of pods that it wants.
+    pub mtu: u32,
+}
+
+/// A peer to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::daemon) struct ProbeOrder {
+    /// Which one.
+    pub peer: PeerId,
+    /// From which address of this node's to which of the peer's, for each family.
+    pub ends: Vec<(IpAddr, IpAddr)>,
+    /// Bytes of the largest packet that has to arrive.
+    pub mtu: u32,
+}
+
+/// A step of a change of the backend.
+#[derive(Debug)]
+pub(in crate::daemon) enum ChangeCall {
+    /// Start the generation of this config beside the one that serves. `usual`: by which one peers are reached that nothing is said of.
+    Start { config: Arc<NetworkConfig>, own: Lease, usual: Slot },
+    /// A call of its policy.
+    Policy(PolicyCall),
+    /// This is to be there for it.
+    Commit(Transaction),
+    /// By which generation these peers are reached from now on, with their subnets.
+    Use(Vec<(PeerId, Slot, Vec<IpNet>)>),
+    /// This generation's routes are on trial from now on.
+    SetTarget(Slot),
+    /// Probe these peers by the routes on trial, which are this generation's.
+    Probe(Vec<ProbeOrder>, Slot),
+    /// Bring it about that there is only this generation.
+    End(Slot),
+    /// The generation beside is the one that serves.
+    TakeOver,
+    /// The generation beside is gone.
+    Forget,
+}
+
 /// Something is to be done.
 #[derive(Debug)]
 pub(in crate::daemon) enum Effect {
@@ -132,6 +194,8 @@ pub(in crate::daemon) enum Effect {
     LookAtExternal { afresh: bool },
     /// A step of a swap.
     Trial(TrialCall),
+    /// A step of a change of the backend.
+    Change(ChangeCall),
     /// What has become of a swap, for whoever asked.
     Answer(Responder<Swapped>, Result<Swapped, String>),
     /// Something for the operator's eyes.
@@ -221,6 +285,8 @@ pub(in crate::daemon) enum News {
     Reloading,
     /// It has been.
     Reloaded,
+    /// How a change of the backend stands; none: there is none.
+    Change(Box<Option<status::Change>>),
     /// A look at firewall and kernel is due.
     Refresh,
 }

@@ -7,9 +7,11 @@
 //! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
 //! | [`own_interface`] | whether the node goes on with its external interface, waits for its address, or starts over with another |
 //! | [`plugin_health`] | when a plugin that fails is asked again |
+//! | [`change`] | how the cluster changes from one backend to another |
 //! | [`swap`] | how one plugin takes another's place |
 //! | [`events`] | the events and the effects |
 
+mod change;
 mod events;
 mod own_interface;
 mod own_lease;
@@ -19,13 +21,15 @@ mod swap;
 mod tests;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::{TokenBucket, micros};
 use flannel_datapath::{PeerReport, Report};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
-use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::ledger::{PeerId, Slot, Transaction};
+use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
 use flannel_telemetry::control::Asker;
 use flannel_telemetry::{Step, status};
@@ -34,8 +38,10 @@ use tracing::{error, info, warn};
 use crate::node::external::External;
 
 use super::cluster_view::{ClusterView, Delta, LeaseGate};
+use change::BackendChange;
+pub(super) use change::published;
 pub(super) use events::{
-    Candidate, Cause, DatapathCall, Effect, Effort, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
+    BesideFacts, ChangeCall, ProbeOrder, Candidate, Cause, DatapathCall, Effect, Effort, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
 };
 pub(super) use own_interface::ADDRESS_GRACE;
 use own_interface::InterfaceWatch;
@@ -82,8 +88,14 @@ pub(super) struct Settings {
 pub(super) struct Beginning {
     /// The lease that it holds.
     pub own: Lease,
-    /// What it wants to publish.
+    /// What its policy wants to publish.
     pub published: Attributes,
+    /// The network config whose backend that is.
+    pub serving: Arc<NetworkConfig>,
+    /// The network config in the store.
+    pub config: Arc<NetworkConfig>,
+    /// What this node said of its generations before, if that was in the middle of a change of the backend.
+    pub resumed: Option<Attributes>,
     /// The MTU of pods.
     pub mtu: u32,
     /// How long until the lease has to be renewed; `None` if never.
@@ -108,6 +120,8 @@ pub(super) struct Preserved {
     pub view: Option<ClusterView>,
     /// The plugin that serves.
     pub plugin: CurrentPlugin,
+    /// The network config in the store.
+    pub config: Arc<NetworkConfig>,
     /// What this node must not be known by, since another one is.
     pub avoid: Vec<LeaseKey>,
 }
@@ -140,6 +154,7 @@ pub(super) struct Coordinator {
     health: PluginHealth,
     plugin: CurrentPlugin,
     swap: Swap,
+    change: BackendChange,
     external: External,
     avoid: Vec<LeaseKey>,
     phase: Phase,
@@ -176,7 +191,11 @@ pub(super) struct Coordinator {
 impl Coordinator {
     /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
     pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
-        let Beginning { own, published, mtu, renewal, view, gate, plugin, external, avoid } = beginning;
+        let Beginning {
+            own, published, serving, config, resumed, mtu, renewal, view, gate, plugin, external, avoid,
+        } = beginning;
+        let change = BackendChange::new(serving, config, published, resumed);
+        let published = change.published(Slot::Serving);
         let (view, phase, effects) = match view {
             Some(mut view) => {
                 // All that is believed is told anew in any case.
@@ -186,13 +205,14 @@ impl Coordinator {
             }
             None => (ClusterView::new(&own, gate), Phase::Waiting, Vec::new()),
         };
-        Self {
-            pending: view.all().into(),
+        let mut coordinator = Self {
+            pending: change.for_serving(view.all()).into(),
             view,
             own: OwnLease::new(own, published, mtu, renewal.map(|wait| now + wait), now),
             health: PluginHealth::default(),
             plugin,
             swap: Swap::default(),
+            change,
             external,
             avoid,
             phase,
@@ -212,7 +232,9 @@ impl Coordinator {
             unsaid: None,
             effects,
             settings,
-        }
+        };
+        coordinator.tell_of_change();
+        coordinator
     }
 
     /// Takes an event, and answers what is to be done, in this order.
@@ -228,6 +250,7 @@ impl Coordinator {
         let own = [self.own.renewal_due(), self.own.file_due(), self.own.contest_over()];
         due.extend(own.into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
+        due.extend(self.change.deadline());
         if self.policy_is_free() {
             due.extend([self.own.uptake_due(), self.retry, self.rest, self.tick].into_iter().flatten());
         }
@@ -246,7 +269,9 @@ impl Coordinator {
 
     /// How things stand with each peer.
     pub(super) fn peers(&self, reports: &HashMap<PeerId, PeerReport>) -> Vec<status::Peer> {
-        self.view.statuses(&self.own.published, reports, &self.health)
+        let mut peers = self.view.statuses(&self.change.base, reports, &self.health);
+        self.add_generations(&mut peers, Instant::now());
+        peers
     }
 
     /// What a restart keeps. Nothing else is to be asked of this coordinator afterwards.
@@ -254,7 +279,8 @@ impl Coordinator {
         let own = self.own.lease.clone();
         let view = std::mem::replace(&mut self.view, ClusterView::new(&own, LeaseGate::default()));
         let view = (self.phase != Phase::Waiting).then_some(view);
-        Preserved { own, view, plugin: self.plugin.clone(), avoid: std::mem::take(&mut self.avoid) }
+        let config = self.change.target();
+        Preserved { own, view, plugin: self.plugin.clone(), config, avoid: std::mem::take(&mut self.avoid) }
     }
 
     fn take(&mut self, event: Event, now: Instant) {
@@ -262,7 +288,7 @@ impl Coordinator {
             Event::Store(event) => {
                 let delta = self.view.take(event, now);
                 let (lost, contested) = (delta.own_lost, delta.own_contested);
-                self.submit(delta);
+                self.submit(delta, now);
                 if lost {
                     self.own.verify(now);
                 }
@@ -301,7 +327,7 @@ impl Coordinator {
                 self.looking = false;
                 self.external_seen(outcome, afresh, now);
                 if std::mem::take(&mut self.replay_wanted) && self.restart.is_none() {
-                    self.replay();
+                    self.replay(now);
                 }
             }
             Event::Tried(outcome) => self.tried(outcome, now),
@@ -315,6 +341,12 @@ impl Coordinator {
                 self.look_at_plugin_file(Trigger::FileWatch, now);
             }
             Event::Reload(sender) => self.reload(sender, now),
+            Event::Config(outcome) => self.config_seen(outcome, now),
+            Event::BesideStarted(outcome) => self.beside_started(outcome, now),
+            Event::Beside(event) => self.beside_called(*event, now),
+            Event::BesideCommitted => self.beside_committed(now),
+            Event::Probed(peer, by, outcome) => self.probed(peer, by, outcome, now),
+            Event::ChangeEnded(outcome) => self.change_ended(outcome, now),
             Event::Time => {}
         }
     }
@@ -329,7 +361,7 @@ impl Coordinator {
         if self.upkeep <= now {
             self.upkeep = now + self.settings.upkeep;
             let expired = self.view.expire(now);
-            self.submit(expired);
+            self.submit(expired, now);
             self.keep_own_subnet();
             self.effects.push(Effect::Datapath(DatapathCall::Report));
             self.tell(News::Refresh);
@@ -340,8 +372,10 @@ impl Coordinator {
             self.effects.push(Effect::LookAtExternal { afresh });
         }
         self.proceed_with_swap(now);
+        self.proceed_with_change(now);
         if self.job.is_none()
             && !self.swap.holds_policy()
+            && !self.change.holds_policy()
             && let Some(external) = self.restart.take()
         {
             self.ended = true;
@@ -350,7 +384,8 @@ impl Coordinator {
         if self.retry.is_some_and(|due| due <= now) && self.policy_is_free() {
             self.retry = None;
             let deferred = std::mem::take(&mut self.health.deferred);
-            self.pending.extend(deferred.into_iter().filter_map(|id| self.view.one(id)));
+            let again = deferred.into_iter().filter_map(|id| self.view.one(id)).collect();
+            self.pending.extend(self.change.for_serving(again));
         }
         self.rest = self.rest.filter(|end| *end > now);
         self.next_call(now);
@@ -360,6 +395,7 @@ impl Coordinator {
     fn policy_is_free(&self) -> bool {
         self.job.is_none()
             && !self.swap.holds_policy()
+            && !self.change.holds_policy()
             && self.restart.is_none()
             && !self.ended
             && self.commits < MAX_COMMITS
@@ -374,7 +410,11 @@ impl Coordinator {
             let lease = self.own.lease.clone();
             self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
             self.job = Some(Job::LeaseAcquired(lease));
-        } else if !self.pending.is_empty() && self.own.in_force.is_some() && self.rest.is_none() {
+        } else if !self.pending.is_empty()
+            && self.own.in_force.is_some()
+            && self.rest.is_none()
+            && !self.change.holds_peers()
+        {
             let count = self.pending.len().min(MAX_CHANGES);
             let changes: Vec<PeerChange> = self.pending.drain(..count).collect();
             let asked = changes.iter().map(PeerChange::id).collect();
@@ -394,6 +434,7 @@ impl Coordinator {
         self.pending.is_empty()
             && self.commits == 0
             && self.own.in_force.is_some()
+            && self.change.is_settled()
             && !matches!(self.job, Some(Job::Apply { .. } | Job::LeaseAcquired(_)))
     }
 
@@ -445,18 +486,20 @@ impl Coordinator {
     }
 
     /// Changes of the cluster: for the policy that serves, and for one that is about to take over.
-    fn submit(&mut self, delta: Delta) {
+    fn submit(&mut self, delta: Delta, now: Instant) {
         // One line, however many there are: whoever writes leases must not fill the log.
         if let Some((subnet, reason)) = delta.refused.first() {
             warn!(%subnet, reason, leases = delta.refused.len(), "leases are not believed; flanneld status has all");
         }
         let news = !delta.refused.is_empty() || !delta.peers.is_empty();
-        self.swap.record(&delta.peers);
+        self.submit_to_beside(&delta.peers, now);
         // Before the first snapshot nobody is a stranger.
         if self.phase != Phase::Waiting && !delta.peers.is_empty() {
             self.effects.push(Effect::AdmitAlso(delta.peers.clone()));
         }
-        self.pending.extend(delta.peers);
+        let for_serving = self.change.for_serving(delta.peers);
+        self.swap.record(&for_serving);
+        self.pending.extend(for_serving);
         if news {
             self.tell_counts();
         }
@@ -471,10 +514,11 @@ impl Coordinator {
     }
 
     /// All peers again, but for those whose turn comes with the next attempt.
-    fn replay(&mut self) {
+    fn replay(&mut self, now: Instant) {
         let mut again = self.view.all();
+        self.submit_to_beside(&again, now);
         again.retain(|change| !self.health.deferred.contains(&change.id()));
-        self.pending.extend(again);
+        self.pending.extend(self.change.for_serving(again));
         self.swap.record_replay();
     }
 
@@ -522,6 +566,7 @@ impl Coordinator {
             self.debounce = Some(now + self.health.retry_wait());
         }
         self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+        self.try_some(asked.into_iter().collect(), now);
     }
 
     /// A policy that uses up its time again and again is left alone for a while: what changes meanwhile, it is asked about at once.

@@ -46,7 +46,7 @@ impl Coordinator {
                     let gate = self.view.gate().at(&external);
                     self.external = external;
                     let delta = self.view.set_gate(gate);
-                    self.submit(delta);
+                    self.submit(delta, now);
                 }
             }
             Ok(external) => {

@@ -284,7 +284,7 @@ impl Coordinator {
     /// The store has this lease as ours. `due`: how long until it has to be renewed.
     fn hold(&mut self, lease: Lease, due: Option<Duration>, now: Instant) {
         let delta = self.view.set_own(&lease);
-        self.submit(delta);
+        self.submit(delta, now);
         // Who wants something else to be known by now, or has doubts, asks again at once.
         let again = (lease.attributes != self.own.published).then_some(now);
         self.own.renewal = self.own.renewal.or(again).or_else(|| due.map(|wait| now + wait));
@@ -304,6 +304,9 @@ impl Coordinator {
                 let blackholes = Some(self.blackholes(&lease.subnets));
                 self.commit(Transaction { blackholes, ..transaction }, Cause::OwnLease);
                 self.own.uptake = (lease.subnets != self.own.lease.subnets).then_some(now);
+                if self.own.in_force.is_some_and(|before| before != lease.subnets) {
+                    self.give_up_beside();
+                }
                 self.put_in_force(lease.subnets);
                 self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
             }

@@ -102,6 +102,11 @@ impl Swap {
         }
     }
 
+    /// Whether a swap is under way.
+    pub(super) fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
     /// Whether the policy is not to be called, because another one is about to take its place.
     pub(super) fn holds_policy(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !matches!(running.stage, Stage::Trying))
@@ -152,6 +157,9 @@ impl Coordinator {
     ) {
         let SwapOrder { plugin, take_state } = order;
         let refusal = match (&self.swap.running, plugin.parse()) {
+            _ if self.change_status().is_some() => {
+                "the backend is being changed: wait for its end (`flanneld status` tells how far it is), or put the former one back into the network config".to_owned()
+            }
             (Some(running), _) => {
                 let by = running.trigger.asker().and_then(|asker| asker.pid);
                 let by =
@@ -171,7 +179,7 @@ impl Coordinator {
     /// Looks whether the file given with `--plugin` is another one by now. Another look is taken after a swap that is under way.
     pub(super) fn look_at_plugin_file(&mut self, trigger: Trigger, now: Instant) {
         // Nothing is swapped before all peers are known; what is loaded until then is looked at afterwards.
-        if self.swap.running.is_some() || self.is_starting() {
+        if self.swap.running.is_some() || self.is_starting() || self.change_status().is_some() {
             self.swap.look_again = Some(trigger);
         } else if let Some(plugin) = self.plugin.reference.clone() {
             self.try_plugin(plugin, false, trigger, None, now);
@@ -186,7 +194,7 @@ impl Coordinator {
         answer: Option<(Responder<Swapped>, Attended)>,
         now: Instant,
     ) {
-        let (own, peers) = (self.own.lease.clone(), self.view.all());
+        let (own, peers) = (self.own.lease.clone(), self.change.for_serving(self.view.all()));
         // Who asks for the same again gets it anew.
         let unless = answer.is_none().then(|| self.plugin.digest.clone());
         let take_state = take_state.then(|| self.plugin.store.clone());
@@ -244,7 +252,7 @@ impl Coordinator {
     }
 
     fn is_fit(&self, candidate: &Candidate) -> Result<(), String> {
-        let (ours, its) = (&self.own.published.backend_type, &candidate.published.backend_type);
+        let (ours, its) = (&self.change.base.backend_type, &candidate.published.backend_type);
         if ours != its {
             return Err(format!(
                 "it publishes BackendType {its:?}, and this node's lease has {ours:?}: to other nodes that is another backend; change the network config's Backend.Type, and restart"
@@ -282,7 +290,7 @@ impl Coordinator {
                 self.plugin.reference = Some(plugin.clone());
                 self.take_over(candidate.clone(), &told, now);
                 if *replay {
-                    self.replay();
+                    self.replay(now);
                 }
                 Ok(swapped)
             }
@@ -302,13 +310,14 @@ impl Coordinator {
         (self.retry, self.rest) = (None, None);
         self.tick = Some(now);
         self.tell_of_peers();
-        self.own.publish(candidate.published, now);
+        self.change.base = candidate.published;
+        self.publish_generations(now);
         self.set_mtu(candidate.mtu);
         self.has_taken_up(told, now);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
     }
 
-    fn set_mtu(&mut self, mtu: u32) {
+    pub(super) fn set_mtu(&mut self, mtu: u32) {
         if mtu != self.own.mtu {
             self.own.mtu = mtu;
             self.write_subnet_file();
@@ -317,6 +326,8 @@ impl Coordinator {
 
     /// The plugin that serves has been started afresh, and publishes something else than before.
     pub(super) fn registered_anew(&mut self, published: Attributes, mtu: u32, now: Instant) {
+        self.change.base = published;
+        let published = self.change.published(self.target_slot());
         self.own.publish_anew(published, now);
         self.set_mtu(mtu);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));

@@ -1,0 +1,232 @@
+//! Carries out what the coordinator decides about a change of the backend: the generation beside the one that serves, with a policy of its
+//! own, its probes, and the end of one of both.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+
+use flannel_datapath::Datapath;
+use flannel_model::lease::{Lease, Subnets};
+use flannel_model::ledger::{Slot, Transaction};
+use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::{Artifact, PluginError, Policy, Registration};
+use flannel_telemetry::status;
+use ipnet::IpNet;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::spawn_blocking;
+use tracing::error;
+
+use crate::node::backend_record;
+use crate::node::external::External;
+
+use super::clouds::CloudClientGuard;
+use super::confined;
+use super::coordinator::{BesideFacts, ChangeCall, Event, ProbeOrder};
+use super::policy::{Place, PolicyThread};
+use super::prober::Prober;
+use super::rehearsal::Surroundings;
+use super::serve::{Operation, Outcome};
+use super::start::{self, Node};
+use super::tunnel_sources::Devices;
+
+/// A generation beside the one that serves.
+pub(super) struct BesideGeneration {
+    config: Arc<NetworkConfig>,
+    artifact: Artifact,
+    registered: Registration,
+    policy: PolicyThread,
+    place: Place,
+    surroundings: Surroundings,
+    clouds: CloudClientGuard,
+    prober: Arc<Prober>,
+}
+
+impl BesideGeneration {
+    /// Starts it: its policy, its devices, and the ground for trials. The error says why it cannot be; then nothing is left of it.
+    async fn start(
+        node: Node,
+        config: Arc<NetworkConfig>,
+        own: Lease,
+        usual: Slot,
+        surroundings: Surroundings,
+        datapath: Arc<Datapath>,
+        outcomes: UnboundedSender<Outcome>,
+    ) -> Result<Box<Self>, String> {
+        let artifact = start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
+        let (environment, clouds) =
+            start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
+                .map_err(|error| error.to_string())?;
+        let state = Arc::new(surroundings.state.shadow(None));
+        let surroundings = Surroundings { environment, state, ..surroundings };
+        let started = {
+            let Surroundings { environment, limits, state, .. } = surroundings.clone();
+            let own = own.clone();
+            confined::run("registration", move || {
+                let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
+                let taken = policy.lease_acquired(&own)?;
+                Ok::<_, PluginError>((artifact, policy, registered, taken))
+            })
+        };
+        let started = started.await.map_err(|error| error.to_string())?;
+        let (artifact, policy, registered, taken) = started.map_err(|error| error.to_string())?;
+        let mut declared = registered.transaction.clone();
+        declared.merge(taken);
+        let begun = datapath.begin_change(declared, addresses(&own.subnets), usual).await;
+        let mark = begun.map_err(|error| error.to_string())??;
+        let sources: Vec<IpAddr> = own.subnets.iter().map(|subnet| subnet.network()).collect();
+        let place = Place::beside();
+        let parts = Prober::open(mark, sources).and_then(|prober| {
+            Ok((prober, PolicyThread::start(Box::new(policy), place.clone(), outcomes)?))
+        });
+        let (prober, policy) = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                // Whether or not it can be undone, this is what has to be known.
+                let _ = datapath.end_change(Slot::Serving).await;
+                return Err(format!("peers cannot be probed: {error} (CAP_NET_RAW is needed for it)"));
+            }
+        };
+        let prober = Arc::new(prober);
+        Ok(Box::new(Self { config, artifact, registered, policy, place, surroundings, clouds, prober }))
+    }
+
+    /// What the coordinator has to know of it.
+    pub(super) fn facts(&self, external: &External) -> BesideFacts {
+        BesideFacts {
+            name: self.registered.name.clone(),
+            version: self.registered.version.clone(),
+            published: start::published(external, &self.registered),
+            mtu: self.registered.mtu,
+        }
+    }
+
+    /// Its devices, under names that are nobody else's.
+    fn devices(&self) -> Devices {
+        let other = |name: &str| Arc::from(format!("{name} beside"));
+        let devices = self.registered.transaction.devices.iter();
+        devices.map(|(name, device)| (other(name), device.clone())).collect()
+    }
+}
+
+/// The node's own addresses that probes are sent from and answered by.
+fn addresses(subnets: &Subnets) -> BTreeSet<IpNet> {
+    subnets.iter().map(|subnet| IpNet::from(subnet.network())).collect()
+}
+
+impl Operation {
+    /// It is there.
+    pub(super) fn have_beside(&mut self, generation: Box<BesideGeneration>) {
+        self.firewall.set_tunnels(&self.node.config, &self.devices_with(&generation.devices()));
+        self.beside = Some(generation);
+    }
+
+    pub(super) fn go_on_with_change(&mut self, call: ChangeCall) {
+        match call {
+            ChangeCall::Start { config, own, usual } => self.start_beside(config, own, usual),
+            ChangeCall::Policy(call) => {
+                if let Some(beside) = &self.beside {
+                    beside.policy.call(call);
+                }
+            }
+            ChangeCall::Commit(transaction) => self.commit_beside(transaction),
+            ChangeCall::Use(uses) => {
+                let datapath = Arc::clone(&self.datapath);
+                self.report_commit(async move { datapath.use_for(uses).await.map(drop) });
+            }
+            ChangeCall::SetTarget(slot) => {
+                let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
+                self.datapath_work.push(async move {
+                    if let Err(error) = datapath.set_target(slot).await {
+                        let _ = outcomes.send(Outcome::Failed(error.into()));
+                    }
+                });
+            }
+            ChangeCall::Probe(orders, by) => self.probe(orders, by),
+            ChangeCall::End(kept) => {
+                let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
+                self.datapath_work.push(async move {
+                    let ended = datapath.end_change(kept).await;
+                    let outcome = ended.map(|ended| Event::ChangeEnded(ended.map(drop)).into());
+                    let _ = outcomes.send(outcome.unwrap_or_else(|error| Outcome::Failed(error.into())));
+                });
+            }
+            ChangeCall::TakeOver => self.take_over_beside(),
+            ChangeCall::Forget => {
+                self.beside = None;
+                self.firewall.set_tunnels(&self.node.config, &self.devices);
+            }
+        }
+    }
+
+    fn start_beside(&self, config: Arc<NetworkConfig>, own: Lease, usual: Slot) {
+        let (node, surroundings) = (self.node.clone(), self.surroundings.clone());
+        let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
+        tokio::spawn(async move {
+            let calls = outcomes.clone();
+            let started = BesideGeneration::start(node, config, own, usual, surroundings, datapath, calls);
+            let _ = outcomes.send(Outcome::BesideStarted(started.await));
+        });
+    }
+
+    fn commit_beside(&self, transaction: Transaction) {
+        let datapath = Arc::clone(&self.datapath);
+        self.report_commit(async move { datapath.commit_beside(transaction).await.map(drop) });
+    }
+
+    fn report_commit(
+        &self,
+        work: impl Future<Output = Result<(), flannel_datapath::DatapathError>> + Send + 'static,
+    ) {
+        let outcomes = self.outcomes.clone();
+        self.datapath_work.push(async move {
+            let outcome = work.await.map(|()| Event::BesideCommitted.into());
+            let _ = outcomes.send(outcome.unwrap_or_else(|error| Outcome::Failed(error.into())));
+        });
+    }
+
+    fn probe(&self, orders: Vec<ProbeOrder>, by: Slot) {
+        let Some(beside) = &self.beside else { return };
+        for order in orders {
+            let (prober, outcomes) = (Arc::clone(&beside.prober), self.outcomes.clone());
+            tokio::spawn(async move {
+                let peer = order.peer;
+                let outcome = prober.probe(order).await;
+                let _ = outcomes.send(Event::Probed(peer, by, outcome).into());
+            });
+        }
+    }
+
+    /// What was beside is what serves.
+    fn take_over_beside(&mut self) {
+        let Some(beside) = self.beside.take() else { return };
+        let BesideGeneration { config, artifact, registered, policy, place, surroundings, clouds, .. } = *beside;
+        place.take_over();
+        if let Err(error) = surroundings.state.commit_pending() {
+            error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");
+        }
+        self.policy = policy;
+        self.surroundings = surroundings;
+        self.clouds = clouds;
+        self.node.config = config;
+        self.observer.artifact(&artifact);
+        self.observer.registered(&registered);
+        self.devices = registered.transaction.devices;
+        self.firewall.set_tunnels(&self.node.config, &self.devices);
+    }
+
+    /// How the change stands: for the status, and for the next start.
+    pub(super) fn tell_of_change(&mut self, change: Option<status::Change>) {
+        let config = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner).config_status();
+        let at_rest = change.is_none().then(|| config.backend.clone());
+        self.observer.change(change, config);
+        if self.at_rest.as_ref() == Some(&at_rest) {
+            return;
+        }
+        self.at_rest = Some(at_rest.clone());
+        let state_dir = self.node.options.state_dir.clone();
+        self.files_work.push(async move {
+            let written = move || backend_record::remember(&state_dir, at_rest.as_deref());
+            let _ = spawn_blocking(written).await;
+        });
+    }
+}

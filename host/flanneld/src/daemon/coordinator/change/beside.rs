@@ -1,0 +1,152 @@
+//! The policy of the generation beside the one that serves: told of the peers that serve it, and asked again where it fails.
+
+use std::time::Instant;
+
+use flannel_base::Backoff;
+use flannel_model::ledger::{PeerId, Transaction};
+use flannel_plugin_host::{ApplyOutcome, PeerChange};
+use tracing::{error, warn};
+
+use super::published::for_beside;
+use super::{ASSESS, Coordinator, Stage};
+use crate::daemon::coordinator::events::{ChangeCall, PolicyCall, Ticked};
+use crate::daemon::coordinator::plugin_health::RETRY;
+use crate::daemon::coordinator::{Effect, Event, MAX_CHANGES, News};
+
+/// Waits before peers that its policy failed for are tried again.
+const AGAIN: Backoff = RETRY;
+
+impl Coordinator {
+    /// Tells it of changes of the cluster.
+    pub(in crate::daemon::coordinator) fn submit_to_beside(&mut self, changes: &[PeerChange], now: Instant) {
+        let Some(beside) = &mut self.change.beside else { return };
+        if beside.stage == Stage::Starting {
+            return;
+        }
+        let (key, its_type) = (beside.config.backend_key(), beside.published.backend_type.as_str());
+        for change in changes {
+            let seen = match change {
+                PeerChange::Put(id, lease) => match for_beside(lease, key, its_type) {
+                    Some(lease) => PeerChange::Put(*id, lease),
+                    None => PeerChange::Removed(*id),
+                },
+                removed @ PeerChange::Removed(_) => removed.clone(),
+            };
+            let id = seen.id();
+            if matches!(change, PeerChange::Removed(_)) {
+                beside.uses.remove(&id);
+                beside.tries.remove(&id);
+            } else if let Some(one) = beside.tries.get_mut(&id) {
+                one.is_news(now);
+            }
+            let knows = beside.served.contains(&id) || beside.rejected.contains_key(&id);
+            if matches!(seen, PeerChange::Put(..)) || knows || beside.deferred.contains(&id) {
+                beside.pending.push_back(seen);
+            }
+        }
+        beside.assess.get_or_insert(now + ASSESS);
+    }
+
+    /// Calls it, if it is free and there is something to call it for.
+    pub(super) fn call_beside(&mut self, now: Instant) {
+        let Some(beside) = &mut self.change.beside else { return };
+        if !beside.is_free() {
+            return;
+        }
+        if beside.retry.is_some_and(|due| due <= now) {
+            beside.retry = None;
+            let deferred = std::mem::take(&mut beside.deferred);
+            let again: Vec<PeerChange> = deferred.into_iter().filter_map(|id| self.view.one(id)).collect();
+            self.submit_to_beside(&again, now);
+        }
+        let Some(beside) = &mut self.change.beside else { return };
+        let call = if !beside.pending.is_empty() {
+            let count = beside.pending.len().min(MAX_CHANGES);
+            let changes: Vec<PeerChange> = beside.pending.drain(..count).collect();
+            for change in &changes {
+                match change {
+                    PeerChange::Put(id, _) => beside.served.insert(*id),
+                    PeerChange::Removed(id) => beside.served.remove(id),
+                };
+            }
+            beside.job = Some(changes.iter().map(PeerChange::id).collect());
+            PolicyCall::Apply(changes, None)
+        } else if beside.tick.is_some_and(|due| due <= now) {
+            (beside.tick, beside.ticking) = (None, true);
+            PolicyCall::Tick
+        } else {
+            return;
+        };
+        self.effects.push(Effect::Change(ChangeCall::Policy(call)));
+    }
+
+    /// A call of it has ended.
+    pub(in crate::daemon::coordinator) fn beside_called(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Applied(applied, ..) => self.beside_applied(applied, now),
+            Event::Ticked(ticked, _) => self.beside_ticked(ticked, now),
+            Event::RegisteredAnew { published, mtu } => {
+                if let Some(beside) = &mut self.change.beside {
+                    (beside.published, beside.mtu) = (published, mtu);
+                }
+                self.publish_generations(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn beside_applied(&mut self, applied: ApplyOutcome, now: Instant) {
+        let mut lines = applied.failures;
+        for failure in lines.drain(..) {
+            if self.lines.take(1, now) {
+                error!(plugin = failure.plugin, function = failure.function, "{failure}");
+            }
+            self.tell(News::PluginFailed(failure));
+        }
+        let Some(beside) = &mut self.change.beside else { return };
+        let Some(asked) = beside.job.take() else { return };
+        beside.rejected.retain(|id, _| !asked.contains(id));
+        beside.rejected.extend(applied.rejected);
+        beside.deferred.extend(applied.deferred.iter().map(PeerChange::id));
+        for id in beside.rejected.keys().chain(&beside.deferred) {
+            beside.served.remove(id);
+        }
+        beside.failures = if applied.deferred.is_empty() { 0 } else { beside.failures.saturating_add(1) };
+        if !beside.deferred.is_empty() {
+            beside.retry = Some(now + AGAIN.after(beside.failures));
+        }
+        self.commit_beside(applied.transaction);
+        self.try_some(asked.into_iter().collect::<Vec<PeerId>>(), now);
+    }
+
+    fn beside_ticked(&mut self, ticked: Ticked, now: Instant) {
+        let Some(beside) = &mut self.change.beside else { return };
+        beside.ticking = false;
+        match ticked {
+            Ok((transaction, next)) => {
+                beside.tick = next.map(|wait| now + wait);
+                self.commit_beside(transaction);
+            }
+            Err(failure) => {
+                warn!(plugin = failure.plugin, function = failure.function, "{failure}");
+                beside.tick = Some(now + AGAIN.max);
+                self.tell(News::PluginFailed(failure));
+            }
+        }
+    }
+
+    fn commit_beside(&mut self, transaction: Transaction) {
+        if let Some(beside) = &mut self.change.beside {
+            beside.commits += 1;
+            self.effects.push(Effect::Change(ChangeCall::Commit(transaction)));
+        }
+    }
+
+    /// What it wanted is in the kernel, as far as that goes.
+    pub(in crate::daemon::coordinator) fn beside_committed(&mut self, now: Instant) {
+        if let Some(beside) = &mut self.change.beside {
+            beside.commits = beside.commits.saturating_sub(1);
+            beside.assess.get_or_insert(now + ASSESS);
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! A change of the backend while packets flow: the generation that the network config wants is started beside the one that serves, each peer
+//! moves to it when a probe by the new way has been answered, and the former goes when nobody needs it.
+//!
+//! | Module | What it decides |
+//! |---|---|
+//! | this one | when a change begins, and how it ends |
+//! | [`beside`] | what the generation beside the one that serves is called for |
+//! | [`moves`] | by which generation each peer is reached |
+//! | [`published`] | what the node says of its generations in its lease, and what others say in theirs |
+//! | [`shown`] | what an operator sees of it |
+
+mod beside;
+mod moves;
+pub(in crate::daemon) mod published;
+mod shown;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flannel_base::{Backoff, Timestamp};
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::ledger::{PeerId, Slot};
+use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::PeerChange;
+use tracing::{error, info, warn};
+
+use super::{Coordinator, Effect, News, Phase};
+use crate::daemon::coordinator::events::{BesideFacts, ChangeCall};
+
+/// Waits before a generation that could not be started is tried again.
+const START_RETRY: Backoff = Backoff { min: Duration::from_secs(2), max: Duration::from_mins(1) };
+/// How long after it has begun to serve a generation a node may say that it uses it for everybody: the others are about to say that they
+/// serve it, too.
+const COMPLETE_AFTER: Duration = Duration::from_secs(3);
+/// For how long nobody has to need a generation before it goes.
+const CALM: Duration = Duration::from_secs(5);
+/// How often it is looked at how far all are.
+const ASSESS: Duration = Duration::from_millis(200);
+
+/// The backend that serves, and the change that is going on, if any.
+pub(in crate::daemon) struct BackendChange {
+    /// The network config whose backend serves.
+    pub(super) serving: Arc<NetworkConfig>,
+    /// The one in the store.
+    target: Arc<NetworkConfig>,
+    /// Why what is in the store is not taken up.
+    refused: Option<String>,
+    /// What the policy that serves wants to be published.
+    pub(super) base: Attributes,
+    /// What this node said of its generations before it was started, as long as it is not known whether that is still so.
+    resumed: Option<Attributes>,
+    beside: Option<Beside>,
+    /// How often the start of a generation has failed in a row, and when it is tried again.
+    retry: Option<(u32, Instant)>,
+    /// Why it failed.
+    failure: Option<String>,
+    /// When a change that goes on has begun.
+    since: Option<Timestamp>,
+}
+
+/// A generation beside the one that serves.
+struct Beside {
+    config: Arc<NetworkConfig>,
+    stage: Stage,
+    began: Instant,
+    /// What it wants to be published.
+    published: Attributes,
+    mtu: u32,
+    /// The subnets that its policy has been told are this node's.
+    told: Subnets,
+    /// Lease changes that its policy is to be asked about.
+    pending: VecDeque<PeerChange>,
+    job: Option<BTreeSet<PeerId>>,
+    ticking: bool,
+    commits: usize,
+    tick: Option<Instant>,
+    retry: Option<Instant>,
+    failures: u32,
+    deferred: BTreeSet<PeerId>,
+    rejected: BTreeMap<PeerId, String>,
+    /// Peers that its policy has been asked about, and serves.
+    served: HashSet<PeerId>,
+    /// Peers that are reached by it.
+    uses: HashSet<PeerId>,
+    /// Peers that are not reached by the generation that is moved to.
+    tries: BTreeMap<PeerId, moves::Try>,
+    /// Which one the others are told is the main one.
+    main: Slot,
+    /// Which one the datapath has on trial.
+    on_trial: Slot,
+    /// The peers that nothing was said of are reached by this one.
+    usual: Slot,
+    complete: bool,
+    /// Since when nobody needs the one that is not moved to.
+    calm_since: Option<Instant>,
+    assess: Option<Instant>,
+    waits_for: Vec<String>,
+    moved: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It is loaded, registered, and its devices are made.
+    Starting,
+    Running,
+    /// One of both is on its way to be the only one.
+    Ending(Slot),
+}
+
+impl BackendChange {
+    /// `serving`: whose backend serves. `target`: what is in the store. `resumed`: what this node said before, in the middle of a change.
+    pub(super) fn new(
+        serving: Arc<NetworkConfig>,
+        target: Arc<NetworkConfig>,
+        base: Attributes,
+        resumed: Option<Attributes>,
+    ) -> Self {
+        Self {
+            serving,
+            target,
+            refused: None,
+            base,
+            resumed,
+            beside: None,
+            retry: None,
+            failure: None,
+            since: None,
+        }
+    }
+
+    /// Whether peers have to wait until it is known what was in force before: what is in the kernel is by which they are reached.
+    pub(super) fn holds_peers(&self) -> bool {
+        let starts = self.beside.as_ref().is_none_or(|beside| beside.stage == Stage::Starting);
+        self.resumed.is_some() && starts
+    }
+
+    /// Whether the policy that serves is not to be called, since it may be about to go.
+    pub(super) fn holds_policy(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| matches!(beside.stage, Stage::Ending(_)))
+    }
+
+    /// Whether all that the generation beside wants is in the kernel, if there is one.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.holds_peers()
+            && self.beside.as_ref().is_none_or(|beside| {
+                beside.stage != Stage::Running
+                    || beside.pending.is_empty() && beside.job.is_none() && beside.commits == 0
+            })
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.target.backend_key() != self.serving.backend_key()
+    }
+
+    /// The config that is to be gone on with, when the node starts over.
+    pub(super) fn target(&self) -> Arc<NetworkConfig> {
+        Arc::clone(&self.target)
+    }
+
+    /// When there is something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let beside = self.beside.as_ref();
+        let of_beside = beside.into_iter().flat_map(|beside| {
+            let free = beside.is_free();
+            let calls = [beside.retry, beside.tick].into_iter().flatten().filter(move |_| free);
+            let tries = beside.tries.values().filter_map(|one| one.due).min();
+            let calm = beside.calm_since.map(|since| since + CALM);
+            let complete = (!beside.complete).then_some(beside.began + COMPLETE_AFTER);
+            let assess = beside.assess.or(complete);
+            calls.chain(tries).chain(calm).chain(assess).filter(|_| beside.stage == Stage::Running)
+        });
+        let retry = self.retry.map(|(_, again)| again).filter(|_| beside.is_none());
+        of_beside.chain(retry).min()
+    }
+}
+
+impl Beside {
+    fn new(config: Arc<NetworkConfig>, usual: Slot, told: Subnets, now: Instant) -> Self {
+        Self {
+            config,
+            stage: Stage::Starting,
+            began: now,
+            published: Attributes::default(),
+            mtu: 0,
+            told,
+            pending: VecDeque::new(),
+            job: None,
+            ticking: false,
+            commits: 0,
+            tick: None,
+            retry: None,
+            failures: 0,
+            deferred: BTreeSet::new(),
+            rejected: BTreeMap::new(),
+            served: HashSet::new(),
+            uses: HashSet::new(),
+            tries: BTreeMap::new(),
+            main: Slot::Serving,
+            on_trial: Slot::Beside,
+            usual,
+            complete: false,
+            calm_since: None,
+            assess: None,
+            waits_for: Vec::new(),
+            moved: 0,
+        }
+    }
+
+    fn is_free(&self) -> bool {
+        self.stage == Stage::Running && self.job.is_none() && !self.ticking && self.commits == 0
+    }
+}
+
+impl Coordinator {
+    /// The store has another network config, or one that cannot be taken up.
+    pub(super) fn config_seen(&mut self, outcome: Result<Arc<NetworkConfig>, String>, now: Instant) {
+        match outcome {
+            Ok(config) => {
+                self.change.refused = None;
+                if config.backend_key() == self.change.target.backend_key() {
+                    self.tell_of_change();
+                    return;
+                }
+                info!(backend = config.backend_key(), "the network config has another backend: the cluster changes to it");
+                self.change.target = config;
+                (self.change.retry, self.change.failure) = (None, None);
+                self.retarget(now);
+            }
+            Err(reason) => {
+                if self.change.refused.as_ref() != Some(&reason) {
+                    error!(reason, "the network config in the store is not taken up: what is in force goes on");
+                }
+                self.change.refused = Some(reason);
+            }
+        }
+        self.tell_of_change();
+    }
+
+    /// Begins a change that is wanted, and goes on with the one that is under way.
+    pub(super) fn proceed_with_change(&mut self, now: Instant) {
+        if self.change.beside.is_none() {
+            self.begin_change_if_wanted(now);
+        }
+        self.call_beside(now);
+        self.try_peers(now);
+        self.assess(now);
+        self.end_if_calm(now);
+    }
+
+    fn begin_change_if_wanted(&mut self, now: Instant) {
+        let resumed = self.change.resumed.is_some();
+        let ready = matches!(self.phase, Phase::Ready { .. });
+        let waits = self.change.retry.is_some_and(|(_, again)| again > now);
+        let busy = self.swap.is_running() || self.restart.is_some() || self.ended;
+        if !self.change.is_wanted() || waits || busy || !(ready || resumed) {
+            return;
+        }
+        let usual = match &self.change.resumed {
+            // Who was done with it may be the last to be so: the others may not have the former any more.
+            Some(before) if published::is_complete(before, self.change.target.backend_key()) => Slot::Beside,
+            _ => Slot::Serving,
+        };
+        let config = Arc::clone(&self.change.target);
+        self.change.since.get_or_insert_with(Timestamp::now);
+        let own = self.own.lease.clone();
+        let mut beside = Beside::new(Arc::clone(&config), usual, own.subnets, now);
+        if let Some(before) = &self.change.resumed
+            && before.generation(config.backend_key()).is_some_and(|generation| generation.main)
+        {
+            beside.main = Slot::Beside;
+        }
+        self.change.beside = Some(beside);
+        self.effects.push(Effect::Change(ChangeCall::Start { config, own, usual }));
+        self.tell_of_change();
+    }
+
+    /// The generation beside is there: its devices can receive.
+    pub(super) fn beside_started(&mut self, outcome: Result<BesideFacts, String>, now: Instant) {
+        if self.change.beside.is_none() {
+            return;
+        }
+        match outcome {
+            Ok(facts) => {
+                info!(
+                    plugin = facts.name,
+                    version = facts.version,
+                    mtu = facts.mtu,
+                    backend = self.change.target.backend_type,
+                    "the new backend is there beside the one in force"
+                );
+                self.change.resumed = None;
+                (self.change.retry, self.change.failure) = (None, None);
+                let all = self.view.all();
+                if let Some(beside) = &mut self.change.beside {
+                    beside.stage = Stage::Running;
+                    (beside.published, beside.mtu) = (facts.published, facts.mtu);
+                    beside.tick = Some(now);
+                    beside.began = now;
+                }
+                self.submit_to_beside(&all, now);
+                self.publish_generations(now);
+            }
+            Err(reason) => {
+                let attempts = self.change.retry.map_or(0, |(attempts, _)| attempts);
+                if self.change.failure.as_ref() != Some(&reason) {
+                    error!(
+                        reason,
+                        backend = self.change.target.backend_type,
+                        "the new backend cannot be had on this node: it stays with the one in force, and the others reach it by that; trying again"
+                    );
+                }
+                self.change.failure = Some(reason);
+                self.change.retry = Some((attempts.saturating_add(1), now + START_RETRY.after(attempts)));
+                self.change.beside = None;
+                let resumed = self.change.resumed.take().is_some();
+                if resumed {
+                    self.publish_generations(now);
+                }
+            }
+        }
+        // The target may be another one by now.
+        self.retarget(now);
+        self.tell_of_change();
+    }
+
+    /// What is moved to may be another generation than before.
+    fn retarget(&mut self, now: Instant) {
+        let target = self.target_slot();
+        let Some(beside) = &mut self.change.beside else { return };
+        if beside.stage != Stage::Running || beside.on_trial == target {
+            return;
+        }
+        info!(
+            backend = self.change.target.backend_type,
+            "the change of the backend is turned round: peers move back"
+        );
+        beside.on_trial = target;
+        (beside.complete, beside.calm_since, beside.began) = (false, None, now);
+        beside.tries.clear();
+        self.effects.push(Effect::Change(ChangeCall::SetTarget(target)));
+        self.try_all(now);
+        self.publish_generations(now);
+    }
+
+    /// Which generation is moved to.
+    pub(super) fn target_slot(&self) -> Slot {
+        let Some(beside) = &self.change.beside else { return Slot::Serving };
+        let target = self.change.target.backend_key();
+        // One that is neither of both comes when one of both is the only one; who has told the others of the new one goes on to that.
+        let is_beside = beside.config.backend_key() == target
+            || (beside.main == Slot::Beside && self.change.serving.backend_key() != target);
+        if is_beside { Slot::Beside } else { Slot::Serving }
+    }
+
+    /// The generation that is not moved to goes when nobody has needed it for a while.
+    fn end_if_calm(&mut self, now: Instant) {
+        let free = self.job.is_none() && self.commits == 0 && self.pending.is_empty() && !self.swap.is_running();
+        let target = self.target_slot();
+        let in_store = self.own.lease.attributes == self.own.published;
+        let Some(beside) = &mut self.change.beside else { return };
+        let calm = beside.calm_since.is_some_and(|since| since + CALM <= now);
+        if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target {
+            info!(backend = self.change.target.backend_type, "nobody needs the former backend any more: it goes");
+            beside.stage = Stage::Ending(target);
+            self.effects.push(Effect::Change(ChangeCall::End(target)));
+            self.tell_of_change();
+        }
+    }
+
+    /// Gives the generation beside up at once, with what was reached by it: the node's own subnets are others, say.
+    pub(super) fn give_up_beside(&mut self) {
+        if let Some(beside) = &mut self.change.beside
+            && beside.stage == Stage::Running
+        {
+            warn!("the change of the backend begins anew");
+            beside.stage = Stage::Ending(Slot::Serving);
+            self.effects.push(Effect::Change(ChangeCall::End(Slot::Serving)));
+        }
+    }
+
+    /// One generation is the only one now, or both are still there.
+    pub(super) fn change_ended(&mut self, outcome: Result<(), String>, now: Instant) {
+        let Some(beside) = &mut self.change.beside else { return };
+        let Stage::Ending(kept) = beside.stage else { return };
+        if let Err(reason) = outcome {
+            error!(reason, "the former backend cannot be removed");
+            beside.stage = Stage::Running;
+            beside.calm_since = Some(now);
+            return;
+        }
+        let Some(beside) = self.change.beside.take() else { return };
+        if kept == Slot::Beside {
+            self.effects.push(Effect::Change(ChangeCall::TakeOver));
+            self.take_over_beside(beside, now);
+        } else {
+            self.effects.push(Effect::Change(ChangeCall::Forget));
+        }
+        if !self.change.is_wanted() {
+            self.change.since = None;
+            info!(backend = self.change.serving.backend_key(), "the backend is changed");
+        }
+        self.publish_generations(now);
+        self.tell_of_change();
+        self.look_again_if_wanted(now);
+    }
+
+    /// What was beside is what serves.
+    fn take_over_beside(&mut self, beside: Beside, now: Instant) {
+        let Beside { config, published, mtu, rejected, deferred, pending, tick, told, .. } = beside;
+        self.change.serving = config;
+        self.change.base = published;
+        self.health.reset(rejected.into_iter().collect());
+        self.health.deferred = deferred;
+        (self.retry, self.rest) = (None, None);
+        if !self.health.deferred.is_empty() {
+            self.retry = Some(now);
+        }
+        self.pending = pending;
+        self.tick = tick;
+        // The operator's own is for the backend before.
+        self.tell_of_peers();
+        self.set_mtu(mtu);
+        let lease = Lease { subnets: told, ..self.own.lease.clone() };
+        self.has_taken_up(&lease, now);
+        self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
+    }
+}

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::etcd::server::Server;
 use super::etcd::{EtcdOptions, EtcdStore};
 use super::file::FileStore;
-use super::store::{Acquire, Change, Event, LeaseStore, Renewed, StoreError};
+use super::store::{Acquire, Change, ConfigWritten, Event, LeaseStore, Renewed, StoreError};
 
 /// No test waits for a time, but none waits forever.
 const TEST_TIMEOUT: Duration = Duration::from_mins(1);
@@ -27,6 +27,7 @@ pub(super) trait StoreHarness: Send + Sync {
     /// A node's way in.
     fn node(&self) -> Arc<dyn LeaseStore>;
     async fn write_config(&self, text: &str);
+    async fn remove_config(&self);
     async fn write(&self, name: &str, value: &str);
     async fn remove(&self, name: &str);
     async fn read(&self, name: &str) -> Option<String>;
@@ -49,7 +50,11 @@ impl StoreHarness for Directory {
     }
 
     async fn write_config(&self, text: &str) {
-        std::fs::write(self.0.path().join("config"), text).expect("written");
+        put_config(self.0.path(), text);
+    }
+
+    async fn remove_config(&self) {
+        std::fs::remove_file(self.0.path().join("config")).expect("removed");
     }
 
     async fn write(&self, name: &str, value: &str) {
@@ -63,6 +68,13 @@ impl StoreHarness for Directory {
     async fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.0.path().join("subnets").join(name)).ok()
     }
+}
+
+/// Writes the config of a directory as an editor does: aside, and then renamed.
+pub(super) fn put_config(directory: &std::path::Path, text: &str) {
+    let aside = directory.join("config.new");
+    std::fs::write(&aside, text).expect("written");
+    std::fs::rename(aside, directory.join("config")).expect("renamed");
 }
 
 /// A part of an etcd, with a prefix of its own.
@@ -99,6 +111,10 @@ impl StoreHarness for Etcd {
         self.client.clone().put(format!("{}/config", self.prefix), text, None).await.expect("put");
     }
 
+    async fn remove_config(&self) {
+        self.client.clone().delete(format!("{}/config", self.prefix), None).await.expect("delete");
+    }
+
     async fn write(&self, name: &str, value: &str) {
         self.client.clone().put(self.key(name), value, None).await.expect("put");
     }
@@ -129,6 +145,10 @@ macro_rules! behaviours {
 
 behaviours![
     a_config_that_is_missing_is_an_error_that_says_where,
+    a_watch_of_the_config_tells_what_is_there_and_then_what_is_something_else,
+    the_config_is_written_over_what_was_seen_and_over_nothing_else,
+    of_those_who_write_the_config_at_once_one_is_first_and_the_others_are_told,
+    a_config_that_is_written_disturbs_no_watch_of_leases,
     nodes_that_start_together_never_share_a_subnet,
     nodes_that_start_together_never_share_a_subnet_of_either_family,
     subnets_of_different_lengths_never_overlap,
@@ -282,6 +302,95 @@ async fn a_config_that_is_missing_is_an_error_that_says_where(world: &dyn StoreH
     assert!(error.to_string().contains(&store.config_place()), "{error}");
     world.write_config(CONFIG).await;
     assert_eq!(store.network_config().await.as_deref(), Ok(CONFIG));
+}
+
+/// The next text that a watch of the config tells.
+pub(super) async fn next(configs: &mut Receiver<String>) -> String {
+    timeout(TEST_TIMEOUT, configs.recv()).await.expect("in time").expect("a watch goes on")
+}
+
+async fn a_watch_of_the_config_tells_what_is_there_and_then_what_is_something_else(world: &dyn StoreHarness) {
+    let mut before = world.node().watch_config();
+    world.write_config("one").await;
+    assert_eq!(next(&mut before).await, "one");
+    let mut after = world.node().watch_config();
+    assert_eq!(next(&mut after).await, "one");
+    world.write_config("one").await;
+    world.write_config("two").await;
+    for configs in [&mut before, &mut after] {
+        assert_eq!(next(configs).await, "two");
+    }
+    world.remove_config().await;
+    world.write_config("two").await;
+    let store = world.node();
+    let written = store.write_network_config("{}", Some("two")).await;
+    assert_eq!(written, Ok(ConfigWritten::Written));
+    for configs in [&mut before, &mut after] {
+        assert_eq!(next(configs).await, "{}", "neither that it was gone, nor what was known");
+    }
+}
+
+async fn the_config_is_written_over_what_was_seen_and_over_nothing_else(world: &dyn StoreHarness) {
+    let store = world.node();
+    let overtaken = |found: Option<&str>| Ok(ConfigWritten::Overtaken(found.map(ToOwned::to_owned)));
+    let (one, two) = ("{\"Network\":\"10.5.0.0/16\"}\n", " {\n} é");
+    assert_eq!(store.write_network_config(one, Some(two)).await, overtaken(None));
+    assert!(matches!(store.network_config().await, Err(StoreError::NoConfig { .. })));
+    assert_eq!(store.write_network_config(one, None).await, Ok(ConfigWritten::Written));
+    assert_eq!(store.network_config().await.as_deref(), Ok(one), "to the last byte");
+    assert_eq!(store.write_network_config(two, None).await, overtaken(Some(one)));
+    assert_eq!(store.write_network_config(two, Some("{}")).await, overtaken(Some(one)));
+    assert_eq!(store.write_network_config(two, Some(one)).await, Ok(ConfigWritten::Written));
+    // As after an answer that got lost.
+    assert_eq!(store.write_network_config(two, Some(one)).await, Ok(ConfigWritten::Written));
+    assert_eq!(store.network_config().await.as_deref(), Ok(two));
+}
+
+async fn of_those_who_write_the_config_at_once_one_is_first_and_the_others_are_told(
+    world: &dyn StoreHarness,
+) {
+    world.write_config("before").await;
+    let barrier = Arc::new(Barrier::new(10));
+    let operators: Vec<_> = (0..10)
+        .map(|number| {
+            let (store, barrier) = (world.node(), Arc::clone(&barrier));
+            tokio::spawn(async move {
+                let seen = store.network_config().await.expect("config");
+                barrier.wait().await;
+                let text = format!("of {number}");
+                (store.write_network_config(&text, Some(&seen)).await.expect("an answer"), text)
+            })
+        })
+        .collect();
+    let (mut written, mut overtaken) = (Vec::new(), Vec::new());
+    for operator in operators {
+        match operator.await.expect("operator") {
+            (ConfigWritten::Written, text) => written.push(text),
+            (ConfigWritten::Overtaken(found), _) => overtaken.push(found.expect("the other's")),
+        }
+    }
+    assert_eq!((written.len(), overtaken.len()), (1, 9));
+    assert!(overtaken.iter().all(|found| *found == written[0]), "{written:?} {overtaken:?}");
+    assert_eq!(world.node().network_config().await.as_ref(), Ok(&written[0]));
+}
+
+async fn a_config_that_is_written_disturbs_no_watch_of_leases(world: &dyn StoreHarness) {
+    let store = world.node();
+    world.write_config("0").await;
+    let lease = acquire(&store, &request(CONFIG, 1)).await;
+    let mut view = View::new(Arc::clone(&store)).await;
+    for number in 0..20 {
+        world.write_config(&format!("{number}")).await;
+        let (text, seen) = (format!("{number}, changed"), number.to_string());
+        let written = store.write_network_config(&text, Some(&seen)).await;
+        assert_eq!(written, Ok(ConfigWritten::Written));
+    }
+    world.write("10.5.250.0-24", &codec::encode(&attributes(2))).await;
+    let event = view.event().await;
+    let only = matches!(&event, Event::Changes(changes) if matches!(changes[..], [Change::Put(_)]));
+    assert!(only && view.attributes("10.5.250.0-24").is_some(), "{event:?}");
+    assert_eq!(view.attributes(&key_name(&lease.subnets)), Some(&lease.attributes));
+    assert_eq!((view.snapshots, view.contested, view.spoiled), (1, Vec::new(), Vec::new()));
 }
 
 /// Three nodes, three subnets: one that takes another's leaves one without.

@@ -10,4 +10,6 @@ pub mod etcd;
 pub mod file;
 mod store;
 
-pub use store::{Acquire, Change, Event, LEASE_TTL, LeaseStore, Renewed, Snapshot, StoreError};
+pub use store::{
+    Acquire, Change, ConfigWritten, Event, LEASE_TTL, LeaseStore, Renewed, Snapshot, StoreError,
+};

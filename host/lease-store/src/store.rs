@@ -25,6 +25,17 @@ pub trait LeaseStore: Send + Sync {
     /// The network config as it was written: JSON, not checked. [`StoreError::NoConfig`] if there is none.
     async fn network_config(&self) -> Result<String, StoreError>;
 
+    /// Follows the network config: the text that is there first, as soon as it can be read, then each other one; never the same twice in a
+    /// row, and of several that come quickly maybe the last only. Reconnects by itself, forever; ends when the receiver is dropped.
+    ///
+    /// Nothing is checked, and while somebody writes a file it may be half of a text: the whole one follows. A config that is gone or
+    /// cannot be read is not told of: what is known goes on.
+    fn watch_config(self: Arc<Self>) -> Receiver<String>;
+
+    /// Writes the network config, as a whole or not at all, if what is there is still what was `seen` (none: nothing was there).
+    async fn write_network_config(&self, text: &str, seen: Option<&str>)
+    -> Result<ConfigWritten, StoreError>;
+
     /// Where the network config is, for messages.
     fn config_place(&self) -> String;
 
@@ -101,6 +112,15 @@ pub enum Renewed {
     Until(Option<SystemTime>),
     /// The lease is gone or somebody else's.
     Lost,
+}
+
+/// What came of writing the network config.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigWritten {
+    /// It is what the store has.
+    Written,
+    /// Nothing is written: somebody else has changed the config meanwhile. The store has this, or nothing any more.
+    Overtaken(Option<String>),
 }
 
 /// Why a store did not do what it was asked; one line for the operator, without secrets.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use flannel_lease_store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_telemetry::Metrics;
 use tokio::sync::mpsc::Receiver;
@@ -61,6 +61,18 @@ impl ObservedStore {
 impl LeaseStore for ObservedStore {
     async fn network_config(&self) -> Result<String, StoreError> {
         self.health.observe("network_config", self.inner.network_config()).await
+    }
+
+    fn watch_config(self: Arc<Self>) -> Receiver<String> {
+        Arc::clone(&self.inner).watch_config()
+    }
+
+    async fn write_network_config(
+        &self,
+        text: &str,
+        seen: Option<&str>,
+    ) -> Result<ConfigWritten, StoreError> {
+        self.health.observe("write_config", self.inner.write_network_config(text, seen)).await
     }
 
     fn config_place(&self) -> String {

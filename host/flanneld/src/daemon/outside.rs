@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flannel_lease_store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
 use flannel_privileges::{Profile, confine, start_helper};
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -80,6 +80,21 @@ impl<S: LeaseStore + 'static> LeaseStore for OutsideStore<S> {
     async fn network_config(&self) -> Result<String, StoreError> {
         let store = Arc::clone(&self.store);
         self.ask(async move { store.network_config().await }).await
+    }
+
+    fn watch_config(self: Arc<Self>) -> Receiver<String> {
+        let _inside = self.runtime.enter();
+        Arc::clone(&self.store).watch_config()
+    }
+
+    async fn write_network_config(
+        &self,
+        text: &str,
+        seen: Option<&str>,
+    ) -> Result<ConfigWritten, StoreError> {
+        let store = Arc::clone(&self.store);
+        let (text, seen) = (text.to_owned(), seen.map(ToOwned::to_owned));
+        self.ask(async move { store.write_network_config(&text, seen.as_deref()).await }).await
     }
 
     fn config_place(&self) -> String {

@@ -244,7 +244,7 @@ impl EtcdStore {
 
     /// Sends a transaction. If its answer gets lost it is sent again, and then its own conditions fail: the caller reads anew,
     /// and finds what the first one wrote.
-    async fn transact(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
+    pub(super) async fn transact(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
         self.cluster
             .call(|client| {
                 let txn = txn.clone();

@@ -30,7 +30,7 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::fro
 const FINAL: [i32; 5] =
     [INVALID_ARGUMENT, PERMISSION_DENIED, FAILED_PRECONDITION, OUT_OF_RANGE, UNAUTHENTICATED];
 const INVALID_ARGUMENT: i32 = 3;
-const PERMISSION_DENIED: i32 = 7;
+pub(super) const PERMISSION_DENIED: i32 = 7;
 const FAILED_PRECONDITION: i32 = 9;
 /// What etcd says of a revision that is compacted.
 pub(super) const OUT_OF_RANGE: i32 = 11;

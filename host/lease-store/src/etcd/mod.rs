@@ -11,6 +11,9 @@
 
 mod acquire;
 mod cluster;
+mod config;
+#[cfg(test)]
+mod config_tests;
 mod own_writes;
 mod protocol;
 mod read;
@@ -29,7 +32,7 @@ use async_trait::async_trait;
 use flannel_model::lease::{Attributes, Lease};
 use tokio::sync::mpsc::Receiver;
 
-use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use super::store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use cluster::Cluster;
 use own_writes::OwnWrites;
 
@@ -103,6 +106,18 @@ impl EtcdStore {
 impl LeaseStore for EtcdStore {
     async fn network_config(&self) -> Result<String, StoreError> {
         self.read_config().await
+    }
+
+    fn watch_config(self: Arc<Self>) -> Receiver<String> {
+        config::start(Self::clone(&self))
+    }
+
+    async fn write_network_config(
+        &self,
+        text: &str,
+        seen: Option<&str>,
+    ) -> Result<ConfigWritten, StoreError> {
+        self.write_config(text, seen).await
     }
 
     fn config_place(&self) -> String {

@@ -17,14 +17,14 @@ use crate::conformance::{CONFIG, Etcd, StoreHarness, View, acquire, attributes, 
 use crate::store::{LeaseStore, Renewed, StoreError};
 
 /// A connection to etcd that can be cut.
-struct Proxy {
-    port: u16,
+pub(super) struct Proxy {
+    pub(super) port: u16,
     /// None: cut.
     streams: Arc<Mutex<Option<Vec<TcpStream>>>>,
 }
 
 impl Proxy {
-    fn new(server: &Server) -> Self {
+    pub(super) fn new(server: &Server) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("port");
         let port = listener.local_addr().expect("address").port();
         let streams = Arc::new(Mutex::new(Some(Vec::new())));
@@ -48,25 +48,25 @@ impl Proxy {
         Self { port, streams }
     }
 
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         for stream in self.streams.lock().expect("lock").take().into_iter().flatten() {
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
-    fn mend(&self) {
+    pub(super) fn mend(&self) {
         *self.streams.lock().expect("lock") = Some(Vec::new());
     }
 }
 
 /// An etcd of the test's own, so that it may be killed and compacted.
-async fn own() -> Etcd {
+pub(super) async fn own() -> Etcd {
     let server = Arc::new(Server::start());
     let client = server.client().await;
     Etcd { server, prefix: "/coreos.com/network".to_owned(), client }
 }
 
-fn connect(endpoints: &[String], prefix: &str) -> Arc<EtcdStore> {
+pub(super) fn connect(endpoints: &[String], prefix: &str) -> Arc<EtcdStore> {
     let options = EtcdOptions { endpoints: endpoints.to_vec(), prefix: prefix.to_owned() };
     Arc::new(EtcdStore::connect(options).expect("store"))
 }
@@ -75,7 +75,7 @@ async fn view_through(proxy: &Proxy, etcd: &Etcd) -> View {
     View::new(connect(&[format!("http://127.0.0.1:{}", proxy.port)], &etcd.prefix)).await
 }
 
-async fn compact(etcd: &Etcd) {
+pub(super) async fn compact(etcd: &Etcd) {
     let mut client = etcd.client.clone();
     let revision = client.get("x", None).await.expect("get").header().expect("header").revision();
     client.compact(revision, None).await.expect("compacted");

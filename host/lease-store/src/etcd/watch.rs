@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use etcd_client::{EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use etcd_client::{Client, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
 use flannel_base::LogThrottle;
 use flannel_base::text::excerpt;
 use flannel_model::codec;
@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::EtcdStore;
-use super::cluster::{ANSWER, Failure, OUT_OF_RANGE};
+use super::cluster::{ANSWER, Cluster, Failure, OUT_OF_RANGE};
 use super::read::{Entry, Listing, MAX_LISTING_BYTES};
 use crate::store::{Change, Event, RECONNECT, WATCH_QUEUE};
 
 /// How often the log repeats that the watch is broken.
-const REMIND: Duration = Duration::from_mins(1);
+pub(super) const REMIND: Duration = Duration::from_mins(1);
 
 pub(super) fn start(store: EtcdStore) -> Receiver<Event> {
     let (sender, receiver) = channel(WATCH_QUEUE);
@@ -41,9 +41,30 @@ pub(super) fn start(store: EtcdStore) -> Receiver<Event> {
 }
 
 /// Up to where the receiver knows everything.
-struct Cursor {
-    revision: i64,
-    cluster: u64,
+pub(super) struct Cursor {
+    pub(super) revision: i64,
+    pub(super) cluster: u64,
+}
+
+impl Cursor {
+    /// Whether a message continues what is known up to here.
+    pub(super) fn check(&self, message: &WatchResponse) -> Result<(), Ended> {
+        if message.compact_revision() != 0 {
+            return Err(Ended::Stale("the changes since the last one are compacted".to_owned()));
+        }
+        if message.canceled() {
+            let reason = format!("etcd cancelled the watch: {:?}", message.cancel_reason());
+            return Err(Ended::Broken(Failure::Away(reason)));
+        }
+        let Some(header) = message.header() else {
+            return Err(Ended::Stale("a message without a revision".to_owned()));
+        };
+        // A watch at a revision that is yet to come would be silent until then.
+        if header.cluster_id() != self.cluster || header.revision() < self.revision {
+            return Err(Ended::Stale("etcd has other data than before".to_owned()));
+        }
+        Ok(())
+    }
 }
 
 struct Follower {
@@ -68,7 +89,7 @@ struct Known {
 }
 
 /// Why a stream of changes ended.
-enum Ended {
+pub(super) enum Ended {
     /// Changes are lost, or the data is another: a snapshot is needed.
     Stale(String),
     /// The connection broke, or etcd ended the stream.
@@ -83,6 +104,27 @@ impl From<Failure> for Ended {
             Failure::Refused { code: OUT_OF_RANGE, reason } => Self::Stale(reason),
             failure => Self::Broken(failure),
         }
+    }
+}
+
+/// Opens a watch, and waits for etcd's first message.
+pub(super) async fn open(
+    cluster: &Cluster,
+    member: usize,
+    client: Client,
+    key: String,
+    options: WatchOptions,
+) -> Result<(WatchStream, Option<WatchResponse>), Failure> {
+    let mut client = client.watch_client().max_decoding_message_size(MAX_LISTING_BYTES);
+    let opened = Box::pin(async {
+        let mut stream = client.watch(key, Some(options)).await?;
+        let first = stream.message().await?;
+        Ok((stream, first))
+    });
+    match timeout(ANSWER, opened).await {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) => Err(cluster.failure(member, &error)),
+        Err(_) => Err(cluster.late(member)),
     }
 }
 
@@ -209,28 +251,15 @@ impl Follower {
         self.sender.send(Event::Changes(contested)).await.map_err(|_| Ended::Unheard)
     }
 
-    async fn stream(
-        &mut self,
-        member: usize,
-        client: etcd_client::Client,
-    ) -> Result<std::convert::Infallible, Ended> {
+    async fn stream(&mut self, member: usize, client: Client) -> Result<std::convert::Infallible, Ended> {
         let from = self.at.as_ref().map_or(0, |at| at.revision) + 1;
         let keys = &self.store.keys;
         let options = WatchOptions::new()
             .with_range(keys.subnets_end())
             .with_start_revision(from)
             .with_progress_notify();
-        let mut client = client.watch_client().max_decoding_message_size(MAX_LISTING_BYTES);
-        let opened = timeout(ANSWER, async {
-            let mut stream = client.watch(keys.subnets.clone(), Some(options)).await?;
-            let first = stream.message().await?;
-            Ok((stream, first))
-        });
-        let (mut stream, first) = match opened.await {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Err(self.store.cluster.failure(member, &error).into()),
-            Err(_) => return Err(self.store.cluster.late(member).into()),
-        };
+        let (mut stream, first) =
+            open(&self.store.cluster, member, client, keys.subnets.clone(), options).await?;
         let mut response = first;
         loop {
             let Some(message) = response else {
@@ -247,20 +276,10 @@ impl Follower {
     }
 
     async fn heard(&mut self, message: &WatchResponse) -> Result<(), Ended> {
-        if message.compact_revision() != 0 {
-            return Err(Ended::Stale("the changes since the last one are compacted".to_owned()));
-        }
-        if message.canceled() {
-            let reason = format!("etcd cancelled the watch: {:?}", message.cancel_reason());
-            return Err(Ended::Broken(Failure::Away(reason)));
-        }
         let (Some(at), Some(header)) = (self.at.as_mut(), message.header()) else {
             return Err(Ended::Stale("a message without a revision".to_owned()));
         };
-        // A watch at a revision that is yet to come would be silent until then.
-        if header.cluster_id() != at.cluster || header.revision() < at.revision {
-            return Err(Ended::Stale("etcd has other data than before".to_owned()));
-        }
+        at.check(message)?;
         self.lively = true;
         match message
             .events()

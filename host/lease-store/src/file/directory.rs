@@ -21,11 +21,10 @@ use super::clock::Clock;
 use crate::allocate::{self, random};
 use crate::store::{Acquire, LEASE_TTL, Renewed, StoreError};
 
-const CONFIG: &str = "config";
 const SUBNETS: &str = "subnets";
-const LOCK: &str = ".lock";
+pub(super) const LOCK: &str = ".lock";
 /// What files are called that are not complete yet.
-const UNFINISHED: &str = ".unfinished-";
+pub(super) const UNFINISHED: &str = ".unfinished-";
 /// A file longer than this is not read; etcd would not take it either.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 /// How long the lock is waited for.
@@ -134,7 +133,7 @@ impl Directory {
     }
 
     /// Opened for each use: a directory that was mounted or made anew meanwhile is the one that counts.
-    fn dir(&self) -> io::Result<Dir> {
+    pub(super) fn dir(&self) -> io::Result<Dir> {
         Dir::open_ambient_dir(&self.path, ambient_authority())
     }
 
@@ -153,16 +152,16 @@ impl Directory {
         format!("lease directory {}", self.path.display())
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory with the leases.
     pub(super) fn subnets(&self) -> PathBuf {
         self.path.join(SUBNETS)
     }
 
-    pub(super) fn config_place(&self) -> String {
-        format!("file {}", self.path.join(CONFIG).display())
-    }
-
-    fn failed(&self, doing: &str, error: &io::Error) -> StoreError {
+    pub(super) fn failed(&self, doing: &str, error: &io::Error) -> StoreError {
         let (place, reason) = (self.place(), format!("{doing}: {error}"));
         match error.kind() {
             io::ErrorKind::PermissionDenied
@@ -172,18 +171,6 @@ impl Directory {
             | io::ErrorKind::Unsupported => StoreError::Refused { place, reason },
             _ => StoreError::Unavailable { place, reason },
         }
-    }
-
-    pub(super) fn config(&self) -> Result<String, StoreError> {
-        let read = self.dir().and_then(|dir| read(&dir, CONFIG));
-        let bytes = read.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => StoreError::NoConfig { place: self.config_place() },
-            _ => self.failed("`config` cannot be read", &error),
-        })?;
-        String::from_utf8(bytes).map_err(|_| StoreError::Refused {
-            place: self.config_place(),
-            reason: "it is not UTF-8; right would be JSON".to_owned(),
-        })
     }
 
     pub(super) fn leases(&self) -> Result<Vec<Lease>, StoreError> {
@@ -438,7 +425,7 @@ impl Directory {
     }
 
     /// Takes the writers' lock; held until the file is dropped.
-    fn lock(&self, dir: &Dir) -> Result<std::fs::File, StoreError> {
+    pub(super) fn lock(&self, dir: &Dir) -> Result<std::fs::File, StoreError> {
         let failed = |error: &io::Error| self.failed("`.lock` cannot be locked", error);
         let file = open(dir, LOCK, OpenOptions::new().create(true).write(true)).map_err(|e| failed(&e))?;
         let begun = Instant::now();
@@ -476,7 +463,7 @@ fn read_entry(dir: &Dir, name: &str, metadata: &Metadata) -> io::Result<Result<A
     Ok(codec::read_entry(name, &bytes).map(|(_, attributes)| attributes).map_err(|error| error.to_string()))
 }
 
-fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
+pub(super) fn read(dir: &Dir, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(dir, name, OpenOptions::new().read(true))?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -492,8 +479,12 @@ fn open(dir: &Dir, name: &str, options: &mut OpenOptions) -> io::Result<std::fs:
     if file.metadata()?.is_file() { Ok(file.into_std()) } else { Err(irregular()) }
 }
 
+pub(super) fn unfinished_name() -> String {
+    format!("{UNFINISHED}{:016x}", random())
+}
+
 fn write_unfinished(dir: &Dir, value: &str, modified: SystemTime) -> io::Result<String> {
-    let name = format!("{UNFINISHED}{:016x}", random());
+    let name = unfinished_name();
     let written =
         dir.open_with(&name, OpenOptions::new().write(true).create_new(true)).and_then(|mut file| {
             file.write_all(value.as_bytes())?;
@@ -514,7 +505,7 @@ fn remove_unfinished(dir: &Dir) {
     }
 }
 
-fn discard(dir: &Dir, name: &str) {
+pub(super) fn discard(dir: &Dir, name: &str) {
     if let Err(error) = dir.remove_file(name) {
         warn!(file = name, %error, "an unfinished file is left in the lease directory");
     }

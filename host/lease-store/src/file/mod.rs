@@ -8,11 +8,16 @@
 //! and its file is removed when another node takes a lease. A modification time in the future makes a lease last longer,
 //! and is never set back: `touch -d 2100-01-01` makes a reservation.
 //!
-//! Changes are noticed by inotify at once, and in any case every 30 seconds: on a shared file system that is how changes of
-//! other hosts, and ends of leases, are seen.
+//! Changes are noticed by inotify at once, and in any case every 30 seconds, of the config every 10: on a shared file system that is how
+//! changes of other hosts, and ends of leases, are seen.
 
 mod clock;
+mod config;
+#[cfg(test)]
+mod config_tests;
+mod config_watch;
 mod directory;
+mod notify;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -24,7 +29,7 @@ use async_trait::async_trait;
 use flannel_model::lease::{Attributes, Lease};
 use tokio::sync::mpsc::Receiver;
 
-use super::store::{Acquire, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use super::store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use directory::Directory;
 
 /// The lease store in a directory.
@@ -55,6 +60,19 @@ impl FileStore {
 impl LeaseStore for FileStore {
     async fn network_config(&self) -> Result<String, StoreError> {
         self.blocking(Directory::config).await
+    }
+
+    fn watch_config(self: Arc<Self>) -> Receiver<String> {
+        config_watch::start(Arc::clone(&self.directory))
+    }
+
+    async fn write_network_config(
+        &self,
+        text: &str,
+        seen: Option<&str>,
+    ) -> Result<ConfigWritten, StoreError> {
+        let (text, seen) = (text.to_owned(), seen.map(ToOwned::to_owned));
+        self.blocking(move |directory| directory.write_config(&text, seen.as_deref())).await
     }
 
     fn config_place(&self) -> String {

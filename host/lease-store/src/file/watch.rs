@@ -2,22 +2,18 @@
 //! by time.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
-use inotify::{EventMask, Inotify, WatchMask};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::directory::{Cache, Content, Directory, Entry};
+use super::notify::{Changed, Notify};
 use crate::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE};
 
 /// How long after a reading the directory is read again if nothing prompts it.
@@ -129,8 +125,23 @@ async fn prompted(notify: Option<Notify>) -> (Option<Notify>, Prompt) {
         sleep(POLL).await;
         return (None, Prompt::All);
     };
-    match timeout(RESYNC, notify.changed()).await {
-        Ok(Ok(Some(prompt))) => (Some(notify), prompt),
+    let (mut names, mut all) = (BTreeSet::new(), false);
+    let take = |changed: Changed<'_>| {
+        let name = match changed {
+            Changed::File(name) => name.to_str(),
+            Changed::Anything => None,
+        };
+        match name {
+            // Not a lease yet, and told of again when it gets its name.
+            Some(name) if name.starts_with('.') => return false,
+            Some(name) if is_canonical(name) => drop(names.insert(name.to_owned())),
+            _ => all = true,
+        }
+        all |= names.len() > MANY;
+        true
+    };
+    match timeout(RESYNC, notify.changed(take)).await {
+        Ok(Ok(true)) => (Some(notify), if all { Prompt::All } else { Prompt::Some(names) }),
         // Begun anew: the directory was moved or removed, or inotify failed, or nothing has come for long, and then it may
         // have been replaced further up, without a sign.
         _ => (None, Prompt::All),
@@ -221,68 +232,6 @@ impl Known {
         }
         let lease = Lease { expires: Some(entry.expires), ..Lease::clone(known) };
         (!entry.is_over()).then(|| Arc::new(lease))
-    }
-}
-
-/// What the kernel tells of changes in a directory.
-struct Notify(AsyncFd<Inotify>);
-
-impl Notify {
-    fn start(path: &Path) -> io::Result<Self> {
-        let inotify = Inotify::init()?;
-        inotify.watches().add(
-            path,
-            WatchMask::CREATE
-                | WatchMask::CLOSE_WRITE
-                // Not only writing: a renewal sets the modification time, and that is told as this.
-                | WatchMask::MODIFY
-                | WatchMask::MOVE
-                | WatchMask::DELETE
-                | WatchMask::ATTRIB
-                | WatchMask::DELETE_SELF
-                | WatchMask::MOVE_SELF
-                | WatchMask::ONLYDIR,
-        )?;
-        // SAFETY: `Inotify` owns the descriptor that it gives out, always the same one, and closes it only when it is dropped
-        // or consumed. The `AsyncFd` owns it from here to its end: nothing in this module takes it out or replaces it.
-        let notify = unsafe { AsyncFd::register_with_interest(inotify, Interest::READABLE) };
-        Ok(Self(notify?))
-    }
-
-    /// Waits for changes, and takes all that there are. None: the directory itself is gone.
-    async fn changed(&mut self) -> io::Result<Option<Prompt>> {
-        let mut buffer = [0; 4096];
-        let (mut names, mut all) = (BTreeSet::new(), false);
-        loop {
-            let mut ready = self.0.readable_mut().await?;
-            match ready.get_inner_mut().read_events(&mut buffer) {
-                Ok(events) => {
-                    for event in events {
-                        let over = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
-                        if event.mask.intersects(over) {
-                            return Ok(None);
-                        }
-                        all |= event.mask.contains(EventMask::Q_OVERFLOW) || names.len() > MANY;
-                        match event.name.and_then(std::ffi::OsStr::to_str) {
-                            // Not a lease yet, and told of again when it gets its name.
-                            Some(name) if name.starts_with('.') => {}
-                            Some(name) if is_canonical(name) => drop(names.insert(name.to_owned())),
-                            _ => all = true,
-                        }
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready.clear_ready();
-                    if all {
-                        return Ok(Some(Prompt::All));
-                    }
-                    if !names.is_empty() {
-                        return Ok(Some(Prompt::Some(names)));
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
     }
 }
 

@@ -52,7 +52,7 @@ impl BesideGeneration {
         datapath: Arc<Datapath>,
         outcomes: UnboundedSender<Outcome>,
     ) -> Result<Box<Self>, String> {
-        let artifact = start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
+        let artifact = start::artifact_for(&node, &config, true).await.map_err(|error| error.to_string())?;
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;

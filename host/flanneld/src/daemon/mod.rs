@@ -195,7 +195,7 @@ async fn begin(
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
     let origin = observer.alive_during(start::origin(node, held)).await?;
-    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving)).await?;
+    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving, origin.changed)).await?;
     observer.artifact(&artifact);
     start::node(node, artifact, origin, held, observer).await
 }

@@ -11,12 +11,14 @@ use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
 use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
+use flannel_model::entry::Mac;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
+use flannel_model::wireguard::Keys;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Grants, Limits, LinkFacts, Loader, NodeFacts, PluginReference, Policy,
+    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts, PluginReference, Policy,
     Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
@@ -249,13 +251,16 @@ pub(super) struct Origin {
     pub resumed: Option<Attributes>,
     /// The node's lease from before, if it was read.
     pub before: Option<Lease>,
+    /// The backend has been changed while the node was in operation, or is being changed.
+    pub changed: bool,
 }
 
 /// Which generation of the backend the node begins with: that of the network config, unless it was in the middle of a change when it ended, or
 /// the others are. Then with the one before, by which it is reached, and goes on with the change.
 pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, DaemonError> {
     let target = node.config.backend_key();
-    let at_rest = || Origin { serving: Arc::clone(&node.config), resumed: None, before: held.cloned() };
+    let changed = backend_record::is_known(&node.options.state_dir, target);
+    let at_rest = || Origin { serving: Arc::clone(&node.config), resumed: None, before: held.cloned(), changed };
     let mut others = Vec::new();
     let before = match held {
         Some(lease) => Some(lease.clone()),
@@ -287,7 +292,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
         Ok(serving) => {
             info!(from = backend, to = target, "the backend is being changed: going on with that");
             let resumed = (!said.generations.is_empty()).then_some(said);
-            Ok(Origin { serving: Arc::new(serving), resumed, before: Some(lease) })
+            Ok(Origin { serving: Arc::new(serving), resumed, before: Some(lease), changed: true })
         }
         // What is written there is no backend.
         Err(_) => Ok(Origin { before: Some(lease), ..at_rest() }),
@@ -316,15 +321,26 @@ pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<Netwo
     }
 }
 
-/// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type.
-pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<Artifact, DaemonError> {
+/// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type. `changed`: the backend
+/// is, or was, changed while the node was in operation. Then what the operator named when he started it may be for another one.
+pub(super) async fn artifact_for(
+    node: &Node,
+    config: &NetworkConfig,
+    changed: bool,
+) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
     let built_in = node.built_in;
-    // The operator's is for the type that he has started the node with; one that is built in there is for each other type that is.
-    let is_other = config.backend_type != node.config.backend_type
-        && built_in.iter().any(|plugin| plugin.backend_type == config.backend_type);
-    let artifact = if let Some(reference) = node.plugin.as_ref().filter(|_| !is_other) {
-        node.loader.load(reference).await?
+    let is_there = built_in.iter().any(|plugin| plugin.backend_type == config.backend_type);
+    let named = match &node.plugin {
+        Some(reference) => Some(node.loader.load(reference).await?),
+        None => None,
+    };
+    let named = match named {
+        Some(artifact) if changed && is_there => is_for(node, config, artifact).await?,
+        named => named,
+    };
+    let artifact = if let Some(artifact) = named {
+        artifact
     } else {
         let backend = config.backend_type.clone();
         tokio::task::spawn_blocking(move || Artifact::built_in(&backend, built_in))
@@ -336,6 +352,53 @@ pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<
     let signers = (!signers.is_empty()).then(|| signers.join(", "));
     info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), signers, took_us, "plugin loaded");
     Ok(artifact)
+}
+
+/// A plugin, if it is for a network config's backend.
+async fn is_for(
+    node: &Node,
+    config: &NetworkConfig,
+    artifact: Artifact,
+) -> Result<Option<Artifact>, DaemonError> {
+    let (environment, clouds) = environment(node, config, Arc::new(NoLinks))?;
+    let state = Arc::new(DirState::open(&node.options.state_dir).shadow(None));
+    let described = confined::run("description", move || {
+        let described = Policy::describe(&artifact, environment, Limits::default(), state);
+        described.map(|(description, _)| (artifact, description))
+    });
+    let described = described.await.map_err(|_| DaemonError::PolicyThread)??;
+    drop(clouds);
+    let (artifact, description) = described;
+    if description.backend_types.contains(&config.backend_type) {
+        return Ok(Some(artifact));
+    }
+    info!(
+        plugin = description.name,
+        backend = config.backend_type,
+        "the plugin that was named is for another backend: the built-in one serves this one"
+    );
+    Ok(None)
+}
+
+/// What a plugin that only says what it is has no use for.
+struct NoLinks;
+
+impl LinkFacts for NoLinks {
+    fn mac(&self, _: &str, _: u32, _: Family) -> Mac {
+        Mac([0; 6])
+    }
+
+    fn is_on_link(&self, _: IpAddr) -> Result<bool, String> {
+        Err("there are no links".to_owned())
+    }
+
+    fn default_vxlan_port(&self) -> u16 {
+        0
+    }
+
+    fn wireguard_keys(&self) -> Result<Keys, String> {
+        Err("there are no keys".to_owned())
+    }
 }
 
 /// A node that is ready for operation: its policy and its devices are there, and it has its lease.
@@ -375,7 +438,7 @@ pub(super) async fn node(
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let Origin { serving, resumed, before } = origin;
+    let Origin { serving, resumed, before, .. } = origin;
     let links = Links::new(
         &node.options.state_dir,
         &node.external.name,

@@ -22,6 +22,15 @@ pub(crate) fn is_at_rest(state_dir: &Path, backend: &str) -> bool {
     record.at_rest.as_deref() == Some(backend)
 }
 
+/// Whether it is known that the node has had this backend, or that it was in the middle of a change.
+pub(crate) fn is_known(state_dir: &Path, backend: &str) -> bool {
+    let path = state_dir.join(FILE);
+    path.exists() && {
+        let record: Record = record::read(&path, "the backend");
+        record.at_rest.is_none_or(|at_rest| at_rest == backend)
+    }
+}
+
 /// Writes down with which backend the node is at rest; none: it is in the middle of a change.
 pub(crate) fn remember(state_dir: &Path, at_rest: Option<&str>) {
     let now = Record { at_rest: at_rest.map(str::to_owned) };

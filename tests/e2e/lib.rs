@@ -15,6 +15,7 @@ mod cni;
 mod command_line;
 mod containment;
 mod contract;
+mod counted;
 mod external;
 mod faults;
 mod firewall;

@@ -15,6 +15,7 @@
 //! | [`daemon`], [`clock`], [`fake_systemd`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
 //! | [`echo`], [`ping_probe`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
+//! | [`traffic`] | traffic of which each packet is counted, and each byte compared |
 //! | [`http`] | questions to a daemon |
 //! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
 //! | [`registry`] | where plugins can come from |
@@ -63,6 +64,7 @@ pub mod state;
 pub mod stopped_thread;
 pub mod store;
 pub mod subnet_env;
+pub mod traffic;
 pub mod veth;
 pub mod vtep;
 pub mod wait;
@@ -80,3 +82,4 @@ pub use node::{Node, Place};
 pub use ping_probe::{Pings, Prober};
 pub use pod::Pod;
 pub use store::Store;
+pub use traffic::Traffic;

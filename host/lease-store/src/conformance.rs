@@ -179,6 +179,7 @@ pub(super) fn attributes(node: u8) -> Attributes {
         backend_type: "vxlan".to_owned(),
         backend_data: raw(&format!("{{\"VNI\":1,\"VtepMAC\":\"a6:63:db:5a:bb:{node:02x}\"}}")),
         backend_v6_data: None,
+        generations: Vec::new(),
     }
 }
 

@@ -378,6 +378,7 @@ mod tests {
             backend_type: backend.to_owned(),
             backend_data: data.and_then(raw),
             backend_v6_data: v6_data.and_then(raw),
+            generations: Vec::new(),
         }
     }
 

@@ -70,6 +70,7 @@ mod tests {
             backend_type: backend.to_owned(),
             backend_data: raw(data),
             backend_v6_data: None,
+            generations: Vec::new(),
         }
     }
 

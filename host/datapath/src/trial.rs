@@ -4,7 +4,6 @@
 mod loose;
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -16,7 +15,6 @@ use tracing::{info, warn};
 use crate::kinds::trial_route::{self, TRIAL_PROTOCOL};
 use crate::links;
 use crate::netlink::{Message, NetlinkError, Payload, RequestSocket, create, create_or_replace};
-use crate::observed::ObservedState;
 use loose::LoosePaths;
 
 /// Where the numbers of the tables begin; a hash of the cluster's networks is added, so that several daemons of a host have tables of their
@@ -33,6 +31,8 @@ const PRIORITY: u32 = 10;
 pub(crate) struct Trial {
     table: u32,
     mark: u32,
+    /// The cluster's. What tunnels send has the mark, too, and must find its way outside of them.
+    networks: Vec<IpNet>,
     /// The node's own `.0` addresses.
     addresses: BTreeSet<IpNet>,
     loose: LoosePaths,
@@ -51,11 +51,12 @@ impl Trial {
     /// in the way.
     pub(crate) fn begin(
         socket: &mut RequestSocket,
-        table: u32,
+        networks: &[IpNet],
         addresses: BTreeSet<IpNet>,
         record: Option<PathBuf>,
     ) -> Result<Self, String> {
         let failed = |error: NetlinkError| error.to_string();
+        let table = Self::table(networks);
         let others = others_routes(socket, table).map_err(failed)?;
         if others > 0 {
             return Err(format!(
@@ -63,7 +64,7 @@ impl Trial {
             ));
         }
         let mark = free_mark(socket, table).map_err(failed)?;
-        Ok(Self { table, mark, addresses, loose: LoosePaths::open(record) })
+        Ok(Self { table, mark, networks: networks.to_vec(), addresses, loose: LoosePaths::open(record) })
     }
 
     /// What packets that are to go by the table are marked with.
@@ -74,11 +75,10 @@ impl Trial {
     /// Makes it so, if it is not.
     pub(crate) fn ensure(&mut self, socket: &mut RequestSocket, devices: &[String]) -> Result<(), String> {
         let failed = |error: NetlinkError| error.to_string();
-        for ipv4 in self.families() {
-            let everywhere = everywhere(ipv4);
-            let end = trial_route::dead_end(self.table, &everywhere);
+        for network in &self.networks {
+            let end = trial_route::dead_end(self.table, network);
             socket.execute(create_or_replace(Payload::Route(Rt::NewRoute(end)))).map_err(failed)?;
-            match socket.execute(create(Payload::Route(Rt::NewRule(rule(self.table, self.mark, ipv4))))) {
+            match socket.execute(create(Payload::Route(Rt::NewRule(rule(self.table, self.mark, network))))) {
                 Err(error) if !error.is(libc::EEXIST) => return Err(failed(error)),
                 _ => {}
             }
@@ -90,11 +90,6 @@ impl Trial {
         links::add_addresses(socket, loopback.index, &self.addresses).map_err(failed)?;
         self.loose.loosen(devices);
         Ok(())
-    }
-
-    fn families(&self) -> impl Iterator<Item = bool> + use<> {
-        let has = |ipv4: bool| self.addresses.iter().any(|address| address.addr().is_ipv4() == ipv4);
-        [true, false].into_iter().filter(|ipv4| has(*ipv4)).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -122,14 +117,11 @@ fn clear_family(socket: &mut RequestSocket, table: u32, ipv4: bool) -> Result<()
             info!(table, "the rule for a change of the backend is removed");
         }
     }
-    let kernel = ObservedState::default();
     let routes = socket.dump(&trial_route::all_routes(table, ipv4)).unwrap_or_default();
     let mut gone = Vec::new();
     for found in routes {
         let Payload::Route(Rt::NewRoute(route)) = found else { continue };
-        let is_ours = route_table(&route) == table && u8::from(route.header.protocol) == TRIAL_PROTOCOL;
-        let is_there = trial_route::read(&route, table, &kernel).is_some() || is_everywhere(&route);
-        if is_ours && is_there {
+        if route_table(&route) == table && u8::from(route.header.protocol) == TRIAL_PROTOCOL {
             gone.push(Message::plain(Payload::Route(Rt::DelRoute(route))));
         }
     }
@@ -147,20 +139,13 @@ fn route_table(route: &netlink_packet_route::route::RouteMessage) -> u32 {
     numbered.unwrap_or_else(|| u32::from(route.header.table))
 }
 
-fn is_everywhere(route: &netlink_packet_route::route::RouteMessage) -> bool {
-    route.header.destination_prefix_length == 0
-}
-
-fn everywhere(ipv4: bool) -> IpNet {
-    let address: IpAddr = if ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    IpNet::new(address, 0).unwrap_or_else(|_| IpNet::from(address))
-}
-
-fn rule(table: u32, mark: u32, ipv4: bool) -> RuleMessage {
+fn rule(table: u32, mark: u32, network: &IpNet) -> RuleMessage {
     let mut rule = RuleMessage::default();
-    rule.header.family = if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    rule.header.family = if network.addr().is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    rule.header.dst_len = network.prefix_len();
     rule.header.action = RuleAction::ToTable;
     rule.attributes = vec![
+        RuleAttribute::Destination(network.network()),
         RuleAttribute::Table(table),
         RuleAttribute::FwMark(mark),
         RuleAttribute::FwMask(u32::MAX),

@@ -33,11 +33,10 @@ pub(crate) fn all_routes(table: u32, ipv4: bool) -> Payload {
     Payload::Route(Rt::GetRoute(message))
 }
 
-/// Where packets for a destination end that nothing in the table takes: else they would go by the main table, and answers prove nothing.
-pub(crate) fn dead_end(table: u32, everywhere: &IpNet) -> RouteMessage {
-    let mut message = in_table(table, everywhere, None);
+/// Where packets for the cluster end that nothing else in the table takes: else they would go by the main table, and answers prove nothing.
+pub(crate) fn dead_end(table: u32, network: &IpNet) -> RouteMessage {
+    let mut message = in_table(table, network, None);
     message.header.kind = RouteType::Unreachable;
-    message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::Destination(_)));
     message.attributes.push(RouteAttribute::Priority(u32::MAX));
     message
 }
@@ -57,7 +56,7 @@ pub(crate) fn read(message: &RouteMessage, table: u32, kernel: &ObservedState) -
             _ => {}
         }
     }
-    if number != table {
+    if number != table || header.kind != RouteType::Unicast {
         return None;
     }
     let destination = IpNet::new(destination?, header.destination_prefix_length).ok()?;

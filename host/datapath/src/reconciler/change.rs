@@ -37,7 +37,7 @@ impl Reconciler {
         }
         let table = Trial::table(self.owner.in_force());
         let record = self.trial_record.clone();
-        let trial = Trial::begin(&mut self.requests, table, addresses, record)?;
+        let trial = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, record)?;
         let mark = trial.mark();
         let refused_before = self.refused();
         let (generations, begun) = Generations::begin(&self.ledger, registered, usual);

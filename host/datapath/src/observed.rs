@@ -116,6 +116,8 @@ pub(crate) struct TrialRoute {
 /// One change of the mirror.
 #[derive(Clone, Debug)]
 pub(crate) enum Observation {
+    /// Nothing that is of interest afterwards.
+    Nothing,
     /// A route is there.
     Route(IpNet, Route),
     /// None is there with this metric.
@@ -195,6 +197,7 @@ impl ObservedState {
     /// Takes note of a change.
     pub(crate) fn record(&mut self, fact: Observation) {
         match fact {
+            Observation::Nothing => {}
             Observation::Route(destination, route) => {
                 self.record_route(destination, route.metric, Some(route));
             }

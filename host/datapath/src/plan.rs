@@ -1,6 +1,7 @@
 //! Desired against actual: the requests that turn one into the other, in an order in which no packet is lost. Pure.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use flannel_model::entry::{Device, Entry, Key};
@@ -14,7 +15,7 @@ use super::tunnels::TunnelChange;
 use super::wireguard::PeerChange;
 
 /// The order of requests. Neighbours and FDB entries before routes, else the kernel would ask the network for what it
-/// is about to be told; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
+/// is about to be told; what IPv6's kernel wants to see before it takes a gateway around that; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
 /// go last, since with one go all the routes that use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -22,9 +23,11 @@ pub(crate) enum Stage {
     PutNeighbour,
     PutWireguardPeer,
     PutTunnelPeer,
+    OpenWay,
     PutNexthop,
     PutRoute,
     DeleteRoute,
+    CloseWay,
     DeleteNexthop,
     DeleteWireguardPeer,
     DeleteTunnelPeer,
@@ -148,6 +151,8 @@ pub(crate) struct Draft<'a> {
     /// Nexthop objects that lose a route by this plan, and those that gain one.
     losing: HashMap<u32, u32>,
     pub gaining: BTreeSet<u32>,
+    /// Gateways that are made known to the kernel for as long as this plan is carried out.
+    pub ways: BTreeSet<IpAddr>,
 }
 
 impl<'a> Draft<'a> {
@@ -159,6 +164,7 @@ impl<'a> Draft<'a> {
             last_made: HashMap::new(),
             losing: HashMap::new(),
             gaining: BTreeSet::new(),
+            ways: BTreeSet::new(),
         }
     }
 

@@ -60,7 +60,7 @@ enum Command {
     StartForwarding(oneshot::Sender<Report>),
     PruneStale(oneshot::Sender<Report>),
     Begin(Box<Transaction>, BTreeSet<IpNet>, Slot, oneshot::Sender<Result<u32, String>>),
-    CommitBeside(Box<Transaction>, oneshot::Sender<Report>),
+    CommitBeside(Box<Transaction>, Vec<(PeerId, Vec<IpNet>)>, oneshot::Sender<Report>),
     Use(Vec<(PeerId, Slot, Vec<IpNet>)>, oneshot::Sender<Report>),
     SetTarget(Slot, oneshot::Sender<Report>),
     End(Slot, oneshot::Sender<Result<Report, String>>),
@@ -143,9 +143,13 @@ impl Datapath {
         self.ask(|answer| Command::Begin(Box::new(registered), addresses, usual, answer)).await
     }
 
-    /// Makes a transaction part of what the generation beside the one that serves wants.
-    pub async fn commit_beside(&self, transaction: Transaction) -> Result<Report, DatapathError> {
-        self.ask(|answer| Command::CommitBeside(Box::new(transaction), answer)).await
+    /// Makes a transaction part of what the generation beside the one that serves wants. `subnets`: those of its peers.
+    pub async fn commit_beside(
+        &self,
+        transaction: Transaction,
+        subnets: Vec<(PeerId, Vec<IpNet>)>,
+    ) -> Result<Report, DatapathError> {
+        self.ask(|answer| Command::CommitBeside(Box::new(transaction), subnets, answer)).await
     }
 
     /// Says by which generation peers are reached from now on, and which subnets they have.
@@ -220,7 +224,9 @@ fn dispatch(reconciler: &mut Reconciler, command: Command) {
         Command::Begin(registered, addresses, usual, answer) => {
             drop(answer.send(reconciler.begin_change(*registered, addresses, usual)));
         }
-        Command::CommitBeside(transaction, answer) => drop(answer.send(reconciler.commit_beside(*transaction))),
+        Command::CommitBeside(transaction, subnets, answer) => {
+            drop(answer.send(reconciler.commit_beside(*transaction, subnets)));
+        }
         Command::Use(peers, answer) => drop(answer.send(reconciler.use_for(peers))),
         Command::SetTarget(target, answer) => drop(answer.send(reconciler.set_target(target))),
         Command::End(kept, answer) => drop(answer.send(reconciler.end_change(kept))),

@@ -291,8 +291,8 @@ fn string<T: std::str::FromStr>(
 /// The data of a backend as `serde_json` keeps it.
 #[cfg(test)]
 #[expect(clippy::unnecessary_wraps, reason = "the fields that it is for are options")]
-fn raw(text: &str) -> Option<Box<serde_json::value::RawValue>> {
-    Some(serde_json::value::RawValue::from_string(text.to_owned()).expect("valid JSON"))
+fn raw(text: &str) -> Option<Box<RawValue>> {
+    Some(RawValue::from_string(text.to_owned()).expect("valid JSON"))
 }
 
 #[cfg(test)]

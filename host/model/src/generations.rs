@@ -4,11 +4,12 @@
 //! those of the one that is being moved to are in a table of their own besides, where they can be tried.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::entry::{DeviceSpec, Entry};
+use crate::entry::{Device, DeviceSpec, Entry};
 use crate::ledger::{Ledger, PeerId, Slot, Transaction};
 
 /// Bytes of a device's name, at most (`IFNAMSIZ` without its end).
@@ -56,7 +57,7 @@ impl Wanted {
         let over = |subnet: &IpNet| {
             let mut networks = self.networks.iter().flat_map(|(device, of)| of.iter().map(move |net| (device, net)));
             let (device, _) = networks.find(|(_, network)| network.contains(subnet))?;
-            let device = crate::entry::Device::Own(Arc::clone(device));
+            let device = Device::Own(Arc::clone(device));
             Some(Entry::Route { destination: *subnet, via: None, onlink: false, device })
         };
         subnets.iter().filter_map(over).collect()
@@ -76,12 +77,20 @@ pub struct Generations {
     usual: Slot,
     uses: HashMap<PeerId, Slot>,
     subnets: HashMap<PeerId, Vec<IpNet>>,
+    /// The gateways by which the external interface leads everywhere. Where a policy declares no way to a peer, packets leave by them: into a
+    /// cloud's routing table, say.
+    gateways: Vec<IpAddr>,
 }
 
 impl Generations {
     /// Begins a change: the ledger holds the one that serves, and this is what the other registers. Answers with it what is to be
     /// committed.
-    pub fn begin(ledger: &Ledger, registered: Transaction, usual: Slot) -> (Self, Transaction) {
+    pub fn begin(
+        ledger: &Ledger,
+        registered: Transaction,
+        usual: Slot,
+        gateways: Vec<IpAddr>,
+    ) -> (Self, Transaction) {
         let serving = Wanted::of(ledger);
         let mut names = Names::new();
         for (name, device) in &registered.devices {
@@ -96,6 +105,7 @@ impl Generations {
             usual,
             uses: HashMap::new(),
             subnets: HashMap::new(),
+            gateways,
         };
         let mut begun = all.commit(Slot::Beside, registered);
         // Where peers are known already, their routes may have to be elsewhere.
@@ -152,6 +162,11 @@ impl Generations {
         }
     }
 
+    /// These peers have these subnets.
+    pub fn know(&mut self, subnets: impl IntoIterator<Item = (PeerId, Vec<IpNet>)>) {
+        self.subnets.extend(subnets);
+    }
+
     /// By which generation these peers are reached from now on, and what subnets they have; answers what is to be committed.
     pub fn use_for(&mut self, peers: impl IntoIterator<Item = (PeerId, Slot, Vec<IpNet>)>) -> Transaction {
         let mut placed = Transaction::default();
@@ -206,16 +221,23 @@ impl Generations {
             destination: *network,
             via: None,
             onlink: false,
-            device: crate::entry::Device::Own(Arc::clone(device)),
+            device: Device::Own(Arc::clone(device)),
         };
         networks.map(trial).collect()
     }
 
-    /// The generation by which a peer is reached: the one that was said, if it has a way to the peer, and else the other.
+    /// The generation by which a peer is reached.
     fn used(&self, peer: PeerId) -> Slot {
-        let said = self.uses.get(&peer).copied().unwrap_or(self.usual);
-        let serves = |slot: Slot| self.wanted[slot as usize].peers.get(&peer).is_some_and(|entries| !entries.is_empty());
-        if serves(said) || !serves(said.other()) { said } else { said.other() }
+        self.uses.get(&peer).copied().unwrap_or(self.usual)
+    }
+
+    /// Routes to a peer by the way that packets take where no policy has anything to say.
+    fn outside(&self, peer: PeerId) -> Vec<Entry> {
+        let leads = |subnet: &IpNet| {
+            let via = self.gateways.iter().find(|via| via.is_ipv4() == subnet.addr().is_ipv4())?;
+            Some(Entry::Route { destination: *subnet, via: Some(*via), onlink: false, device: Device::External })
+        };
+        self.subnets.get(&peer).into_iter().flatten().filter_map(leads).collect()
     }
 
     /// What is to be there of a peer, of both.
@@ -227,16 +249,20 @@ impl Generations {
                 let (routes, others): (Vec<Entry>, Vec<Entry>) =
                     entries.iter().cloned().partition(|entry| matches!(entry, Entry::Route { .. }));
                 let mut here = others;
+                let narrow = match self.subnets.get(&peer) {
+                    Some(subnets) if routes.is_empty() => wanted.over_device(subnets),
+                    _ => Vec::new(),
+                };
                 if slot == self.target {
                     here.extend(routes.iter().cloned().filter_map(on_trial));
+                    if routes.is_empty() && narrow.is_empty() {
+                        here.extend(self.outside(peer).into_iter().filter_map(on_trial));
+                    }
                 }
                 if slot == used {
-                    let narrow = match (slot, self.subnets.get(&peer)) {
-                        (Slot::Beside, Some(subnets)) if routes.is_empty() => wanted.over_device(subnets),
-                        _ => Vec::new(),
-                    };
                     here.extend(routes);
-                    here.extend(narrow);
+                    // The one that serves has its route for all of them.
+                    here.extend(narrow.into_iter().filter(|_| slot == Slot::Beside));
                 }
                 here
             });

@@ -112,7 +112,7 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
         Observation::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
         Observation::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
         Observation::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
-        Observation::Nexthop(..) => None,
+        Observation::Nexthop(..) | Observation::Nothing => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Routes of the main table, to one next hop each: through a nexthop object, by themselves, or over a device alone.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use flannel_model::entry::{Device, DeviceSpec, Entry, Key};
 use ipnet::IpNet;
@@ -148,6 +149,7 @@ impl Draft<'_> {
         if let Some(route) = old.filter(|route| !self.may_replace(&destination, route)) {
             return self.block(Key::Route(destination), route);
         }
+        self.open_way(&Key::Route(destination), &destination, hop);
         let by_object = self.planner.nexthops && !is_external;
         let nexthop = by_object.then(|| self.nexthop_for(hop)).flatten();
         self.gaining.extend(nexthop);
@@ -170,6 +172,20 @@ impl Draft<'_> {
             put(old.is_some(), message(&destination, Some(target), 0)),
             Observation::Route(destination, route),
         );
+    }
+
+    /// IPv6's kernel takes no gateway that it reaches over another device by the main table, onlink or not (`ip6_route_check_nh_onlink`): as long
+    /// as that is so, a route to the gateway alone shows it the way. It is there for the time of these requests only.
+    pub(super) fn open_way(&mut self, key: &Key, destination: &IpNet, hop: NextHop) {
+        let over_other = self.planner.kernel.routes_to(destination).any(|route| route.oif != hop.oif);
+        if hop.via.is_ipv4() || !hop.onlink || !over_other || !destination.contains(&hop.via) || !self.ways.insert(hop.via) {
+            return;
+        }
+        let (gateway, device) = (IpNet::from(hop.via), Some(RouteTarget::Device(hop.oif)));
+        let open = create_or_replace(Payload::Route(Rt::NewRoute(message(&gateway, device, 0))));
+        self.step(Stage::OpenWay, Some(key.clone()), open, Observation::Nothing);
+        let close = Message::plain(Payload::Route(Rt::DelRoute(delete_route(&gateway, device, 0))));
+        self.step(Stage::CloseWay, Some(key.clone()), close, Observation::Nothing);
     }
 
     /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.
@@ -217,8 +233,12 @@ impl Draft<'_> {
             Device::Own(name) => self.planner.ledger.device(name),
             Device::External => None,
         };
-        match (spec, destination) {
-            (Some(DeviceSpec::Tunnel(_)), IpNet::V4(_)) => TUNNEL_METRIC,
+        // A change of the backend has routes to single peers, which take the place of those before.
+        let of_all = |name: &Arc<str>| {
+            self.planner.ledger.networks().get(name).is_some_and(|networks| networks.contains(destination))
+        };
+        match (spec, destination, device) {
+            (Some(DeviceSpec::Tunnel(_)), IpNet::V4(_), Device::Own(name)) if of_all(name) => TUNNEL_METRIC,
             _ => usual_metric(destination),
         }
     }

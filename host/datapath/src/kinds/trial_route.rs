@@ -78,6 +78,9 @@ impl Draft<'_> {
         // On carrier loss nexthop objects go with all routes that use them, where plain routes stay.
         let is_external = self.planner.kernel.external.as_ref().is_some_and(|link| link.index == hop.oif);
         let full = hop.via.map(|via| NextHop { via, oif: hop.oif, onlink: hop.onlink });
+        if let Some(hop) = full {
+            self.open_way(&Key::TrialRoute(destination), &destination, hop);
+        }
         let nexthop = full.filter(|_| self.planner.nexthops && !is_external).and_then(|hop| self.nexthop_for(hop));
         self.gaining.extend(nexthop);
         if let Some(id) = old.and_then(|route| route.nexthop) {

@@ -8,7 +8,7 @@ mod vxlan;
 mod wireguard;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use flannel_model::entry::{DeviceSpec, Mac};
@@ -16,7 +16,8 @@ use flannel_model::generations::temporary_names;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
@@ -458,6 +459,35 @@ pub(crate) fn is_on_link(
         }
     }
     Ok(false)
+}
+
+/// The gateways by which a link leads everywhere, of each family that has one.
+pub(crate) fn gateways(socket: &mut RequestSocket, link: Option<u32>) -> Vec<IpAddr> {
+    // Addresses for documentation (RFC 5737, RFC 3849): nobody has a route to them but the one for everything.
+    let somewhere: [IpAddr; 2] =
+        [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
+    let Some(link) = link else { return Vec::new() };
+    let gateway = |destination: IpAddr| {
+        let prefix = IpNet::from(destination);
+        let mut message = crate::kinds::route::message(&prefix, None, 0);
+        message.header = RouteHeader {
+            address_family: message.header.address_family,
+            destination_prefix_length: prefix.prefix_len(),
+            ..Default::default()
+        };
+        message.attributes.push(RouteAttribute::Oif(link));
+        let Ok(Some(Payload::Route(RouteNetlinkMessage::NewRoute(found)))) =
+            socket.get(Payload::Route(RouteNetlinkMessage::GetRoute(message)))
+        else {
+            return None;
+        };
+        found.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(RouteAddress::Inet(via)) => Some(IpAddr::V4(*via)),
+            RouteAttribute::Gateway(RouteAddress::Inet6(via)) => Some(IpAddr::V6(*via)),
+            _ => None,
+        })
+    };
+    somewhere.into_iter().filter_map(gateway).collect()
 }
 
 /// Whether a route leads over a link without a gateway.

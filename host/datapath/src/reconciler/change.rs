@@ -40,7 +40,8 @@ impl Reconciler {
         let trial = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, record)?;
         let mark = trial.mark();
         let refused_before = self.refused();
-        let (generations, begun) = Generations::begin(&self.ledger, registered, usual);
+        let gateways = links::gateways(&mut self.requests, self.kernel.external.as_ref().map(|link| link.index));
+        let (generations, begun) = Generations::begin(&self.ledger, registered, usual, gateways);
         let before = self.ledger.clone();
         self.change = Some((generations, trial));
         self.kernel.trial_table = Some(table);
@@ -59,8 +60,15 @@ impl Reconciler {
     }
 
     /// Makes what the generation beside wants part of what should be.
-    pub(crate) fn commit_beside(&mut self, transaction: Transaction) -> Report {
-        self.during_change(|generations| generations.commit(Slot::Beside, transaction))
+    pub(crate) fn commit_beside(
+        &mut self,
+        transaction: Transaction,
+        subnets: Vec<(PeerId, Vec<IpNet>)>,
+    ) -> Report {
+        self.during_change(|generations| {
+            generations.know(subnets);
+            generations.commit(Slot::Beside, transaction)
+        })
     }
 
     /// By which generation peers are reached.

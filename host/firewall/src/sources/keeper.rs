@@ -106,6 +106,11 @@ impl Keeper {
 
     fn work(&mut self, task: Task) -> io::Result<()> {
         let needed = task.tunnels.as_ref().is_some_and(|tunnels| !tunnels.is_empty());
+        if task.tunnels.is_some() && !needed {
+            // The backend that had tunnels is another one now.
+            self.give_up();
+            return Ok(());
+        }
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
             None if needed => TableSocket::open()?,

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError};
 
 use flannel_datapath::Datapath;
 use flannel_model::lease::{Lease, Subnets};
-use flannel_model::ledger::{Slot, Transaction};
+use flannel_model::ledger::Slot;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Artifact, PluginError, Policy, Registration};
 use flannel_telemetry::status;
@@ -128,7 +128,10 @@ impl Operation {
                     beside.policy.call(call);
                 }
             }
-            ChangeCall::Commit(transaction) => self.commit_beside(transaction),
+            ChangeCall::Commit(transaction, subnets) => {
+                let datapath = Arc::clone(&self.datapath);
+                self.report_commit(async move { datapath.commit_beside(transaction, subnets).await.map(drop) });
+            }
             ChangeCall::Use(uses) => {
                 let datapath = Arc::clone(&self.datapath);
                 self.report_commit(async move { datapath.use_for(uses).await.map(drop) });
@@ -166,11 +169,6 @@ impl Operation {
             let started = BesideGeneration::start(node, config, own, usual, surroundings, datapath, calls);
             let _ = outcomes.send(Outcome::BesideStarted(started.await));
         });
-    }
-
-    fn commit_beside(&self, transaction: Transaction) {
-        let datapath = Arc::clone(&self.datapath);
-        self.report_commit(async move { datapath.commit_beside(transaction).await.map(drop) });
     }
 
     fn report_commit(

@@ -28,6 +28,9 @@ const IPV6_HEADER: usize = 40;
 const ICMP_HEADER: usize = 8;
 /// Bytes of the largest packet that is tried; an interface may have more (65,536), and no path.
 const MAX_MTU: usize = 9216;
+/// How many bytes less are tried where a device does not carry a packet, and how many less at most.
+const LESS: usize = 4;
+const MAX_LESS: usize = 160;
 /// `IP_PMTUDISC_PROBE` of `linux/in.h`: never in fragments, whatever is known of the path.
 const PMTUDISC_PROBE: libc::c_int = 3;
 
@@ -80,8 +83,10 @@ impl Prober {
                 let headers = ICMP_HEADER + if to.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
                 let full = usize::try_from(order.mtu).unwrap_or(MAX_MTU).min(MAX_MTU);
                 let full = full.saturating_sub(headers).max(SMALL);
-                for bytes in [SMALL, full, full] {
-                    shared.ask(from, to, nonce, bytes, bytes + headers).await?;
+                shared.ask(from, to, nonce, SMALL, headers).await?;
+                let mut bytes = full;
+                for _ in 0..2 {
+                    bytes = shared.ask_largest(from, to, nonce, bytes, headers).await?;
                 }
             }
             Ok(())
@@ -89,10 +94,60 @@ impl Prober {
     }
 }
 
+/// Why there is no answer.
+enum NoAnswer {
+    /// This node's own device does not carry so much.
+    TooLong(String),
+    Other(String),
+}
+
+impl NoAnswer {
+    fn of(to: IpAddr, error: &io::Error) -> Self {
+        let text = format!("{to}: {error}");
+        if error.raw_os_error() == Some(libc::EMSGSIZE) { Self::TooLong(text) } else { Self::Other(text) }
+    }
+}
+
+impl From<NoAnswer> for String {
+    fn from(answer: NoAnswer) -> Self {
+        match answer {
+            NoAnswer::TooLong(text) | NoAnswer::Other(text) => text,
+        }
+    }
+}
+
 impl Shared {
-    async fn ask(&self, from: IpAddr, to: IpAddr, nonce: u64, bytes: usize, size: usize) -> Result<(), String> {
+    /// With a packet of this size, or of the largest that this node's own device for that family carries: one of IPv6 carries less than what
+    /// the pods have. Answers how many bytes there were behind the headers.
+    async fn ask_largest(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        nonce: u64,
+        largest: usize,
+        headers: usize,
+    ) -> Result<usize, String> {
+        let mut bytes = largest;
+        loop {
+            match self.ask(from, to, nonce, bytes, headers).await {
+                Ok(()) => return Ok(bytes),
+                Err(NoAnswer::TooLong(_)) if largest - bytes < MAX_LESS && bytes > LESS + SMALL => bytes -= LESS,
+                Err(other) => return Err(other.into()),
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        nonce: u64,
+        bytes: usize,
+        headers: usize,
+    ) -> Result<(), NoAnswer> {
+        let size = bytes + headers;
         let Some(socket) = self.sockets.get(&from) else {
-            return Err(format!("{from} is not this node's own address"));
+            return Err(NoAnswer::Other(format!("{from} is not this node's own address")));
         };
         let number = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -107,9 +162,10 @@ impl Shared {
         self.lock().insert(key, answer);
         let outcome = async {
             let packet = request(to.is_ipv4(), number, key, bytes);
-            send(socket, to, &packet).await.map_err(|error| format!("{to}: {error}"))?;
+            send(socket, to, &packet).await.map_err(|error| NoAnswer::of(to, &error))?;
             let answered = timeout(ANSWER, answered).await;
-            answered.ok().and_then(Result::ok).ok_or_else(|| format!("{to} does not answer packets of {size} bytes"))
+            let silent = || NoAnswer::Other(format!("{to} does not answer packets of {size} bytes"));
+            answered.ok().and_then(Result::ok).ok_or_else(silent)
         };
         let outcome = outcome.await;
         self.lock().remove(&key);

@@ -157,8 +157,8 @@ pub(in crate::daemon) enum ChangeCall {
     Start { config: Arc<NetworkConfig>, own: Lease, usual: Slot },
     /// A call of its policy.
     Policy(PolicyCall),
-    /// This is to be there for it.
-    Commit(Transaction),
+    /// This is to be there for it. With it: the subnets of its peers.
+    Commit(Transaction, Vec<(PeerId, Vec<IpNet>)>),
     /// By which generation these peers are reached from now on, with their subnets.
     Use(Vec<(PeerId, Slot, Vec<IpNet>)>),
     /// This generation's routes are on trial from now on.

@@ -31,8 +31,13 @@ fn external(address: u8) -> External {
     External::with_address([192, 168, 0, address])
 }
 
+fn config() -> Arc<NetworkConfig> {
+    let text = r#"{"Network":"10.0.0.0/8","Backend":{"Type":"vxlan"}}"#;
+    Arc::new(NetworkConfig::parse(text).expect("config"))
+}
+
 fn gate(external: &External) -> LeaseGate {
-    let config = NetworkConfig::parse(r#"{"Network":"10.0.0.0/8"}"#).expect("config");
+    let config = config();
     LeaseGate::new(&config, Vec::new(), external)
 }
 
@@ -94,6 +99,9 @@ impl Node {
         let beginning = Beginning {
             own,
             published,
+            serving: config(),
+            config: config(),
+            resumed: None,
             mtu: 1450,
             renewal: Some(RENEWAL),
             view,
@@ -171,7 +179,7 @@ impl Node {
             Effect::Policy(_) if self.policy_hangs => Err(Box::new(effect)),
             Effect::Store(_) if self.store_hangs => Err(Box::new(effect)),
             // Tests of swaps say themselves what comes of them.
-            Effect::Trial(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
+            Effect::Trial(_) | Effect::Change(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
                 Err(Box::new(effect))
             }
             Effect::Policy(call) => Ok(Some(self.call(call))),

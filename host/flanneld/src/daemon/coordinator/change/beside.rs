@@ -138,7 +138,12 @@ impl Coordinator {
     fn commit_beside(&mut self, transaction: Transaction) {
         if let Some(beside) = &mut self.change.beside {
             beside.commits += 1;
-            self.effects.push(Effect::Change(ChangeCall::Commit(transaction)));
+            let subnets = transaction.peers.keys().filter_map(|id| {
+                let subnets = self.view.subnets(*id)?;
+                Some((*id, subnets.iter().collect()))
+            });
+            let subnets = subnets.collect();
+            self.effects.push(Effect::Change(ChangeCall::Commit(transaction, subnets)));
         }
     }
 

@@ -132,7 +132,7 @@ impl BackendChange {
     /// Whether peers have to wait until it is known what was in force before: what is in the kernel is by which they are reached.
     pub(super) fn holds_peers(&self) -> bool {
         let starts = self.beside.as_ref().is_none_or(|beside| beside.stage == Stage::Starting);
-        self.resumed.is_some() && starts
+        self.resumed.is_some() && starts && self.is_wanted()
     }
 
     /// Whether the policy that serves is not to be called, since it may be about to go.
@@ -225,6 +225,11 @@ impl Coordinator {
                 info!(backend = config.backend_key(), "the network config has another backend: the cluster changes to it");
                 self.change.target = config;
                 (self.change.retry, self.change.failure) = (None, None);
+                if self.change.beside.is_none() && !self.change.is_wanted() {
+                    self.change.resumed = None;
+                    self.change.since = None;
+                    self.publish_generations(now);
+                }
                 self.retarget(now);
             }
             Err(reason) => {
@@ -361,7 +366,8 @@ impl Coordinator {
         let Some(beside) = &mut self.change.beside else { return };
         let calm = beside.calm_since.is_some_and(|since| since + CALM <= now);
         if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target {
-            info!(backend = self.change.target.backend_type, "nobody needs the former backend any more: it goes");
+            let former = if target == Slot::Beside { &self.change.serving } else { &beside.config };
+            info!(former = former.backend_key(), "nobody needs the former backend any more: it goes");
             beside.stage = Stage::Ending(target);
             self.effects.push(Effect::Change(ChangeCall::End(target)));
             self.tell_of_change();

@@ -19,6 +19,8 @@ use crate::daemon::coordinator::events::{ChangeCall, ProbeOrder};
 
 /// Waits between two attempts to reach a peer by the new way.
 const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
+/// The backend that brings no connectivity, and so answers no probe.
+const NO_WAYS: &str = "alloc";
 /// Lines of who holds up the end, at most.
 const MAX_LINES: usize = 20;
 
@@ -94,6 +96,7 @@ impl Coordinator {
     /// These peers may have to be tried, or to be reached otherwise at once.
     pub(in crate::daemon::coordinator) fn try_some(&mut self, peers: Vec<PeerId>, now: Instant) {
         let target = self.target_slot();
+        let blind = self.change.target.backend_type == NO_WAYS;
         let mut moved = Vec::new();
         for id in peers {
             let Some(PeerChange::Put(_, lease)) = self.view.one(id) else { continue };
@@ -103,12 +106,14 @@ impl Coordinator {
             let is_resumed = usual == target && matches!(standing.target, Offer::Said { .. });
             match (standing.target_ready, standing.used == target) {
                 (true, true) => drop(beside.tries.remove(&id)),
-                // Nothing can be lost by it.
-                (true, false) if !standing.other || is_resumed => moved.push((id, target, lease)),
+                // Nothing can be lost by it, or nothing can be reached by the new one anyway.
+                (true, false) if !standing.other || is_resumed || blind => moved.push((id, target, lease)),
                 (true, false) => {
                     beside.tries.entry(id).or_insert_with(|| Try::new(now)).is_news(now);
                 }
                 (false, true) if standing.other => moved.push((id, target.other(), lease)),
+                // Nothing was said of it to the datapath yet.
+                (false, false) if usual == target && standing.other => moved.push((id, target.other(), lease)),
                 (false, _) => drop(beside.tries.remove(&id)),
             }
         }

@@ -9,6 +9,7 @@ mod authors;
 mod aws_lab;
 mod aws_vpc;
 mod backends;
+mod change;
 mod clones;
 mod clouds;
 mod cni;

@@ -333,6 +333,11 @@ impl Cluster {
         self.backend
     }
 
+    /// The network config asks for another backend from now on.
+    pub fn set_backend(&mut self, backend: Backend) {
+        self.backend = backend;
+    }
+
     /// The lease store.
     pub fn store(&self) -> &Store {
         &self.store
@@ -372,6 +377,11 @@ impl Cluster {
     /// All pods.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter().flatten()
+    }
+
+    /// Whether a node has a daemon.
+    pub fn has_daemon(&self, index: usize) -> bool {
+        self.daemons[index].is_some()
     }
 
     /// A node's daemon.

@@ -20,9 +20,10 @@
 //! | [`cloud`] | clouds: APIs, metadata services, and whose libraries prove them right |
 //! | [`registry`] | where plugins can come from |
 //! | [`firewall`] | the rules that a node has, as its tools show them |
-//! | [`state`], [`netlink_monitor`], [`repair`] | what the kernel has, each change to it, and how fast damage is mended |
+//! | [`state`], [`snapshot`], [`netlink_monitor`], [`repair`] | what a node has, each change to it, and how fast damage is mended |
 //! | [`random`] | random numbers that come again |
 //! | [`backend`], [`vtep`] | what each backend needs of the machine; what the kernel should have for a vxlan peer |
+//! | [`change`] | another backend for a cluster that lives, and what has to be so afterwards |
 //! | [`hostile_lease`] | leases that nobody should believe |
 //! | [`cluster`] | all of it together, for tests and for the demo |
 //! | [`demo`], [`bench`](mod@bench), [`soak`] | what `cargo xtask demo` shows, what `cargo xtask bench` measures, and what `cargo xtask soak` goes through |
@@ -31,6 +32,7 @@ pub mod artifacts;
 pub mod backend;
 pub mod bench;
 pub mod bridge;
+pub mod change;
 pub mod child_reaper;
 pub mod clock;
 pub mod cloud;
@@ -59,6 +61,7 @@ pub mod random;
 pub mod reference;
 pub mod registry;
 pub mod repair;
+pub mod snapshot;
 pub mod soak;
 pub mod state;
 pub mod stopped_thread;

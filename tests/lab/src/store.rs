@@ -110,6 +110,21 @@ impl Store {
         }
     }
 
+    /// The network config.
+    pub fn config(&self) -> Result<String> {
+        match self {
+            Self::File(directory) => {
+                let file = directory.join("config");
+                std::fs::read_to_string(&file).with_context(|| file.display().to_string())
+            }
+            Self::Etcd(etcd) => {
+                let key = etcd.key("config");
+                let pair = etcd.range(&key)?.into_iter().find(|pair| pair.key == key);
+                Ok(pair.with_context(|| format!("etcd has no key {key}"))?.value)
+            }
+        }
+    }
+
     /// All leases, in the order of their keys.
     pub fn leases(&self) -> Result<Vec<StoredLease>> {
         let mut leases = match self {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::scene::Scene;
-use super::snapshot::Snapshot;
+use crate::snapshot::Snapshot;
 use crate::wait;
 
 /// How long no packet may be lost then.
@@ -155,7 +155,7 @@ fn pods_reach_each_other(scene: &Scene) -> Result<()> {
 fn nodes_are_as_before(scene: &Scene) -> Result<()> {
     for (index, before) in scene.nodes.iter().enumerate() {
         wait::until_equal(&format!("node{} has what it had", index + 1), || {
-            Ok(before.difference(&Snapshot::take(scene, index)?))
+            Ok(before.difference(&scene.snapshot(index)?))
         })
         .context("`-` is missing, `+` was not there")?;
     }
@@ -164,8 +164,7 @@ fn nodes_are_as_before(scene: &Scene) -> Result<()> {
 
 /// What nodes have once nothing changes any more, for as long as it takes until damage to the firewall is seen.
 fn unchanging(scene: &Scene) -> Result<Vec<Snapshot>> {
-    let take =
-        || (0..scene.setting.nodes).map(|index| Snapshot::take(scene, index)).collect::<Result<Vec<_>>>();
+    let take = || (0..scene.setting.nodes).map(|index| scene.snapshot(index)).collect::<Result<Vec<_>>>();
     let mut last = take()?;
     wait::until_true("nodes do not change any more", || {
         std::thread::sleep(wait::scaled(LONGER_THAN_A_RESYNC));

@@ -4,13 +4,12 @@ use anyhow::{Context, Result};
 
 use super::check;
 use super::scene::Scene;
-use super::snapshot::Snapshot;
 use crate::{Firewall, Node, wait};
 
 /// Takes what each node has, makes all nodes anew with the same leases, and compares.
 pub fn compare(scene: &mut Scene) -> Result<()> {
     let nodes = 0..scene.setting.nodes;
-    let before = nodes.clone().map(|index| Snapshot::take(scene, index)).collect::<Result<Vec<_>>>()?;
+    let before = nodes.clone().map(|index| scene.snapshot(index)).collect::<Result<Vec<_>>>()?;
     for index in nodes.clone() {
         scene.cluster.take_daemon(index)?.kill9();
         flush(scene, index)?;
@@ -22,7 +21,7 @@ pub fn compare(scene: &mut Scene) -> Result<()> {
         scene.cluster.daemon(index)?.wait_ready()?;
         wait::until_equal(&format!("node{} has what a fresh start makes", index + 1), || {
             // Before all peers are there, some of it cannot be read.
-            let fresh = Snapshot::take(scene, index).with_context(|| format!("node{}", index + 1));
+            let fresh = scene.snapshot(index).with_context(|| format!("node{}", index + 1));
             Ok(fresh
                 .map_or_else(|error| Some(format!("{error:#}")), |fresh| fresh.difference(&before[index])))
         })

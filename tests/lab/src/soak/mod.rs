@@ -10,10 +10,8 @@ mod fresh;
 mod group;
 mod options;
 mod report;
-mod rules;
 mod scene;
 mod setting;
-mod snapshot;
 mod stream;
 mod watch;
 

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 use super::check;
 use super::setting::{Setting, StoreKind};
-use super::snapshot::Snapshot;
 use super::stream::Stream;
 use super::watch::LogWatch;
 use crate::ping_probe::Pings;
 use crate::random::Random;
+use crate::snapshot::Snapshot;
 use crate::state::KernelState;
 use crate::store::StoredLease;
 use crate::{Cluster, ClusterOptions, artifacts};
@@ -85,6 +85,11 @@ impl Scene {
         self.traffic = Some(traffic);
         self.stream = Some(Stream::start(self.cluster.pod(0)?, self.cluster.pod(2)?)?);
         Ok(())
+    }
+
+    /// What a node has.
+    pub fn snapshot(&self, index: usize) -> Result<Snapshot> {
+        Snapshot::take(&self.cluster, index, self.setting.firewall)
     }
 
     /// The pings.

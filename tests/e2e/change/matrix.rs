@@ -1,0 +1,271 @@
+//! From each backend to each other, and from some options to others: no packet is lost, and at the end all is as if the cluster had been
+//! started so.
+
+use anyhow::Result;
+use flannel_lab::artifacts::component;
+use flannel_lab::change::{self, Ground};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall};
+
+use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
+
+const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
+const IPIP: &str = r#"{"Type":"ipip"}"#;
+
+/// A change that is tried.
+struct Row {
+    from: &'static str,
+    to: &'static str,
+    families: Families,
+    etcd: bool,
+    ground: Ground,
+}
+
+impl Row {
+    /// With IPv4, leases in a directory, and senders that are checked strictly.
+    fn new(from: &'static str, to: &'static str) -> Self {
+        let ground = Ground { strict: true, ..Ground::default() };
+        Self { from, to, families: Families::V4, etcd: false, ground }
+    }
+
+    fn families(self, families: Families) -> Self {
+        Self { families, ..self }
+    }
+
+    fn etcd(self) -> Self {
+        Self { etcd: true, ..self }
+    }
+
+    fn firewall(self, firewall: Firewall) -> Self {
+        Self { ground: Ground { firewall: Some(firewall), ..self.ground }, ..self }
+    }
+
+    fn lenient(self) -> Self {
+        Self { ground: Ground { strict: false, ..self.ground }, ..self }
+    }
+
+    /// Three nodes with the former backend; none, with a reason on standard output, where this machine cannot have them.
+    fn cluster(&self) -> Result<Option<Cluster>> {
+        if !can_have(&[self.from, self.to])? {
+            return Ok(None);
+        }
+        if let Some(reason) = self.ground.firewall.map_or(Ok(None), Firewall::missing)? {
+            flannel_test_support::skip(&reason);
+            return Ok(None);
+        }
+        let config = self.families.config(self.from);
+        let options = ClusterOptions { etcd: self.etcd, config, ..three(self.from)? };
+        self.ground.start(&options).map(Some)
+    }
+
+    fn holds(&self) -> Result<()> {
+        let Some(mut cluster) = self.cluster()? else { return Ok(()) };
+        let took = nothing_is_lost(&mut cluster, |cluster, _| change::to(cluster, self.to))?;
+        println!("from {} to {} in {took:.1?}", self.from, self.to);
+        change::is_as_if_started_so(&cluster, &self.ground)
+    }
+}
+
+#[test]
+fn from_vxlan_to_host_gw() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).holds()
+}
+
+#[test]
+fn from_vxlan_to_host_gw_with_ipv6_alone() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).families(Families::V6).holds()
+}
+
+#[test]
+fn from_vxlan_to_host_gw_with_both_families_and_leases_in_etcd() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).families(Families::Both).etcd().holds()
+}
+
+#[test]
+fn from_vxlan_to_host_gw_with_masquerading_by_nftables() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).firewall(Firewall::Nftables).holds()
+}
+
+#[test]
+fn from_vxlan_to_host_gw_where_senders_are_not_checked() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).lenient().holds()
+}
+
+#[test]
+fn from_host_gw_to_vxlan_with_leases_in_etcd() -> Result<()> {
+    Row::new(HOST_GW, VXLAN).etcd().holds()
+}
+
+#[test]
+fn from_host_gw_to_vxlan_with_ipv6_alone() -> Result<()> {
+    Row::new(HOST_GW, VXLAN).families(Families::V6).holds()
+}
+
+#[test]
+fn from_host_gw_to_vxlan_with_both_families() -> Result<()> {
+    Row::new(HOST_GW, VXLAN).families(Families::Both).holds()
+}
+
+#[test]
+fn from_host_gw_to_vxlan_with_masquerading_by_iptables() -> Result<()> {
+    Row::new(HOST_GW, VXLAN).firewall(Firewall::Iptables).holds()
+}
+
+#[test]
+fn from_vxlan_to_udp_with_leases_in_etcd() -> Result<()> {
+    Row::new(VXLAN, UDP).etcd().holds()
+}
+
+#[test]
+fn from_udp_to_vxlan() -> Result<()> {
+    Row::new(UDP, VXLAN).holds()
+}
+
+#[test]
+fn from_host_gw_to_udp() -> Result<()> {
+    Row::new(HOST_GW, UDP).holds()
+}
+
+#[test]
+fn from_udp_to_host_gw_with_leases_in_etcd() -> Result<()> {
+    Row::new(UDP, HOST_GW).etcd().holds()
+}
+
+#[test]
+fn from_vxlan_to_udp_with_both_families() -> Result<()> {
+    Row::new(VXLAN, UDP).families(Families::Both).holds()
+}
+
+#[test]
+fn from_udp_to_host_gw_with_both_families() -> Result<()> {
+    Row::new(UDP, HOST_GW).families(Families::Both).holds()
+}
+
+#[test]
+fn from_one_vni_to_another() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan","VNI":1}"#, r#"{"Type":"vxlan","VNI":2}"#).holds()
+}
+
+#[test]
+fn from_one_vni_to_another_with_both_families_and_leases_in_etcd() -> Result<()> {
+    let row = Row::new(r#"{"Type":"vxlan","VNI":1}"#, r#"{"Type":"vxlan","VNI":2}"#);
+    row.families(Families::Both).etcd().holds()
+}
+
+#[test]
+fn from_one_port_to_another() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan","Port":8472}"#, r#"{"Type":"vxlan","Port":8473}"#).holds()
+}
+
+#[test]
+fn from_one_port_to_another_with_both_families() -> Result<()> {
+    let row = Row::new(r#"{"Type":"vxlan","Port":8472}"#, r#"{"Type":"vxlan","Port":8473}"#);
+    row.families(Families::Both).holds()
+}
+
+#[test]
+fn from_one_port_of_udp_to_another() -> Result<()> {
+    Row::new(r#"{"Type":"udp","Port":8285}"#, r#"{"Type":"udp","Port":8286}"#).holds()
+}
+
+#[test]
+fn from_one_mtu_to_a_smaller_one() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan"}"#, r#"{"Type":"vxlan","MTU":1400}"#).holds()
+}
+
+#[test]
+fn from_one_mtu_to_a_larger_one_with_leases_in_etcd() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan","MTU":1400}"#, r#"{"Type":"vxlan"}"#).etcd().holds()
+}
+
+#[test]
+fn from_tunnelled_to_direct_routes() -> Result<()> {
+    Row::new(VXLAN, r#"{"Type":"vxlan","DirectRouting":true}"#).holds()
+}
+
+#[test]
+fn from_direct_to_tunnelled_routes_with_leases_in_etcd() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan","DirectRouting":true}"#, VXLAN).etcd().holds()
+}
+
+#[test]
+fn from_direct_routes_to_host_gw_where_the_routes_are_the_same() -> Result<()> {
+    Row::new(r#"{"Type":"vxlan","DirectRouting":true}"#, HOST_GW).holds()
+}
+
+#[test]
+fn from_vxlan_to_wireguard() -> Result<()> {
+    Row::new(VXLAN, WIREGUARD).holds()
+}
+
+#[test]
+fn from_wireguard_to_host_gw_with_both_families() -> Result<()> {
+    Row::new(WIREGUARD, HOST_GW).families(Families::Both).holds()
+}
+
+#[test]
+fn from_vxlan_to_ipip() -> Result<()> {
+    Row::new(VXLAN, IPIP).holds()
+}
+
+#[test]
+fn from_ipip_to_wireguard() -> Result<()> {
+    Row::new(IPIP, WIREGUARD).holds()
+}
+
+#[test]
+fn from_a_third_partys_plugin_to_a_built_in_one() -> Result<()> {
+    let ground = Ground { plugin: Some(component("vxlan-next")?), strict: true, firewall: None };
+    Row { ground, ..Row::new(VXLAN, HOST_GW) }.holds()
+}
+
+#[test]
+fn from_a_built_in_plugin_to_a_third_partys() -> Result<()> {
+    let ground = Ground { plugin: Some(component("vxlan-next")?), strict: true, firewall: None };
+    Row { ground, ..Row::new(HOST_GW, VXLAN) }.holds()
+}
+
+/// A cluster in a cloud, whose backend is something else than the cloud's at one end of the change.
+fn in_a_cloud(from: Backend, to: Backend) -> Result<()> {
+    let ground = Ground::default();
+    let config = from.config(false);
+    let mut cluster = ground.prepare(&ClusterOptions {
+        nodes: 3,
+        backend: Backend::Gce,
+        config,
+        ..ClusterOptions::default()
+    })?;
+    cluster.set_backend(from);
+    cluster.bring_up()?;
+    let backend = format!(r#"{{"Type":"{to}"}}"#);
+    nothing_is_lost(&mut cluster, |cluster, _| change::to(cluster, &backend))?;
+    cluster.wait_converged()?;
+    let rows = cluster.cloud()?.table()?.len();
+    anyhow::ensure!(rows == if to.is_cloud() { 3 } else { 0 }, "the cloud's table has {rows} rows");
+    Ok(())
+}
+
+#[test]
+fn from_vxlan_to_a_clouds_routes() -> Result<()> {
+    in_a_cloud(Backend::Vxlan, Backend::Gce)
+}
+
+#[test]
+fn from_a_clouds_routes_to_vxlan() -> Result<()> {
+    in_a_cloud(Backend::Gce, Backend::Vxlan)
+}
+
+#[test]
+fn several_changes_one_after_the_other() -> Result<()> {
+    if !can_have(&[VXLAN, HOST_GW, UDP])? {
+        return Ok(());
+    }
+    let ground = Ground { strict: true, ..Ground::default() };
+    let mut cluster = ground.start(&three(VXLAN)?)?;
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        for backend in [HOST_GW, UDP, VXLAN] {
+            change::to(cluster, backend)?;
+        }
+        Ok(())
+    })?;
+    change::is_as_if_started_so(&cluster, &ground)
+}

@@ -2,12 +2,22 @@
 //! and no packet is lost.
 
 mod comparison;
+mod filtered;
+mod interrupted;
+mod leftovers;
+mod liars;
 mod matrix;
+mod membership;
+mod refused;
+mod reverted;
+mod store;
 
 use std::time::Duration;
 
-use anyhow::Result;
-use flannel_lab::{Cluster, ClusterOptions, Traffic, change};
+use anyhow::{Result, ensure};
+use flannel_lab::change::{self, Ground};
+use flannel_lab::{Cluster, ClusterOptions, Traffic, wait};
+use serde_json::Value;
 
 const VXLAN: &str = r#"{"Type":"vxlan"}"#;
 const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
@@ -73,3 +83,52 @@ fn three(backend: &str) -> Result<ClusterOptions> {
         ..ClusterOptions::default()
     })
 }
+
+/// Three nodes on this ground, with a backend.
+fn start(ground: &Ground, backend: &str) -> Result<Cluster> {
+    ground.start(&three(backend)?)
+}
+
+/// Where senders are checked strictly, which is the harder ground.
+fn strict() -> Ground {
+    Ground { strict: true, ..Ground::default() }
+}
+
+/// What a node says of a peer.
+fn peer(cluster: &Cluster, node: usize, peer: usize) -> Result<Value> {
+    let (status, subnets) = (cluster.status(node)?, cluster.subnets(peer)?);
+    let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+    Ok(peers.iter().find(|peer| peer["subnets"][0] == subnets[0]).cloned().unwrap_or_default())
+}
+
+/// Waits until a node reaches a peer by a backend of this type, in its own words, during a change.
+fn wait_reached_by(cluster: &Cluster, node: usize, other: usize, backend_type: &str) -> Result<()> {
+    let what = format!("node{} reaches node{} by {backend_type}", node + 1, other + 1);
+    let reached = wait::until_equal(&what, || {
+        let peer = peer(cluster, node, other)?;
+        Ok((peer["generation"] != backend_type).then(|| peer.to_string()))
+    });
+    reached.map(drop).map_err(|error| error.context(change::describe(cluster)))
+}
+
+/// Waits until something in a node's status has all of these words in it.
+fn wait_said(cluster: &Cluster, node: usize, of: impl Fn(&Value) -> Value, words: &[&str]) -> Result<()> {
+    let said = wait::until_equal(&format!("node{} says {words:?}", node + 1), || {
+        let said = of(&cluster.status(node)?).to_string();
+        Ok((!words.iter().all(|word| said.contains(word))).then_some(said))
+    });
+    said.map(drop).map_err(|error| error.context(change::describe(cluster)))
+}
+
+/// For a while it stays as it is: whoever would change something has had the time to.
+fn stays(cluster: &Cluster, mut holds: impl FnMut(&Cluster) -> Result<bool>) -> Result<()> {
+    let begin = std::time::Instant::now();
+    while begin.elapsed() < LONG_ENOUGH {
+        ensure!(holds(cluster)?, "it did not stay so: {}", change::describe(cluster));
+        std::thread::sleep(WHILE);
+    }
+    Ok(())
+}
+
+/// Longer than a node waits before it gives up a backend that nobody needs.
+const LONG_ENOUGH: Duration = Duration::from_secs(7);

@@ -145,10 +145,13 @@ impl Cluster {
 
     /// Makes a pod on each node that has none.
     pub fn wire_pods(&mut self) -> Result<()> {
-        for (node, pod) in self.lab.nodes().iter().zip(&mut self.pods) {
-            if pod.is_none() {
-                *pod = Some(node.pod()?);
-            }
+        (0..self.pods.len()).try_for_each(|index| self.wire_pod(index))
+    }
+
+    /// Makes a pod on a node if it has none.
+    pub fn wire_pod(&mut self, index: usize) -> Result<()> {
+        if self.pods[index].is_none() {
+            self.pods[index] = Some(self.lab.node(index).pod()?);
         }
         Ok(())
     }

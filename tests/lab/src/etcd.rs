@@ -201,10 +201,15 @@ impl Etcd {
             .collect()
     }
 
+    /// The present revision: how many writes there have been.
+    pub fn revision(&self) -> Result<i64> {
+        let answer: serde_json::Value = serde_json::from_str(&self.run(&["get", "/", "-w", "json"])?)?;
+        answer["header"]["revision"].as_i64().context("etcdctl get: no revision")
+    }
+
     /// Forgets all revisions before the present one. Answers which that is.
     pub fn compact(&self) -> Result<i64> {
-        let answer: serde_json::Value = serde_json::from_str(&self.run(&["get", "/", "-w", "json"])?)?;
-        let revision = answer["header"]["revision"].as_i64().context("etcdctl get: no revision")?;
+        let revision = self.revision()?;
         self.run(&["compact", &revision.to_string()])?;
         Ok(revision)
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::{Ground, describe};
+use super::{Ground, describe, running};
 use crate::snapshot::Snapshot;
 use crate::store::StoredLease;
 use crate::{Cluster, ClusterOptions, wait};
@@ -29,7 +29,17 @@ fn started_so(cluster: &Cluster, ground: &Ground) -> Result<Cluster> {
     let mut fresh = ground.prepare(&options)?;
     // Each node takes the subnet that it has in the other cluster.
     cluster.store().leases()?.iter().try_for_each(|lease| fresh.store().put(lease))?;
-    fresh.bring_up()?;
+    let nodes = running(cluster);
+    for index in &nodes {
+        fresh.launch(*index)?;
+    }
+    for index in &nodes {
+        fresh.daemon(*index)?.wait_ready()?;
+    }
+    fresh.wait_converged()?;
+    for index in nodes {
+        fresh.wire_pod(index)?;
+    }
     Ok(fresh)
 }
 
@@ -39,13 +49,13 @@ fn difference(cluster: &Cluster, fresh: &Cluster, ground: &Ground) -> Result<Opt
     if is != should {
         return Ok(Some(format!("leases: {is:#?}\nand, started so: {should:#?}")));
     }
-    for (index, node) in cluster.lab().nodes().iter().enumerate() {
+    for index in running(cluster) {
         let is = Snapshot::take(cluster, index, ground.firewall)?.renamed(&ours.0);
         let should = Snapshot::take(fresh, index, ground.firewall)?.renamed(&theirs.0);
         if let Some(difference) = should.difference(&is) {
             let explained =
                 "`-` is there where it was started so, and is missing; `+` is there, and should not be";
-            return Ok(Some(format!("{}, {explained}:\n{difference}", node.name())));
+            return Ok(Some(format!("{}, {explained}:\n{difference}", cluster.node(index).name())));
         }
     }
     Ok(None)

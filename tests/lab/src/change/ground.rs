@@ -29,16 +29,20 @@ impl Ground {
             None => how,
         };
         cluster.set_options(how);
-        if self.strict {
-            for node in cluster.lab().nodes() {
-                node.namespace()
-                    .sysctls(&[("ipv4/conf/default/rp_filter", "1"), ("ipv4/conf/eth0/rp_filter", "1")])?;
-            }
-        }
+        (0..options.nodes).try_for_each(|index| self.prepare_node(&cluster, index))?;
         if self.firewall.is_some() {
             cluster.add_arguments(&["--ip-masq"]);
         }
         Ok(cluster)
+    }
+
+    /// Prepares a node that joins, before its daemon runs.
+    pub fn prepare_node(&self, cluster: &Cluster, index: usize) -> Result<()> {
+        if !self.strict {
+            return Ok(());
+        }
+        let strict = [("ipv4/conf/default/rp_filter", "1"), ("ipv4/conf/eth0/rp_filter", "1")];
+        cluster.node(index).namespace().sysctls(&strict)
     }
 
     /// The same with daemons that know each other, and a pod on each node.

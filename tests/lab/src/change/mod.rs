@@ -4,8 +4,10 @@
 
 mod describe;
 mod drops;
+mod filter;
 mod fresh;
 mod ground;
+mod moment;
 
 use std::time::Duration;
 
@@ -13,8 +15,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
 pub use describe::describe;
+pub use filter::Filter;
 pub use fresh::{difference_to_one_started_so, is_as_if_started_so};
 pub use ground::Ground;
+pub use moment::Moment;
 
 use crate::traffic::Report;
 use crate::{Backend, Cluster, wait};

@@ -1,0 +1,92 @@
+//! Nodes that come and go in the middle of a change.
+
+use anyhow::Result;
+use flannel_lab::change::{self, Filter};
+use flannel_lab::{Place, Traffic, wait};
+
+use super::filtered::can_filter;
+use super::{HOST_GW, VXLAN, nothing_is_lost, peer, start, strict, wait_reached_by};
+
+/// A node joins while a pair cannot move, so that the middle lasts.
+fn joins(from: &str, to: &str) -> Result<()> {
+    if !can_filter()? {
+        return Ok(());
+    }
+    let ground = strict();
+    let mut cluster = start(&ground, from)?;
+    let new = change::type_of(to)?;
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        let filter = Filter::between(cluster, 0, 1, to)?;
+        change::put(cluster, to)?;
+        wait_reached_by(cluster, 0, 2, &new)?;
+        let newcomer = cluster.add_node(Place::Near)?;
+        ground.prepare_node(cluster, newcomer)?;
+        cluster.launch(newcomer)?.wait_ready()?;
+        cluster.wire_pod(newcomer)?;
+        for other in 0..newcomer {
+            wait::until_true("both know each other", || {
+                Ok(!peer(cluster, newcomer, other)?.is_null() && !peer(cluster, other, newcomer)?.is_null())
+            })?;
+            wait::until_true("the newcomer is reached", || {
+                let pods = [cluster.pod(newcomer)?, cluster.pod(other)?];
+                Ok(pods[0].reaches(pods[1]).is_ok() && pods[1].reaches(pods[0]).is_ok())
+            })?;
+        }
+        let traffic = Traffic::among(cluster.pods())?;
+        wait_reached_by(cluster, newcomer, 0, &new)?;
+        wait_reached_by(cluster, 0, newcomer, &new)?;
+        filter.open(cluster)?;
+        change::wait_at_rest(cluster, to)?;
+        let report = traffic.stop()?;
+        println!("with the newcomer: {report}");
+        change::lost_nothing(cluster, &report)
+    })?;
+    change::is_as_if_started_so(&cluster, &ground)
+}
+
+#[test]
+fn a_node_that_joins_on_the_way_to_host_gw_is_reached_and_moves_with_the_others() -> Result<()> {
+    joins(VXLAN, HOST_GW)
+}
+
+#[test]
+fn a_node_that_joins_on_the_way_to_vxlan_is_reached_and_moves_with_the_others() -> Result<()> {
+    joins(HOST_GW, VXLAN)
+}
+
+#[test]
+fn a_node_that_leaves_holds_nobody_up_any_more() -> Result<()> {
+    if !can_filter()? {
+        return Ok(());
+    }
+    let ground = strict();
+    let mut cluster = start(&ground, VXLAN)?;
+    let traffic = Traffic::start([(cluster.pod(0)?, cluster.pod(1)?), (cluster.pod(1)?, cluster.pod(0)?)])?;
+    let _filter = Filter::between(&cluster, 0, 2, HOST_GW)?;
+    change::put(&cluster, HOST_GW)?;
+    wait_reached_by(&cluster, 0, 1, "host-gw")?;
+    wait_reached_by(&cluster, 0, 2, "vxlan")?;
+    cluster.leave(2)?;
+    change::wait_at_rest(&mut cluster, HOST_GW)?;
+    let report = traffic.stop()?;
+    println!("{report}");
+    change::lost_nothing(&cluster, &report)?;
+    change::is_as_if_started_so(&cluster, &ground)
+}
+
+#[test]
+fn a_node_whose_daemon_is_away_holds_up_the_end_and_is_named_and_loses_nothing() -> Result<()> {
+    let ground = strict();
+    let mut cluster = start(&ground, VXLAN)?;
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        cluster.take_daemon(2)?.kill9();
+        change::put(cluster, HOST_GW)?;
+        wait_reached_by(cluster, 0, 1, "host-gw")?;
+        let subnet = cluster.subnets(2)?.remove(0);
+        super::wait_said(cluster, 0, |status| status["change"]["waits_for"].clone(), &[&subnet])?;
+        super::stays(cluster, |cluster| Ok(peer(cluster, 0, 2)?["generation"] == "vxlan"))?;
+        cluster.launch(2)?.wait_ready()?;
+        change::wait_at_rest(cluster, HOST_GW)
+    })?;
+    change::is_as_if_started_so(&cluster, &ground)
+}

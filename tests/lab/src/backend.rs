@@ -61,7 +61,12 @@ impl Backend {
     /// A network config, with IPv4 or with both families.
     pub fn config(self, ipv6: bool) -> String {
         let families = if ipv6 { r#","EnableIPv6":true,"IPv6Network":"fc00:5::/48""# } else { "" };
-        format!(r#"{{"Network":"10.5.0.0/16"{families},"Backend":{{"Type":"{}"}}}}"#, self.name())
+        format!(r#"{{"Network":"10.5.0.0/16"{families},"Backend":{}}}"#, self.section())
+    }
+
+    /// The `Backend` section of [`Backend::config`].
+    pub fn section(self) -> String {
+        format!(r#"{{"Type":"{}"}}"#, self.name())
     }
 
     /// Whether it makes pods on different nodes reach each other.

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 
 use crate::subnet_env::SubnetEnv;
 use crate::veth::Bridge;
-use crate::vtep::Vtep;
 use crate::{Echo, Namespace, state};
 
 /// A pod.
@@ -17,7 +16,7 @@ pub struct Pod {
     address: Option<Ipv4Addr>,
     address_v6: Option<Ipv6Addr>,
     mtu: u32,
-    tunnel_mtus: [Option<u32>; 2],
+    node: Namespace,
 }
 
 impl Pod {
@@ -53,9 +52,7 @@ impl Pod {
         node: &Namespace,
         mtu: u32,
     ) -> Self {
-        let mtu_of = |device: &&str| state::mtu_of(node, device).ok();
-        let tunnel_mtus = Vtep::DEVICES.each_ref().map(mtu_of);
-        let mut pod = Self { namespace, address: None, address_v6: None, mtu, tunnel_mtus };
+        let mut pod = Self { namespace, address: None, address_v6: None, mtu, node: node.clone() };
         for address in addresses {
             match address {
                 IpAddr::V4(address) => pod.address = Some(address),
@@ -95,10 +92,12 @@ impl Pod {
         echo.once(&self.namespace)
     }
 
-    /// Bytes of the largest packet that gets to other nodes' pods in one piece.
-    pub fn largest(&self, family_of: IpAddr) -> u32 {
-        let tunnel = if family_of.is_ipv4() { self.tunnel_mtus[0] } else { self.tunnel_mtus[1] };
-        tunnel.map_or(self.mtu, |tunnel| tunnel.min(self.mtu))
+    /// Bytes of the largest packet that gets to an address in one piece: by the way that the node has to it now.
+    pub fn largest(&self, to: IpAddr) -> u32 {
+        let ways = self.node.ip_json(&format!("route get {to}")).unwrap_or_default();
+        let device = ways[0]["dev"].as_str();
+        let on_the_way = device.and_then(|device| state::mtu_of(&self.node, device).ok());
+        on_the_way.map_or(self.mtu, |mtu| mtu.min(self.mtu))
     }
 
     /// Another pod answers at all its addresses, to a small packet, and to the largest one, which nobody may cut into pieces.

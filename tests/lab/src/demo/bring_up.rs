@@ -16,14 +16,20 @@ use crate::{Backend, Cluster, ClusterOptions, state};
 /// Makes the network between the nodes, and the lease store.
 pub fn network(step: &mut Step, options: &DemoOptions) -> Result<Cluster> {
     let begin = Instant::now();
-    let cluster = Cluster::prepare(&ClusterOptions {
+    let mut cluster = Cluster::prepare(&ClusterOptions {
         nodes: options.nodes,
-        backend: options.backend,
+        // Nodes that will be in a cloud are there from the beginning.
+        backend: options.backends().find(|backend| backend.is_cloud()).unwrap_or(options.backend),
         config: options.backend.config(options.ipv6),
         etcd: options.etcd,
         plugin: options.plugin.clone(),
         binary: options.binary.clone(),
     })?;
+    cluster.set_backend(options.backend);
+    if options.change.is_some() {
+        // Another backend takes another plugin.
+        cluster.set_options(cluster.options().clone().built_in());
+    }
     let store = if options.etcd { "etcd" } else { "a directory for the leases" };
     step.figure("made_ms", millis(begin.elapsed()));
     step.detail(format!("a switch, {} nodes, {store}", options.nodes));

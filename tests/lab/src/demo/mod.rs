@@ -3,6 +3,7 @@
 //! `run` is the table of contents; each chapter is a module.
 
 mod bring_up;
+mod change;
 mod cloud;
 mod faults;
 mod keep;
@@ -22,7 +23,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::interrupt::Interrupt;
-use crate::{Cluster, Pings, artifacts, privileges};
+use crate::{Backend, Cluster, Pings, artifacts, privileges};
 use narrator::Narrator;
 
 /// Shows everything. An error is a demo that could not even begin; steps that did not hold are in the outcome.
@@ -40,7 +41,7 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
     let mut outcome = Outcome {
         ok: true,
         backend: options.backend.name(),
-        unsupported: options.backend.missing()?,
+        unsupported: None,
         nodes: options.nodes,
         ipv6: options.ipv6,
         etcd: options.etcd,
@@ -48,8 +49,9 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
         seconds: 0.0,
         steps: Vec::new(),
     };
-    if let Some(reason) = &outcome.unsupported {
-        narrator.say(&format!("{} cannot be shown here: {reason}", options.backend));
+    if let Some((backend, reason)) = options.missing()? {
+        narrator.say(&format!("{backend} cannot be shown here: {reason}"));
+        outcome.unsupported = Some(reason);
         narrator.object(&outcome)?;
         return Ok(outcome);
     }
@@ -105,6 +107,12 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOption
     if options.swap {
         narrator.step("swaps", |step| swap::back_and_forth(step, cluster, &pings, options));
     }
+    if let Some(backend) = options.change {
+        narrator.step(&format!("change to {backend}"), |step| change::to(step, cluster, &pings, backend));
+        narrator.step("ping full-size", |step| pings::matrix(step, cluster, pings::Size::Full));
+        narrator.step("ping too large", |step| pings::too_large(step, cluster));
+    }
+    let in_cloud = cluster.backend().is_cloud();
     if in_cloud {
         // Without its row no packet gets to a node.
         narrator.step("running ping", |step| faults::running_ping(step, &pings));
@@ -134,9 +142,34 @@ impl DemoOptions {
     fn resolved(&self) -> Result<Self> {
         anyhow::ensure!(self.nodes >= 2, "a cluster of {} is none: --nodes 2 or more", self.nodes);
         anyhow::ensure!(!self.ipv6 || self.backend.has_ipv6(), "{} has IPv4 only", self.backend);
+        if let Some(backend) = self.change {
+            anyhow::ensure!(!self.ipv6 || backend.has_ipv6(), "{backend} has IPv4 only");
+            anyhow::ensure!(backend.connects(), "with {backend} no packets flow");
+            let one_cloud = !(self.backend.is_cloud() && backend.is_cloud()) || backend == self.backend;
+            anyhow::ensure!(
+                one_cloud,
+                "a node is in one cloud: not in those of {} and {backend}",
+                self.backend
+            );
+        }
         let plugin = self.plugin.clone().map_or_else(|| artifacts::plugin(self.backend.name()), Ok)?;
         let binary = self.binary.clone().map_or_else(artifacts::flanneld, Ok)?;
         Ok(Self { plugin: Some(plugin), binary: Some(binary), ..self.clone() })
+    }
+
+    /// The backends that are shown.
+    fn backends(&self) -> impl Iterator<Item = Backend> {
+        [self.backend].into_iter().chain(self.change)
+    }
+
+    /// Which of them this machine cannot have, and why; none: it can have all.
+    fn missing(&self) -> Result<Option<(Backend, String)>> {
+        for backend in self.backends() {
+            if let Some(reason) = backend.missing()? {
+                return Ok(Some((backend, reason)));
+            }
+        }
+        Ok(None)
     }
 
     fn plugin_file(&self) -> Result<&std::path::Path> {

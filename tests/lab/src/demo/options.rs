@@ -18,6 +18,8 @@ pub struct DemoOptions {
     pub ipv6: bool,
     /// Swap the plugin while packets flow, too.
     pub swap: bool,
+    /// Change the backend to this one while packets flow.
+    pub change: Option<Backend>,
     /// Leave all running at the end, until Ctrl-C.
     pub keep: bool,
     /// One JSON object on standard output, and nothing else there.
@@ -36,6 +38,7 @@ impl Default for DemoOptions {
             etcd: false,
             ipv6: false,
             swap: false,
+            change: None,
             keep: false,
             json: false,
             plugin: None,

@@ -17,6 +17,9 @@ pub struct Options {
     /// Swap the plugin while packets flow, too
     #[arg(long)]
     swap: bool,
+    /// Change the backend of the cluster to this one while packets flow
+    #[arg(long, value_name = "BACKEND")]
+    change: Option<Backend>,
     /// Keep the leases in a real etcd instead of a directory
     #[arg(long)]
     etcd: bool,
@@ -38,6 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
         backend: options.backend,
         etcd: options.etcd,
         swap: options.swap,
+        change: options.change,
         ipv6: options.ipv6,
         keep: options.keep,
         json: options.json,

@@ -1,6 +1,8 @@
 //! Is what nodes have after a change what they have that were started so from the beginning?
 
-use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::{Ground, describe, running};
@@ -8,14 +10,22 @@ use crate::snapshot::Snapshot;
 use crate::store::StoredLease;
 use crate::{Cluster, ClusterOptions, wait};
 
+/// Longer than anything takes that goes by itself.
+const SETTLING: Duration = Duration::from_secs(15);
+/// How long is waited until both are looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// Starts another cluster with the network config and the subnets that this one has now, and compares: devices, addresses, routes of all
 /// tables, rules, nexthop objects, sysctls, firewall rules, subnet files, leases, and what the daemons say. What goes by itself is waited
 /// for.
 pub fn is_as_if_started_so(cluster: &Cluster, ground: &Ground) -> Result<()> {
     let fresh = started_so(cluster, ground)?;
-    let compared =
-        wait::until_equal("all is as if it had been started so", || difference(cluster, &fresh, ground));
-    compared.map(drop).with_context(|| describe(cluster))
+    let begin = Instant::now();
+    while let Some(difference) = difference(cluster, &fresh, ground)? {
+        ensure!(begin.elapsed() < wait::scaled(SETTLING), "{difference}\n{}", describe(cluster));
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 /// What differs, without waiting; none: nothing.

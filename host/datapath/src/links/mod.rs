@@ -49,6 +49,11 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
+    /// Whether it is a TUN device that some process has open.
+    fn is_open(&self) -> bool {
+        self.kind == Some(InfoKind::Tun) && self.carrier
+    }
+
     /// Whether it is a VXLAN device.
     pub(crate) fn is_vxlan(&self) -> bool {
         self.kind == Some(InfoKind::Vxlan)
@@ -122,6 +127,31 @@ pub(crate) fn name_of(socket: &mut RequestSocket, index: u32) -> Option<String> 
 pub(crate) fn flannels(socket: &mut RequestSocket, owner: &Owner) -> Result<BTreeSet<u32>, NetlinkError> {
     let links = all(socket)?.into_iter().filter(|observed| owner.is_flannels(observed));
     Ok(links.filter_map(|observed| observed.link).map(|link| link.index).collect())
+}
+
+/// Removes devices that are this daemon's by their mark, or that flannel makes and that have an address of this cluster, but for these, and
+/// for those that somebody uses. `is_free`: whether no other daemon of the host has a device of this name.
+pub(crate) fn remove_former(
+    socket: &mut RequestSocket,
+    owner: &Owner,
+    own: &BTreeSet<u32>,
+    is_free: impl Fn(&str) -> bool,
+) -> Result<(), NetlinkError> {
+    for found in all(socket)? {
+        let Some(link) = found.link.as_ref().filter(|link| !own.contains(&link.index)) else { continue };
+        if !owner.is_flannels(&found) || found.is_open() || !is_free(&found.name) {
+            continue;
+        }
+        if !owner.is_this_daemons(&found) {
+            let has = addresses::of(socket, link.index)?;
+            if !has.iter().any(|has| owner.in_force().iter().any(|network| network.contains(&has.addr()))) {
+                continue;
+            }
+        }
+        socket.execute(deletion(link.index))?;
+        info!(device = found.name, "a device that a backend before has left is removed");
+    }
+    Ok(())
 }
 
 fn all(socket: &mut RequestSocket) -> Result<Vec<Observed>, NetlinkError> {

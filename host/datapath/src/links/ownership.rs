@@ -56,6 +56,11 @@ impl Owner {
         networks.is_some_and(|networks| networks.split(',').any(is_ours))
     }
 
+    /// Whether a device is this daemon's by its mark.
+    pub(crate) fn is_this_daemons(&self, found: &Observed) -> bool {
+        self.has_mark(found)
+    }
+
     /// Whether flannel has made a device: this daemon, or any flannel by its name and kind.
     pub(crate) fn is_flannels(&self, found: &Observed) -> bool {
         self.has_mark(found) || is_standard(found)

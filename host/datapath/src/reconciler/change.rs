@@ -115,6 +115,9 @@ impl Reconciler {
         let keys = made.difference(&self.ledger).keys;
         self.forget_failures(&keys);
         self.reconcile_keys(&keys);
+        // A tunnel is closed before its device goes.
+        let wanted: BTreeSet<&str> = self.ledger.devices().map(|device| &**device.name()).collect();
+        self.tunnels.retain(|name| wanted.contains(name));
         self.remove_devices(made);
         let table = self.kernel.trial_table.take();
         trial::clear(

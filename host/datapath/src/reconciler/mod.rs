@@ -225,6 +225,16 @@ impl Reconciler {
         }
     }
 
+    /// Removes what a backend before has left: devices of this daemon, and those that flannel makes, with an address of this cluster.
+    fn remove_former_devices(&mut self) {
+        let own: BTreeSet<u32> = self.kernel.links.values().map(|link| link.index).collect();
+        let claim = self.claim.clone();
+        let is_free = |name: &str| claim.as_ref().is_none_or(|claim| claim(name).is_ok());
+        if let Err(error) = links::remove_former(&mut self.requests, &self.owner, &own, is_free) {
+            warn!(%error, "devices that a backend before has left cannot be removed");
+        }
+    }
+
     /// From now on the ledger holds all peers that can be had at the moment: tunnels let packets pass.
     pub(crate) fn start_forwarding(&mut self) -> Report {
         self.settled = true;
@@ -240,6 +250,7 @@ impl Reconciler {
             trial::clear(&mut self.requests, Trial::table(self.owner.in_force()), self.trial_record.clone());
         }
         self.resync_or_complain();
+        self.remove_former_devices();
         self.report()
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use crate::node::backend_record;
+use crate::node::backend_record::BackendRecord;
 use crate::node::external::External;
 
 use super::clouds::CloudClientGuard;
@@ -52,7 +52,7 @@ impl BesideGeneration {
         datapath: Arc<Datapath>,
         outcomes: UnboundedSender<Outcome>,
     ) -> Result<Box<Self>, String> {
-        let artifact = start::artifact_for(&node, &config, true).await.map_err(|error| error.to_string())?;
+        let artifact = start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;
@@ -214,17 +214,19 @@ impl Operation {
 
     /// How the change stands: for the status, and for the next start.
     pub(super) fn tell_of_change(&mut self, change: Option<status::Change>) {
-        let config = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner).config_status();
-        let at_rest = change.is_none().then(|| config.backend.clone());
+        let (config, serving) = {
+            let coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
+            (coordinator.config_status(), coordinator.serving_backend())
+        };
+        let record = BackendRecord { serving, changing: change.is_some() };
         self.observer.change(change, config);
-        if self.at_rest.as_ref() == Some(&at_rest) {
+        if self.recorded.as_ref() == Some(&record) {
             return;
         }
-        self.at_rest = Some(at_rest.clone());
+        self.recorded = Some(record.clone());
         let state_dir = self.node.options.state_dir.clone();
         self.files_work.push(async move {
-            let written = move || backend_record::remember(&state_dir, at_rest.as_deref());
-            let _ = spawn_blocking(written).await;
+            let _ = spawn_blocking(move || record.write(&state_dir)).await;
         });
     }
 }

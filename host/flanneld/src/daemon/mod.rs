@@ -39,7 +39,7 @@ use flannel_model::lease::Lease;
 use flannel_plugin_host::{BuiltIn, Grants};
 use flannel_telemetry::Step;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::cli::Options;
 use crate::node::external::External;
@@ -195,7 +195,23 @@ async fn begin(
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
     let origin = observer.alive_during(start::origin(node, held)).await?;
-    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving, origin.changed)).await?;
+    let (begins_before, before) = (origin.serving.backend_key() != node.config.backend_key(), origin.before.clone());
+    match begin_with(node, origin, held, observer).await {
+        Err(error) if begins_before => {
+            warn!(%error, "the backend before cannot be had: beginning with the one that the network config has now");
+            begin_with(node, start::Origin::at_rest(node, before), held, observer).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn begin_with(
+    node: &start::Node,
+    origin: start::Origin,
+    held: Option<&Lease>,
+    observer: &Observer,
+) -> Result<Started, DaemonError> {
+    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving)).await?;
     observer.artifact(&artifact);
     start::node(node, artifact, origin, held, observer).await
 }

@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
 use tracing::{error, info};
 
+use crate::node::backend_record::BackendRecord;
 use crate::node::external::External;
 use crate::node::subnet_file::SubnetFile;
 
@@ -88,8 +89,8 @@ pub(super) struct Operation {
     pub(super) files_work: InOrder,
     subnet_file_watch: SubnetFileWatch,
     pub(super) firewall: NodeFirewall,
-    /// The backend that is written down as the one at rest.
-    pub(super) at_rest: Option<Option<String>>,
+    /// What is written down of the backend.
+    pub(super) recorded: Option<BackendRecord>,
     pub(super) outcomes: UnboundedSender<Outcome>,
     news: Sources,
 }
@@ -203,7 +204,7 @@ impl Operation {
                 move || drop(outcomes.send(Event::SubnetFileLost.into()))
             }),
             firewall,
-            at_rest: None,
+            recorded: None,
             outcomes,
             news,
         })

@@ -33,7 +33,8 @@ use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamili
 use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
-use crate::node::{backend_record, former_networks, own_addresses};
+use crate::node::backend_record::BackendRecord;
+use crate::node::{former_networks, own_addresses};
 
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
@@ -251,21 +252,19 @@ pub(super) struct Origin {
     pub resumed: Option<Attributes>,
     /// The node's lease from before, if it was read.
     pub before: Option<Lease>,
-    /// The backend has been changed while the node was in operation, or is being changed.
-    pub changed: bool,
 }
 
 /// Which generation of the backend the node begins with: that of the network config, unless it was in the middle of a change when it ended, or
 /// the others are. Then with the one before, by which it is reached, and goes on with the change.
 pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, DaemonError> {
     let target = node.config.backend_key();
-    let changed = backend_record::is_known(&node.options.state_dir, target);
-    let at_rest = || Origin { serving: Arc::clone(&node.config), resumed: None, before: held.cloned(), changed };
+    let record = BackendRecord::read(&node.options.state_dir);
+    let at_rest = || Origin::at_rest(node, held.cloned());
     let mut others = Vec::new();
     let before = match held {
         Some(lease) => Some(lease.clone()),
         // All leases are read for it, which is spared where the records say enough.
-        None if backend_record::is_at_rest(&node.options.state_dir, target)
+        None if record.is_at_rest_with(target)
             && Links::state_is_enough(&node.options.state_dir)? =>
         {
             return Ok(at_rest());
@@ -276,26 +275,32 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
             own
         }
     };
-    let Some(lease) = before else { return Ok(Origin { before: None, ..at_rest() }) };
-    let own = &lease.attributes;
-    let former = match own.generations.iter().find(|generation| generation.backend != target) {
-        Some(generation) => Some((generation.backend.clone(), own.clone())),
-        // It was away when the change began. What others say counts where it is this node's own backend.
-        None if own.generations.is_empty() => {
-            let former = others.iter().find_map(|other| former_of(other, own, target));
-            former.map(|backend| (backend, Attributes::default()))
-        }
-        None => None,
+    let at_rest = Origin::at_rest(node, before.clone());
+    let own = before.as_ref().map(|lease| &lease.attributes);
+    let said = own.filter(|own| !own.generations.is_empty());
+    let former = match said {
+        Some(said) => said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned(),
+        // It was away when the change began, or has not said anything yet. What others say counts where it is this node's own backend.
+        None => record.other_than(target).map(str::to_owned).or_else(|| {
+            own.and_then(|own| others.iter().find_map(|other| former_of(other, own, target)))
+        }),
     };
-    let Some((backend, said)) = former else { return Ok(Origin { before: Some(lease), ..at_rest() }) };
-    match node.config.with_backend(&backend) {
-        Ok(serving) => {
-            info!(from = backend, to = target, "the backend is being changed: going on with that");
-            let resumed = (!said.generations.is_empty()).then_some(said);
-            Ok(Origin { serving: Arc::new(serving), resumed, before: Some(lease), changed: true })
-        }
-        // What is written there is no backend.
-        Err(_) => Ok(Origin { before: Some(lease), ..at_rest() }),
+    // What is written there may be no backend.
+    let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else { return Ok(at_rest) };
+    let is_own = |own: &Attributes| {
+        !own.generations.is_empty() || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
+    };
+    if !own.is_none_or(is_own) {
+        return Ok(at_rest);
+    }
+    info!(from = serving.backend_key(), to = target, "the backend is being changed: beginning with the one before");
+    Ok(Origin { serving: Arc::new(serving), resumed: said.cloned(), before })
+}
+
+impl Origin {
+    /// Of a node that begins with what the network config says.
+    pub(super) fn at_rest(node: &Node, before: Option<Lease>) -> Self {
+        Self { serving: Arc::clone(&node.config), resumed: None, before }
     }
 }
 
@@ -321,13 +326,9 @@ pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<Netwo
     }
 }
 
-/// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type. `changed`: the backend
-/// is, or was, changed while the node was in operation. Then what the operator named when he started it may be for another one.
-pub(super) async fn artifact_for(
-    node: &Node,
-    config: &NetworkConfig,
-    changed: bool,
-) -> Result<Artifact, DaemonError> {
+/// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type. What the operator
+/// named is for some backends; as the network config may change, it may be for another one than that, and then the built-in one serves.
+pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<Artifact, DaemonError> {
     let started = Instant::now();
     let built_in = node.built_in;
     let is_there = built_in.iter().any(|plugin| plugin.backend_type == config.backend_type);
@@ -336,7 +337,7 @@ pub(super) async fn artifact_for(
         None => None,
     };
     let named = match named {
-        Some(artifact) if changed && is_there => is_for(node, config, artifact).await?,
+        Some(artifact) if is_there => is_for(node, config, artifact).await?,
         named => named,
     };
     let artifact = if let Some(artifact) = named {
@@ -372,10 +373,10 @@ async fn is_for(
     if description.backend_types.contains(&config.backend_type) {
         return Ok(Some(artifact));
     }
-    info!(
+    warn!(
         plugin = description.name,
         backend = config.backend_type,
-        "the plugin that was named is for another backend: the built-in one serves this one"
+        "the plugin of --plugin is for another backend than the network config's: the built-in one serves that"
     );
     Ok(None)
 }
@@ -438,7 +439,7 @@ pub(super) async fn node(
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let Origin { serving, resumed, before, .. } = origin;
+    let Origin { serving, resumed, before } = origin;
     let links = Links::new(
         &node.options.state_dir,
         &node.external.name,

@@ -1,4 +1,5 @@
-//! Which backend the node had when it was last at rest: where the network config still has that one, nothing has to be asked at a start.
+//! Which backend the node has, for the next start: a node that was away when the network config got another one begins with the one that the
+//! others reach it by; and where the config still has that one, nothing has to be asked.
 
 use std::path::Path;
 
@@ -9,36 +10,37 @@ use super::record;
 
 const FILE: &str = "backend";
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct Record {
-    /// The `Backend` section in its canonical form; none: in the middle of a change.
-    at_rest: Option<String>,
+pub(crate) struct BackendRecord {
+    /// The `Backend` section that serves, in its canonical form; empty: it is not known.
+    pub serving: String,
+    /// It is being changed to another one.
+    pub changing: bool,
 }
 
-/// Whether a node that has this backend was at rest with it.
-pub(crate) fn is_at_rest(state_dir: &Path, backend: &str) -> bool {
-    let record: Record = record::read(&state_dir.join(FILE), "the backend");
-    record.at_rest.as_deref() == Some(backend)
-}
-
-/// Whether it is known that the node has had this backend, or that it was in the middle of a change.
-pub(crate) fn is_known(state_dir: &Path, backend: &str) -> bool {
-    let path = state_dir.join(FILE);
-    path.exists() && {
-        let record: Record = record::read(&path, "the backend");
-        record.at_rest.is_none_or(|at_rest| at_rest == backend)
+impl BackendRecord {
+    /// What a run before has written down.
+    pub(crate) fn read(state_dir: &Path) -> Self {
+        record::read(&state_dir.join(FILE), "the backend")
     }
-}
 
-/// Writes down with which backend the node is at rest; none: it is in the middle of a change.
-pub(crate) fn remember(state_dir: &Path, at_rest: Option<&str>) {
-    let now = Record { at_rest: at_rest.map(str::to_owned) };
-    let path = state_dir.join(FILE);
-    let before: Record = record::read(&path, "the backend");
-    if before != now
-        && let Err(error) = record::write(&path, &now)
-    {
-        warn!(file = %path.display(), %error, "the backend cannot be written down: the next start reads all leases");
+    /// Whether a node with this backend has nothing to ask.
+    pub(crate) fn is_at_rest_with(&self, backend: &str) -> bool {
+        self.serving == backend && !self.changing
+    }
+
+    /// The backend that the node had, if it is another one.
+    pub(crate) fn other_than(&self, backend: &str) -> Option<&str> {
+        Some(self.serving.as_str()).filter(|serving| !serving.is_empty() && *serving != backend)
+    }
+
+    /// Writes it down.
+    pub(crate) fn write(&self, state_dir: &Path) {
+        let path = state_dir.join(FILE);
+        if let Err(error) = record::write(&path, self) {
+            warn!(file = %path.display(), %error, "the backend cannot be written down: the next start reads all leases");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use flannel_base::Backoff;
-use flannel_model::ledger::{PeerId, Transaction};
+use flannel_model::ledger::Transaction;
 use flannel_plugin_host::{ApplyOutcome, PeerChange};
 use tracing::{error, warn};
 
@@ -63,13 +63,8 @@ impl Coordinator {
         let call = if !beside.pending.is_empty() {
             let count = beside.pending.len().min(MAX_CHANGES);
             let changes: Vec<PeerChange> = beside.pending.drain(..count).collect();
-            for change in &changes {
-                match change {
-                    PeerChange::Put(id, _) => beside.served.insert(*id),
-                    PeerChange::Removed(id) => beside.served.remove(id),
-                };
-            }
-            beside.job = Some(changes.iter().map(PeerChange::id).collect());
+            let about = changes.iter().map(|change| (change.id(), matches!(change, PeerChange::Put(..))));
+            beside.job = Some(about.collect());
             PolicyCall::Apply(changes, None)
         } else if beside.tick.is_some_and(|due| due <= now) {
             (beside.tick, beside.ticking) = (None, true);
@@ -105,7 +100,13 @@ impl Coordinator {
         }
         let Some(beside) = &mut self.change.beside else { return };
         let Some(asked) = beside.job.take() else { return };
-        beside.rejected.retain(|id, _| !asked.contains(id));
+        beside.rejected.retain(|id, _| !asked.contains_key(id));
+        for (id, is_there) in &asked {
+            match is_there {
+                true => beside.served.insert(*id),
+                false => beside.served.remove(id),
+            };
+        }
         beside.rejected.extend(applied.rejected);
         beside.deferred.extend(applied.deferred.iter().map(PeerChange::id));
         for id in beside.rejected.keys().chain(&beside.deferred) {
@@ -116,7 +117,7 @@ impl Coordinator {
             beside.retry = Some(now + AGAIN.after(beside.failures));
         }
         self.commit_beside(applied.transaction);
-        self.try_some(asked.into_iter().collect::<Vec<PeerId>>(), now);
+        self.try_some(asked.into_keys().collect(), now);
     }
 
     fn beside_ticked(&mut self, ticked: Ticked, now: Instant) {

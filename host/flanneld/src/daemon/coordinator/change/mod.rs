@@ -71,7 +71,8 @@ struct Beside {
     told: Subnets,
     /// Lease changes that its policy is to be asked about.
     pending: VecDeque<PeerChange>,
-    job: Option<BTreeSet<PeerId>>,
+    /// The peers that a call of it is about, and whether they have a lease.
+    job: Option<BTreeMap<PeerId, bool>>,
     ticking: bool,
     commits: usize,
     tick: Option<Instant>,

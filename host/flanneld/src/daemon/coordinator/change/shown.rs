@@ -44,6 +44,11 @@ impl Coordinator {
         }
     }
 
+    /// The `Backend` section that serves, in its canonical form.
+    pub(in crate::daemon) fn serving_backend(&self) -> String {
+        self.change.serving.backend_key().to_owned()
+    }
+
     /// Adds what a change means for each peer.
     pub(in crate::daemon) fn add_generations(&self, peers: &mut [status::Peer], now: Instant) {
         let Some(beside) = &self.change.beside else { return };

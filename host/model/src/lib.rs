@@ -5,6 +5,7 @@
 //! | [`lease`] | who has which subnets |
 //! | [`node_identity`] | whose a lease is |
 //! | [`network_config`], [`mod@canonical`] | what the operator wants of the cluster; its backend in the one way in which it is compared |
+//! | [`config_change`], [`spelling`] | what differs between two of these, and what a misspelt name is meant to be |
 //! | [`codec`] | how leases are written in a store |
 //! | [`prefix`] | how networks are written |
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
@@ -17,6 +18,7 @@
 
 pub mod canonical;
 pub mod codec;
+pub mod config_change;
 pub mod entry;
 pub mod generations;
 pub mod lease;
@@ -26,5 +28,6 @@ pub mod network_config;
 pub mod node_identity;
 pub mod offloads;
 pub mod prefix;
+pub mod spelling;
 pub mod subnet_file;
 pub mod wireguard;

@@ -44,6 +44,33 @@ pub struct NetworkConfig {
     backend_key: String,
 }
 
+/// The fields that are read; any case will do.
+pub const FIELDS: [&str; 12] = [
+    "Network",
+    "SubnetLen",
+    "SubnetMin",
+    "SubnetMax",
+    "IPv6Network",
+    "IPv6SubnetLen",
+    "IPv6SubnetMin",
+    "IPv6SubnetMax",
+    "EnableIPv4",
+    "EnableIPv6",
+    "EnableNFTables",
+    "Backend",
+];
+
+/// The fields of a network config that nobody reads, each once.
+pub fn unread_fields(text: &str) -> Vec<String> {
+    let mut unread: Vec<String> = Vec::new();
+    for (name, _) in fields(text).unwrap_or_default() {
+        if !FIELDS.iter().any(|field| field.eq_ignore_ascii_case(&name)) && !unread.contains(&name) {
+            unread.push(name);
+        }
+    }
+    unread
+}
+
 /// What is wrong with a network config; one line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
@@ -572,6 +599,25 @@ mod tests {
         assert_eq!(config.backend.get(), r#"{"type":"VXLAN","VNI":7}"#);
         let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("valid");
         assert_eq!(config.backend_type, "udp");
+    }
+
+    #[test]
+    fn fields_that_nobody_reads_are_told() {
+        let text = r#"{"network":"10.5.0.0/16","Netwrok":1,"_comment":"x","backend":{"x":1},"Netwrok":2}"#;
+        assert_eq!(unread_fields(text), ["Netwrok", "_comment"]);
+        assert_eq!(unread_fields("[]"), [""; 0]);
+        let all = FIELDS.map(|field| format!("\"{field}\":null")).join(",");
+        assert_eq!(unread_fields(&format!("{{{all}}}")), [""; 0]);
+    }
+
+    #[test]
+    fn each_field_that_is_read_is_listed() {
+        for field in FIELDS {
+            // What no field can be.
+            let text =
+                format!("{{\"Network\":\"10.5.0.0/16\",\"IPv6Network\":\"fc00::/48\",\"{field}\":{{}}}}");
+            assert!(NetworkConfig::parse(&text).is_err(), "{field}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use flannel_model::entry::Mac;
+use flannel_model::entry::{DeviceSpec, Mac};
 use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
@@ -277,6 +277,19 @@ impl Probe {
         let found = links::find(&mut socket, device)?;
         let mac = found.link.as_ref().and_then(|link| link.mac);
         Ok(mac.filter(|_| found.name == device && found.is_vxlan()))
+    }
+
+    /// What would keep a device from being made or taken up, a line for each reason; nothing is changed. `networks`: the cluster's, those
+    /// that it had before among them. `own_ports`: UDP ports that this node's daemon has itself.
+    pub fn obstacles(
+        &self,
+        wanted: &DeviceSpec,
+        networks: &[IpNet],
+        own_ports: &[u16],
+    ) -> Result<Vec<String>, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = links::Owner::new(networks, networks.to_vec());
+        links::obstacles(&mut socket, &owner, wanted, own_ports)
     }
 
     /// The public key of a WireGuard device, by its name; none if there is no such device, or it has no key.

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod ipip;
+mod obstacles;
 mod ownership;
 mod vxlan;
 mod wireguard;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use super::observed::Link;
 pub(crate) use addresses::{add_addresses, remove_addresses};
+pub(crate) use obstacles::obstacles;
 pub(crate) use ownership::Owner;
 
 /// What a device lacks, in the words of the log.
@@ -422,14 +424,19 @@ fn occupied(socket: &mut RequestSocket, error: NetlinkError, wanted: &DeviceSpec
     };
     let text = match wanted {
         // Without a list it is a port, and whose is not known.
-        DeviceSpec::Vxlan(vxlan) => vxlan::occupied(vxlan, &all(socket).unwrap_or_default()),
-        DeviceSpec::Wireguard(wireguard) => format!(
-            "another device or program has UDP port {}: remove it, or choose another ListenPort",
-            wireguard.port
-        ),
+        DeviceSpec::Vxlan(vxlan) => {
+            let there = all(socket).unwrap_or_default();
+            vxlan::occupied(vxlan, &there.iter().collect::<Vec<_>>())
+        }
+        DeviceSpec::Wireguard(wireguard) => port_of_another(wireguard.port, "ListenPort"),
         DeviceSpec::Ipip(_) | DeviceSpec::Tunnel(_) => return error,
     };
     NetlinkError::Refused { errno, text }
+}
+
+/// `option`: what another port is chosen with.
+fn port_of_another(port: u16, option: &str) -> String {
+    format!("another device or program has UDP port {port}: remove it, or choose another {option}")
 }
 
 /// A kernel that lacks a kind of device says no more than that it does not support it.
@@ -437,15 +444,20 @@ fn explained(error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
     if !error.is(libc::EOPNOTSUPP) {
         return error;
     }
-    let (module, since) = match wanted {
+    let (module, since) = module(wanted);
+    NetlinkError::Unsupported(format!(
+        "this kernel has no {module} devices: it lacks the module `{module}`, which Linux has since {since}; install it, or choose another Backend.Type"
+    ))
+}
+
+/// The kernel module that has devices of a kind, and since which version of Linux.
+fn module(wanted: &DeviceSpec) -> (&'static str, &'static str) {
+    match wanted {
         DeviceSpec::Vxlan(_) => ("vxlan", "3.7"),
         DeviceSpec::Ipip(_) => ("ipip", "2.2"),
         DeviceSpec::Wireguard(_) => ("wireguard", "5.6"),
         DeviceSpec::Tunnel(_) => ("tun", "2.4"),
-    };
-    NetlinkError::Unsupported(format!(
-        "this kernel has no {module} devices: it lacks the module `{module}`, which Linux has since {since}; install it, or choose another Backend.Type"
-    ))
+    }
 }
 
 /// Upstream sets `accept_ra` to 0: the overlay is no place to take a default route from.

@@ -64,7 +64,7 @@ pub(super) fn unchangeable_differences(found: &Observed, wanted: &Vxlan, parent:
 }
 
 /// Who has what a device needs for itself: its VNI on its port, or the port with other options for what comes in.
-pub(super) fn occupied(wanted: &Vxlan, devices: &[Observed]) -> String {
+pub(super) fn occupied(wanted: &Vxlan, devices: &[&Observed]) -> String {
     let (vni, port) = (wanted.vni, wanted.port);
     let others = || {
         let others = devices.iter().filter(|found| found.name != *wanted.name);

@@ -17,6 +17,7 @@ mod blackholes;
 mod carrier;
 mod devices;
 mod foreign;
+mod obstacles;
 mod ownership;
 mod random;
 mod tunnel;

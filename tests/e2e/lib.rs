@@ -14,6 +14,7 @@ mod clones;
 mod clouds;
 mod cni;
 mod command_line;
+mod config;
 mod containment;
 mod contract;
 mod counted;

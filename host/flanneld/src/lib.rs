@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`cli`] | flags, environment and commands, from one definition |
 //! | [`node`] | this machine: its external interface, its devices' MAC addresses, the subnet file |
+//! | [`store`] | the lease store that the command line names |
 //! | [`daemon`] | starts everything in order, and carries changes from the lease store to the kernel |
 //!
 //! A library beside the binary, so that a build with other built-in plugins compiles nothing but the binary.
@@ -15,3 +16,4 @@
 pub mod cli;
 pub mod daemon;
 pub mod node;
+pub mod store;

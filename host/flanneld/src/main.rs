@@ -13,6 +13,7 @@ use flanneld::cli::{self, Cli, Command, DockerOpts, FirewallCommand, Options};
 use flanneld::daemon::{self, log, privileges};
 use flanneld::node::docker_opts;
 
+use commands::config::End;
 use commands::output::{self, OutputError};
 
 mod commands;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         return code;
     }
     output::complain(format_args!("{error:#}"));
-    ExitCode::FAILURE
+    error.downcast_ref().map_or(ExitCode::FAILURE, |End { status, .. }| ExitCode::from(*status))
 }
 
 /// The help that was asked for is such an error, too, with status 0.
@@ -66,6 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let _ = flannel_privileges::give_up_all_but(flannel_privileges::FILES);
             commands::plugin::run(command, &cli.options)
         }
+        Some(Command::Config(command)) => commands::config::run(command),
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),
         Some(Command::Firewall(FirewallCommand::Remove)) => remove_rules(),
         Some(Command::DockerOpts(wanted)) => docker_options(&wanted),

@@ -36,6 +36,9 @@ pub struct Inspection {
     pub policies: Vec<CloudPolicy>,
     /// What it is not granted, as grants have it.
     pub missing: Vec<String>,
+    /// Why a daemon with these grants would not load it, and what to do about that.
+    #[serde(skip)]
+    pub refusal: Option<String>,
     /// Bytes of the component.
     pub size: usize,
     /// SHA-256 of the component, in hexadecimal digits.
@@ -97,6 +100,7 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
     };
     let granted = grants.of(&asker).map_err(|error| error.to_string())?;
     let missing = granted.missing(&asker);
+    let refusal = grants.check(&asker).err().map(|error| error.to_string());
     let policies = Provider::ALL.into_iter().filter_map(|provider| {
         Some(CloudPolicy { provider: provider.name().to_owned(), policy: cloud_policy(&needs, provider)? })
     });
@@ -122,6 +126,7 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
         operations,
         policies,
         missing,
+        refusal,
         size: artifact.size(),
         digest: artifact.digest().to_owned(),
         signers: artifact.provenance().signers.iter().map(ToString::to_string).collect(),

@@ -11,6 +11,7 @@ pub mod new;
 mod node;
 mod peers;
 mod permissions;
+pub mod preview;
 pub mod run;
 mod session;
 mod table;

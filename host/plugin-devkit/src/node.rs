@@ -71,6 +71,11 @@ impl SampleNode {
         Self::at(families, v4, v6, super::peers::subnets(number, families), number)
     }
 
+    /// A node with these facts and subnets, and with Ethernet addresses and keys that are made up.
+    pub(crate) fn with(facts: NodeFacts, subnets: Subnets) -> Self {
+        Self { facts, subnets, on_link: None, number: OWN }
+    }
+
     fn at(families: Families, v4: [u8; 4], v6: [u16; 8], subnets: Subnets, number: u16) -> Self {
         let v4 = families.v4().then(|| v4.into());
         let v6 = families.v6().then(|| v6.into());

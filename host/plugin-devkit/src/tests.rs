@@ -5,7 +5,7 @@ use flannel_test_support::component;
 use serde_json::Value;
 
 use super::check::{Check, Verdict, check, difference};
-use super::{Desired, Families, inspect, leases, run};
+use super::{Desired, Families, SampleNode, inspect, leases, preview, run};
 
 fn load(name: &str) -> Artifact {
     let cache = tempfile::tempdir().expect("directory");
@@ -249,4 +249,23 @@ fn the_component_with_its_needs_loads_without_a_cloud() {
     let shown = inspection.to_string();
     assert!(shown.contains(r#""Action":["ec2:DescribeRouteTables"]"#), "{shown}");
     assert!(shown.contains("NOT GRANTED  cloud:aws:ec2:DescribeRouteTables"), "{shown}");
+}
+
+#[test]
+fn a_preview_has_devices_and_what_nobody_reads_and_says_why_a_plugin_does_not_start() {
+    let node = SampleNode::own(Families::Dual);
+    let see =
+        |name: &str, backend: &str| preview::preview(&load(name), &node.facts, Some(node.subnets), backend);
+    let seen = see("vxlan", r#"{"VNI":7,"Type":"VXLAN","port":4789,"Prot":1,"DirectRouting":true}"#);
+    let seen = seen.expect("it starts");
+    let names: Vec<&str> = seen.devices.iter().map(|device| &**device.name()).collect();
+    assert_eq!((seen.mtu, names), (1450, vec!["flannel-v6.7", "flannel.7"]));
+    assert_eq!(seen.unread, ["Prot"]);
+    let error = see("vxlan", r#"{"Type":"vxlan","VNI":-1}"#).expect_err("no VNI");
+    assert!(error.contains("VNI") && error.lines().count() == 1, "{error}");
+    let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    let seen = see("wireguard", &format!(r#"{{"Type":"wireguard","PSK":"{key}","Mod":"ipv4"}}"#));
+    assert_eq!(seen.expect("it starts").unread, ["Mod"], "the host reads the key");
+    let wrong = see("wireguard", r#"{"Type":"wireguard","PSK":"c2VjcmV0"}"#).expect_err("no key");
+    assert!(wrong.contains("Backend.PSK") && !wrong.contains("c2VjcmV0"), "{wrong}");
 }

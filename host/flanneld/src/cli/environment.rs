@@ -19,10 +19,17 @@ fn variable(argument: &Arg) -> Option<String> {
 
 /// Adds its variable to each flag of the daemon.
 pub(super) fn with_variables(definition: Command) -> Command {
+    with_variables_of(definition, &|_| true)
+}
+
+/// Adds its variable to each flag that is meant.
+pub(super) fn with_variables_of(definition: Command, is_meant: &dyn Fn(&str) -> bool) -> Command {
     definition.mut_args(|argument| match variable(&argument) {
         // Leaked once for each flag, at the start: clap wants names that live for ever.
-        Some(name) => argument.env(&*name.leak()).hide_env_values(true),
-        None => argument,
+        Some(name) if is_meant(argument.get_id().as_str()) => {
+            argument.env(&*name.leak()).hide_env_values(true)
+        }
+        _ => argument,
     })
 }
 

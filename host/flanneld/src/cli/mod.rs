@@ -8,6 +8,7 @@
 )]
 
 mod arguments;
+mod config;
 mod environment;
 mod instance;
 mod options;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use flannel_plugin_host::{PluginReference, RegistryReference};
 
 pub use arguments::normalised;
+pub use config::{ConfigCommand, DaemonFlags};
 pub use options::{LogFormat, Options, Store};
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
@@ -73,6 +75,9 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = "/run/flannel/flanneld.sock")]
         control_socket: PathBuf,
     },
+    /// Work on the network config
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Work on the firewall's rules
     #[command(subcommand)]
     Firewall(FirewallCommand),
@@ -278,7 +283,7 @@ pub struct DockerOpts {
 
 /// The definition, with the environment variable of each flag.
 pub fn definition() -> clap::Command {
-    environment::with_variables(Cli::command())
+    config::with_variables(environment::with_variables(Cli::command()))
 }
 
 /// Reads the command line and the environment. The error is for the operator; it may also be the help that was asked for.
@@ -297,5 +302,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
         |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
     own_places::choose(&mut cli.options, is_given);
     instance::separate(&mut cli.options, is_given);
+    if let (Some(Command::Config(command)), Some(matches)) = (&mut cli.command, config::matches(&matches)) {
+        let is_given =
+            |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
+        own_places::choose(command.daemon(), is_given);
+        instance::separate(command.daemon(), is_given);
+    }
     Ok(cli)
 }

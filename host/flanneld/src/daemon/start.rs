@@ -8,7 +8,6 @@ use std::time::{Duration, Instant, SystemTime};
 use flannel_base::LogThrottle;
 use flannel_cloud::CloudOptions;
 use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
-use flannel_lease_store::etcd::{EtcdOptions, EtcdSecurity, EtcdStore};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::entry::Mac;
@@ -128,20 +127,7 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
 pub(super) fn store(options: &Options, outside: &Outside) -> Result<Arc<dyn LeaseStore>, DaemonError> {
     Ok(match &options.store {
         Store::File(directory) => Arc::new(FileStore::open(directory)?),
-        Store::Etcd => {
-            let place = EtcdOptions {
-                endpoints: options.etcd_endpoints.clone(),
-                prefix: options.etcd_prefix.clone(),
-            };
-            let security = EtcdSecurity {
-                keyfile: options.etcd_keyfile.clone(),
-                certfile: options.etcd_certfile.clone(),
-                cafile: options.etcd_cafile.clone(),
-                username: options.etcd_username.clone(),
-                password: options.etcd_password.clone(),
-            };
-            Arc::new(OutsideStore::new(EtcdStore::connect_securely(place, &security)?, outside.handle()))
-        }
+        Store::Etcd => Arc::new(OutsideStore::new(crate::store::etcd(options)?, outside.handle())),
     })
 }
 

@@ -10,5 +10,6 @@ mod interface_choice;
 pub(crate) mod inventory;
 pub(crate) mod macs;
 pub(crate) mod own_addresses;
+pub mod prospect;
 mod record;
 pub mod subnet_file;

@@ -110,6 +110,10 @@ impl Stamp {
 }
 
 impl Directory {
+    pub(super) fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), clock: Clock::default(), written: Mutex::default() }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let wrong = |reason: String| StoreError::Setup {
             what: "lease directory",
@@ -125,7 +129,7 @@ impl Directory {
         if !metadata.is_dir() {
             return Err(wrong("it is no directory".to_owned()));
         }
-        let directory = Self { path: path.to_owned(), clock: Clock::default(), written: Mutex::default() };
+        let directory = Self::at(path);
         directory
             .complete_dir()
             .map_err(|error| wrong(format!("`{SUBNETS}` in it cannot be made or read: {error}")))?;

@@ -43,6 +43,11 @@ impl FileStore {
         Ok(Self { directory: Arc::new(Directory::open(path)?) })
     }
 
+    /// Takes the directory as it is: nothing is looked at yet, and nothing made. For the network config alone.
+    pub fn at(path: &Path) -> Self {
+        Self { directory: Arc::new(Directory::at(path)) }
+    }
+
     /// Runs what waits for the disk where it holds up nobody.
     async fn blocking<T: Send + 'static>(
         &self,

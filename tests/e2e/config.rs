@@ -127,12 +127,7 @@ fn what_is_wrong_what_takes_a_restart_and_what_cannot_start_here_end_with_their_
             "cannot-start",
             "no built-in plugin for it (there are: ",
         ),
-        (
-            r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}"#,
-            1,
-            "cannot-start",
-            "VNI",
-        ),
+        (r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":-1}}"#, 1, "cannot-start", "VNI"),
         (
             r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan","VNI":9}}"#,
             1,
@@ -168,7 +163,10 @@ fn a_plugin_without_its_grants_is_told_with_what_to_write() -> Result<()> {
     let (report, status, _) = checked(&cluster, &["--plugin", &plugin, allow], VXLAN)?;
     assert_eq!((status, &report["backend"]["plugin"]["version"]), (Some(0), &json!("9.0.0")), "{report:#}");
     let (_, status, error) = checked(&cluster, &["--plugin", &plugin, allow], HOST_GW)?;
-    assert!(status == Some(1) && error.contains("is for the backend types vxlan, not for \"host-gw\""), "{error}");
+    assert!(
+        status == Some(1) && error.contains("is for the backend types vxlan, not for \"host-gw\""),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -182,13 +180,19 @@ fn without_a_daemon_it_is_compared_with_the_store_and_the_first_config_is_no_cha
     let output = config(&cluster, &["check", &path], "")?;
     let text = shown(&output);
     assert!(output.status.success(), "{}", said(&output));
-    for part in [&path, "as the store says", "no flanneld is running here", "\"vxlan\" -> \"host-gw\"", "1450"] {
+    for part in
+        [&path, "as the store says", "no flanneld is running here", "\"vxlan\" -> \"host-gw\"", "1450"]
+    {
         assert!(text.contains(part), "{part:?} in:\n{text}");
     }
     let Store::File(directory) = cluster.store() else { return Ok(()) };
     std::fs::remove_file(directory.join("config"))?;
     let output = config(&cluster, &["check", &path], "")?;
-    assert!(output.status.success() && shown(&output).contains("this would be the first"), "{}", shown(&output));
+    assert!(
+        output.status.success() && shown(&output).contains("this would be the first"),
+        "{}",
+        shown(&output)
+    );
     let output = config(&cluster, &["set", &path], "")?;
     assert!(output.status.success(), "{}", said(&output));
     assert!(shown(&output).contains("cannot be seen from here"), "{}", shown(&output));
@@ -205,7 +209,10 @@ fn a_config_is_written_over_what_was_there_and_waited_for_until_the_time_is_over
         let output = config(&cluster, &["set", "-", "--timeout=2"], HOST_GW)?;
         let (text, error) = (shown(&output), said(&output));
         assert_eq!(output.status.code(), Some(1), "{text}{error}");
-        assert!(text.contains("Backend.Type \"vxlan\" -> \"host-gw\"\n") && text.contains("written: "), "{text}");
+        assert!(
+            text.contains("Backend.Type \"vxlan\" -> \"host-gw\"\n") && text.contains("written: "),
+            "{text}"
+        );
         assert!(error.contains("after 2 s the cluster has not changed to it; the change goes on"), "{error}");
         assert_eq!(stored(&mut cluster)?, HOST_GW);
         let output = config(&cluster, &["set", "-", "--no-wait"], VXLAN)?;
@@ -239,14 +246,19 @@ fn a_config_in_another_store_than_the_daemons_is_not_written() -> Result<()> {
     let mut command = command(&cluster, &["set", "-"]);
     command.arg(format!("--store=file:{}", other.display()));
     let output = started(command, HOST_GW)?.wait_with_output()?;
-    assert!(said(&output).contains("this node's daemon has its network config elsewhere"), "{}", said(&output));
+    assert!(
+        said(&output).contains("this node's daemon has its network config elsewhere"),
+        "{}",
+        said(&output)
+    );
     assert_eq!(other.read_dir()?.count(), 0);
     Ok(())
 }
 
 #[test]
 fn a_secret_is_not_shown() -> Result<()> {
-    let mut cluster = Cluster::prepare(&ClusterOptions { nodes: 1, ..ClusterOptions::of(Backend::Alloc, false) })?;
+    let mut cluster =
+        Cluster::prepare(&ClusterOptions { nodes: 1, ..ClusterOptions::of(Backend::Alloc, false) })?;
     cluster.set_options(cluster.options().clone().built_in());
     cluster.start_all()?;
     let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";

@@ -148,32 +148,6 @@ impl NetworkConfig {
         Ok(Self { backend_type, backend, backend_key, ..self.clone() })
     }
 
-    /// What of another config cannot be changed while nodes are in operation: all but the backend. In words, such as
-    /// `Network 10.6.0.0/16 instead of 10.5.0.0/16`.
-    pub fn fixed_differences(&self, other: &Self) -> Vec<String> {
-        let mut differences = Vec::new();
-        let mut compare = |field: &str, ours: String, theirs: String| {
-            if ours != theirs {
-                differences.push(format!("{field} {theirs} instead of {ours}"));
-            }
-        };
-        let text = |network: Option<String>| network.unwrap_or_else(|| "none".to_owned());
-        let v4 = |config: &Self| text(config.network.map(|network| network.to_string()));
-        let v6 = |config: &Self| text(config.ipv6_network.map(|network| network.to_string()));
-        compare("EnableIPv4", self.enable_ipv4.to_string(), other.enable_ipv4.to_string());
-        compare("EnableIPv6", self.enable_ipv6.to_string(), other.enable_ipv6.to_string());
-        compare("EnableNFTables", self.enable_nftables.to_string(), other.enable_nftables.to_string());
-        compare("Network", v4(self), v4(other));
-        compare("SubnetLen", self.subnet_len.to_string(), other.subnet_len.to_string());
-        compare("SubnetMin", self.subnet_min.to_string(), other.subnet_min.to_string());
-        compare("SubnetMax", self.subnet_max.to_string(), other.subnet_max.to_string());
-        compare("IPv6Network", v6(self), v6(other));
-        compare("IPv6SubnetLen", self.ipv6_subnet_len.to_string(), other.ipv6_subnet_len.to_string());
-        compare("IPv6SubnetMin", self.ipv6_subnet_min.to_string(), other.ipv6_subnet_min.to_string());
-        compare("IPv6SubnetMax", self.ipv6_subnet_max.to_string(), other.ipv6_subnet_max.to_string());
-        differences
-    }
-
     /// Reads and checks a network config.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let written = Written::read(text)?;

@@ -10,6 +10,7 @@ use flannel_cloud::CloudOptions;
 use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
+use flannel_model::config_change::{self, Difference};
 use flannel_model::entry::Mac;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
@@ -304,12 +305,19 @@ fn former_of(other: &Lease, own: &Attributes, target: &str) -> Option<String> {
 /// What becomes of a network config in the store while the node is in operation.
 pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<NetworkConfig>, String> {
     let config = NetworkConfig::parse(text).map_err(|error| error.to_string())?;
-    let fixed = in_force.fixed_differences(&config);
+    let fixed = config_change::fixed(in_force, &config);
     if fixed.is_empty() {
-        Ok(Arc::new(config))
-    } else {
-        Err(format!("{}: only the Backend can be changed while nodes are in operation; all else takes a restart of each node", fixed.join(", ")))
+        return Ok(Arc::new(config));
     }
+    let none = || "none".to_owned();
+    let fixed = fixed.into_iter().map(|Difference { field, from, to }| {
+        format!("{field} {} instead of {}", to.unwrap_or_else(none), from.unwrap_or_else(none))
+    });
+    let fixed: Vec<String> = fixed.collect();
+    Err(format!(
+        "{}: only the Backend can be changed while nodes are in operation; all else takes a restart of each node",
+        fixed.join(", ")
+    ))
 }
 
 /// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type. What the operator

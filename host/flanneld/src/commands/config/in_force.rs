@@ -14,7 +14,7 @@ use flanneld::node::subnet_file;
 use flanneld::store;
 use ipnet::IpNet;
 
-use super::secrets::without_secrets;
+use super::secrets::{self, without_secrets};
 
 /// What the daemon calls the mode of its firewall then.
 const NFTABLES: &str = "nftables";
@@ -99,7 +99,7 @@ impl InForce {
         }
         let agree = stored.as_ref().is_some_and(|stored| refused.is_none() && agrees(stored, daemon));
         let full = stored.as_ref().map(|config| canonical(config.backend.get()));
-        let shown = daemon.config.as_ref().map(|config| config.backend.clone());
+        let shown = daemon.config.as_ref().map(|config| secrets::told(&config.backend));
         (self.backend, self.is_shown) = match shown.filter(|shown| !shown.is_empty()) {
             Some(shown) => match full.filter(|full| without_secrets(full).as_ref() == Some(&shown)) {
                 Some(full) => (Some(full), false),

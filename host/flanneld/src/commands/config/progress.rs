@@ -3,6 +3,8 @@
 use flannel_telemetry::Status;
 use flannel_telemetry::status::{Change, Peer};
 
+use super::secrets::told;
+
 /// So many of those that hold up the end are named in a line.
 const NAMED: usize = 3;
 /// How often a daemon may say what it said before the config was written: it has not looked yet.
@@ -65,7 +67,7 @@ impl Progress {
                 return Look::Over(format!("this node does not take it up: {reason}"));
             }
         }
-        if config.backend != self.target {
+        if told(&config.backend) != self.target {
             if self.taken_up {
                 return Look::Over("somebody has written another config meanwhile".to_owned());
             }

@@ -11,6 +11,11 @@ pub(super) fn without_secrets(backend: &str) -> Option<String> {
     extract_secrets(&whole.backend_type, backend).ok().map(|(shown, _)| canonical(&shown))
 }
 
+/// What a daemon tells of its `Backend` section, with placeholders whether it has put them there or not.
+pub(super) fn told(backend: &str) -> String {
+    without_secrets(backend).unwrap_or_else(|| backend.to_owned())
+}
+
 /// What differs between two `Backend` sections in canonical form. Of a secret it is told only that it is another one. `is_shown`: the first has
 /// placeholders for its secrets, of which nothing can be said then.
 pub(super) fn differences(before: &str, after: &str, is_shown: bool) -> Vec<Difference> {
@@ -79,6 +84,7 @@ mod tests {
     fn where_the_secrets_are_not_known_the_rest_is_compared() {
         let told = without_secrets(&with(ONE)).expect("a key");
         assert!(!told.contains(ONE) && told.contains("51820"), "{told}");
+        assert_eq!((super::told(&told), super::told(&with(ONE))), (told.clone(), told.clone()));
         assert_eq!(shown(&told, &with(OTHER), true), [""; 0]);
         let other = canonical(&with(OTHER).replace("51820", "51900"));
         assert_eq!(shown(&told, &other, true), [r#"ListenPort Some("51820") Some("51900")"#]);

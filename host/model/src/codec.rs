@@ -449,6 +449,57 @@ mod tests {
         assert_eq!(decode(b"{}"), Ok(Attributes::default()));
     }
 
+    fn changing() -> Attributes {
+        let main = r#"{"Type":"vxlan"}"#.to_owned();
+        let main = Generation { backend: main, main: true, complete: true, ..Generation::default() };
+        let other = Generation {
+            backend: r#"{"Port":8473,"Type":"vxlan"}"#.to_owned(),
+            backend_type: "vxlan".to_owned(),
+            backend_data: raw(r#"{"VNI":2}"#),
+            ..Generation::default()
+        };
+        let generations = vec![main, other];
+        Attributes { generations, ..attributes(None, "vxlan", Some(r#"{"VNI":1}"#), None) }
+    }
+
+    #[test]
+    fn a_lease_says_which_generations_its_node_serves() {
+        let value = r#"{"PublicIP":"192.168.77.11","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1},"Generations":[{"Backend":{"Type":"vxlan"},"Main":true,"Complete":true},{"Backend":{"Port":8473,"Type":"vxlan"},"Main":false,"Complete":false,"BackendType":"vxlan","BackendData":{"VNI":2}}]}"#;
+        assert_eq!(encode(&changing()), value);
+        assert_eq!(decode(value.as_bytes()), Ok(changing()));
+        let data = |backend| {
+            let of = changing().of_generation(backend)?;
+            of.backend_data.map(|data| data.get().to_owned())
+        };
+        assert_eq!(data(r#"{"Type":"vxlan"}"#).as_deref(), Some(r#"{"VNI":1}"#));
+        assert_eq!(data(r#"{"Port":8473,"Type":"vxlan"}"#).as_deref(), Some(r#"{"VNI":2}"#));
+        assert_eq!(changing().of_generation(r#"{"Type":"udp"}"#), None);
+    }
+
+    #[test]
+    fn generations_that_make_no_sense_are_as_good_as_none() {
+        let one = r#"{"Backend":{"Type":"udp"},"Main":true}"#;
+        let long = format!("[{}]", [one; 5].join(","));
+        for generations in [
+            "7",
+            "{}",
+            "[7]",
+            r#"[{"Main":true}]"#,
+            r#"[{"Backend":7,"Main":true}]"#,
+            r#"[{"Backend":{"Type":"udp"}}]"#,
+            r#"[{"Backend":{"Type":"udp"},"Main":true},{"Backend":{"Type":"vxlan"},"Main":true}]"#,
+            r#"[{"Backend":{"Type":"udp"},"Main":true},{"Backend":{"Type":"UDP"}}]"#,
+            r#"[{"Backend":{"Type":"udp"},"Main":"yes"}]"#,
+            &long,
+            &"[".repeat(40),
+        ] {
+            let value = format!(r#"{{"PublicIP":"10.0.0.1","BackendType":"udp","Generations":{generations}}}"#);
+            if let Ok(read) = decode(value.as_bytes()) {
+                assert_eq!((read.backend_type.as_str(), read.generations), ("udp", Vec::new()), "{generations}");
+            }
+        }
+    }
+
     #[test]
     fn hostile_values_are_refused_without_panic() {
         let deep = "[".repeat(100_000);

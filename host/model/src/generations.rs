@@ -317,3 +317,177 @@ pub fn renamed(transaction: Transaction, names: &Names) -> Transaction {
         peers: peers.collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Key, TunnelDevice, Vxlan};
+    use crate::offloads::Offloads;
+
+    const PEER: PeerId = PeerId(7);
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("prefix")
+    }
+
+    fn vxlan(port: u16, mtu: u32) -> DeviceSpec {
+        let mac = "02:00:00:00:00:01".parse().expect("address");
+        let local = [192, 168, 0, 1].into();
+        let name = "flannel.1".into();
+        DeviceSpec::Vxlan(Vxlan { name, vni: 1, port, local, learning: false, gbp: false, mtu, mac })
+    }
+
+    fn devices(devices: impl IntoIterator<Item = DeviceSpec>) -> Transaction {
+        let devices = devices.into_iter().map(|device| (Arc::clone(device.name()), device)).collect();
+        Transaction { devices, ..Transaction::default() }
+    }
+
+    fn route(device: Device, via: &str) -> Entry {
+        Entry::Route {
+            destination: net("10.5.7.0/24"),
+            via: Some(via.parse().expect("address")),
+            onlink: true,
+            device,
+        }
+    }
+
+    fn own(name: &str) -> Device {
+        Device::Own(name.into())
+    }
+
+    fn peer(entries: Vec<Entry>) -> Transaction {
+        Transaction { peers: [(PEER, Some(entries))].into(), ..Transaction::default() }
+    }
+
+    /// A ledger that holds a VXLAN device and a route over it.
+    fn serving() -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.commit(devices([vxlan(8472, 1450)]));
+        ledger.commit(peer(vec![route(own("flannel.1"), "10.5.7.0")]));
+        ledger
+    }
+
+    fn main_route(ledger: &Ledger) -> Option<&Entry> {
+        ledger.entry(&Key::Route(net("10.5.7.0/24")))
+    }
+
+    fn trial_route(ledger: &Ledger) -> Option<&Entry> {
+        ledger.entry(&Key::TrialRoute(net("10.5.7.0/24")))
+    }
+
+    fn moved(slot: Slot) -> [(PeerId, Slot, Vec<IpNet>); 1] {
+        [(PEER, slot, vec![net("10.5.7.0/24")])]
+    }
+
+    #[test]
+    fn the_new_ones_routes_are_on_trial_until_the_peer_is_reached_by_it() {
+        let mut ledger = serving();
+        let (mut both, begun) =
+            Generations::begin(&ledger, Transaction::default(), Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        let direct = route(Device::External, "192.168.0.7");
+        ledger.commit(both.commit(Slot::Beside, peer(vec![direct.clone()])));
+        assert_eq!(main_route(&ledger), Some(&route(own("flannel.1"), "10.5.7.0")));
+        assert!(matches!(trial_route(&ledger), Some(Entry::TrialRoute { device: Device::External, .. })));
+        // In one step, so that there is no moment without a route.
+        let changed = ledger.commit(both.use_for(moved(Slot::Beside)));
+        assert_eq!(main_route(&ledger), Some(&direct));
+        assert!(changed.keys.contains(&Key::Route(net("10.5.7.0/24"))));
+        ledger.commit(both.use_for(moved(Slot::Serving)));
+        assert_eq!(main_route(&ledger), Some(&route(own("flannel.1"), "10.5.7.0")));
+    }
+
+    #[test]
+    fn a_device_whose_name_is_in_use_has_another_one_for_a_time() {
+        let mut ledger = serving();
+        let (mut both, begun) =
+            Generations::begin(&ledger, devices([vxlan(8473, 1450)]), Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        let names: Vec<&str> = ledger.devices().map(|device| &**device.name()).collect();
+        assert_eq!(names, ["flannel.1", "flannel.1-n"]);
+        ledger.commit(both.commit(Slot::Beside, peer(vec![route(own("flannel.1"), "10.5.7.0")])));
+        assert!(
+            matches!(trial_route(&ledger), Some(Entry::TrialRoute { device, .. }) if *device == own("flannel.1-n"))
+        );
+        let (whole, names) = both.end(Slot::Beside);
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), [("flannel.1".into(), "flannel.1-n".into())]);
+        assert_eq!(whole.devices.len(), 1);
+    }
+
+    #[test]
+    fn a_device_that_both_have_carries_what_either_sends() {
+        let mut ledger = serving();
+        let (both, begun) =
+            Generations::begin(&ledger, devices([vxlan(8472, 1400)]), Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        let all: Vec<_> = ledger.devices().cloned().collect();
+        assert_eq!((all, both.names().len()), (vec![vxlan(8472, 1450)], 0));
+    }
+
+    #[test]
+    fn who_declares_one_network_for_all_gets_a_route_to_each_peer_that_moves() {
+        let mut ledger = serving();
+        let tunnel = DeviceSpec::Tunnel(TunnelDevice {
+            name: "flannel0".into(),
+            port: 8285,
+            mtu: 1472,
+            ipv4: None,
+            ipv6: None,
+            offloads: Offloads::default(),
+        });
+        let networks = [("flannel0".into(), [net("10.5.0.0/16")].into())].into();
+        let registered = Transaction { networks, ..devices([tunnel]) };
+        let (mut both, begun) = Generations::begin(&ledger, registered, Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        assert!(ledger.entry(&Key::TrialRoute(net("10.5.0.0/16"))).is_some());
+        assert!(ledger.entry(&Key::Route(net("10.5.0.0/16"))).is_none(), "not before all have moved");
+        ledger.commit(both.commit(Slot::Beside, peer(Vec::new())));
+        ledger.commit(both.use_for(moved(Slot::Beside)));
+        assert!(
+            matches!(main_route(&ledger), Some(Entry::Route { via: None, device, .. }) if *device == own("flannel0"))
+        );
+        let (whole, _) = both.end(Slot::Beside);
+        assert_eq!(whole.networks.len(), 1);
+        assert_eq!(whole.peers, [(PEER, Some(Vec::new()))].into());
+    }
+
+    #[test]
+    fn what_no_policy_declares_is_tried_by_the_way_that_packets_take_then() {
+        let mut ledger = serving();
+        let gateway = "192.168.0.254".parse().expect("address");
+        let (mut both, begun) =
+            Generations::begin(&ledger, Transaction::default(), Slot::Serving, vec![gateway]);
+        ledger.commit(begun);
+        both.know([(PEER, vec![net("10.5.7.0/24")])]);
+        ledger.commit(both.commit(Slot::Beside, peer(Vec::new())));
+        assert!(matches!(trial_route(&ledger), Some(Entry::TrialRoute { via, .. }) if *via == Some(gateway)));
+        ledger.commit(both.use_for(moved(Slot::Beside)));
+        assert_eq!(main_route(&ledger), None, "the cloud's way is the default route");
+    }
+
+    #[test]
+    fn turned_round_the_former_ones_routes_are_on_trial() {
+        let mut ledger = serving();
+        let (mut both, begun) =
+            Generations::begin(&ledger, Transaction::default(), Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        ledger.commit(both.commit(Slot::Beside, peer(vec![route(Device::External, "192.168.0.7")])));
+        ledger.commit(both.use_for(moved(Slot::Beside)));
+        ledger.commit(both.set_target(Slot::Serving));
+        assert!(
+            matches!(trial_route(&ledger), Some(Entry::TrialRoute { device, .. }) if *device == own("flannel.1"))
+        );
+        assert_eq!(main_route(&ledger), Some(&route(Device::External, "192.168.0.7")));
+        let (whole, names) = both.end(Slot::Serving);
+        let mut after = Ledger::default();
+        after.commit(whole);
+        assert!(names.is_empty());
+        assert_eq!(after.difference(&serving()), crate::ledger::Changed::default());
+    }
+
+    #[test]
+    fn names_for_a_time_fit_into_what_the_kernel_takes() {
+        assert_eq!(temporary_names("flannel.1"), ["flannel.1-n", "flannel.1-m"]);
+        assert_eq!(temporary_names("flannel-v6.12345"), ["flannel-v6.12-n", "flannel-v6.12-m"]);
+    }
+}

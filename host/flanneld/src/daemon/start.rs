@@ -1,5 +1,6 @@
 //! The way from the command line to a node that has its lease, its devices and its subnet file.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ use super::DaemonError;
 use super::clouds::CloudClientGuard;
 use super::cluster_view::LeaseGate;
 use super::confined;
-use super::coordinator::{Beginning, CurrentPlugin, published as generations};
+use super::coordinator::{Beginning, CurrentPlugin, published as generations, shown};
 use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
@@ -267,10 +268,9 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     let said = own.filter(|own| !own.generations.is_empty());
     let former = match said {
         Some(said) => said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned(),
-        // It was away when the change began, or has not said anything yet. What others say counts where it is this node's own backend.
-        None => record.other_than(target).map(str::to_owned).or_else(|| {
-            own.and_then(|own| others.iter().find_map(|other| former_of(other, own, target)))
-        }),
+        // It was away when the change began, has not said anything yet, or joins. What others say counts where it is this node's own backend,
+        // or this node has none yet.
+        None => record.other_than(target).map(str::to_owned).or_else(|| former_of(&others, own, target)),
     };
     // What is written there may be no backend.
     let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else { return Ok(at_rest) };
@@ -280,7 +280,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     if !own.is_none_or(is_own) {
         return Ok(at_rest);
     }
-    info!(from = serving.backend_key(), to = target, "the backend is being changed: beginning with the one before");
+    info!(from = shown::shown(&serving), to = shown::shown(&node.config), "the backend is being changed: beginning with the one before");
     Ok(Origin { serving: Arc::new(serving), resumed: said.cloned(), before })
 }
 
@@ -291,15 +291,19 @@ impl Origin {
     }
 }
 
-/// The generation that a lease's node had before it began to change to `target`, if this node's backend is of that type.
-fn former_of(other: &Lease, own: &Attributes, target: &str) -> Option<String> {
-    other.attributes.generation(target)?;
-    let others = other.attributes.generations.iter().filter(|generation| generation.backend != target);
-    let mut fitting = others.filter(|generation| {
-        let published = other.attributes.of_generation(&generation.backend);
-        published.is_some_and(|published| published.backend_type == own.backend_type)
-    });
-    fitting.next().map(|generation| generation.backend.clone())
+/// The generation that most nodes had before they began to change to `target`; of the type of this node's own, if it has published one.
+fn former_of(others: &[Lease], own: Option<&Attributes>, target: &str) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for other in others.iter().filter(|other| other.attributes.generation(target).is_some()) {
+        for generation in other.attributes.generations.iter().filter(|generation| generation.backend != target) {
+            let published = other.attributes.of_generation(&generation.backend);
+            let fits = |published: Attributes| own.is_none_or(|own| own.backend_type == published.backend_type);
+            if published.is_some_and(fits) {
+                *counts.entry(&generation.backend).or_default() += 1;
+            }
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(backend, _)| backend.to_owned())
 }
 
 /// What becomes of a network config in the store while the node is in operation.

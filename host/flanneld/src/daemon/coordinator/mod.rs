@@ -39,7 +39,7 @@ use crate::node::external::External;
 
 use super::cluster_view::{ClusterView, Delta, LeaseGate};
 use change::BackendChange;
-pub(super) use change::published;
+pub(super) use change::{published, shown};
 pub(super) use events::{
     BesideFacts, ChangeCall, ProbeOrder, Candidate, Cause, DatapathCall, Effect, Effort, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
 };

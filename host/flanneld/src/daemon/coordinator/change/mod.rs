@@ -12,7 +12,7 @@
 mod beside;
 mod moves;
 pub(in crate::daemon) mod published;
-mod shown;
+pub(in crate::daemon) mod shown;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -223,7 +223,7 @@ impl Coordinator {
                     self.tell_of_change();
                     return;
                 }
-                info!(backend = config.backend_key(), "the network config has another backend: the cluster changes to it");
+                info!(backend = shown::shown(&config), "the network config has another backend: the cluster changes to it");
                 self.change.target = config;
                 (self.change.retry, self.change.failure) = (None, None);
                 if self.change.beside.is_none() && !self.change.is_wanted() {
@@ -368,7 +368,7 @@ impl Coordinator {
         let calm = beside.calm_since.is_some_and(|since| since + CALM <= now);
         if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target {
             let former = if target == Slot::Beside { &self.change.serving } else { &beside.config };
-            info!(former = former.backend_key(), "nobody needs the former backend any more: it goes");
+            info!(former = shown::shown(former), "nobody needs the former backend any more: it goes");
             beside.stage = Stage::Ending(target);
             self.effects.push(Effect::Change(ChangeCall::End(target)));
             self.tell_of_change();
@@ -405,7 +405,7 @@ impl Coordinator {
         }
         if !self.change.is_wanted() {
             self.change.since = None;
-            info!(backend = self.change.serving.backend_key(), "the backend is changed");
+            info!(backend = shown::shown(&self.change.serving), "the backend is changed");
         }
         self.publish_generations(now);
         self.tell_of_change();

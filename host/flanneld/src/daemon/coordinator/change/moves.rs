@@ -19,7 +19,7 @@ use crate::daemon::coordinator::events::{ChangeCall, ProbeOrder};
 
 /// Waits between two attempts to reach a peer by the new way.
 const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
-/// The backend that brings no connectivity, and so answers no probe.
+/// The backend that brings no connectivity: probes are not answered by it, and not over it.
 const NO_WAYS: &str = "alloc";
 /// Lines of who holds up the end, at most.
 const MAX_LINES: usize = 20;
@@ -96,7 +96,10 @@ impl Coordinator {
     /// These peers may have to be tried, or to be reached otherwise at once.
     pub(in crate::daemon::coordinator) fn try_some(&mut self, peers: Vec<PeerId>, now: Instant) {
         let target = self.target_slot();
-        let blind = self.change.target.backend_type == NO_WAYS;
+        let blind = [Some(&self.change.serving), self.change.beside.as_ref().map(|beside| &beside.config)]
+            .into_iter()
+            .flatten()
+            .any(|config| config.backend_type == NO_WAYS);
         let mut moved = Vec::new();
         for id in peers {
             let Some(PeerChange::Put(_, lease)) = self.view.one(id) else { continue };

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
+use flannel_model::canonical::canonical;
 use flannel_model::ledger::{PeerId, Slot};
+use flannel_model::network_config::NetworkConfig;
+use flannel_plugin_host::extract_secrets;
 use flannel_telemetry::status;
 
 use super::{Beside, Coordinator, Stage};
@@ -23,8 +26,8 @@ impl Coordinator {
         };
         let beside = change.beside.as_ref();
         Some(status::Change {
-            from: from.backend_key().to_owned(),
-            to: to.backend_key().to_owned(),
+            from: shown(from),
+            to: shown(to),
             from_type: from.backend_type.clone(),
             to_type: to.backend_type.clone(),
             phase: phase.to_owned(),
@@ -40,7 +43,7 @@ impl Coordinator {
     pub(in crate::daemon) fn config_status(&self) -> status::Config {
         status::Config {
             refused: self.change.refused.clone(),
-            backend: self.change.target.backend_key().to_owned(),
+            backend: shown(&self.change.target),
         }
     }
 
@@ -51,13 +54,17 @@ impl Coordinator {
 
     /// Adds what a change means for each peer.
     pub(in crate::daemon) fn add_generations(&self, peers: &mut [status::Peer], now: Instant) {
-        let Some(beside) = &self.change.beside else { return };
+        if self.change.beside.is_none() && !self.change.is_wanted() {
+            return;
+        }
+        let uses = self.change.beside.as_ref().map(|beside| (&beside.uses, &beside.config));
         for peer in peers {
             let id = PeerId(peer.id);
             if id == PeerId::NODE {
                 continue;
             }
-            let by = if beside.uses.contains(&id) { &beside.config } else { &self.change.serving };
+            let beside = uses.filter(|(uses, _)| uses.contains(&id)).map(|(_, config)| config);
+            let by = beside.unwrap_or(&self.change.serving);
             peer.generation = Some(by.backend_type.clone());
             peer.problems.extend(self.why_not_moved(id, now));
         }
@@ -67,6 +74,15 @@ impl Coordinator {
     pub(in crate::daemon::coordinator) fn tell_of_change(&mut self) {
         let status = self.change_status();
         self.tell(News::Change(Box::new(status)));
+    }
+}
+
+/// The `Backend` section in its canonical form, for logs and reports: without its secrets.
+pub(in crate::daemon) fn shown(config: &NetworkConfig) -> String {
+    match extract_secrets(&config.backend_type, config.backend.get()) {
+        Ok((options, _)) => canonical(&options),
+        // What is wrong with them is said where they are needed.
+        Err(_) => config.backend_type.clone(),
     }
 }
 

@@ -5,7 +5,8 @@ use flannel_lab::Firewall;
 use flannel_lab::change::{self, Filter};
 
 use super::{
-    HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, wait_reached_by, wait_said,
+    HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, wait_named, wait_reached_by,
+    wait_said,
 };
 
 /// Whether this machine can filter.
@@ -35,8 +36,7 @@ fn a_pair_stays(from: &str, to: &str) -> Result<()> {
             let subnet = cluster.subnets(other)?.remove(0);
             wait_reached_by(cluster, node, other, &former)?;
             wait_said(cluster, node, |status| status["change"]["waits_for"].clone(), &[&subnet])?;
-            let problems = peer(cluster, node, other)?["problems"].to_string();
-            anyhow::ensure!(problems.contains(&new), "{subnet}: {problems}");
+            wait_named(cluster, node, other, &new)?;
         }
         // Nobody gives up what that pair needs.
         stays(cluster, |cluster| {

@@ -111,6 +111,16 @@ fn wait_reached_by(cluster: &Cluster, node: usize, other: usize, backend_type: &
     reached.map(drop).map_err(|error| error.context(change::describe(cluster)))
 }
 
+/// Waits until a node says of a peer that something is wrong with it by a backend.
+fn wait_named(cluster: &Cluster, node: usize, other: usize, backend_type: &str) -> Result<()> {
+    let what = format!("node{} names node{} with {backend_type}", node + 1, other + 1);
+    let named = wait::until_equal(&what, || {
+        let problems = peer(cluster, node, other)?["problems"].to_string();
+        Ok((!problems.contains(backend_type)).then_some(problems))
+    });
+    named.map(drop).map_err(|error| error.context(change::describe(cluster)))
+}
+
 /// Waits until something in a node's status has all of these words in it.
 fn wait_said(cluster: &Cluster, node: usize, of: impl Fn(&Value) -> Value, words: &[&str]) -> Result<()> {
     let said = wait::until_equal(&format!("node{} says {words:?}", node + 1), || {

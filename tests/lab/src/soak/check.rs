@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::scene::Scene;
 use crate::snapshot::Snapshot;
-use crate::wait;
+use crate::{change, wait};
 
 /// How long no packet may be lost then.
 const QUIET: Duration = Duration::from_millis(1500);
@@ -28,20 +28,24 @@ pub struct Settled {
 pub fn settled(scene: &mut Scene) -> Result<Settled> {
     let begin = Instant::now();
     let revived = all_served(scene)?;
+    if !scene.setting.changing.is_empty() {
+        change::wait_at_rest(&mut scene.cluster, &scene.setting.backend.section())?;
+    }
     scene.cluster.wait_converged()?;
     let replaced = pods_fit(scene)?;
     pods_reach_each_other(scene)?;
     let leases = scene.cluster.store().leases()?;
-    let after = if leases == scene.leases {
-        nodes_are_as_before(scene)?;
+    let after = if let Some(before) = scene.known.get(&leases) {
+        nodes_are_as_before(scene, before)?;
         begin.elapsed()
     } else {
-        // With other leases nodes have something else, which is what they are to have from now on.
+        // With other leases nodes have something else, which is what they are to have with these from now on.
         let after = begin.elapsed();
-        scene.nodes = unchanging(scene)?;
-        scene.leases = leases;
+        let nodes = unchanging(scene)?;
+        scene.known.insert(leases.clone(), nodes);
         after
     };
+    scene.leases = leases;
     scene.logs.nothing_bad()?;
     Ok(Settled { after, replaced, revived })
 }
@@ -152,8 +156,8 @@ fn pods_reach_each_other(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-fn nodes_are_as_before(scene: &Scene) -> Result<()> {
-    for (index, before) in scene.nodes.iter().enumerate() {
+fn nodes_are_as_before(scene: &Scene, before: &[Snapshot]) -> Result<()> {
+    for (index, before) in before.iter().enumerate() {
         wait::until_equal(&format!("node{} has what it had", index + 1), || {
             Ok(before.difference(&scene.snapshot(index)?))
         })

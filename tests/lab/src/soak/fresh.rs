@@ -34,12 +34,12 @@ pub fn compare(scene: &mut Scene) -> Result<()> {
 /// A reboot: the kernel and `/run` are empty, and the state directory stays.
 pub fn flush(scene: &Scene, index: usize) -> Result<()> {
     let node = scene.cluster.node(index);
-    for device in scene.setting.backend.devices(scene.setting.ipv6) {
-        // That of the daemon itself has gone with it.
-        if node.ip(&format!("link show dev {device}")).is_ok() {
-            node.ip(&format!("link delete {device}"))?;
-        }
+    let links = node.namespace().ip_json("link show")?;
+    let names = links.as_array().into_iter().flatten().filter_map(|link| link["ifname"].as_str());
+    for device in names.filter(|name| name.starts_with("flannel")) {
+        node.ip(&format!("link delete {device}"))?;
     }
+    flush_ways_beside(node)?;
     for route in scene.cluster.state(index)?.routes {
         let subnet = route.split(' ').next().unwrap_or_default();
         node.ip(&format!("route delete {subnet}"))?;
@@ -49,6 +49,24 @@ pub fn flush(scene: &Scene, index: usize) -> Result<()> {
         flush_rules(firewall, node)?;
     }
     std::fs::remove_file(node.subnet_file()).context("the subnet file")
+}
+
+/// What a change of the backend has for the time that it takes: rules with their tables, addresses of the loopback interface, and loose filters.
+fn flush_ways_beside(node: &Node) -> Result<()> {
+    for family in ["-4", "-6"] {
+        for rule in node.ip(&format!("{family} rule show"))?.lines() {
+            let (preference, rest) = rule.split_once(':').unwrap_or_default();
+            if ["0", "32766", "32767"].contains(&preference) {
+                continue;
+            }
+            node.ip(&format!("{family} rule delete preference {preference}"))?;
+            if let Some(table) = rest.split_whitespace().skip_while(|word| *word != "lookup").nth(1) {
+                node.ip(&format!("{family} route flush table {table}"))?;
+            }
+        }
+        node.ip(&format!("{family} address flush dev lo scope global"))?;
+    }
+    node.namespace().sysctls(&[("ipv4/conf/eth0/rp_filter", "0")])
 }
 
 fn flush_rules(firewall: Firewall, node: &Node) -> Result<()> {

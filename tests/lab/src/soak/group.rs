@@ -16,11 +16,13 @@ pub fn is_there_any(setting: &Setting) -> bool {
     faults::all().any(|kind| is_wanted(kind, setting))
 }
 
-/// Chooses faults with their nodes. There has to be one.
+/// Chooses faults with their nodes. There has to be one to choose from.
 pub fn choose(random: &mut Random, setting: &Setting) -> Vec<(&'static Kind, usize)> {
     let kinds: Vec<&'static Kind> = faults::all().filter(|kind| is_wanted(kind, setting)).collect();
     let mut group: Vec<(&'static Kind, usize)> = Vec::new();
-    let count = 1 + random.below(MOST);
+    // Where something happens anyway, it happens without a fault, too.
+    let least = usize::from(setting.changing.is_empty());
+    let count = least + random.below(MOST);
     for _ in 0..TRIES {
         if group.len() == count {
             break;

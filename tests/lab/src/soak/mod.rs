@@ -4,6 +4,7 @@
 //! each other, each pod has to reach each other, the nodes have to have what they had, and for a short while no packet may be lost. At
 //! the end each node is compared with what a daemon makes of it that finds nothing.
 
+mod changes;
 mod check;
 mod faults;
 mod fresh;
@@ -18,7 +19,7 @@ mod watch;
 pub use options::SoakOptions;
 pub use setting::StoreKind;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,6 +27,7 @@ use crate::interrupt::Interrupt;
 use crate::ping_probe::Report as Packets;
 use crate::privileges;
 use crate::random::Random;
+use changes::Change;
 use check::Settled;
 use faults::Fault;
 use report::{Record, Report, resources, say};
@@ -75,14 +77,25 @@ fn all(scene: &mut Scene, options: &SoakOptions, report: &mut Report) -> Result<
     Ok(())
 }
 
+/// What a change of the backend is called among the faults.
+const CHANGED: &str = "backend changed";
+/// A change has gone on for that long, at most, when the first fault comes.
+const LONGEST_BEFORE: Duration = Duration::from_secs(6);
+
 /// Faults that overlap, their end, and what has to hold then.
 fn one_group(scene: &mut Scene, report: &mut Report) -> Result<()> {
-    let group = group::choose(&mut scene.random, &scene.setting);
     let marks = scene.traffic()?.mark();
+    let change = if scene.setting.changing.is_empty() { None } else { Some(Change::begin(scene)?) };
+    if let Some(change) = &change {
+        report.begun(CHANGED, &change.told());
+        std::thread::sleep(group::pause(&mut scene.random, LONGEST_BEFORE));
+    }
+    let group = group::choose(&mut scene.random, &scene.setting);
+    let costs: Vec<_> = group.iter().map(|(kind, _)| kind.cost).collect();
     let mut faults: Vec<(&'static str, Fault)> = Vec::new();
     for (kind, node) in group {
         let fault = (kind.begin)(scene, node).with_context(|| format!("{} cannot be made", kind.name))?;
-        report.begun(kind.name, &fault);
+        report.begun(kind.name, &fault.told());
         faults.push((kind.name, fault));
         // Not longer on a slow machine: nobody waits for anything.
         std::thread::sleep(group::pause(&mut scene.random, kind.longest));
@@ -95,6 +108,9 @@ fn one_group(scene: &mut Scene, report: &mut Report) -> Result<()> {
         healed.push((name, told));
     }
     let Settled { after, replaced, revived } = check::settled(scene)?;
+    if let Some(change) = change {
+        healed.push((CHANGED, change.end(&costs)?));
+    }
     let packets: Packets = scene.traffic()?.since(&marks)?;
     if replaced {
         scene.start_traffic()?;

@@ -18,6 +18,8 @@ pub struct SoakOptions {
     pub store: Option<StoreKind>,
     /// The backend.
     pub backend: Option<Backend>,
+    /// Change the backend over and over, in the midst of faults.
+    pub change: bool,
     /// IPv6 beside IPv4.
     pub ipv6: Option<bool>,
     /// Only faults whose names contain one of these words; empty: all.

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use super::faults::Fault;
 use super::scene::Resources;
 use crate::ping_probe::{Report as Packets, millis};
 
@@ -46,13 +45,8 @@ impl Report {
     }
 
     /// A fault has begun.
-    pub fn begun(&mut self, kind: &str, fault: &Fault) {
-        self.begun.push(format!(
-            "{:7.1} s  {:<24} {}",
-            self.begin.elapsed().as_secs_f64(),
-            kind,
-            fault.told()
-        ));
+    pub fn begun(&mut self, kind: &str, told: &str) {
+        self.begun.push(format!("{:7.1} s  {:<24} {}", self.begin.elapsed().as_secs_f64(), kind, told));
     }
 
     /// A group is over.

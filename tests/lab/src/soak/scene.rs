@@ -1,5 +1,6 @@
 //! The cluster on which faults are made, with what is known of it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,8 +43,8 @@ pub struct Scene {
     pub subnets: Vec<Vec<String>>,
     /// The nodes' leases then.
     pub leases: Vec<StoredLease>,
-    /// What each node had then.
-    pub nodes: Vec<Snapshot>,
+    /// What each node had when all was well and the leases were these.
+    pub known: BTreeMap<Vec<StoredLease>, Vec<Snapshot>>,
     /// What the daemons say.
     pub logs: LogWatch,
 }
@@ -64,8 +65,12 @@ impl Scene {
             cluster.add_arguments(&["--ip-masq"]);
         }
         let logs = LogWatch::new(cluster.lab());
-        let (subnets, leases, nodes) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { traffic: None, stream: None, cluster, random, setting, subnets, leases, nodes, logs })
+        if !setting.changing.is_empty() {
+            // Another backend takes another plugin.
+            cluster.set_options(cluster.options().clone().built_in());
+        }
+        let (subnets, leases, known) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Ok(Self { traffic: None, stream: None, cluster, random, setting, subnets, leases, known, logs })
     }
 
     /// All daemons run, all pods reach each other, and packets flow.

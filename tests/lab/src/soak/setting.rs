@@ -41,13 +41,18 @@ const BACKENDS: [Backend; 7] = [
     Backend::Ipip,
 ];
 
+/// The backends that are changed between.
+const CHANGING: [Backend; 3] = [Backend::Vxlan, Backend::HostGw, Backend::Udp];
+
 /// Where the faults happen.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// How many nodes.
     pub nodes: usize,
-    /// The backend.
+    /// The backend; in the midst of a change, the one that it is changed to.
     pub backend: Backend,
+    /// The backends between which it is changed; empty: it stays.
+    pub changing: Vec<Backend>,
     /// Where leases are.
     pub store: StoreKind,
     /// IPv6 beside IPv4.
@@ -62,9 +67,9 @@ impl Setting {
     /// Chooses what is not given among what this machine can have.
     pub fn choose(options: &SoakOptions, random: &mut Random) -> Result<Self> {
         let mut backends = Vec::new();
-        for backend in BACKENDS {
+        for backend in if options.change { &CHANGING[..] } else { &BACKENDS } {
             if backend.missing()?.is_none() {
-                backends.push(backend);
+                backends.push(*backend);
             }
         }
         let mut firewalls = Vec::new();
@@ -83,12 +88,15 @@ impl Setting {
             anyhow::bail!("{backend} cannot be had here: {reason}");
         }
         ensure!(backend.connects() && !backend.is_cloud(), "{backend}: there are no faults for it here");
+        let changing = if options.change { backends } else { Vec::new() };
+        ensure!(changing.len() != 1, "{backend} is the only backend that this machine can have");
         let ipv6 = options.ipv6.unwrap_or(ipv6 && backend.has_ipv6());
         ensure!(!ipv6 || backend.has_ipv6(), "{backend} has IPv4 only");
         ensure!(options.nodes >= 3, "a node has to have several peers: --nodes 3 or more");
         Ok(Self {
             nodes: options.nodes,
             backend,
+            changing,
             store: options.store.unwrap_or(store),
             ipv6,
             firewall,
@@ -116,7 +124,9 @@ impl fmt::Display for Setting {
             Some(Firewall::Nftables) => "nftables",
             None => "no firewall",
         };
-        write!(f, "{} nodes, {}, {families}, leases in {store}, {firewall}", self.nodes, self.backend)
+        let changing = if self.changing.is_empty() { "" } else { ", whose backend is changed over and over" };
+        let Self { nodes, backend, .. } = self;
+        write!(f, "{nodes} nodes, {backend}, {families}, leases in {store}, {firewall}{changing}")
     }
 }
 
@@ -129,6 +139,7 @@ mod tests {
         let setting = Setting {
             nodes: 5,
             backend: Backend::Vxlan,
+            changing: Vec::new(),
             store: StoreKind::File,
             ipv6: false,
             firewall: Some(Firewall::Nftables),

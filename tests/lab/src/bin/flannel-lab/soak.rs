@@ -22,6 +22,9 @@ pub struct Options {
     /// Which backend: vxlan, host-gw, ipip, wireguard or udp
     #[arg(long)]
     backend: Option<Backend>,
+    /// Change the backend between vxlan, host-gw and udp, in the midst of faults: no packet is lost that a fault does not explain
+    #[arg(long)]
+    change: bool,
     /// IPv6 beside IPv4, or not
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     ipv6: Option<bool>,
@@ -38,6 +41,7 @@ pub fn run(options: &Options) -> Result<()> {
         nodes: usize::try_from(options.nodes)?,
         store: options.store,
         backend: options.backend,
+        change: options.change,
         ipv6: options.ipv6,
         only: options.only.clone(),
     })

@@ -19,9 +19,9 @@ pub const KINDS: &[Kind] = &[
     Kind::new("overlapping lease", Area::Leases, overlapping),
     Kind::new("peers come and go", Area::Leases, peers_come_and_go),
     Kind::new("subnet changes hands", Area::Leases, changes_hands),
-    Kind::new("own lease removed", Area::Leases, own_removed),
-    Kind::new("own lease rubbish", Area::Control, own_rubbish),
-    Kind::new("own lease a stranger's", Area::Leases, own_strangers),
+    Kind::new("own lease removed", Area::Leases, own_removed).costing_packets(),
+    Kind::new("own lease rubbish", Area::Control, own_rubbish).costing_packets(),
+    Kind::new("own lease a stranger's", Area::Leases, own_strangers).costing_packets(),
 ];
 
 /// What etcdctl takes of a value: an argument of a program is not longer than 128 KiB.

@@ -31,12 +31,40 @@ pub enum Area {
     Alone,
 }
 
+/// What a fault may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cost {
+    /// No packet.
+    Nothing,
+    /// What the daemon itself carries.
+    Carried,
+    /// Packets.
+    Packets,
+}
+
+impl Cost {
+    const fn of(area: Area) -> Self {
+        match area {
+            Area::Leases | Area::Store | Area::Control => Self::Nothing,
+            Area::Daemon | Area::Alone => Self::Carried,
+            Area::Node => Self::Packets,
+        }
+    }
+
+    /// Whether lost packets need no other reason, where the daemon carries them or not.
+    pub fn explains(self, carried: bool) -> bool {
+        self == Self::Packets || self == Self::Carried && carried
+    }
+}
+
 /// A kind of fault.
 pub struct Kind {
     /// What it is called.
     pub name: &'static str,
     /// What it concerns.
     pub area: Area,
+    /// What it may cost.
+    pub cost: Cost,
     /// How long it may last before it is healed.
     pub longest: Duration,
     /// Whether there is such a fault in a setting.
@@ -50,7 +78,11 @@ const ANY: Duration = Duration::from_secs(13);
 
 impl Kind {
     const fn new(name: &'static str, area: Area, begin: fn(&mut Scene, usize) -> Result<Fault>) -> Self {
-        Self { name, area, longest: ANY, fits: |_| true, begin }
+        Self { name, area, cost: Cost::of(area), longest: ANY, fits: |_| true, begin }
+    }
+
+    const fn costing_packets(self) -> Self {
+        Self { cost: Cost::Packets, ..self }
     }
 
     const fn where_(self, fits: fn(&Setting) -> bool) -> Self {

@@ -18,8 +18,10 @@ pub const KINDS: &[Kind] = &[
     Kind::new("restarts in a row", Area::Daemon, restarts),
     Kind::new("loop stuck", Area::Daemon, stuck),
     Kind::new("all killed", Area::Alone, all_killed),
-    Kind::new("reboot", Area::Control, reboot),
-    Kind::new("plugin swapped", Area::Control, swapped),
+    Kind::new("reboot", Area::Control, reboot).costing_packets(),
+    Kind::new("plugin swapped", Area::Control, swapped)
+        // Whoever changes the backend has a plugin to swap to already.
+        .where_(|setting| setting.changing.is_empty()),
     Kind::new("second daemon", Area::Control, second),
 ];
 

@@ -212,16 +212,31 @@ fn from_ipip_to_wireguard() -> Result<()> {
     Row::new(IPIP, WIREGUARD).holds()
 }
 
-#[test]
-fn from_a_third_partys_plugin_to_a_built_in_one() -> Result<()> {
+/// Three nodes with a third party's plugin for vxlan.
+fn with_a_third_partys_plugin() -> Result<(Ground, Cluster)> {
     let ground = Ground { plugin: Some(component("vxlan-next")?), strict: true, firewall: None };
-    Row { ground, ..Row::new(VXLAN, HOST_GW) }.holds()
+    let cluster = ground.start(&three(VXLAN)?)?;
+    Ok((ground, cluster))
 }
 
 #[test]
-fn from_a_built_in_plugin_to_a_third_partys() -> Result<()> {
-    let ground = Ground { plugin: Some(component("vxlan-next")?), strict: true, firewall: None };
-    Row { ground, ..Row::new(HOST_GW, VXLAN) }.holds()
+fn from_a_third_partys_plugin_to_a_built_in_one() -> Result<()> {
+    let (ground, mut cluster) = with_a_third_partys_plugin()?;
+    nothing_is_lost(&mut cluster, |cluster, _| change::to(cluster, HOST_GW))?;
+    change::is_as_if_started_so(&cluster, &Ground { plugin: None, ..ground })
+}
+
+#[test]
+fn from_a_built_in_plugin_to_a_third_partys_that_was_there_before_with_a_restart_between() -> Result<()> {
+    let (ground, mut cluster) = with_a_third_partys_plugin()?;
+    change::to(&mut cluster, HOST_GW)?;
+    cluster.kill_and_restart(0)?;
+    nothing_is_lost(&mut cluster, |cluster, _| change::to(cluster, VXLAN))?;
+    for node in 0..3 {
+        let version = cluster.status(node)?["plugin"]["version"].clone();
+        anyhow::ensure!(version == "9.0.0", "node{} has {version}, which is the built-in one", node + 1);
+    }
+    change::is_as_if_started_so(&cluster, &ground)
 }
 
 /// A cluster in a cloud, whose backend is something else than the cloud's at one end of the change.

@@ -1,8 +1,10 @@
 //! Nodes that come and go in the middle of a change.
 
-use anyhow::Result;
+use std::net::UdpSocket;
+
+use anyhow::{Context, Result};
 use flannel_lab::change::{self, Filter};
-use flannel_lab::{Place, Traffic, wait};
+use flannel_lab::{Echo, Place, Traffic, wait};
 
 use super::filtered::can_filter;
 use super::{HOST_GW, VXLAN, nothing_is_lost, peer, start, strict, wait_reached_by};
@@ -27,13 +29,14 @@ fn joins(from: &str, to: &str) -> Result<()> {
             wait::until_true("both know each other", || {
                 Ok(!peer(cluster, newcomer, other)?.is_null() && !peer(cluster, other, newcomer)?.is_null())
             })?;
-            wait::until_true("the newcomer is reached", || {
+            // With small packets: pods have the MTU of the backend that their node had when they were made.
+            wait::until_true("the newcomer reaches all, and is reached", || {
                 let pods = [cluster.pod(newcomer)?, cluster.pod(other)?];
-                Ok(pods[0].reaches(pods[1]).is_ok() && pods[1].reaches(pods[0]).is_ok())
+                Ok(pods[0].ping(&Echo::to(pods[1].ipv4()?)).is_ok()
+                    && pods[1].ping(&Echo::to(pods[0].ipv4()?)).is_ok())
             })?;
         }
         let traffic = Traffic::among(cluster.pods())?;
-        wait_reached_by(cluster, newcomer, 0, &new)?;
         wait_reached_by(cluster, 0, newcomer, &new)?;
         filter.open(cluster)?;
         change::wait_at_rest(cluster, to)?;
@@ -52,6 +55,31 @@ fn a_node_that_joins_on_the_way_to_host_gw_is_reached_and_moves_with_the_others(
 #[test]
 fn a_node_that_joins_on_the_way_to_vxlan_is_reached_and_moves_with_the_others() -> Result<()> {
     joins(HOST_GW, VXLAN)
+}
+
+#[test]
+fn a_node_that_joins_reaches_those_that_cannot_have_the_new_backend_by_the_former_one() -> Result<()> {
+    let ground = strict();
+    let mut cluster = start(&ground, HOST_GW)?;
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        // On the last node somebody else has the port of the new backend.
+        let taken = cluster.node(2).namespace().run(|| UdpSocket::bind("0.0.0.0:8472"))?;
+        let taken = taken.context("the port")?;
+        change::put(cluster, VXLAN)?;
+        wait_reached_by(cluster, 0, 1, "vxlan")?;
+        let newcomer = cluster.add_node(Place::Near)?;
+        ground.prepare_node(cluster, newcomer)?;
+        cluster.launch(newcomer)?.wait_ready()?;
+        cluster.wire_pod(newcomer)?;
+        let traffic = Traffic::among(cluster.pods())?;
+        wait_reached_by(cluster, newcomer, 2, "host-gw")?;
+        drop(taken);
+        change::wait_at_rest(cluster, VXLAN)?;
+        let report = traffic.stop()?;
+        println!("with the newcomer: {report}");
+        change::lost_nothing(cluster, &report)
+    })?;
+    change::is_as_if_started_so(&cluster, &ground)
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::net::UdpSocket;
 
 use anyhow::{Context, Result};
+use flannel_lab::artifacts::component;
 use flannel_lab::{Cluster, change};
 
 use super::{
-    HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, wait_reached_by, wait_said,
+    HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, three, wait_reached_by,
+    wait_said,
 };
 
 /// On the last node somebody else has the port of the new backend, for a while.
@@ -25,7 +27,7 @@ fn a_port_is_taken(from: &str, to: &str, port: u16) -> Result<()> {
         wait_reached_by(cluster, 1, 0, &new)?;
         wait_said(cluster, 2, |status| status["change"]["failure"].clone(), &[&port.to_string()])?;
         stays(cluster, |cluster| {
-            Ok(peer(cluster, 0, 2)?["generation"] == former && peer(cluster, 2, 0)?["generation"] == former)
+            Ok(peer(cluster, 0, 2)?["generation"] == former && peer(cluster, 2, 0)?["generation"] != new)
         })?;
         traffic.goes_on()?;
         drop(taken);
@@ -45,27 +47,31 @@ fn a_node_where_the_port_of_vxlan_is_taken_stays_and_says_so_and_moves_when_it_i
 }
 
 #[test]
-fn a_node_that_may_not_run_the_new_plugin_stays_and_says_so() -> Result<()> {
-    // Without a grant it may nothing.
+fn a_node_that_may_not_run_the_new_plugin_any_more_stays_and_says_so_and_moves_when_it_may() -> Result<()> {
     let ground = strict();
-    let options = super::three(HOST_GW)?;
-    let mut cluster = ground.prepare(&options)?;
+    let mut cluster = ground.prepare(&three(VXLAN)?)?;
+    let grants = cluster.lab().directory().join("grants.toml");
+    let granted = "[[grant]]\nname = \"vxlan\"\nallow = [\"links\", \"routes\", \"neighbours\", \"fdb\"]";
+    std::fs::write(&grants, granted)?;
     let built_in = cluster.options().clone();
-    for index in 0..3 {
-        let foreign = built_in.clone().plugin(flannel_lab::artifacts::component("vxlan-next")?);
-        cluster.set_options(if index == 2 { foreign } else { built_in.clone() });
+    let foreign = built_in.clone().plugin(component("vxlan-next")?);
+    let foreign = foreign.arg(format!("--plugin-grants={}", grants.display()));
+    for (index, options) in [built_in.clone(), built_in, foreign].into_iter().enumerate() {
+        cluster.set_options(options);
         cluster.launch(index)?;
     }
-    for index in 0..3 {
-        cluster.daemon(index)?.wait_ready()?;
-    }
+    (0..3).try_for_each(|index| cluster.daemon(index)?.wait_ready().map(drop))?;
     cluster.wait_converged()?;
     cluster.wire_pods()?;
     nothing_is_lost(&mut cluster, |cluster, _| {
+        change::to(cluster, HOST_GW)?;
+        std::fs::write(&grants, "")?;
         change::put(cluster, VXLAN)?;
         wait_reached_by(cluster, 0, 1, "vxlan")?;
         wait_said(cluster, 2, |status| status["change"]["failure"].clone(), &["granted"])?;
-        stays(cluster, |cluster| Ok(peer(cluster, 0, 2)?["generation"] == "host-gw"))
+        stays(cluster, |cluster| Ok(peer(cluster, 0, 2)?["generation"] == "host-gw"))?;
+        std::fs::write(&grants, granted)?;
+        change::wait_at_rest(cluster, VXLAN).map(drop)
     })
 }
 
@@ -114,7 +120,7 @@ fn another_length_of_subnets_is_refused_and_takes_a_restart() -> Result<()> {
 
 #[test]
 fn what_is_no_network_config_is_refused_by_all() -> Result<()> {
-    is_refused(r#"{"Network":"10.5.0.0/16","Backend":"#, &["config"])
+    is_refused(r#"{"Network":"10.5.0.0/16","Backend":"#, &["JSON"])
 }
 
 #[test]

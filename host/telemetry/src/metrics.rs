@@ -157,6 +157,10 @@ struct Inner {
     peers: Gauge,
     peers_rejected: Gauge,
     peers_deferred: Gauge,
+    backend_change: Gauge,
+    backend_change_failed: Gauge,
+    backend_change_moved: Gauge,
+    config_refused: Gauge,
     entries: Family<Labels<1>, Gauge>,
     entries_failed: Family<Labels<1>, Gauge>,
     entries_waiting: Family<Labels<1>, Gauge>,
@@ -289,6 +293,26 @@ impl Metrics {
                 Gauge::default(),
             ),
             peers_deferred: r.add("peers_deferred", "Peers that wait for the plugin", Gauge::default()),
+            backend_change: r.add(
+                "backend_change",
+                "Whether the backend is being changed",
+                Gauge::default(),
+            ),
+            backend_change_failed: r.add(
+                "backend_change_failed",
+                "Whether the new backend does not start on this node",
+                Gauge::default(),
+            ),
+            backend_change_moved: r.add(
+                "backend_change_moved_peers",
+                "Peers that are reached by the new backend",
+                Gauge::default(),
+            ),
+            config_refused: r.add(
+                "config_refused",
+                "Whether the network config in the store is not taken up",
+                Gauge::default(),
+            ),
             entries: r.add("entries", "Entries that should be in the kernel", Family::default()),
             entries_failed: r.add(
                 "entries_failed",
@@ -455,6 +479,15 @@ impl Metrics {
         self.0.peers_rejected.set(wide(count));
     }
 
+    /// Whether the backend is being changed, whether the new one does not start here, and how many peers are reached by it; and whether the
+    /// network config in the store is not taken up.
+    pub fn backend_change(&self, goes_on: bool, failed: bool, moved: usize, refused: bool) {
+        self.0.backend_change.set(u64::from(goes_on));
+        self.0.backend_change_failed.set(u64::from(failed));
+        self.0.backend_change_moved.set(wide(moved));
+        self.0.config_refused.set(u64::from(refused));
+    }
+
     /// How many of them wait for a plugin that is broken.
     pub fn peers_deferred(&self, count: usize) {
         self.0.peers_deferred.set(wide(count));
@@ -576,6 +609,7 @@ mod tests {
         metrics.peers(3);
         metrics.peers_rejected(1);
         metrics.peers_deferred(2);
+        metrics.backend_change(true, false, 3, false);
         metrics.entries("route", 3, 1, 2);
         metrics.entries("neighbour", 3, 0, 0);
         metrics.entries("fdb", 3, 0, 0);

@@ -355,6 +355,9 @@ impl Observer {
 
     /// How a change of the backend stands, and what the store has as the network config.
     pub(super) fn change(&self, change: Option<status::Change>, config: status::Config) {
+        let (failed, moved) =
+            change.as_ref().map_or((false, 0), |change| (change.failure.is_some(), change.moved));
+        self.metrics.backend_change(change.is_some(), failed, moved, config.refused.is_some());
         let mut base = lock(&self.base);
         base.change = change;
         base.config = Some(config);

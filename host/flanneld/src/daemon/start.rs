@@ -252,7 +252,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     let before = match held {
         Some(lease) => Some(lease.clone()),
         // All leases are read for it, which is spared where the records say enough.
-        None if record.is_at_rest_with(target)
+        None if record.is_at_rest_with(&shown::recorded(&node.config))
             && Links::state_is_enough(&node.options.state_dir)? =>
         {
             return Ok(at_rest());
@@ -270,7 +270,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
         Some(said) => said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned(),
         // It was away when the change began, has not said anything yet, or joins. What others say counts where it is this node's own backend,
         // or this node has none yet.
-        None => record.other_than(target).map(str::to_owned).or_else(|| former_of(&others, own, target)),
+        None => record.other_than(&shown::recorded(&node.config)).map(str::to_owned).or_else(|| former_of(&others, own, target)),
     };
     // What is written there may be no backend.
     let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else { return Ok(at_rest) };

@@ -14,7 +14,7 @@ const FILE: &str = "backend";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct BackendRecord {
-    /// The `Backend` section that serves, in its canonical form; empty: it is not known.
+    /// The `Backend` section that serves, in its canonical form, or a digest of it; empty: it is not known.
     pub serving: String,
     /// It is being changed to another one.
     pub changing: bool,

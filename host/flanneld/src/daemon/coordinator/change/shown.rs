@@ -7,6 +7,7 @@ use flannel_model::ledger::{PeerId, Slot};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::extract_secrets;
 use flannel_telemetry::status;
+use sha2::{Digest, Sha256};
 
 use super::{Beside, Coordinator, Stage};
 use crate::daemon::coordinator::News;
@@ -47,9 +48,9 @@ impl Coordinator {
         }
     }
 
-    /// The `Backend` section that serves, in its canonical form.
+    /// What is written down of the `Backend` section that serves.
     pub(in crate::daemon) fn serving_backend(&self) -> String {
-        self.change.serving.backend_key().to_owned()
+        recorded(&self.change.serving)
     }
 
     /// Adds what a change means for each peer.
@@ -84,6 +85,12 @@ pub(in crate::daemon) fn shown(config: &NetworkConfig) -> String {
         // What is wrong with them is said where they are needed.
         Err(_) => config.backend_type.clone(),
     }
+}
+
+/// The `Backend` section as it is written into the state directory: its canonical form, or where that has secrets its SHA-256 alone.
+pub(in crate::daemon) fn recorded(config: &NetworkConfig) -> String {
+    let key = config.backend_key();
+    if shown(config) == key { key.to_owned() } else { format!("sha256:{}", hex::encode(Sha256::digest(key))) }
 }
 
 fn phase(beside: &Beside, target: Slot) -> &'static str {

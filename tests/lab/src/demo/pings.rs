@@ -23,12 +23,17 @@ pub enum Size {
 }
 
 impl Size {
-    fn echo(self, from: &Pod, to: IpAddr) -> Echo {
+    fn echo(self, from: &Pod, to: &Pod, address: IpAddr) -> Echo {
         match self {
-            Self::Small => Echo::to(to),
-            Self::Full => Echo::to(to).size(from.largest(to)).whole(),
+            Self::Small => Echo::to(address),
+            Self::Full => Echo::to(address).size(largest(from, to, address)).whole(),
         }
     }
+}
+
+/// Bytes of the largest packet from one pod to another that each on the way takes in one piece.
+fn largest(from: &Pod, to: &Pod, address: IpAddr) -> u32 {
+    from.largest(address).min(to.mtu())
 }
 
 /// One packet of each family from each pod to each other.
@@ -46,7 +51,7 @@ pub fn matrix(step: &mut Step, cluster: &Cluster, size: Size) -> Result<()> {
             }
             let mut cells = Vec::new();
             for address in to.addresses() {
-                match from.ping(&size.echo(from, address)) {
+                match from.ping(&size.echo(from, to, address)) {
                     Ok(took) => {
                         answered += 1;
                         slowest = slowest.max(took);
@@ -71,9 +76,10 @@ pub fn matrix(step: &mut Step, cluster: &Cluster, size: Size) -> Result<()> {
     if let Some(first) = failures.first() {
         bail!("{} of {} packets were lost; the first: {first}", failures.len(), failures.len() + answered);
     }
-    let what = match (size, pods.first()) {
-        (Size::Full, Some(pod)) => {
-            let bytes: Vec<u32> = pod.addresses().into_iter().map(|to| pod.largest(to)).collect();
+    let what = match (size, &pods[..]) {
+        (Size::Full, [from, to, ..]) => {
+            let bytes: Vec<u32> =
+                to.addresses().into_iter().map(|address| largest(from, to, address)).collect();
             let text = format!("of {} bytes in one piece ", in_words(&bytes));
             step.figure("bytes", bytes);
             text

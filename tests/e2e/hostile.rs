@@ -181,6 +181,7 @@ fn a_daemon_that_comes_back_with_a_broken_plugin_leaves_forwarding_as_it_was() -
     let ping = ping(&cluster)?;
     let before = cluster.state(0)?;
     cluster.take_daemon(0)?.kill9();
+    cluster.node(0).forget_backend()?;
     cluster.store().put_config(&config(r#","In":"apply","Do":"panic""#))?;
     cluster.launch(0)?.wait_log("that peers wait", |line| line.message() == "peers wait for the plugin")?;
     std::thread::sleep(Duration::from_millis(500));
@@ -188,6 +189,7 @@ fn a_daemon_that_comes_back_with_a_broken_plugin_leaves_forwarding_as_it_was() -
     assert_eq!(ping.report(Mark::default()).lost, 0);
     // A plugin that works again is asked again.
     cluster.take_daemon(0)?.kill9();
+    cluster.node(0).forget_backend()?;
     cluster.store().put_config(&config(""))?;
     let ready = cluster.launch(0)?.wait_ready()?;
     assert_eq!(ready.line.number("netlink_messages"), Some(0), "{}", ready.line.raw());

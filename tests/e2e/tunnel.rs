@@ -91,11 +91,15 @@ fn descriptors_that_were_kept_and_do_not_fit_any_more_are_replaced() -> Result<(
     let managed = cluster.options().clone();
     let kept = manager.kept(KEPT);
     // Another port, and then a device that somebody has deleted meanwhile.
+    for node in [0, 1] {
+        cluster.take_daemon(node)?.kill9();
+        cluster.node(node).forget_backend()?;
+    }
     cluster.store().put_config(r#"{"Network":"10.5.0.0/16","Backend":{"Type":"udp","Port":8299}}"#)?;
     cluster.set_options(plain);
-    cluster.kill_and_restart(1)?;
+    cluster.launch(1)?.wait_ready()?;
     cluster.set_options(managed);
-    cluster.kill_and_restart(0)?;
+    cluster.launch(0)?.wait_ready()?;
     assert_eq!(cluster.status(0)?["datapath"]["tunnels"][0]["port"], 8299);
     cluster.pod(0)?.reaches(cluster.pod(1)?)?;
     cluster.take_daemon(0)?.kill9();

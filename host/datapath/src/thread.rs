@@ -63,7 +63,7 @@ enum Command {
     CommitBeside(Box<Transaction>, Vec<(PeerId, Vec<IpNet>)>, oneshot::Sender<Report>),
     Use(Vec<(PeerId, Slot, Vec<IpNet>)>, oneshot::Sender<Report>),
     SetTarget(Slot, oneshot::Sender<Report>),
-    End(Slot, oneshot::Sender<Result<Report, String>>),
+    End(Slot, oneshot::Sender<Report>),
     Report(oneshot::Sender<Report>),
     Peers(oneshot::Sender<HashMap<PeerId, PeerReport>>),
     Stop,
@@ -162,8 +162,8 @@ impl Datapath {
         self.ask(|answer| Command::SetTarget(target, answer)).await
     }
 
-    /// Ends the change: one generation serves alone, and all else goes. The inner error says what the kernel refused; then both are there.
-    pub async fn end_change(&self, kept: Slot) -> Result<Result<Report, String>, DatapathError> {
+    /// Ends the change: one generation serves alone, and all else goes. What the kernel refuses of that is tried again.
+    pub async fn end_change(&self, kept: Slot) -> Result<Report, DatapathError> {
         self.ask(|answer| Command::End(kept, answer)).await
     }
 

@@ -43,7 +43,9 @@ impl Trial {
     pub(crate) fn table(networks: &[IpNet]) -> u32 {
         // FNV-1a.
         let text: String = networks.iter().map(ToString::to_string).collect();
-        let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = text
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         FIRST_TABLE + ((hash >> 16) ^ (hash & 0xffff))
     }
 

@@ -146,7 +146,8 @@ fn encode_generation(generation: &Generation, json: &mut String) {
             json.push_str(",\"BackendType\":");
             compact(&serde_json::Value::from(generation.backend_type.as_str()).to_string(), json);
         }
-        let data = [("BackendData", &generation.backend_data), ("BackendV6Data", &generation.backend_v6_data)];
+        let data =
+            [("BackendData", &generation.backend_data), ("BackendV6Data", &generation.backend_v6_data)];
         for (name, data) in data {
             if let Some(data) = data {
                 let _ = write!(json, ",\"{name}\":");
@@ -219,7 +220,8 @@ fn decode_generations(raw: &str) -> Option<Vec<Generation>> {
     let mains = generations.iter().filter(|generation| generation.main).count();
     let twice = |n: usize| generations[..n].iter().any(|other| other.backend == generations[n].backend);
     // One of them is what the other fields describe, and each is there once.
-    (mains == 1 && written.len() <= MAX_GENERATIONS && !(0..generations.len()).any(twice)).then_some(generations)
+    (mains == 1 && written.len() <= MAX_GENERATIONS && !(0..generations.len()).any(twice))
+        .then_some(generations)
 }
 
 fn decode_generation(raw: &str) -> Option<Generation> {
@@ -493,9 +495,14 @@ mod tests {
             &long,
             &"[".repeat(40),
         ] {
-            let value = format!(r#"{{"PublicIP":"10.0.0.1","BackendType":"udp","Generations":{generations}}}"#);
+            let value =
+                format!(r#"{{"PublicIP":"10.0.0.1","BackendType":"udp","Generations":{generations}}}"#);
             if let Ok(read) = decode(value.as_bytes()) {
-                assert_eq!((read.backend_type.as_str(), read.generations), ("udp", Vec::new()), "{generations}");
+                assert_eq!(
+                    (read.backend_type.as_str(), read.generations),
+                    ("udp", Vec::new()),
+                    "{generations}"
+                );
             }
         }
     }

@@ -46,16 +46,23 @@ impl Wanted {
     fn of(ledger: &Ledger) -> Self {
         let devices: BTreeMap<_, _> =
             ledger.devices().map(|device| (Arc::clone(device.name()), device.clone())).collect();
-        let addresses = devices.keys().filter_map(|name| Some((Arc::clone(name), ledger.addresses(name)?.clone())));
+        let addresses =
+            devices.keys().filter_map(|name| Some((Arc::clone(name), ledger.addresses(name)?.clone())));
         let peers = ledger.peers().filter(|(peer, _)| *peer != PeerId::NODE);
         let peers = peers.map(|(peer, _)| (peer, ledger.entries_of(peer).cloned().collect()));
-        Self { addresses: addresses.collect(), networks: ledger.networks().clone(), peers: peers.collect(), devices }
+        Self {
+            addresses: addresses.collect(),
+            networks: ledger.networks().clone(),
+            peers: peers.collect(),
+            devices,
+        }
     }
 
     /// The routes to a peer's subnets where the policy has said only what lies behind a device.
     fn over_device(&self, subnets: &[IpNet]) -> Vec<Entry> {
         let over = |subnet: &IpNet| {
-            let mut networks = self.networks.iter().flat_map(|(device, of)| of.iter().map(move |net| (device, net)));
+            let mut networks =
+                self.networks.iter().flat_map(|(device, of)| of.iter().map(move |net| (device, net)));
             let (device, _) = networks.find(|(_, network)| network.contains(subnet))?;
             let device = Device::Own(Arc::clone(device));
             Some(Entry::Route { destination: *subnet, via: None, onlink: false, device })
@@ -154,8 +161,7 @@ impl Generations {
             (one, other) => one.or(other).cloned(),
         };
         placed.devices.extend(device.map(|device| (Arc::clone(name), device)));
-        let addresses: Vec<_> =
-            self.wanted.iter().filter_map(|wanted| wanted.addresses.get(name)).collect();
+        let addresses: Vec<_> = self.wanted.iter().filter_map(|wanted| wanted.addresses.get(name)).collect();
         if !addresses.is_empty() {
             let all = addresses.into_iter().flatten().copied().collect();
             placed.addresses.insert(Arc::clone(name), all);
@@ -206,7 +212,8 @@ impl Generations {
 
     fn placed_everywhere(&self) -> Transaction {
         let mut placed = Transaction::default();
-        let peers: BTreeSet<PeerId> = self.wanted.iter().flat_map(|wanted| wanted.peers.keys().copied()).collect();
+        let peers: BTreeSet<PeerId> =
+            self.wanted.iter().flat_map(|wanted| wanted.peers.keys().copied()).collect();
         for peer in peers {
             self.place(peer, &mut placed);
         }
@@ -216,7 +223,8 @@ impl Generations {
     /// What lies behind the devices of the one that is moved to, for trials.
     fn trial_networks(&self) -> Vec<Entry> {
         let networks = &self.wanted[self.target as usize].networks;
-        let networks = networks.iter().flat_map(|(device, of)| of.iter().map(move |network| (device, network)));
+        let networks =
+            networks.iter().flat_map(|(device, of)| of.iter().map(move |network| (device, network)));
         let trial = |(device, network): (&Arc<str>, &IpNet)| Entry::TrialRoute {
             destination: *network,
             via: None,
@@ -235,7 +243,12 @@ impl Generations {
     fn outside(&self, peer: PeerId) -> Vec<Entry> {
         let leads = |subnet: &IpNet| {
             let via = self.gateways.iter().find(|via| via.is_ipv4() == subnet.addr().is_ipv4())?;
-            Some(Entry::Route { destination: *subnet, via: Some(*via), onlink: false, device: Device::External })
+            Some(Entry::Route {
+                destination: *subnet,
+                via: Some(*via),
+                onlink: false,
+                device: Device::External,
+            })
         };
         self.subnets.get(&peer).into_iter().flatten().filter_map(leads).collect()
     }

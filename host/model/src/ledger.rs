@@ -285,8 +285,7 @@ impl Ledger {
 
     /// The entries that a peer claims, whether they count or not.
     pub fn entries_of(&self, peer: PeerId) -> impl Iterator<Item = &Entry> {
-        let claims = self.keys_of(peer).iter().filter_map(move |key| self.entries.get(key)?.claim(peer));
-        claims
+        self.keys_of(peer).iter().filter_map(move |key| self.entries.get(key)?.claim(peer))
     }
 
     /// The networks that are reached over each device without a next hop.

@@ -142,7 +142,8 @@ impl NetworkConfig {
 
     /// The same with another `Backend` section.
     pub fn with_backend(&self, section: &str) -> Result<Self, ConfigError> {
-        let raw = RawValue::from_string(section.to_owned()).map_err(|error| ConfigError::Json(one_line(&error)))?;
+        let raw =
+            RawValue::from_string(section.to_owned()).map_err(|error| ConfigError::Json(one_line(&error)))?;
         let (backend_type, backend) = backend(Some(raw))?;
         let backend_key = canonical(backend.get());
         Ok(Self { backend_type, backend, backend_key, ..self.clone() })

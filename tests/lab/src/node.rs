@@ -123,6 +123,12 @@ impl Node {
         &self.directory
     }
 
+    /// Has the next daemon begin with the network config's backend, and not with the one that this node had.
+    pub fn forget_backend(&self) -> Result<()> {
+        let record = self.directory.join("state/backend");
+        std::fs::remove_file(&record).with_context(|| record.display().to_string())
+    }
+
     /// Its subnet file.
     pub fn subnet_file(&self) -> PathBuf {
         self.directory.join("run/subnet.env")

@@ -178,7 +178,12 @@ impl Draft<'_> {
     /// as that is so, a route to the gateway alone shows it the way. It is there for the time of these requests only.
     pub(super) fn open_way(&mut self, key: &Key, destination: &IpNet, hop: NextHop) {
         let over_other = self.planner.kernel.routes_to(destination).any(|route| route.oif != hop.oif);
-        if hop.via.is_ipv4() || !hop.onlink || !over_other || !destination.contains(&hop.via) || !self.ways.insert(hop.via) {
+        if hop.via.is_ipv4()
+            || !hop.onlink
+            || !over_other
+            || !destination.contains(&hop.via)
+            || !self.ways.insert(hop.via)
+        {
             return;
         }
         let (gateway, device) = (IpNet::from(hop.via), Some(RouteTarget::Device(hop.oif)));

@@ -3,7 +3,9 @@
 use flannel_model::entry::Key;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage as Rt;
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 
 use super::route::{RouteTarget, address_of, message};
 use crate::netlink::{Message, Payload, create_or_replace};
@@ -42,7 +44,11 @@ pub(crate) fn dead_end(table: u32, network: &IpNet) -> RouteMessage {
 }
 
 /// What a route message is about, if it is one of the table; and who has made it.
-pub(crate) fn read(message: &RouteMessage, table: u32, kernel: &ObservedState) -> Option<(IpNet, TrialRoute, u8)> {
+pub(crate) fn read(
+    message: &RouteMessage,
+    table: u32,
+    kernel: &ObservedState,
+) -> Option<(IpNet, TrialRoute, u8)> {
     let header = &message.header;
     let (mut destination, mut number) = (None, u32::from(header.table));
     let (mut via, mut oif, mut nexthop) = (None, 0, None);
@@ -81,7 +87,8 @@ impl Draft<'_> {
         if let Some(hop) = full {
             self.open_way(&Key::TrialRoute(destination), &destination, hop);
         }
-        let nexthop = full.filter(|_| self.planner.nexthops && !is_external).and_then(|hop| self.nexthop_for(hop));
+        let nexthop =
+            full.filter(|_| self.planner.nexthops && !is_external).and_then(|hop| self.nexthop_for(hop));
         self.gaining.extend(nexthop);
         if let Some(id) = old.and_then(|route| route.nexthop) {
             self.lose(id);
@@ -101,7 +108,9 @@ impl Draft<'_> {
 
     pub(super) fn remove_trial_route(&mut self, destination: &IpNet) {
         let kernel = self.planner.kernel;
-        let (Some(table), Some(route)) = (kernel.trial_table, kernel.trial_routes.get(destination)) else { return };
+        let (Some(table), Some(route)) = (kernel.trial_table, kernel.trial_routes.get(destination)) else {
+            return;
+        };
         if let Some(id) = route.nexthop {
             self.lose(id);
         }

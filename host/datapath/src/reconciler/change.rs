@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use super::Reconciler;
+use crate::kinds;
 use crate::links;
 use crate::netlink::NetlinkError;
 use crate::report::Report;
 use crate::trial::{self, Trial};
-use crate::kinds;
 
 impl Reconciler {
     /// What the policy that serves has declared, as it is to be committed.
@@ -40,7 +40,8 @@ impl Reconciler {
         let trial = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, record)?;
         let mark = trial.mark();
         let refused_before = self.refused();
-        let gateways = links::gateways(&mut self.requests, self.kernel.external.as_ref().map(|link| link.index));
+        let gateways =
+            links::gateways(&mut self.requests, self.kernel.external.as_ref().map(|link| link.index));
         let (generations, begun) = Generations::begin(&self.ledger, registered, usual, gateways);
         let before = self.ledger.clone();
         self.change = Some((generations, trial));
@@ -93,8 +94,8 @@ impl Reconciler {
     }
 
     /// Ends the change with one of the generations.
-    pub(crate) fn end_change(&mut self, kept: Slot) -> Result<Report, String> {
-        let Some((generations, trial)) = self.change.take() else { return Ok(self.report()) };
+    pub(crate) fn end_change(&mut self, kept: Slot) -> Report {
+        let Some((generations, trial)) = self.change.take() else { return self.report() };
         let (whole, names) = generations.end(kept);
         let mut ledger = Ledger::default();
         ledger.commit(Transaction { blackholes: Some(self.ledger.blackholes().clone()), ..whole.clone() });
@@ -106,7 +107,7 @@ impl Reconciler {
             self.names = Names::new();
             self.give_names(whole, names);
         }
-        Ok(self.report())
+        self.report()
     }
 
     /// What was there for two generations, and is not in the ledger any more, goes.

@@ -105,7 +105,8 @@ impl LoosePaths {
     fn write(&self) {
         let Some(file) = &self.file else { return };
         let written = serde_json::to_vec(&self.record).map_err(io::Error::from);
-        if let Err(error) = written.and_then(|bytes| atomic_file::replace(file, &bytes, Mode::Exactly(0o600))) {
+        if let Err(error) = written.and_then(|bytes| atomic_file::replace(file, &bytes, Mode::Exactly(0o600)))
+        {
             warn!(file = %file.display(), %error, "what a change of the backend changes cannot be written down");
         }
     }

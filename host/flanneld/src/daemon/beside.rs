@@ -75,9 +75,8 @@ impl BesideGeneration {
         let mark = begun.map_err(|error| error.to_string())??;
         let sources: Vec<IpAddr> = own.subnets.iter().map(|subnet| subnet.network()).collect();
         let place = Place::beside();
-        let parts = Prober::open(mark, sources).and_then(|prober| {
-            Ok((prober, PolicyThread::start(Box::new(policy), place.clone(), outcomes)?))
-        });
+        let parts = Prober::open(mark, sources)
+            .and_then(|prober| Ok((prober, PolicyThread::start(Box::new(policy), place.clone(), outcomes)?)));
         let (prober, policy) = match parts {
             Ok(parts) => parts,
             Err(error) => {
@@ -130,7 +129,9 @@ impl Operation {
             }
             ChangeCall::Commit(transaction, subnets) => {
                 let datapath = Arc::clone(&self.datapath);
-                self.report_commit(async move { datapath.commit_beside(transaction, subnets).await.map(drop) });
+                self.report_commit(
+                    async move { datapath.commit_beside(transaction, subnets).await.map(drop) },
+                );
             }
             ChangeCall::Use(uses) => {
                 let datapath = Arc::clone(&self.datapath);
@@ -149,7 +150,7 @@ impl Operation {
                 let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
                 self.datapath_work.push(async move {
                     let ended = datapath.end_change(kept).await;
-                    let outcome = ended.map(|ended| Event::ChangeEnded(ended.map(drop)).into());
+                    let outcome = ended.map(|_| Event::ChangeEnded.into());
                     let _ = outcomes.send(outcome.unwrap_or_else(|error| Outcome::Failed(error.into())));
                 });
             }
@@ -197,7 +198,8 @@ impl Operation {
     /// What was beside is what serves.
     fn take_over_beside(&mut self) {
         let Some(beside) = self.beside.take() else { return };
-        let BesideGeneration { config, artifact, registered, policy, place, surroundings, clouds, .. } = *beside;
+        let BesideGeneration { config, artifact, registered, policy, place, surroundings, clouds, .. } =
+            *beside;
         place.take_over();
         if let Err(error) = surroundings.state.commit_pending() {
             error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");

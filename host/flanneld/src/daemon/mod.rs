@@ -195,7 +195,8 @@ async fn begin(
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
     let origin = observer.alive_during(start::origin(node, held)).await?;
-    let (begins_before, before) = (origin.serving.backend_key() != node.config.backend_key(), origin.before.clone());
+    let (begins_before, before) =
+        (origin.serving.backend_key() != node.config.backend_key(), origin.before.clone());
     match begin_with(node, origin, held, observer).await {
         Err(error) if begins_before => {
             warn!(%error, "the backend before cannot be had: beginning with the one that the network config has now");

@@ -131,7 +131,9 @@ impl Shared {
         loop {
             match self.ask(from, to, nonce, bytes, headers).await {
                 Ok(()) => return Ok(bytes),
-                Err(NoAnswer::TooLong(_)) if largest - bytes < MAX_LESS && bytes > LESS + SMALL => bytes -= LESS,
+                Err(NoAnswer::TooLong(_)) if largest - bytes < MAX_LESS && bytes > LESS + SMALL => {
+                    bytes -= LESS;
+                }
                 Err(other) => return Err(other.into()),
             }
         }
@@ -193,7 +195,12 @@ fn socket(mark: u32, source: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_option(
+    socket: &Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     use std::os::fd::AsRawFd;
     let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
     // SAFETY: the descriptor is open as long as the socket is borrowed, and the pointer leads to a value of that length.
@@ -218,7 +225,8 @@ fn request(ipv4: bool, number: u64, key: u64, bytes: usize) -> Vec<u8> {
 }
 
 fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
+    let words =
+        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
@@ -244,8 +252,7 @@ async fn listen(socket: Arc<AsyncFd<Socket>>, ipv4: bool, waiting: Waiting) {
         let received = ready.try_io(|socket| socket.get_ref().recv(&mut buffer));
         let Ok(Ok(length)) = received else { continue };
         // SAFETY: the kernel has filled in as many bytes as it says, and it says no more than there are.
-        let bytes: Vec<u8> =
-            buffer.iter().take(length).map(|byte| unsafe { byte.assume_init() }).collect();
+        let bytes: Vec<u8> = buffer.iter().take(length).map(|byte| unsafe { byte.assume_init() }).collect();
         if let Some(key) = answer_in(&bytes, ipv4)
             && let Some(answer) = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
         {
@@ -260,7 +267,8 @@ fn answer_in(bytes: &[u8], ipv4: bool) -> Option<u64> {
     let message = bytes.get(header..)?;
     let reply = if ipv4 { 0 } else { 129 };
     let key = message.get(8..16)?;
-    (message[0] == reply && message.get(4..6)? == [0xf1, 0xa7]).then(|| u64::from_be_bytes(key.try_into().unwrap_or_default()))
+    (message[0] == reply && message.get(4..6)? == [0xf1, 0xa7])
+        .then(|| u64::from_be_bytes(key.try_into().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -189,7 +189,8 @@ impl Operation {
             node,
             observer,
             coordinator,
-            policy: PolicyThread::start(policy, Place::default(), outcomes.clone()).map_err(DaemonError::Thread)?,
+            policy: PolicyThread::start(policy, Place::default(), outcomes.clone())
+                .map_err(DaemonError::Thread)?,
             _kept: Kept(Arc::clone(&surroundings.state)),
             surroundings,
             candidate: None,

@@ -19,8 +19,8 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_model::wireguard::Keys;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts, PluginReference, Policy,
-    Registration, extract_secrets,
+    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts,
+    PluginReference, Policy, Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
@@ -29,12 +29,12 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
+use crate::node::backend_record::BackendRecord;
 use crate::node::claims::Claims;
 use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamilies, Wish, choose, keep};
 use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
 use crate::node::subnet_file::SubnetFile;
-use crate::node::backend_record::BackendRecord;
 use crate::node::{former_networks, own_addresses};
 
 use super::DaemonError;
@@ -267,20 +267,32 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     let own = before.as_ref().map(|lease| &lease.attributes);
     let said = own.filter(|own| !own.generations.is_empty());
     let former = match said {
-        Some(said) => said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned(),
+        Some(said) => {
+            said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned()
+        }
         // It was away when the change began, has not said anything yet, or joins. What others say counts where it is this node's own backend,
         // or this node has none yet.
-        None => record.other_than(&shown::recorded(&node.config)).map(str::to_owned).or_else(|| former_of(&others, own, target)),
+        None => record
+            .other_than(&shown::recorded(&node.config))
+            .map(str::to_owned)
+            .or_else(|| former_of(&others, own, target)),
     };
     // What is written there may be no backend.
-    let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else { return Ok(at_rest) };
+    let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else {
+        return Ok(at_rest);
+    };
     let is_own = |own: &Attributes| {
-        !own.generations.is_empty() || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
+        !own.generations.is_empty()
+            || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
     };
     if !own.is_none_or(is_own) {
         return Ok(at_rest);
     }
-    info!(from = shown::shown(&serving), to = shown::shown(&node.config), "the backend is being changed: beginning with the one before");
+    info!(
+        from = shown::shown(&serving),
+        to = shown::shown(&node.config),
+        "the backend is being changed: beginning with the one before"
+    );
     Ok(Origin { serving: Arc::new(serving), resumed: said.cloned(), before })
 }
 
@@ -295,9 +307,12 @@ impl Origin {
 fn former_of(others: &[Lease], own: Option<&Attributes>, target: &str) -> Option<String> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for other in others.iter().filter(|other| other.attributes.generation(target).is_some()) {
-        for generation in other.attributes.generations.iter().filter(|generation| generation.backend != target) {
+        for generation in
+            other.attributes.generations.iter().filter(|generation| generation.backend != target)
+        {
             let published = other.attributes.of_generation(&generation.backend);
-            let fits = |published: Attributes| own.is_none_or(|own| own.backend_type == published.backend_type);
+            let fits =
+                |published: Attributes| own.is_none_or(|own| own.backend_type == published.backend_type);
             if published.is_some_and(fits) {
                 *counts.entry(&generation.backend).or_default() += 1;
             }

@@ -12,8 +12,8 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
-use flannel_telemetry::{Step, status};
 use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
+use flannel_telemetry::{Step, status};
 use ipnet::IpNet;
 
 use crate::daemon::DaemonError;
@@ -90,8 +90,8 @@ pub(in crate::daemon) enum Event {
     BesideCommitted,
     /// A peer was probed by the way of this generation.
     Probed(PeerId, Slot, Result<(), String>),
-    /// One generation was to be the only one.
-    ChangeEnded(Result<(), String>),
+    /// One generation is the only one now.
+    ChangeEnded,
     /// A time has come that [`super::Coordinator::deadline`] has named.
     Time,
 }

@@ -41,7 +41,8 @@ use super::cluster_view::{ClusterView, Delta, LeaseGate};
 use change::BackendChange;
 pub(super) use change::{published, shown};
 pub(super) use events::{
-    BesideFacts, ChangeCall, ProbeOrder, Candidate, Cause, DatapathCall, Effect, Effort, Event, News, PolicyCall, StoreCall, Ticked, TrialCall,
+    BesideFacts, Candidate, Cause, ChangeCall, DatapathCall, Effect, Effort, Event, News, PolicyCall,
+    ProbeOrder, StoreCall, Ticked, TrialCall,
 };
 pub(super) use own_interface::ADDRESS_GRACE;
 use own_interface::InterfaceWatch;
@@ -192,7 +193,18 @@ impl Coordinator {
     /// Begins; the first effects come with the first event, which [`Self::deadline`] makes due at once.
     pub(super) fn new(settings: Settings, beginning: Beginning, now: Instant) -> Self {
         let Beginning {
-            own, published, serving, config, resumed, mtu, renewal, view, gate, plugin, external, avoid,
+            own,
+            published,
+            serving,
+            config,
+            resumed,
+            mtu,
+            renewal,
+            view,
+            gate,
+            plugin,
+            external,
+            avoid,
         } = beginning;
         let change = BackendChange::new(serving, config, published, resumed);
         let published = change.published(Slot::Serving);
@@ -346,7 +358,7 @@ impl Coordinator {
             Event::Beside(event) => self.beside_called(*event, now),
             Event::BesideCommitted => self.beside_committed(now),
             Event::Probed(peer, by, outcome) => self.probed(peer, by, outcome, now),
-            Event::ChangeEnded(outcome) => self.change_ended(outcome, now),
+            Event::ChangeEnded => self.change_ended(now),
             Event::Time => {}
         }
     }

@@ -179,9 +179,11 @@ impl Node {
             Effect::Policy(_) if self.policy_hangs => Err(Box::new(effect)),
             Effect::Store(_) if self.store_hangs => Err(Box::new(effect)),
             // Tests of swaps say themselves what comes of them.
-            Effect::Trial(_) | Effect::Change(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
-                Err(Box::new(effect))
-            }
+            Effect::Trial(_)
+            | Effect::Change(_)
+            | Effect::Answer(..)
+            | Effect::Restart(_)
+            | Effect::Fail(_) => Err(Box::new(effect)),
             Effect::Policy(call) => Ok(Some(self.call(call))),
             Effect::Datapath(call) => Ok(match call {
                 DatapathCall::Commit(_, cause) => {

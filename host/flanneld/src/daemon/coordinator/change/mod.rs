@@ -223,7 +223,10 @@ impl Coordinator {
                     self.tell_of_change();
                     return;
                 }
-                info!(backend = shown::shown(&config), "the network config has another backend: the cluster changes to it");
+                info!(
+                    backend = shown::shown(&config),
+                    "the network config has another backend: the cluster changes to it"
+                );
                 self.change.target = config;
                 (self.change.retry, self.change.failure) = (None, None);
                 if self.change.beside.is_none() && !self.change.is_wanted() {
@@ -235,7 +238,10 @@ impl Coordinator {
             }
             Err(reason) => {
                 if self.change.refused.as_ref() != Some(&reason) {
-                    error!(reason, "the network config in the store is not taken up: what is in force goes on");
+                    error!(
+                        reason,
+                        "the network config in the store is not taken up: what is in force goes on"
+                    );
                 }
                 self.change.refused = Some(reason);
             }
@@ -361,12 +367,14 @@ impl Coordinator {
 
     /// The generation that is not moved to goes when nobody has needed it for a while.
     fn end_if_calm(&mut self, now: Instant) {
-        let free = self.job.is_none() && self.commits == 0 && self.pending.is_empty() && !self.swap.is_running();
+        let free =
+            self.job.is_none() && self.commits == 0 && self.pending.is_empty() && !self.swap.is_running();
         let target = self.target_slot();
         let in_store = self.own.lease.attributes == self.own.published;
         let Some(beside) = &mut self.change.beside else { return };
         let calm = beside.calm_since.is_some_and(|since| since + CALM <= now);
-        if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target {
+        if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target
+        {
             let former = if target == Slot::Beside { &self.change.serving } else { &beside.config };
             info!(former = shown::shown(former), "nobody needs the former backend any more: it goes");
             beside.stage = Stage::Ending(target);
@@ -386,16 +394,11 @@ impl Coordinator {
         }
     }
 
-    /// One generation is the only one now, or both are still there.
-    pub(super) fn change_ended(&mut self, outcome: Result<(), String>, now: Instant) {
-        let Some(beside) = &mut self.change.beside else { return };
-        let Stage::Ending(kept) = beside.stage else { return };
-        if let Err(reason) = outcome {
-            error!(reason, "the former backend cannot be removed");
-            beside.stage = Stage::Running;
-            beside.calm_since = Some(now);
+    /// One generation is the only one now.
+    pub(super) fn change_ended(&mut self, now: Instant) {
+        let Some(Stage::Ending(kept)) = self.change.beside.as_ref().map(|beside| beside.stage) else {
             return;
-        }
+        };
         let Some(beside) = self.change.beside.take() else { return };
         if kept == Slot::Beside {
             self.effects.push(Effect::Change(ChangeCall::TakeOver));

@@ -108,7 +108,6 @@ impl Coordinator {
             let Some(beside) = &mut self.change.beside else { return };
             let is_resumed = usual == target && matches!(standing.target, Offer::Said { .. });
             match (standing.target_ready, standing.used == target) {
-                (true, true) => drop(beside.tries.remove(&id)),
                 // Nothing can be lost by it, or nothing can be reached by the new one anyway.
                 (true, false) if !standing.other || is_resumed || blind => moved.push((id, target, lease)),
                 (true, false) => {
@@ -116,8 +115,10 @@ impl Coordinator {
                 }
                 (false, true) if standing.other => moved.push((id, target.other(), lease)),
                 // Nothing was said of it to the datapath yet.
-                (false, false) if usual == target && standing.other => moved.push((id, target.other(), lease)),
-                (false, _) => drop(beside.tries.remove(&id)),
+                (false, false) if usual == target && standing.other => {
+                    moved.push((id, target.other(), lease));
+                }
+                (true, true) | (false, _) => drop(beside.tries.remove(&id)),
             }
         }
         self.move_peers(moved, now);
@@ -240,12 +241,16 @@ impl Coordinator {
                 waits.push((id, lease.subnets, wait));
             }
             let tried = self.change.beside.as_ref().is_some_and(|beside| beside.tries.contains_key(&id));
-            if standing.target_ready && !reached && !tried || standing.used == target && !standing.target_ready {
+            if standing.target_ready && !reached && !tried
+                || standing.used == target && !standing.target_ready
+            {
                 repair.push(id);
             }
         }
-        let waits: Vec<String> =
-            waits.into_iter().map(|(id, subnets, wait)| self.why(id, &subnets.to_string(), wait, now)).collect();
+        let waits: Vec<String> = waits
+            .into_iter()
+            .map(|(id, subnets, wait)| self.why(id, &subnets.to_string(), wait, now))
+            .collect();
         let settled = self.own.in_force.is_some() && self.change.is_settled();
         let Some(beside) = &mut self.change.beside else { return };
         beside.assess = None;
@@ -279,7 +284,9 @@ impl Coordinator {
                 let reason = self.why_not_moved(id, now);
                 format!("{subnets}: {}", reason.unwrap_or_else(|| format!("not yet reached by {to}")))
             }
-            Wait::Serve => format!("{subnets} does not serve {to}: its node is not ours, runs no daemon, or cannot"),
+            Wait::Serve => {
+                format!("{subnets} does not serve {to}: its node is not ours, runs no daemon, or cannot")
+            }
             Wait::Complete => format!("{subnets} does not reach all others by {to} yet"),
         }
     }

@@ -42,10 +42,7 @@ impl Coordinator {
 
     /// What the store has as the network config, as `flanneld status` shows it.
     pub(in crate::daemon) fn config_status(&self) -> status::Config {
-        status::Config {
-            refused: self.change.refused.clone(),
-            backend: shown(&self.change.target),
-        }
+        status::Config { refused: self.change.refused.clone(), backend: shown(&self.change.target) }
     }
 
     /// What is written down of the `Backend` section that serves.

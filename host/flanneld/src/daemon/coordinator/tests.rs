@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flannel_lease_store::{Change, Event as StoreEvent, Renewed, StoreError};
-use flannel_model::lease::Subnets;
+use flannel_model::lease::{Generation, Subnets};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Cause as PluginCause, PluginError};
 use flannel_telemetry::control::{SwapOrder, attend};
@@ -80,6 +80,10 @@ struct Node {
     admitted: Option<BTreeSet<PeerId>>,
     /// The last byte of the address that the external interface has; none while it has none.
     address: Option<u8>,
+    /// Peers that do not answer probes, and how often they were probed.
+    silent: HashMap<PeerId, u32>,
+    /// What was asked for a change of the backend, in its order.
+    changes: Vec<String>,
 }
 
 impl Node {
@@ -128,6 +132,8 @@ impl Node {
             ready: BTreeSet::new(),
             admitted: None,
             address: Some(1),
+            silent: HashMap::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -179,11 +185,10 @@ impl Node {
             Effect::Policy(_) if self.policy_hangs => Err(Box::new(effect)),
             Effect::Store(_) if self.store_hangs => Err(Box::new(effect)),
             // Tests of swaps say themselves what comes of them.
-            Effect::Trial(_)
-            | Effect::Change(_)
-            | Effect::Answer(..)
-            | Effect::Restart(_)
-            | Effect::Fail(_) => Err(Box::new(effect)),
+            Effect::Change(call) => Ok(self.change(call)),
+            Effect::Trial(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
+                Err(Box::new(effect))
+            }
             Effect::Policy(call) => Ok(Some(self.call(call))),
             Effect::Datapath(call) => Ok(match call {
                 DatapathCall::Commit(_, cause) => {
@@ -234,6 +239,46 @@ impl Node {
             }
             Effect::Tell(_) => Ok(None),
         }
+    }
+
+    fn change(&mut self, call: ChangeCall) -> Option<Event> {
+        match call {
+            ChangeCall::Start { config, .. } => {
+                self.changes.push(format!("start {}", config.backend_type));
+                let published = Attributes { backend_type: config.backend_type.clone(), ..attributes(1) };
+                let (name, version) = (config.backend_type.clone(), "1".to_owned());
+                Some(Event::BesideStarted(Ok(BesideFacts { name, version, published, mtu: 1500 })))
+            }
+            ChangeCall::Policy(call) => Some(Event::Beside(Box::new(match call {
+                PolicyCall::Tick => Event::Ticked(Ok((Transaction::default(), None)), Effort::default()),
+                _ => Event::Applied(ApplyOutcome::default(), Duration::ZERO, Effort::default()),
+            }))),
+            ChangeCall::Commit(..) => Some(Event::BesideCommitted),
+            ChangeCall::Use(uses) => {
+                self.changes.extend(uses.iter().map(|(peer, slot, _)| format!("{peer} by {slot:?}")));
+                Some(Event::BesideCommitted)
+            }
+            ChangeCall::SetTarget(slot) => {
+                self.changes.push(format!("to {slot:?}"));
+                None
+            }
+            ChangeCall::Probe(orders, slot) => {
+                let order = orders.first().expect("a probe is of somebody");
+                let silent = self.silent.get_mut(&order.peer).map(|probes| *probes += 1);
+                let answer = silent.map_or(Ok(()), |()| Err("no answer".to_owned()));
+                Some(Event::Probed(order.peer, slot, answer))
+            }
+            ChangeCall::End(slot) => {
+                self.changes.push(format!("only {slot:?}"));
+                Some(Event::ChangeEnded)
+            }
+            ChangeCall::TakeOver | ChangeCall::Forget => None,
+        }
+    }
+
+    /// Its status, as far as a change goes on.
+    fn phase(&self) -> Option<String> {
+        self.coordinator.change_status().map(|change| change.phase)
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "what every arm answers")]
@@ -873,4 +918,104 @@ fn what_fresh_instances_want_to_be_known_by_is_published_at_once_and_then_now_an
     node.pass(Duration::from_secs(1));
     assert_eq!(node.coordinator.own.lease.attributes.public_ip, is(9));
     assert_eq!(publish(&mut node, 10, 5), is(9));
+}
+
+const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
+const VXLAN: &str = r#"{"Type":"vxlan"}"#;
+
+fn backend(backend: &str) -> Event {
+    Event::Config(Ok(Arc::new(config().with_backend(backend).expect("a backend"))))
+}
+
+/// A peer serves both; `complete`: it uses the one that is moved to for everybody, which is its main one then.
+fn put_both(subnet: &str, address: u8, complete: bool) -> Event {
+    let generation = |backend: &str, main, complete| Generation {
+        backend: backend.to_owned(),
+        main,
+        complete,
+        backend_type: "host-gw".to_owned(),
+        ..Generation::default()
+    };
+    let generations = vec![generation(VXLAN, true, false), generation(HOST_GW, false, complete)];
+    let mut lease = lease(subnet, address);
+    lease.attributes.generations = generations;
+    Event::Store(StoreEvent::Changes(vec![Change::Put(Arc::new(lease))]))
+}
+
+/// What the node publishes: the type, and the generations with whether each is the main one and complete.
+fn published(node: &Node) -> (String, Vec<(bool, bool)>) {
+    let attributes = &node.coordinator.own.lease.attributes;
+    let generations = attributes.generations.iter().map(|one| (one.main, one.complete)).collect();
+    (attributes.backend_type.clone(), generations)
+}
+
+#[test]
+fn a_peer_that_answers_moves_and_the_former_backend_goes_when_all_are_done() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    assert_eq!(node.changes, ["start host-gw"]);
+    assert_eq!(published(&node), ("vxlan".to_owned(), vec![(true, false), (false, false)]));
+    node.hear(put_both("10.5.2.0/24", 2, false));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.changes[1..], ["#1 by Beside"]);
+    assert_eq!(published(&node).1, [(true, false), (false, false)], "others may be about to serve it");
+    node.pass(Duration::from_secs(3));
+    assert_eq!(
+        (published(&node).1, node.phase().as_deref()),
+        (vec![(true, false), (false, true)], Some("moved"))
+    );
+    node.pass(Duration::from_mins(10));
+    assert_eq!(node.changes.len(), 2, "the peer still needs the former");
+    node.hear(put_both("10.5.2.0/24", 2, true));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(published(&node), ("host-gw".to_owned(), vec![(false, false), (true, true)]));
+    node.pass(Duration::from_secs(6));
+    assert_eq!(node.changes[2..], ["only Beside"]);
+    assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_stays_and_is_tried_more_and_more_seldom() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.silent.insert(PeerId(1), 0);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, true));
+    node.hear(put_both("10.5.3.0/24", 3, true));
+    node.pass(Duration::from_mins(2));
+    assert_eq!(node.changes[1..], ["#2 by Beside"]);
+    let probes = node.silent[&PeerId(1)];
+    assert!((5..12).contains(&probes), "{probes} probes in two minutes");
+    assert_eq!(node.phase().as_deref(), Some("moving"));
+    let waits = node.coordinator.change_status().expect("a change").waits_for;
+    assert!(
+        waits.len() == 1 && waits[0].contains("10.5.2.0/24") && waits[0].contains("no answer"),
+        "{waits:?}"
+    );
+    node.silent.clear();
+    node.pass(Duration::from_secs(40));
+    assert_eq!(node.changes[2..], ["#1 by Beside", "only Beside"]);
+}
+
+#[test]
+fn turned_round_all_go_back_before_the_new_backend_goes() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, false));
+    node.pass(Duration::from_secs(1));
+    node.hear(backend(VXLAN));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.changes[2..], ["to Serving", "#1 by Serving"]);
+    // The peer is done with it, too.
+    node.hear(put("10.5.2.0/24", 2));
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.changes[4..], ["only Serving"]);
+    assert_eq!((published(&node), node.phase()), (("vxlan".to_owned(), Vec::new()), None));
+}
+
+#[test]
+fn a_node_that_nobody_else_is_with_changes_alone() {
+    let mut node = Node::serving(&[]);
+    node.hear(backend(HOST_GW));
+    node.pass(Duration::from_secs(15));
+    assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
 }

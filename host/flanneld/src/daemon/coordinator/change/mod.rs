@@ -57,6 +57,8 @@ pub(in crate::daemon) struct BackendChange {
     failure: Option<String>,
     /// When a change that goes on has begun.
     since: Option<Timestamp>,
+    /// Up to when all that was due has been looked at.
+    seen: Option<Instant>,
 }
 
 /// A generation beside the one that serves.
@@ -127,6 +129,7 @@ impl BackendChange {
             retry: None,
             failure: None,
             since: None,
+            seen: None,
         }
     }
 
@@ -159,20 +162,18 @@ impl BackendChange {
         Arc::clone(&self.target)
     }
 
-    /// When there is something to do.
+    /// When there is something to do. What is due already waits for an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let beside = self.beside.as_ref();
-        let of_beside = beside.into_iter().flat_map(|beside| {
-            let free = beside.is_free();
-            let calls = [beside.retry, beside.tick].into_iter().flatten().filter(move |_| free);
-            let tries = beside.tries.values().filter_map(|one| one.due).min();
-            let calm = beside.calm_since.map(|since| since + CALM);
-            let complete = (!beside.complete).then_some(beside.began + COMPLETE_AFTER);
-            let assess = beside.assess.or(complete);
-            calls.chain(tries).chain(calm).chain(assess).filter(|_| beside.stage == Stage::Running)
-        });
+        let of_beside =
+            beside.filter(|beside| beside.stage == Stage::Running).into_iter().flat_map(|beside| {
+                let calls = [beside.retry, beside.tick].into_iter().flatten();
+                let tries = beside.tries.values().filter_map(|one| one.due);
+                let calm = beside.calm_since.map(|since| since + CALM);
+                calls.chain(tries).chain(calm).chain(beside.assess)
+            });
         let retry = self.retry.map(|(_, again)| again).filter(|_| beside.is_none());
-        of_beside.chain(retry).min()
+        of_beside.chain(retry).filter(|due| self.seen.is_none_or(|seen| *due > seen)).min()
     }
 }
 
@@ -258,6 +259,7 @@ impl Coordinator {
         self.try_peers(now);
         self.assess(now);
         self.end_if_calm(now);
+        self.change.seen = Some(now);
     }
 
     fn begin_change_if_wanted(&mut self, now: Instant) {
@@ -309,6 +311,7 @@ impl Coordinator {
                     (beside.published, beside.mtu) = (facts.published, facts.mtu);
                     beside.tick = Some(now);
                     beside.began = now;
+                    beside.assess = Some(now + ASSESS);
                 }
                 self.submit_to_beside(&all, now);
                 self.publish_generations(now);
@@ -349,6 +352,7 @@ impl Coordinator {
         );
         beside.on_trial = target;
         (beside.complete, beside.calm_since, beside.began) = (false, None, now);
+        beside.assess = Some(now + ASSESS);
         beside.tries.clear();
         self.effects.push(Effect::Change(ChangeCall::SetTarget(target)));
         self.try_all(now);

@@ -223,9 +223,7 @@ impl Coordinator {
     pub(super) fn assess(&mut self, now: Instant) {
         let target = self.target_slot();
         let due = |beside: &super::Beside| {
-            beside.stage == Stage::Running
-                && (beside.assess.is_some_and(|due| due <= now)
-                    || (!beside.complete && beside.assess.is_none() && beside.began + COMPLETE_AFTER <= now))
+            beside.stage == Stage::Running && beside.assess.is_some_and(|due| due <= now)
         };
         if !self.change.beside.as_ref().is_some_and(due) {
             return;

@@ -18,6 +18,9 @@ use crate::plan::{Draft, Planner, Stage};
 /// `RTPROT_BOOT`, which upstream's routes have, and so ours.
 pub(crate) const ROUTE_PROTOCOL: u8 = 3;
 
+/// The metric of a route that comes after all others, those of ours that end packets included.
+const LAST_METRIC: u32 = u32::MAX;
+
 /// How a route leaves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RouteTarget {
@@ -150,6 +153,7 @@ impl Draft<'_> {
             return self.block(Key::Route(destination), route);
         }
         self.open_way(&Key::Route(destination), &destination, hop);
+        self.keep_for_those_on_their_way(&destination, old);
         let by_object = self.planner.nexthops && !is_external;
         let nexthop = by_object.then(|| self.nexthop_for(hop)).flatten();
         self.gaining.extend(nexthop);
@@ -172,6 +176,23 @@ impl Draft<'_> {
             put(old.is_some(), message(&destination, Some(target), 0)),
             Observation::Route(destination, route),
         );
+    }
+
+    /// IPv4's kernel has a moment in which a packet that has just found the route before takes it for gone, and looks on
+    /// (`fib_dead` in `fib_table_lookup`), by the default route, say. As long as the backend changes a copy of the route before, which comes after all
+    /// others, is there for the time of these requests: such a packet goes by that.
+    fn keep_for_those_on_their_way(&mut self, destination: &IpNet, old: Option<&Route>) {
+        let Some(route) = old.filter(|_| self.planner.kernel.trial_table.is_some()) else { return };
+        if !destination.addr().is_ipv4() {
+            return;
+        }
+        let key = Some(Key::Route(*destination));
+        let copy = message(destination, Some(target_of(route)), LAST_METRIC);
+        let put = create_or_replace(Payload::Route(Rt::NewRoute(copy)));
+        self.step(Stage::OpenWay, key.clone(), put, Observation::Nothing);
+        let gone = delete_route(destination, Some(target_of(route)), LAST_METRIC);
+        let delete = Message::plain(Payload::Route(Rt::DelRoute(gone)));
+        self.step(Stage::CloseWay, key, delete, Observation::Nothing);
     }
 
     /// IPv6's kernel takes no gateway that it reaches over another device by the main table, onlink or not (`ip6_route_check_nh_onlink`): as long
@@ -221,6 +242,7 @@ impl Draft<'_> {
             ordinary: true,
             metric,
         };
+        self.keep_for_those_on_their_way(&destination, old);
         let asked = if metric == usual_metric(&destination) { 0 } else { metric };
         let message = message(&destination, Some(RouteTarget::Device(index)), asked);
         self.step(
@@ -318,22 +340,25 @@ impl Draft<'_> {
     }
 
     fn delete(&mut self, destination: IpNet, route: &Route) {
-        let target = match (route.nexthop, route.via) {
-            (Some(id), _) => {
-                self.lose(id);
-                Some(RouteTarget::Nexthop(id))
-            }
-            (None, Some(via)) => {
-                Some(RouteTarget::Direct(NextHop { via, oif: route.oif, onlink: route.onlink }))
-            }
-            (None, None) => Some(RouteTarget::Device(route.oif)),
-        };
+        let target = Some(target_of(route));
+        if let Some(id) = route.nexthop {
+            self.lose(id);
+        }
         self.step(
             Stage::DeleteRoute,
             Some(Key::Route(destination)),
             Message::plain(Payload::Route(Rt::DelRoute(delete_route(&destination, target, route.metric)))),
             Observation::NoRoute(destination, route.metric),
         );
+    }
+}
+
+/// How a route leaves.
+fn target_of(route: &Route) -> RouteTarget {
+    match (route.nexthop, route.via) {
+        (Some(id), _) => RouteTarget::Nexthop(id),
+        (None, Some(via)) => RouteTarget::Direct(NextHop { via, oif: route.oif, onlink: route.onlink }),
+        (None, None) => RouteTarget::Device(route.oif),
     }
 }
 

@@ -53,9 +53,18 @@ impl BesideGeneration {
         outcomes: UnboundedSender<Outcome>,
     ) -> Result<Box<Self>, String> {
         let artifact = start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
+        let before = surroundings.environment.secrets.preshared.clone();
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;
+        let is_wireguard = |backend_type: &str| backend_type == "wireguard";
+        if is_wireguard(&environment.backend_type)
+            && is_wireguard(&surroundings.environment.backend_type)
+            && environment.secrets.preshared != before
+        {
+            // One peer of one device has one key: as soon as one node had the new one, the others would not hear it.
+            return Err("another PSK takes a restart of all nodes: one device cannot have both".to_owned());
+        }
         let state = Arc::new(surroundings.state.shadow(None));
         let surroundings = Surroundings { environment, state, ..surroundings };
         let started = {

@@ -198,6 +198,11 @@ fn from_vxlan_to_wireguard() -> Result<()> {
 }
 
 #[test]
+fn from_wireguard_to_host_gw_with_both_families() -> Result<()> {
+    Row::new(WIREGUARD, HOST_GW).families(Families::Both).holds()
+}
+
+#[test]
 fn from_vxlan_to_ipip() -> Result<()> {
     Row::new(VXLAN, IPIP).holds()
 }

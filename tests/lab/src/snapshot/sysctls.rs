@@ -11,6 +11,8 @@ use crate::Namespace;
 const OF_DEVICES: [&str; 3] = ["ipv4/conf", "ipv6/conf", "ipv4/neigh"];
 /// One that can be read only once it is set.
 const SECRET: &str = "stable_secret";
+/// One that the kernel's WireGuard sets to 0 for all when a device of its kind is set up, and never back (`wg_open`).
+const WIREGUARDS: (&str, &str) = ("all", "send_redirects");
 
 /// Lines such as `ipv4/conf/eth0/rp_filter 2`, of devices that somebody wants, `all` and `default`.
 pub fn read(namespace: &Namespace, wants: impl Fn(&str) -> bool + Sync) -> Result<Vec<String>> {
@@ -21,6 +23,9 @@ pub fn read(namespace: &Namespace, wants: impl Fn(&str) -> bool + Sync) -> Resul
             let top = Path::new("/proc/sys/net").join(directory);
             for device in names(&top)?.iter().filter(|device| wants(device)) {
                 for setting in names(&top.join(device))?.iter().filter(|name| *name != SECRET) {
+                    if (device.as_str(), setting.as_str()) == WIREGUARDS {
+                        continue;
+                    }
                     let file = top.join(device).join(setting);
                     // A device may go meanwhile.
                     let value = fs::read_to_string(&file).unwrap_or_else(|error| error.to_string());

@@ -40,7 +40,7 @@ pub(crate) struct Trial {
 
 impl Trial {
     /// The number of the table of a cluster with these networks.
-    pub(crate) fn table(networks: &[IpNet]) -> u32 {
+    fn table(networks: &[IpNet]) -> u32 {
         // FNV-1a.
         let text: String = networks.iter().map(ToString::to_string).collect();
         let hash = text
@@ -69,6 +69,11 @@ impl Trial {
         Ok(Self { table, mark, networks: networks.to_vec(), addresses, loose: LoosePaths::open(record) })
     }
 
+    /// The number of its table.
+    pub(crate) fn number(&self) -> u32 {
+        self.table
+    }
+
     /// What packets that are to go by the table are marked with.
     pub(crate) fn mark(&self) -> u32 {
         self.mark
@@ -93,11 +98,19 @@ impl Trial {
         self.loose.loosen(devices);
         Ok(())
     }
+
+    /// Removes it.
+    pub(crate) fn end(self, socket: &mut RequestSocket) {
+        clear(socket, self.table, self.loose);
+    }
 }
 
-/// Removes all that a change has made for trials, this one or one of a run before.
-pub(crate) fn clear(socket: &mut RequestSocket, table: u32, record: Option<PathBuf>) {
-    let mut loose = LoosePaths::open(record);
+/// Removes what a run before has left of a change.
+pub(crate) fn clear_leftovers(socket: &mut RequestSocket, networks: &[IpNet], record: Option<PathBuf>) {
+    clear(socket, Trial::table(networks), LoosePaths::open(record));
+}
+
+fn clear(socket: &mut RequestSocket, table: u32, mut loose: LoosePaths) {
     let addresses = loose.addresses();
     if let Ok(Some(loopback)) = links::find(socket, "lo").map(|found| found.link)
         && let Err(error) = links::remove_addresses(socket, loopback.index, &addresses)

@@ -7,17 +7,32 @@ use async_trait::async_trait;
 use flannel_base::Backoff;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::network_config::NetworkConfig;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How long a lease lasts unless it is renewed; as upstream.
 pub const LEASE_TTL: Duration = Duration::from_hours(24);
 
 /// How many events a watch holds for a receiver that is busy; the store waits when it is full.
-pub(super) const WATCH_QUEUE: usize = 16;
+const WATCH_QUEUE: usize = 16;
 
 /// Waits between attempts to get a broken watch going again; as upstream.
 pub(super) const RECONNECT: Backoff =
     Backoff { min: Duration::from_millis(100), max: Duration::from_secs(5) };
+
+/// Follows something in a task of its own, which ends when nobody hears of it any more.
+pub(super) fn as_long_as_heard<T: Send + 'static, F: Future<Output = ()> + Send + 'static>(
+    follow: impl FnOnce(Sender<T>) -> F,
+) -> Receiver<T> {
+    let (sender, receiver) = channel(WATCH_QUEUE);
+    let follow = follow(sender.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = sender.closed() => {}
+            () = follow => {}
+        }
+    });
+    receiver
+}
 
 /// A place that all nodes share, with the network config and everybody's leases.
 #[async_trait]

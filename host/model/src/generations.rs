@@ -120,11 +120,6 @@ impl Generations {
         (all, begun)
     }
 
-    /// The names of devices of the one beside that are others in the kernel: by its own.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
     /// Takes what a policy has declared; answers what is to be committed of it.
     pub fn commit(&mut self, slot: Slot, transaction: Transaction) -> Transaction {
         let transaction = match slot {
@@ -434,7 +429,7 @@ mod tests {
             Generations::begin(&ledger, devices([vxlan(8472, 1400)]), Slot::Serving, Vec::new());
         ledger.commit(begun);
         let all: Vec<_> = ledger.devices().cloned().collect();
-        assert_eq!((all, both.names().len()), (vec![vxlan(8472, 1450)], 0));
+        assert_eq!((all, both.end(Slot::Beside).1.len()), (vec![vxlan(8472, 1450)], 0));
     }
 
     #[test]

@@ -5,6 +5,11 @@
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Sum(u64);
 
+/// The checksum of some bytes, whose field for it is zero: what is to be in that field.
+pub fn internet_checksum(bytes: &[u8]) -> [u8; 2] {
+    Sum::default().bytes(bytes).complement()
+}
+
 impl Sum {
     /// Adds bytes. What was added before must have had an even length; an odd length here is padded with a zero.
     #[must_use]

@@ -56,6 +56,7 @@ use std::thread::JoinHandle;
 use flannel_model::offloads::Offloads;
 use rustix::event::{EventfdFlags, eventfd};
 
+pub use checksum::internet_checksum;
 pub use counters::{PeerCounters, Reason, Traffic, TunnelCounters};
 pub use error::TunnelError;
 #[cfg(any(test, feature = "fuzz"))]

@@ -129,7 +129,7 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
     ours.then_some((destination, route))
 }
 
-pub(super) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
+pub(crate) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
     match address {
         RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),

@@ -17,12 +17,11 @@ use flannel_model::generations::temporary_names;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType,
-};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::LinkUnspec;
 use tracing::{info, warn};
 
+use super::kinds;
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use super::observed::Link;
 pub(crate) use addresses::{add_addresses, remove_addresses};
@@ -472,6 +471,18 @@ fn refuse_router_advertisements(device: &str) {
     }
 }
 
+/// The question how a destination is reached.
+fn lookup(destination: IpAddr) -> RouteMessage {
+    let prefix = IpNet::from(destination);
+    let mut message = kinds::route::message(&prefix, None, 0);
+    message.header = RouteHeader {
+        address_family: message.header.address_family,
+        destination_prefix_length: prefix.prefix_len(),
+        ..Default::default()
+    };
+    message
+}
+
 /// Whether an address is reached over a link without a gateway: a route lookup, as upstream does it. Where the kernel would take another link
 /// it is asked for this one: two links may be in one network.
 pub(crate) fn is_on_link(
@@ -479,13 +490,7 @@ pub(crate) fn is_on_link(
     destination: IpAddr,
     link: u32,
 ) -> Result<bool, NetlinkError> {
-    let prefix = IpNet::from(destination);
-    let mut message = crate::kinds::route::message(&prefix, None, 0);
-    message.header = RouteHeader {
-        address_family: message.header.address_family,
-        destination_prefix_length: prefix.prefix_len(),
-        ..Default::default()
-    };
+    let message = lookup(destination);
     let mut over_link = message.clone();
     over_link.attributes.push(RouteAttribute::Oif(link));
     // Else IPv4 takes everything to be on a link that it is asked for.
@@ -511,13 +516,7 @@ pub(crate) fn gateways(socket: &mut RequestSocket, link: Option<u32>) -> Vec<IpA
         [Ipv4Addr::new(192, 0, 2, 1).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()];
     let Some(link) = link else { return Vec::new() };
     let gateway = |destination: IpAddr| {
-        let prefix = IpNet::from(destination);
-        let mut message = crate::kinds::route::message(&prefix, None, 0);
-        message.header = RouteHeader {
-            address_family: message.header.address_family,
-            destination_prefix_length: prefix.prefix_len(),
-            ..Default::default()
-        };
+        let mut message = lookup(destination);
         message.attributes.push(RouteAttribute::Oif(link));
         let Ok(Some(Payload::Route(RouteNetlinkMessage::NewRoute(found)))) =
             socket.get(Payload::Route(RouteNetlinkMessage::GetRoute(message)))
@@ -525,8 +524,7 @@ pub(crate) fn gateways(socket: &mut RequestSocket, link: Option<u32>) -> Vec<IpA
             return None;
         };
         found.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Gateway(RouteAddress::Inet(via)) => Some(IpAddr::V4(*via)),
-            RouteAttribute::Gateway(RouteAddress::Inet6(via)) => Some(IpAddr::V6(*via)),
+            RouteAttribute::Gateway(via) => kinds::route::address_of(via),
             _ => None,
         })
     };

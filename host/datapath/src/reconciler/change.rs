@@ -13,7 +13,7 @@ use crate::kinds;
 use crate::links;
 use crate::netlink::NetlinkError;
 use crate::report::Report;
-use crate::trial::{self, Trial};
+use crate::trial::Trial;
 
 impl Reconciler {
     /// What the policy that serves has declared, as it is to be committed.
@@ -35,17 +35,16 @@ impl Reconciler {
         if self.change.is_some() {
             return Err("another change is going on".to_owned());
         }
-        let table = Trial::table(self.owner.in_force());
         let record = self.trial_record.clone();
         let trial = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, record)?;
         let mark = trial.mark();
+        self.kernel.trial_table = Some(trial.number());
         let refused_before = self.refused();
         let gateways =
             links::gateways(&mut self.requests, self.kernel.external.as_ref().map(|link| link.index));
         let (generations, begun) = Generations::begin(&self.ledger, registered, usual, gateways);
         let before = self.ledger.clone();
         self.change = Some((generations, trial));
-        self.kernel.trial_table = Some(table);
         let changed = self.ledger.commit(begun);
         self.figures.commits += 1;
         self.ingest_notifications();
@@ -56,7 +55,9 @@ impl Reconciler {
         let reason = ground.err().or(refused.map(|(what, reason)| format!("{what}: {reason}")));
         let Some(reason) = reason else { return Ok(mark) };
         let made = std::mem::replace(&mut self.ledger, before);
-        self.leave_change(&made);
+        if let Some((_, trial)) = self.change.take() {
+            self.leave_change(&made, trial);
+        }
         Err(reason)
     }
 
@@ -99,10 +100,9 @@ impl Reconciler {
         let (whole, names) = generations.end(kept);
         let mut ledger = Ledger::default();
         ledger.commit(Transaction { blackholes: Some(self.ledger.blackholes().clone()), ..whole.clone() });
-        drop(trial);
         let made = std::mem::replace(&mut self.ledger, ledger);
         self.figures.commits += 1;
-        self.leave_change(&made);
+        self.leave_change(&made, trial);
         if kept == Slot::Beside {
             self.names = Names::new();
             self.give_names(whole, names);
@@ -111,8 +111,7 @@ impl Reconciler {
     }
 
     /// What was there for two generations, and is not in the ledger any more, goes.
-    fn leave_change(&mut self, made: &Ledger) {
-        self.change = None;
+    fn leave_change(&mut self, made: &Ledger, trial: Trial) {
         let keys = made.difference(&self.ledger).keys;
         self.forget_failures(&keys);
         self.reconcile_keys(&keys);
@@ -120,12 +119,8 @@ impl Reconciler {
         let wanted: BTreeSet<&str> = self.ledger.devices().map(|device| &**device.name()).collect();
         self.tunnels.retain(|name| wanted.contains(name));
         self.remove_devices(made);
-        let table = self.kernel.trial_table.take();
-        trial::clear(
-            &mut self.requests,
-            table.unwrap_or_else(|| Trial::table(self.owner.in_force())),
-            self.trial_record.clone(),
-        );
+        self.kernel.trial_table = None;
+        trial.end(&mut self.requests);
         self.resync_or_complain();
     }
 

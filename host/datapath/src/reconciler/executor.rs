@@ -234,7 +234,7 @@ impl Reconciler {
     /// One line, however many there are.
     fn report_refusals(&self, Refusals { first, count }: Refusals) {
         if let Some((key, error)) = first {
-            let peer = self.ledger.holder(&key).map(|peer| peer.0);
+            let peer = self.holder(&key).map(|peer| peer.0);
             warn!(entry = %key, peer, %error, entries = count, "the kernel refused an entry; trying again");
         }
     }
@@ -285,7 +285,7 @@ impl Reconciler {
             self.failures.insert(key, Failure { reason, attempts: attempts + 1, again });
         }
         if let Some((key, reason)) = first {
-            let peer = self.ledger.holder(&key).map(|peer| peer.0);
+            let peer = self.holder(&key).map(|peer| peer.0);
             warn!(entry = %key, peer, reason, entries = count, "an entry waits");
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use flannel_base::Backoff;
 use flannel_model::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
 use flannel_model::generations::{Generations, Names, renamed};
-use flannel_model::ledger::{Changed, Ledger, PeerId, Transaction};
+use flannel_model::ledger::{Changed, Ledger, PeerId, Slot, Transaction};
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
@@ -247,7 +247,7 @@ impl Reconciler {
         (self.prune, self.settled) = (true, true);
         if self.change.is_none() {
             // What a run before has left of a change.
-            trial::clear(&mut self.requests, Trial::table(self.owner.in_force()), self.trial_record.clone());
+            trial::clear_leftovers(&mut self.requests, self.owner.in_force(), self.trial_record.clone());
         }
         self.resync_or_complain();
         self.remove_former_devices();
@@ -284,9 +284,11 @@ impl Reconciler {
 
     /// What is, peer by peer.
     pub(crate) fn peers(&self) -> HashMap<PeerId, PeerReport> {
-        let (mut peers, traffic) = (HashMap::new(), self.tunnels.traffic());
+        let (mut peers, traffic): (HashMap<PeerId, PeerReport>, _) = (HashMap::new(), self.tunnels.traffic());
         for (peer, keys) in self.ledger.peers() {
-            let mut report = PeerReport::default();
+            // What both generations want for a peer is one peer's, during a change of the backend.
+            let peer = peer.in_slot(Slot::Serving);
+            let report: &mut PeerReport = peers.entry(peer).or_default();
             for key in keys {
                 if let Key::TunnelPeer(Device::Own(device), subnet) = key
                     && let Some(counters) = traffic.get(&(Arc::clone(device), *subnet))
@@ -298,13 +300,17 @@ impl Reconciler {
                     report.problems.push(format!("{key}: {}", failure.reason));
                 } else if self.waiting.contains(key) {
                     report.problems.push(format!("{key}: waits for its device"));
-                } else if self.ledger.holder(key) != Some(peer) {
+                } else if self.holder(key) != Some(peer) {
                     report.problems.push(format!("{key}: another peer has it, too, and comes first"));
                 }
             }
-            peers.insert(peer, report);
         }
         peers
+    }
+
+    /// The peer whose claim to a key counts.
+    fn holder(&self, key: &Key) -> Option<PeerId> {
+        self.ledger.holder(key).map(|peer| peer.in_slot(Slot::Serving))
     }
 
     fn kinds(&self) -> BTreeMap<Kind, KindStats> {
@@ -329,7 +335,7 @@ impl Reconciler {
             failures: self
                 .failures
                 .iter()
-                .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.ledger.holder(key)))
+                .map(|(key, failure)| (key.clone(), failure.reason.clone(), self.holder(key)))
                 .collect(),
             device_failure: self.device_failure.as_ref().map(|(reason, _, _)| reason.clone()),
             tunnels: self.tunnels.reports(),

@@ -21,7 +21,7 @@ use crate::node::external::External;
 
 use super::clouds::CloudClientGuard;
 use super::confined;
-use super::coordinator::{BesideFacts, ChangeCall, Event, ProbeOrder};
+use super::coordinator::{BesideFacts, ChangeCall, CurrentPlugin, Event, ProbeOrder};
 use super::policy::{Place, PolicyThread};
 use super::prober::Prober;
 use super::rehearsal::Surroundings;
@@ -34,6 +34,7 @@ pub(super) struct BesideGeneration {
     config: Arc<NetworkConfig>,
     artifact: Artifact,
     registered: Registration,
+    plugin: CurrentPlugin,
     policy: PolicyThread,
     place: Place,
     surroundings: Surroundings,
@@ -52,15 +53,13 @@ impl BesideGeneration {
         datapath: Arc<Datapath>,
         outcomes: UnboundedSender<Outcome>,
     ) -> Result<Box<Self>, String> {
-        let artifact = start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
-        let before = surroundings.environment.secrets.preshared.clone();
+        let (artifact, is_named) =
+            start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;
-        let is_wireguard = |backend_type: &str| backend_type == "wireguard";
-        if is_wireguard(&environment.backend_type)
-            && is_wireguard(&surroundings.environment.backend_type)
-            && environment.secrets.preshared != before
+        if environment.backend_type == surroundings.environment.backend_type
+            && environment.secrets.preshared != surroundings.environment.secrets.preshared
         {
             // One peer of one device has one key: as soon as one node had the new one, the others would not hear it.
             return Err("another PSK takes a restart of all nodes: one device cannot have both".to_owned());
@@ -78,6 +77,8 @@ impl BesideGeneration {
         };
         let started = started.await.map_err(|error| error.to_string())?;
         let (artifact, policy, registered, taken) = started.map_err(|error| error.to_string())?;
+        let digest = artifact.digest().to_owned();
+        let plugin = CurrentPlugin { reference: None, is_named, digest, store: policy.store() };
         let mut declared = registered.transaction.clone();
         declared.merge(taken);
         let begun = datapath.begin_change(declared, addresses(&own.subnets), usual).await;
@@ -95,7 +96,17 @@ impl BesideGeneration {
             }
         };
         let prober = Arc::new(prober);
-        Ok(Box::new(Self { config, artifact, registered, policy, place, surroundings, clouds, prober }))
+        Ok(Box::new(Self {
+            config,
+            artifact,
+            registered,
+            plugin,
+            policy,
+            place,
+            surroundings,
+            clouds,
+            prober,
+        }))
     }
 
     /// What the coordinator has to know of it.
@@ -103,6 +114,7 @@ impl BesideGeneration {
         BesideFacts {
             name: self.registered.name.clone(),
             version: self.registered.version.clone(),
+            plugin: self.plugin.clone(),
             published: start::published(external, &self.registered),
             mtu: self.registered.mtu,
         }

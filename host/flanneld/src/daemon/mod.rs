@@ -212,7 +212,7 @@ async fn begin_with(
     held: Option<&Lease>,
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
-    let artifact = observer.alive_during(start::artifact_for(node, &origin.serving)).await?;
-    observer.artifact(&artifact);
-    start::node(node, artifact, origin, held, observer).await
+    let loaded = observer.alive_during(start::artifact_for(node, &origin.serving)).await?;
+    observer.artifact(&loaded.0);
+    start::node(node, loaded, origin, held, observer).await
 }

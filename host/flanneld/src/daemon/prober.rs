@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use flannel_udp_tunnel::internet_checksum;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
@@ -218,20 +219,10 @@ fn request(ipv4: bool, number: u64, key: u64, bytes: usize) -> Vec<u8> {
     packet[6..8].copy_from_slice(&[a, b]);
     packet[8..16].copy_from_slice(&key.to_be_bytes());
     if ipv4 {
-        let sum = checksum(&packet);
-        packet[2..4].copy_from_slice(&sum.to_be_bytes());
+        let sum = internet_checksum(&packet);
+        packet[2..4].copy_from_slice(&sum);
     }
     packet
-}
-
-fn checksum(bytes: &[u8]) -> u16 {
-    let words =
-        bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u32::from(*low)));
-    let mut sum: u32 = words.sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or_default()
 }
 
 async fn send(socket: &AsyncFd<Socket>, to: IpAddr, packet: &[u8]) -> io::Result<()> {
@@ -283,7 +274,7 @@ mod tests {
         assert_eq!(answer_in(&packet, false), Some(0x0123_4567_89ab_cdef));
         let mut v4 = vec![0x45; 20];
         let mut packet = request(true, 7, 5, 1400);
-        assert_eq!(checksum(&packet), 0, "the checksum is right");
+        assert_eq!(internet_checksum(&packet), [0, 0], "the checksum is right");
         packet[0] = 0;
         v4.extend(packet);
         assert_eq!(answer_in(&v4, true), Some(5));

@@ -258,7 +258,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
             return Ok(at_rest());
         }
         None => {
-            let (own, rest) = leases_from_before(node).await;
+            let (own, rest) = leases_from_before(node, record.changing).await;
             others = rest;
             own
         }
@@ -340,8 +340,12 @@ pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<Netwo
 }
 
 /// Loads the plugin for a network config: the one that the operator named, or the built-in one for the backend type. What the operator
-/// named is for some backends; as the network config may change, it may be for another one than that, and then the built-in one serves.
-pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<Artifact, DaemonError> {
+/// named is for some backends; as the network config may change, it may be for another one than that, and then the built-in one serves. Answers
+/// with it whether it is the one that was named.
+pub(super) async fn artifact_for(
+    node: &Node,
+    config: &NetworkConfig,
+) -> Result<(Artifact, bool), DaemonError> {
     let started = Instant::now();
     let built_in = node.built_in;
     let is_there = built_in.iter().any(|plugin| plugin.backend_type == config.backend_type);
@@ -353,6 +357,7 @@ pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<
         Some(artifact) if is_there => is_for(node, config, artifact).await?,
         named => named,
     };
+    let is_named = named.is_some();
     let artifact = if let Some(artifact) = named {
         artifact
     } else {
@@ -365,7 +370,7 @@ pub(super) async fn artifact_for(node: &Node, config: &NetworkConfig) -> Result<
     let signers: Vec<String> = artifact.provenance().signers.iter().map(ToString::to_string).collect();
     let signers = (!signers.is_empty()).then(|| signers.join(", "));
     info!(source = %artifact.source(), digest = artifact.digest(), bytes = artifact.size(), signers, took_us, "plugin loaded");
-    Ok(artifact)
+    Ok((artifact, is_named))
 }
 
 /// A plugin, if it is for a network config's backend.
@@ -447,7 +452,7 @@ fn device_claim(node: &Node) -> DeviceClaim {
 /// Then the store is not waited for.
 pub(super) async fn node(
     node: &Node,
-    artifact: Artifact,
+    (artifact, is_named): (Artifact, bool),
     origin: Origin,
     held: Option<&Lease>,
     observer: &Observer,
@@ -485,7 +490,7 @@ pub(super) async fn node(
         observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;
     observer.registered(&registered);
     observer.new_datapath();
-    let plugin = CurrentPlugin { reference: node.plugin.clone(), digest, store: policy.store() };
+    let plugin = CurrentPlugin { reference: node.plugin.clone(), is_named, digest, store: policy.store() };
     let (mtu, registration) = (registered.mtu, published(&node.external, &registered));
     // In the middle of a change the others go on with what this node has said, until it says something else.
     let published = match &resumed {
@@ -569,9 +574,19 @@ pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration>
     Some(due.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// This node's lease, if the store has one from an earlier run, and the others'. Only a hint: the store is asked again later.
-async fn leases_from_before(node: &Node) -> (Option<Lease>, Vec<Lease>) {
-    let Ok(snapshot) = node.store.leases().await else { return (None, Vec::new()) };
+/// This node's lease, if the store has one from an earlier run, and the others'. Only a hint: the store is asked again later. `needed`: the node
+/// was in the middle of a change, and what it said of that is in its lease. Then the store is waited for.
+async fn leases_from_before(node: &Node, needed: bool) -> (Option<Lease>, Vec<Lease>) {
+    let mut throttle = LogThrottle::new(Some(REMIND));
+    let snapshot = loop {
+        match node.store.leases().await {
+            Ok(snapshot) => break snapshot,
+            Err(error @ StoreError::Unavailable { .. }) if needed => {
+                wait_for_store(&mut throttle, "cannot read the leases", &error).await;
+            }
+            Err(_) => return (None, Vec::new()),
+        }
+    };
     let us = NodeIdentity::new(node.external.public_ipv4, node.external.public_ipv6);
     let is_ours = |lease: &Lease| NodeIdentity::of(&lease.attributes).is_same_node(&us);
     let (mut own, others): (Vec<Lease>, Vec<Lease>) = snapshot.leases.into_iter().partition(is_ours);

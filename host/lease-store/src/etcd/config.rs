@@ -8,26 +8,20 @@ use etcd_client::{
     WatchResponse,
 };
 use flannel_base::LogThrottle;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
 use super::EtcdStore;
 use super::cluster::{Failure, PERMISSION_DENIED};
 use super::watch::{Cursor, Ended, REMIND, open};
-use crate::store::{ConfigWritten, LeaseStore as _, RECONNECT, StoreError, WATCH_QUEUE};
+use crate::store::{ConfigWritten, LeaseStore as _, RECONNECT, StoreError, as_long_as_heard};
 
 pub(super) fn start(store: EtcdStore) -> Receiver<String> {
-    let (sender, receiver) = channel(WATCH_QUEUE);
-    tokio::spawn(async move {
+    as_long_as_heard(move |sender| async move {
         let throttle = LogThrottle::new(Some(REMIND));
-        let mut follower = Follower { store, sender: sender.clone(), told: None, lively: false, throttle };
-        tokio::select! {
-            () = sender.closed() => {}
-            () = follower.follow() => {}
-        }
-    });
-    receiver
+        Follower { store, sender, told: None, lively: false, throttle }.follow().await;
+    })
 }
 
 struct Follower {

@@ -9,35 +9,23 @@ use flannel_base::LogThrottle;
 use flannel_base::text::excerpt;
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::EtcdStore;
 use super::cluster::{ANSWER, Cluster, Failure, OUT_OF_RANGE};
 use super::read::{Entry, Listing, MAX_LISTING_BYTES};
-use crate::store::{Change, Event, RECONNECT, WATCH_QUEUE};
+use crate::store::{Change, Event, RECONNECT, as_long_as_heard};
 
 /// How often the log repeats that the watch is broken.
 pub(super) const REMIND: Duration = Duration::from_mins(1);
 
 pub(super) fn start(store: EtcdStore) -> Receiver<Event> {
-    let (sender, receiver) = channel(WATCH_QUEUE);
-    tokio::spawn(async move {
-        let mut follower = Follower {
-            store,
-            sender: sender.clone(),
-            known: HashMap::new(),
-            at: None,
-            stale: true,
-            lively: false,
-        };
-        tokio::select! {
-            () = sender.closed() => {}
-            () = follower.follow() => {}
-        }
-    });
-    receiver
+    as_long_as_heard(move |sender| async move {
+        let known = HashMap::new();
+        Follower { store, sender, known, at: None, stale: true, lively: false }.follow().await;
+    })
 }
 
 /// Up to where the receiver knows everything.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::config::is_watched;
 use super::directory::Directory;
 use super::notify::{Changed, Notify};
-use crate::store::{StoreError, WATCH_QUEUE};
+use crate::store::{StoreError, as_long_as_heard};
 
 /// How long after a reading the file is read again if nothing prompts it: where other hosts write it, nothing does.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -24,14 +24,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 const ROUNDS: u32 = 40;
 
 pub(super) fn start(directory: Arc<Directory>) -> Receiver<String> {
-    let (sender, receiver) = channel(WATCH_QUEUE);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = sender.closed() => {}
-            () = follow(&directory, &sender) => {}
-        }
-    });
-    receiver
+    as_long_as_heard(move |sender| async move { follow(&directory, &sender).await })
 }
 
 /// Ends when nobody listens any more.

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use flannel_base::LogThrottle;
 use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use super::directory::{Cache, Content, Directory, Entry};
 use super::notify::{Changed, Notify};
-use crate::store::{Change, Event, RECONNECT, StoreError, WATCH_QUEUE};
+use crate::store::{Change, Event, RECONNECT, StoreError, as_long_as_heard};
 
 /// How long after a reading the directory is read again if nothing prompts it.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -24,14 +24,7 @@ const POLL: Duration = Duration::from_secs(1);
 const MANY: usize = 1024;
 
 pub(super) fn start(directory: Arc<Directory>) -> Receiver<Event> {
-    let (sender, receiver) = channel(WATCH_QUEUE);
-    tokio::spawn(async move {
-        tokio::select! {
-            () = sender.closed() => {}
-            () = follow(&directory, &sender) => {}
-        }
-    });
-    receiver
+    as_long_as_heard(move |sender| async move { follow(&directory, &sender).await })
 }
 
 /// Ends when nobody listens any more.

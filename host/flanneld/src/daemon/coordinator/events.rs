@@ -16,6 +16,7 @@ use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped}
 use flannel_telemetry::{Step, status};
 use ipnet::IpNet;
 
+use super::CurrentPlugin;
 use crate::daemon::DaemonError;
 use crate::node::external::External;
 
@@ -133,6 +134,8 @@ pub(in crate::daemon) struct BesideFacts {
     pub name: String,
     /// Its plugin's version.
     pub version: String,
+    /// The plugin, and whether it is the one that the operator named.
+    pub plugin: CurrentPlugin,
     /// What it wants to be published.
     pub published: Attributes,
     /// The MTU of pods that it wants.

@@ -66,8 +66,10 @@ const MAX_COMMITS: usize = 2;
 /// The plugin that serves.
 #[derive(Clone, Debug)]
 pub(super) struct CurrentPlugin {
-    /// What the operator calls it; `None` for the one that is built in.
+    /// What the operator named; `None`: nothing.
     pub reference: Option<PluginReference>,
+    /// It is that which serves, and not the built-in one for a backend that it is not for.
+    pub is_named: bool,
     /// SHA-256 of its component.
     pub digest: String,
     /// Its place in the durable store.

@@ -181,7 +181,7 @@ impl Coordinator {
         // Nothing is swapped before all peers are known; what is loaded until then is looked at afterwards.
         if self.swap.running.is_some() || self.is_starting() || self.change_status().is_some() {
             self.swap.look_again = Some(trigger);
-        } else if let Some(plugin) = self.plugin.reference.clone() {
+        } else if let Some(plugin) = self.plugin.reference.clone().filter(|_| self.plugin.is_named) {
             self.try_plugin(plugin, false, trigger, None, now);
         }
     }
@@ -287,7 +287,7 @@ impl Coordinator {
                     messages,
                     took_us: 0,
                 };
-                self.plugin.reference = Some(plugin.clone());
+                (self.plugin.reference, self.plugin.is_named) = (Some(plugin.clone()), true);
                 self.take_over(candidate.clone(), &told, now);
                 if *replay {
                     self.replay(now);

@@ -84,6 +84,8 @@ struct Node {
     silent: HashMap<PeerId, u32>,
     /// What was asked for a change of the backend, in its order.
     changes: Vec<String>,
+    /// How often the policy beside was asked about peers.
+    applies: u32,
 }
 
 impl Node {
@@ -95,6 +97,7 @@ impl Node {
         let now = Instant::now();
         let plugin = CurrentPlugin {
             reference: "/plugins/vxlan.wasm".parse().ok(),
+            is_named: true,
             digest: "old".to_owned(),
             store: "vxlan@file:old".to_owned(),
         };
@@ -134,6 +137,7 @@ impl Node {
             address: Some(1),
             silent: HashMap::new(),
             changes: Vec::new(),
+            applies: 0,
         }
     }
 
@@ -247,12 +251,19 @@ impl Node {
                 self.changes.push(format!("start {}", config.backend_type));
                 let published = Attributes { backend_type: config.backend_type.clone(), ..attributes(1) };
                 let (name, version) = (config.backend_type.clone(), "1".to_owned());
-                Some(Event::BesideStarted(Ok(BesideFacts { name, version, published, mtu: 1500 })))
+                let (digest, store) = ("new".to_owned(), "host-gw@built-in".to_owned());
+                let plugin = CurrentPlugin { reference: None, is_named: false, digest, store };
+                Some(Event::BesideStarted(Ok(BesideFacts { name, version, plugin, published, mtu: 1500 })))
             }
-            ChangeCall::Policy(call) => Some(Event::Beside(Box::new(match call {
-                PolicyCall::Tick => Event::Ticked(Ok((Transaction::default(), None)), Effort::default()),
-                _ => Event::Applied(ApplyOutcome::default(), Duration::ZERO, Effort::default()),
-            }))),
+            ChangeCall::Policy(PolicyCall::Tick) => {
+                let ticked = Event::Ticked(Ok((Transaction::default(), None)), Effort::default());
+                Some(Event::Beside(Box::new(ticked)))
+            }
+            ChangeCall::Policy(_) => {
+                self.applies += 1;
+                let applied = Event::Applied(ApplyOutcome::default(), Duration::ZERO, self.effort);
+                Some(Event::Beside(Box::new(applied)))
+            }
             ChangeCall::Commit(..) => Some(Event::BesideCommitted),
             ChangeCall::Use(uses) => {
                 self.changes.extend(uses.iter().map(|(peer, slot, _)| format!("{peer} by {slot:?}")));
@@ -972,6 +983,9 @@ fn a_peer_that_answers_moves_and_the_former_backend_goes_when_all_are_done() {
     node.pass(Duration::from_secs(6));
     assert_eq!(node.changes[2..], ["only Beside"]);
     assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
+    // The file of --plugin is for the backend before: another one there is nobody's concern now.
+    node.hear(Event::PluginFileChanged);
+    assert!(node.todo.is_empty(), "{:?}", node.todo);
 }
 
 #[test]
@@ -1018,4 +1032,19 @@ fn a_node_that_nobody_else_is_with_changes_alone() {
     node.hear(backend(HOST_GW));
     node.pass(Duration::from_secs(15));
     assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
+}
+
+#[test]
+fn a_policy_beside_that_uses_up_its_time_has_to_rest_like_any_other() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.effort = Effort { processor: Duration::from_secs(1), exhausted: true };
+    node.applies = 0;
+    for n in 2..12 {
+        node.hear(put_both("10.5.2.0/24", 2, n % 2 == 0));
+    }
+    let before = node.applies;
+    assert_eq!(before, 3, "it is left alone after the third");
+    node.pass(RETRY.min * 2);
+    assert_eq!(node.applies, before + 1, "all at once");
 }

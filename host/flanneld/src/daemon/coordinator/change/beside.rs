@@ -2,19 +2,14 @@
 
 use std::time::Instant;
 
-use flannel_base::Backoff;
 use flannel_model::ledger::Transaction;
 use flannel_plugin_host::{ApplyOutcome, PeerChange};
 use tracing::{error, warn};
 
 use super::published::for_beside;
 use super::{ASSESS, Coordinator, Stage};
-use crate::daemon::coordinator::events::{ChangeCall, PolicyCall, Ticked};
-use crate::daemon::coordinator::plugin_health::RETRY;
+use crate::daemon::coordinator::events::{ChangeCall, Effort, PolicyCall, Ticked};
 use crate::daemon::coordinator::{Effect, Event, MAX_CHANGES, News};
-
-/// Waits before peers that its policy failed for are tried again.
-const AGAIN: Backoff = RETRY;
 
 impl Coordinator {
     /// Tells it of changes of the cluster.
@@ -39,8 +34,8 @@ impl Coordinator {
             } else if let Some(one) = beside.tries.get_mut(&id) {
                 one.is_news(now);
             }
-            let knows = beside.served.contains(&id) || beside.rejected.contains_key(&id);
-            if matches!(seen, PeerChange::Put(..)) || knows || beside.deferred.contains(&id) {
+            let knows = beside.served.contains(&id) || !beside.health.serves(id);
+            if matches!(seen, PeerChange::Put(..)) || knows {
                 beside.pending.push_back(seen);
             }
         }
@@ -55,17 +50,18 @@ impl Coordinator {
         }
         if beside.retry.is_some_and(|due| due <= now) {
             beside.retry = None;
-            let deferred = std::mem::take(&mut beside.deferred);
+            let deferred = std::mem::take(&mut beside.health.deferred);
             let again: Vec<PeerChange> = deferred.into_iter().filter_map(|id| self.view.one(id)).collect();
             self.submit_to_beside(&again, now);
         }
         let Some(beside) = &mut self.change.beside else { return };
-        let call = if !beside.pending.is_empty() {
+        beside.rest = beside.rest.filter(|end| *end > now);
+        let call = if !beside.pending.is_empty() && beside.rest.is_none() {
             let count = beside.pending.len().min(MAX_CHANGES);
             let changes: Vec<PeerChange> = beside.pending.drain(..count).collect();
             let about = changes.iter().map(|change| (change.id(), matches!(change, PeerChange::Put(..))));
             beside.job = Some(about.collect());
-            PolicyCall::Apply(changes, None)
+            PolicyCall::Apply(changes, beside.health.is_suspended().then_some(1))
         } else if beside.tick.is_some_and(|due| due <= now) {
             (beside.tick, beside.ticking) = (None, true);
             PolicyCall::Tick
@@ -78,8 +74,8 @@ impl Coordinator {
     /// A call of it has ended.
     pub(in crate::daemon::coordinator) fn beside_called(&mut self, event: Event, now: Instant) {
         match event {
-            Event::Applied(applied, ..) => self.beside_applied(applied, now),
-            Event::Ticked(ticked, _) => self.beside_ticked(ticked, now),
+            Event::Applied(applied, _, effort) => self.beside_applied(applied, effort, now),
+            Event::Ticked(ticked, effort) => self.beside_ticked(ticked, effort, now),
             Event::RegisteredAnew { published, mtu } => {
                 if let Some(beside) = &mut self.change.beside {
                     (beside.published, beside.mtu) = (published, mtu);
@@ -90,9 +86,8 @@ impl Coordinator {
         }
     }
 
-    fn beside_applied(&mut self, applied: ApplyOutcome, now: Instant) {
-        let mut lines = applied.failures;
-        for failure in lines.drain(..) {
+    fn beside_applied(&mut self, applied: ApplyOutcome, effort: Effort, now: Instant) {
+        for failure in applied.failures {
             if self.lines.take(1, now) {
                 error!(plugin = failure.plugin, function = failure.function, "{failure}");
             }
@@ -100,37 +95,40 @@ impl Coordinator {
         }
         let Some(beside) = &mut self.change.beside else { return };
         let Some(asked) = beside.job.take() else { return };
-        beside.rejected.retain(|id, _| !asked.contains_key(id));
+        let health = &mut beside.health;
+        beside.rest = health.rest_after_call(effort).map(|wait| now + wait);
         for (id, is_there) in &asked {
+            health.rejected.remove(id);
             match is_there {
                 true => beside.served.insert(*id),
                 false => beside.served.remove(id),
             };
         }
-        beside.rejected.extend(applied.rejected);
-        beside.deferred.extend(applied.deferred.iter().map(PeerChange::id));
-        for id in beside.rejected.keys().chain(&beside.deferred) {
-            beside.served.remove(id);
-        }
-        beside.failures = if applied.deferred.is_empty() { 0 } else { beside.failures.saturating_add(1) };
-        if !beside.deferred.is_empty() {
-            beside.retry = Some(now + AGAIN.after(beside.failures));
-        }
+        health.rejected.extend(applied.rejected);
+        health.deferred.extend(applied.deferred.iter().map(PeerChange::id));
+        beside.served.retain(|id| health.serves(*id));
+        let put = asked.values().filter(|is_there| **is_there).count();
+        health.record_attempt(put, applied.deferred.len());
+        // One that is suspended is asked again when its peers have other leases.
+        let again = !health.deferred.is_empty() && !health.is_suspended();
+        beside.retry = again.then(|| now + health.retry_wait());
         self.commit_beside(applied.transaction);
         self.try_some(asked.into_keys().collect(), now);
     }
 
-    fn beside_ticked(&mut self, ticked: Ticked, now: Instant) {
+    fn beside_ticked(&mut self, ticked: Ticked, effort: Effort, now: Instant) {
         let Some(beside) = &mut self.change.beside else { return };
         beside.ticking = false;
+        let rest = beside.health.rest_after_tick(effort);
         match ticked {
             Ok((transaction, next)) => {
-                beside.tick = next.map(|wait| now + wait);
+                beside.health.record_tick();
+                beside.tick = next.map(|wait| now + wait.max(rest));
                 self.commit_beside(transaction);
             }
             Err(failure) => {
                 warn!(plugin = failure.plugin, function = failure.function, "{failure}");
-                beside.tick = Some(now + AGAIN.max);
+                beside.tick = Some(now + beside.health.record_failed_tick().max(rest));
                 self.tell(News::PluginFailed(failure));
             }
         }

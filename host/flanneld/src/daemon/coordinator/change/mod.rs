@@ -14,7 +14,7 @@ mod moves;
 pub(in crate::daemon) mod published;
 pub(in crate::daemon) mod shown;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::PeerChange;
 use tracing::{error, info, warn};
 
-use super::{Coordinator, Effect, News, Phase};
+use super::{Coordinator, CurrentPlugin, Effect, News, Phase, PluginHealth};
 use crate::daemon::coordinator::events::{BesideFacts, ChangeCall};
 
 /// Waits before a generation that could not be started is tried again.
@@ -69,6 +69,8 @@ struct Beside {
     /// What it wants to be published.
     published: Attributes,
     mtu: u32,
+    /// Its plugin; none: it is not there yet.
+    plugin: Option<CurrentPlugin>,
     /// The subnets that its policy has been told are this node's.
     told: Subnets,
     /// Lease changes that its policy is to be asked about.
@@ -79,9 +81,9 @@ struct Beside {
     commits: usize,
     tick: Option<Instant>,
     retry: Option<Instant>,
-    failures: u32,
-    deferred: BTreeSet<PeerId>,
-    rejected: BTreeMap<PeerId, String>,
+    /// Until when its policy is not asked about peers, because it has used up its time again and again.
+    rest: Option<Instant>,
+    health: PluginHealth,
     /// Peers that its policy has been asked about, and serves.
     served: HashSet<PeerId>,
     /// Peers that are reached by it.
@@ -167,7 +169,7 @@ impl BackendChange {
         let beside = self.beside.as_ref();
         let of_beside =
             beside.filter(|beside| beside.stage == Stage::Running).into_iter().flat_map(|beside| {
-                let calls = [beside.retry, beside.tick].into_iter().flatten();
+                let calls = [beside.retry, beside.rest, beside.tick].into_iter().flatten();
                 let tries = beside.tries.values().filter_map(|one| one.due);
                 let calm = beside.calm_since.map(|since| since + CALM);
                 calls.chain(tries).chain(calm).chain(beside.assess)
@@ -185,6 +187,7 @@ impl Beside {
             began: now,
             published: Attributes::default(),
             mtu: 0,
+            plugin: None,
             told,
             pending: VecDeque::new(),
             job: None,
@@ -192,9 +195,8 @@ impl Beside {
             commits: 0,
             tick: None,
             retry: None,
-            failures: 0,
-            deferred: BTreeSet::new(),
-            rejected: BTreeMap::new(),
+            rest: None,
+            health: PluginHealth::default(),
             served: HashSet::new(),
             uses: HashSet::new(),
             tries: BTreeMap::new(),
@@ -300,7 +302,6 @@ impl Coordinator {
                     plugin = facts.name,
                     version = facts.version,
                     mtu = facts.mtu,
-                    backend = self.change.target.backend_type,
                     "the new backend is there beside the one in force"
                 );
                 self.change.resumed = None;
@@ -309,6 +310,7 @@ impl Coordinator {
                 if let Some(beside) = &mut self.change.beside {
                     beside.stage = Stage::Running;
                     (beside.published, beside.mtu) = (facts.published, facts.mtu);
+                    beside.plugin = Some(facts.plugin);
                     beside.tick = Some(now);
                     beside.began = now;
                     beside.assess = Some(now + ASSESS);
@@ -421,18 +423,15 @@ impl Coordinator {
 
     /// What was beside is what serves.
     fn take_over_beside(&mut self, beside: Beside, now: Instant) {
-        let Beside { config, published, mtu, rejected, deferred, pending, tick, told, .. } = beside;
+        let Beside { config, published, mtu, health, pending, tick, retry, rest, told, plugin, .. } = beside;
         self.change.serving = config;
         self.change.base = published;
-        self.health.reset(rejected.into_iter().collect());
-        self.health.deferred = deferred;
-        (self.retry, self.rest) = (None, None);
-        if !self.health.deferred.is_empty() {
-            self.retry = Some(now);
+        self.health = health;
+        (self.pending, self.tick, self.retry, self.rest) = (pending, tick, retry, rest);
+        if let Some(plugin) = plugin {
+            // What the operator named stays what he named, for the backends that it is for.
+            self.plugin = CurrentPlugin { reference: self.plugin.reference.clone(), ..plugin };
         }
-        self.pending = pending;
-        self.tick = tick;
-        // The operator's own is for the backend before.
         self.tell_of_peers();
         self.set_mtu(mtu);
         let lease = Lease { subnets: told, ..self.own.lease.clone() };

@@ -293,7 +293,7 @@ impl Coordinator {
     pub(super) fn why_not_moved(&self, id: PeerId, now: Instant) -> Option<String> {
         let beside = self.change.beside.as_ref()?;
         let to = &self.change.target.backend_type;
-        if let Some(reason) = beside.rejected.get(&id).filter(|_| beside.on_trial == Slot::Beside) {
+        if let Some(reason) = beside.health.rejected.get(&id).filter(|_| beside.on_trial == Slot::Beside) {
             return Some(format!("{to} cannot serve it: {reason}"));
         }
         let one = beside.tries.get(&id)?;

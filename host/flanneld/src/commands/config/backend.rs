@@ -129,9 +129,18 @@ impl Backend {
     ) -> Result<(), String> {
         extract_secrets(&config.backend_type, config.backend.get())?;
         let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), BUILT_IN);
-        let artifact = load(options, &config.backend_type, &grants).await?;
+        let mut artifact = load(options, &config.backend_type, &grants).await?;
         self.note_another_plugin(options, in_force);
-        let inspection = inspect(&artifact, &grants)?;
+        let mut inspection = inspect(&artifact, &grants)?;
+        let is_there = BUILT_IN.iter().any(|plugin| plugin.backend_type == config.backend_type);
+        if !inspection.backend_types.contains(&config.backend_type) && is_there {
+            // As the daemon does it.
+            let offered = inspection.backend_types.join(", ");
+            self.notes.push(format!("the plugin of --plugin is for {offered}: the built-in one would serve"));
+            let built_in = Artifact::built_in(&config.backend_type, BUILT_IN);
+            artifact = built_in.map_err(|error| error.to_string())?;
+            inspection = inspect(&artifact, &grants)?;
+        }
         let asks_cloud = inspection.imports.iter().any(|import| import.interface == CLOUD);
         let offered = inspection.backend_types.join(", ");
         let is_for_it = inspection.backend_types.contains(&config.backend_type);

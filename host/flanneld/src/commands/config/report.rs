@@ -133,8 +133,15 @@ impl Report {
         let after = canonical(config.backend.get());
         let live = in_force.backend.as_deref();
         let live = live.map(|before| secrets::differences(before, &after, in_force.is_shown));
-        self.differences.extend(fixed.into_iter().map(|difference| Differs::of(difference, false)));
-        self.differences.extend(live.into_iter().flatten().map(|difference| Differs::of(difference, true)));
+        self.differences.extend(fixed.into_iter().map(|difference| Differs::of(difference, None)));
+        let live = live.unwrap_or_default();
+        let same_type = live.iter().all(|difference| difference.field != "Type");
+        self.differences.extend(live.into_iter().map(|difference| {
+            // One peer of one WireGuard device has one key: nodes cannot have both at a time.
+            let is_live = !(same_type && difference.field.eq_ignore_ascii_case("PSK"));
+            Differs::of(difference, Some(is_live))
+        }));
+        self.differences.sort_by_key(|difference| difference.live);
         self.verdict = match self.differences.first() {
             None => Verdict::Same,
             Some(first) if first.live => Verdict::Live,
@@ -165,9 +172,11 @@ impl Report {
 }
 
 impl Differs {
-    fn of(difference: Difference, live: bool) -> Self {
+    /// `of_backend`: it is an option of the backend, and whether that can be changed while nodes run.
+    fn of(difference: Difference, of_backend: Option<bool>) -> Self {
         let Difference { field, from, to } = difference;
-        Self { field: if live { format!("Backend.{field}") } else { field }, from, to, live }
+        let field = if of_backend.is_some() { format!("Backend.{field}") } else { field };
+        Self { field, from, to, live: of_backend.unwrap_or(false) }
     }
 }
 
@@ -320,6 +329,18 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn another_preshared_key_takes_a_restart_unless_the_type_is_another_one_too() {
+        let key = |first| format!("{first}wdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=");
+        let with = |first| {
+            let key = key(first);
+            format!(r#"{{"Network":"10.5.0.0/16","Backend":{{"Type":"wireguard","PSK":"{key}"}}}}"#)
+        };
+        assert_eq!(report(&with('A'), &in_force(Some(&with('d')))).verdict, Verdict::Restart);
+        assert_eq!(report(&with('d'), &in_force(Some(&with('d')))).verdict, Verdict::Same);
+        assert_eq!(report(&with('d'), &in_force(Some(VXLAN))).verdict, Verdict::Live);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+
 use super::error::TunnelError;
 use super::vnet::{self, Vnet};
 
@@ -61,8 +63,43 @@ impl Device {
         if device.index == 0 {
             return Err(failed("to find its index", io::Error::last_os_error()));
         }
+        // Without it the tunnel carries packets as well, as long as its threads are never late.
+        let _ = lengthen_queues(&c_name, queues);
         Ok(device)
     }
+}
+
+/// What the driver gives a queue (`TUN_READQ_SIZE` in the kernel's `drivers/net/tun.c`), in packets.
+const DEFAULT_LENGTH: c_int = 500;
+/// What all queues have room for together: half a second of 8,000 packets/s, for threads that a busy machine does not run at once. A packet
+/// may be one of 64 KiB, so that many queues do not get more than the driver gives them.
+const TOGETHER: usize = 4_000;
+
+/// Gives the queues of a device more room, unless somebody has chosen how much.
+fn lengthen_queues(name: &CString, queues: usize) -> io::Result<()> {
+    let wanted = c_int::try_from(TOGETHER / queues.max(1)).unwrap_or_default();
+    let socket =
+        rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes().iter().take(libc::IFNAMSIZ - 1)) {
+        *to = libc::c_char::from_ne_bytes([*from]);
+    }
+    // SAFETY: SIOCGIFTXQLEN reads the name of an ifreq, which lives for the call, and writes its length.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFTXQLEN as libc::Ioctl, &raw mut request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: an int and a `ifr_qlen` are the same member of the union, which SIOCGIFTXQLEN has filled in.
+    if unsafe { request.ifr_ifru.ifru_metric } != DEFAULT_LENGTH || wanted <= DEFAULT_LENGTH {
+        return Ok(());
+    }
+    request.ifr_ifru.ifru_metric = wanted;
+    // SAFETY: SIOCSIFTXQLEN reads an ifreq, which lives for the call.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFTXQLEN as libc::Ioctl, &raw const request) } != 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Multi-queue even with one queue, so that a persistent device can be attached to after the number has changed.

@@ -129,3 +129,26 @@ fn a_deleted_device_is_noticed() {
     eventually("the loss is noticed", || tunnel.is_lost());
     drop(tunnel);
 }
+
+#[test]
+fn queues_have_more_room_than_the_drivers_own_unless_somebody_has_chosen_how_much() {
+    if !lab::is_available() {
+        return;
+    }
+    let (a, b) = pair();
+    let room = || {
+        let told = a.try_ip("link show flannel0").expect("the device is there");
+        let behind = told.split(" qlen ").nth(1).expect("a length");
+        behind.split_whitespace().next().and_then(|length| length.parse::<u32>().ok())
+    };
+    let spec = super::super::TunnelSpec { persist: true, queues: Some(2), ..a.spec(Offloads::ALL) };
+    drop(a.open(spec.clone()));
+    assert_eq!(room(), Some(2_000));
+    a.ip("link set flannel0 txqueuelen 700");
+    let again =
+        a.run(move || Tunnel::open(&super::super::TunnelSpec { persist: false, ..spec }).expect("attached"));
+    assert_eq!(room(), Some(700));
+    drop(again);
+    a.until_gone("flannel0");
+    drop(b);
+}

@@ -18,6 +18,8 @@ pub const ENDPOINT: &str = "http://192.168.77.250:2379";
 const FIRST_OCTET: u8 = 250;
 /// Operations that etcd takes in one transaction (`--max-txn-ops`).
 const OPERATIONS: usize = 128;
+/// How often it is asked for the same.
+const ATTEMPTS: usize = 3;
 /// Where the daemons look if they are not told otherwise.
 const PREFIX: &str = "/coreos.com/network";
 
@@ -181,13 +183,13 @@ impl Etcd {
         Ok(())
     }
 
-    /// Deletes a key.
+    /// Deletes a key, which has to be there.
     pub fn delete(&self, key: &str) -> Result<()> {
-        let deleted = self.run(&["del", key])?;
-        if deleted.trim() != "1" {
+        // Not by what the deletion answers: it may have been asked twice.
+        if self.run(&["get", "--keys-only", key])?.trim().is_empty() {
             bail!("etcd has no key {key}");
         }
-        Ok(())
+        self.run(&["del", key]).map(drop)
     }
 
     /// All keys with a prefix.
@@ -245,11 +247,19 @@ impl Etcd {
         self.run_with(arguments, &[])
     }
 
-    /// Asks the members that live.
+    /// Asks the members that live. What is asked for may be done twice: etcd loses a proposal that is on its way to a leader that is no
+    /// leader any more, and whoever asked hears of it by the end of his patience alone.
     fn run_with(&self, arguments: &[&str], input: &[u8]) -> Result<String> {
         let living: Vec<String> =
             self.members.iter().filter(|member| member.answers()).map(Member::endpoint).collect();
-        self.ask(&living.join(","), arguments, input)
+        let living = living.join(",");
+        for _ in 1..ATTEMPTS {
+            match self.ask(&living, arguments, input) {
+                Err(error) if error.to_string().contains("context deadline exceeded") => {}
+                outcome => return outcome,
+            }
+        }
+        self.ask(&living, arguments, input)
     }
 
     fn ask(&self, endpoints: &str, arguments: &[&str], input: &[u8]) -> Result<String> {

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context, Result};
 use flannel_lab::artifacts::component;
 use flannel_lab::store::StoredLease;
-use flannel_lab::{Backend, Cluster, ClusterOptions, Store, wait};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Store, Traffic, wait};
 use serde_json::{Value, json};
 
 const VXLAN: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
@@ -267,5 +267,25 @@ fn a_secret_is_not_shown() -> Result<()> {
         let all = shown(&output) + &said(&output);
         assert!(all.contains("PSK") && all.contains("(hidden)") && !all.contains(key), "{all}");
     }
+    Ok(())
+}
+
+#[test]
+fn who_sets_another_backend_is_told_when_the_cluster_has_changed_to_it() -> Result<()> {
+    let mut cluster = Cluster::prepare(&ClusterOptions { nodes: 3, ..ClusterOptions::default() })?;
+    cluster.set_options(cluster.options().clone().built_in());
+    cluster.bring_up()?;
+    let traffic = Traffic::among(cluster.pods())?;
+    let output = config(&cluster, &["set", "-"], HOST_GW)?;
+    let lines = shown(&output);
+    assert!(output.status.success(), "{lines}{}", said(&output));
+    assert!(
+        lines.contains("change to host-gw: ") && lines.ends_with("done: the cluster has changed to it\n"),
+        "{lines}"
+    );
+    wait::until_true("all nodes have nothing else", || {
+        Ok(cluster.store().leases()?.iter().all(|lease| lease.value.ends_with(r#""BackendType":"host-gw"}"#)))
+    })?;
+    traffic.stop()?.assert_clean();
     Ok(())
 }

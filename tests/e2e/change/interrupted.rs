@@ -52,6 +52,16 @@ fn a_daemon_may_be_killed_while_it_gives_up_the_former_backend() -> Result<()> {
 }
 
 #[test]
+fn a_daemon_may_be_killed_when_it_has_said_that_the_former_backend_goes() -> Result<()> {
+    killed_at(Moment::Told, HOST_GW, VXLAN)
+}
+
+#[test]
+fn a_daemon_may_be_killed_when_it_has_said_that_the_former_of_two_devices_of_one_name_goes() -> Result<()> {
+    killed_at(Moment::Told, r#"{"Type":"vxlan","Port":8472}"#, r#"{"Type":"vxlan","Port":8473}"#)
+}
+
+#[test]
 fn a_daemon_may_be_killed_while_one_of_two_devices_of_one_name_is_the_new_one() -> Result<()> {
     killed_at(Moment::Main, r#"{"Type":"vxlan","Port":8472}"#, r#"{"Type":"vxlan","Port":8473}"#)
 }

@@ -45,6 +45,16 @@ fn a_change_may_be_reverted_while_the_former_backend_is_given_up() -> Result<()>
 }
 
 #[test]
+fn a_change_may_be_reverted_when_nodes_have_said_that_the_former_backend_goes() -> Result<()> {
+    reverted_at(Moment::Told, HOST_GW, VXLAN)
+}
+
+#[test]
+fn a_change_of_the_port_may_be_reverted_when_nodes_have_said_that_the_former_one_goes() -> Result<()> {
+    reverted_at(Moment::Told, r#"{"Type":"vxlan","Port":8473}"#, r#"{"Type":"vxlan"}"#)
+}
+
+#[test]
 fn a_change_to_a_tunnel_of_the_daemon_may_be_reverted() -> Result<()> {
     reverted_at(Moment::Main, VXLAN, UDP)
 }

@@ -56,6 +56,11 @@ fn the_store_may_be_away_while_the_former_backend_is_given_up() -> Result<()> {
 }
 
 #[test]
+fn the_store_may_be_away_when_a_node_has_said_that_the_former_backend_goes() -> Result<()> {
+    away_at(Moment::Told, VXLAN, HOST_GW)
+}
+
+#[test]
 fn the_store_may_be_away_and_a_daemon_killed_at_once() -> Result<()> {
     let mut cluster = with_etcd(VXLAN)?;
     nothing_is_lost(&mut cluster, |cluster, traffic| {

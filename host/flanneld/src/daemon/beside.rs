@@ -16,7 +16,6 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use crate::node::backend_record::BackendRecord;
 use crate::node::external::External;
 
 use super::clouds::CloudClientGuard;
@@ -167,6 +166,7 @@ impl Operation {
                 });
             }
             ChangeCall::Probe(orders, by) => self.probe(orders, by),
+            ChangeCall::Record => self.record_change(),
             ChangeCall::End(kept) => {
                 let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
                 self.datapath_work.push(async move {
@@ -237,11 +237,10 @@ impl Operation {
 
     /// How the change stands: for the status, and for the next start.
     pub(super) fn tell_of_change(&mut self, change: Option<status::Change>) {
-        let (config, serving) = {
+        let (config, record) = {
             let coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
-            (coordinator.config_status(), coordinator.serving_backend())
+            (coordinator.config_status(), coordinator.backend_record())
         };
-        let record = BackendRecord { serving, changing: change.is_some() };
         self.observer.change(change, config);
         if self.recorded.as_ref() == Some(&record) {
             return;
@@ -250,6 +249,15 @@ impl Operation {
         let state_dir = self.node.options.state_dir.clone();
         self.files_work.push(async move {
             let _ = spawn_blocking(move || record.write(&state_dir)).await;
+        });
+    }
+
+    /// Says when all has been written down that the next start has to know.
+    fn record_change(&self) {
+        let outcomes = self.outcomes.clone();
+        // Behind what is on its way there.
+        self.files_work.push(async move {
+            let _ = outcomes.send(Event::ChangeRecorded.into());
         });
     }
 }

@@ -13,7 +13,7 @@ use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::config_change::{self, Difference};
 use flannel_model::entry::Mac;
-use flannel_model::lease::{Attributes, Lease};
+use flannel_model::lease::{Attributes, Generation, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
@@ -265,8 +265,9 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     };
     let at_rest = Origin::at_rest(node, before.clone());
     let own = before.as_ref().map(|lease| &lease.attributes);
-    let said = own.filter(|own| !own.generations.is_empty());
-    let former = match said {
+    let said = own.map(|own| as_before_its_farewell(own, &record, &node.config));
+    let said = said.filter(|said| !said.generations.is_empty());
+    let former = match &said {
         Some(said) => {
             said.generations.iter().map(|generation| &generation.backend).find(|it| *it != target).cloned()
         }
@@ -282,8 +283,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
         return Ok(at_rest);
     };
     let is_own = |own: &Attributes| {
-        !own.generations.is_empty()
-            || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
+        said.is_some() || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
     };
     if !own.is_none_or(is_own) {
         return Ok(at_rest);
@@ -293,7 +293,18 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
         to = shown::shown(&node.config),
         "the backend is being changed: beginning with the one before"
     );
-    Ok(Origin { serving: Arc::new(serving), resumed: said.cloned(), before })
+    Ok(Origin { serving: Arc::new(serving), resumed: said, before })
+}
+
+/// What a node has said of its generations. One that was about to give one of both up has said that it has only the other; until it had given
+/// it up, it had both.
+fn as_before_its_farewell(own: &Attributes, record: &BackendRecord, config: &NetworkConfig) -> Attributes {
+    let target = config.backend_key();
+    let is_told = own.generations.is_empty() && record.kept == shown::recorded(config);
+    let Some(former) = record.other_than(&record.kept).filter(|_| is_told) else { return own.clone() };
+    let kept = Generation { backend: target.to_owned(), main: true, complete: true, ..Generation::default() };
+    let former = Generation { backend: former.to_owned(), ..Generation::default() };
+    Attributes { generations: vec![former, kept], ..own.clone() }
 }
 
 impl Origin {

@@ -18,6 +18,8 @@ pub(crate) struct BackendRecord {
     pub serving: String,
     /// It is being changed to another one.
     pub changing: bool,
+    /// The one of both that the others have been told is the only one, while there is still something of the other one; empty: there is none.
+    pub kept: String,
 }
 
 impl BackendRecord {

@@ -19,11 +19,14 @@ pub enum Moment {
     Main,
     /// It gives up the former one.
     Retiring,
+    /// It has published that it has no other any more, and is about to remove what there is of it.
+    Told,
 }
 
 impl Moment {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Written, Self::Published, Self::Moving, Self::Main, Self::Retiring];
+    pub const ALL: [Self; 6] =
+        [Self::Written, Self::Published, Self::Moving, Self::Main, Self::Retiring, Self::Told];
 
     /// Waits until a node has come as far, or farther, in a change that has just been written. Short ones may have passed.
     pub fn wait(self, cluster: &Cluster, index: usize) -> Result<()> {
@@ -44,6 +47,7 @@ impl Moment {
 
     fn of(change: &Value, published: bool) -> Self {
         match change["phase"].as_str() {
+            Some("retiring") if !published => Self::Told,
             Some("retiring") => Self::Retiring,
             Some("main") => Self::Main,
             Some("moved") => Self::Moving,
@@ -68,5 +72,6 @@ mod tests {
         assert_eq!(of("moving", 1), Moment::Moving);
         assert_eq!(of("main", 2), Moment::Main);
         assert!(of("retiring", 2) > of("moved", 2));
+        assert_eq!(Moment::of(&json!({"phase": "retiring", "moved": 2}), false), Moment::Told);
     }
 }

@@ -91,6 +91,8 @@ pub(in crate::daemon) enum Event {
     BesideCommitted,
     /// A peer was probed by the way of this generation.
     Probed(PeerId, Slot, Result<(), String>),
+    /// What the next start has to know of a change that is about to end has been written down.
+    ChangeRecorded,
     /// One generation is the only one now.
     ChangeEnded,
     /// A time has come that [`super::Coordinator::deadline`] has named.
@@ -168,6 +170,8 @@ pub(in crate::daemon) enum ChangeCall {
     SetTarget(Slot),
     /// Probe these peers by the routes on trial, which are this generation's.
     Probe(Vec<ProbeOrder>, Slot),
+    /// Say when what the next start has to know has been written down: [`Event::ChangeRecorded`].
+    Record,
     /// Bring it about that there is only this generation.
     End(Slot),
     /// The generation beside is the one that serves.

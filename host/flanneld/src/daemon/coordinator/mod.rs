@@ -360,6 +360,7 @@ impl Coordinator {
             Event::Beside(event) => self.beside_called(*event, now),
             Event::BesideCommitted => self.beside_committed(now),
             Event::Probed(peer, by, outcome) => self.probed(peer, by, outcome, now),
+            Event::ChangeRecorded => self.change_recorded(now),
             Event::ChangeEnded => self.change_ended(now),
             Event::Time => {}
         }

@@ -279,6 +279,7 @@ impl Node {
                 let answer = silent.map_or(Ok(()), |()| Err("no answer".to_owned()));
                 Some(Event::Probed(order.peer, slot, answer))
             }
+            ChangeCall::Record => Some(Event::ChangeRecorded),
             ChangeCall::End(slot) => {
                 self.changes.push(format!("only {slot:?}"));
                 Some(Event::ChangeEnded)
@@ -1024,6 +1025,70 @@ fn turned_round_all_go_back_before_the_new_backend_goes() {
     node.pass(Duration::from_secs(10));
     assert_eq!(node.changes[4..], ["only Serving"]);
     assert_eq!((published(&node), node.phase()), (("vxlan".to_owned(), Vec::new()), None));
+}
+
+/// All is done but for the end: the node has said that it has the new backend only, and has the former one still.
+fn about_to_end() -> Node {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, true));
+    while !published(&node).1.is_empty() {
+        node.pass(Duration::from_millis(100));
+    }
+    node
+}
+
+#[test]
+fn before_a_backend_goes_the_others_have_heard_of_it() {
+    let mut node = about_to_end();
+    assert_eq!(node.changes, ["start host-gw", "#1 by Beside"]);
+    assert_eq!((published(&node).0.as_str(), node.phase().as_deref()), ("host-gw", Some("retiring")));
+    node.pass(Duration::from_millis(1_500));
+    assert_eq!((&node.changes[2..], node.phase()), (&["only Beside".to_owned()][..], None));
+}
+
+#[test]
+fn turned_round_at_the_last_moment_a_node_has_both_again() {
+    let mut node = about_to_end();
+    node.hear(backend(VXLAN));
+    assert_eq!(published(&node), ("host-gw".to_owned(), vec![(false, false), (true, false)]));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.changes[2..], ["to Serving", "#1 by Serving"]);
+    node.hear(put("10.5.2.0/24", 2));
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.changes[4..], ["only Serving"]);
+}
+
+#[test]
+fn whoever_needs_the_former_backend_at_the_last_moment_has_it() {
+    let mut node = about_to_end();
+    node.hear(put_both("10.5.3.0/24", 3, false));
+    node.pass(Duration::from_secs(3));
+    assert_eq!(published(&node).1, [(false, false), (true, true)]);
+    assert_eq!(node.changes[2..], ["#2 by Beside"]);
+}
+
+#[test]
+fn turned_round_nobody_moves_back_to_who_has_said_that_he_is_done() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.3.0/24", 3, false));
+    let mut settled = lease("10.5.2.0/24", 2);
+    let generation = |backend: &str, main| Generation {
+        backend: backend.to_owned(),
+        main,
+        complete: main,
+        ..Generation::default()
+    };
+    settled.attributes.generations = vec![generation(VXLAN, false), generation(HOST_GW, true)];
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Put(Arc::new(settled))])));
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.changes[1..], ["#2 by Beside", "#1 by Beside"]);
+    // By its type it might be with the former one.
+    node.hear(put("10.5.2.0/24", 2));
+    node.hear(backend(VXLAN));
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.changes[3..], ["to Serving", "#2 by Serving"]);
 }
 
 #[test]

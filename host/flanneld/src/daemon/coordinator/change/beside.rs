@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use flannel_model::ledger::Transaction;
+use flannel_model::ledger::{Slot, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange};
 use tracing::{error, warn};
 
-use super::published::for_beside;
+use super::published::{for_beside, is_settled_in};
 use super::{ASSESS, Coordinator, Stage};
 use crate::daemon::coordinator::events::{ChangeCall, Effort, PolicyCall, Ticked};
 use crate::daemon::coordinator::{Effect, Event, MAX_CHANGES, News};
@@ -19,7 +19,19 @@ impl Coordinator {
             return;
         }
         let (key, its_type) = (beside.config.backend_key(), beside.published.backend_type.as_str());
+        let keys = [(Slot::Serving, self.change.serving.backend_key()), (Slot::Beside, key)];
         for change in changes {
+            match change {
+                PeerChange::Put(id, lease) if !lease.attributes.generations.is_empty() => {
+                    let settled = keys.iter().find(|(_, key)| is_settled_in(&lease.attributes, key));
+                    match settled {
+                        Some((slot, _)) => beside.settled.insert(*id, *slot),
+                        None => beside.settled.remove(id),
+                    };
+                }
+                PeerChange::Put(..) => {}
+                PeerChange::Removed(id) => drop(beside.settled.remove(id)),
+            }
             let seen = match change {
                 PeerChange::Put(id, lease) => match for_beside(lease, key, its_type) {
                     Some(lease) => PeerChange::Put(*id, lease),

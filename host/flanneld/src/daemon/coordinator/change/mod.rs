@@ -35,6 +35,9 @@ const START_RETRY: Backoff = Backoff { min: Duration::from_secs(2), max: Duratio
 const COMPLETE_AFTER: Duration = Duration::from_secs(3);
 /// For how long nobody has to need a generation before it goes.
 const CALM: Duration = Duration::from_secs(5);
+/// For how long a node has published that it has one generation only, before the other one goes: who turns the change round meanwhile does not
+/// move back to what is about to go, since he has heard of it.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often it is looked at how far all are.
 const ASSESS: Duration = Duration::from_millis(200);
 
@@ -90,12 +93,17 @@ struct Beside {
     uses: HashSet<PeerId>,
     /// Peers that are not reached by the generation that is moved to.
     tries: BTreeMap<PeerId, moves::Try>,
+    /// Peers that have said of one that it is the main one, and that they use it for everybody: when they say nothing of generations any more,
+    /// they have no other.
+    settled: BTreeMap<PeerId, Slot>,
     /// Which one the others are told is the main one.
     main: Slot,
     /// Which one the datapath has on trial.
     on_trial: Slot,
     /// The peers that nothing was said of are reached by this one.
     usual: Slot,
+    /// The change was turned round: whatever a peer was reached by before, a probe has to be answered.
+    is_turned: bool,
     complete: bool,
     /// Since when nobody needs the one that is not moved to.
     calm_since: Option<Instant>,
@@ -109,8 +117,21 @@ enum Stage {
     /// It is loaded, registered, and its devices are made.
     Starting,
     Running,
+    /// One of both is about to be the only one, and the others are told so before anything of the other one goes.
+    Leaving(Slot, Farewell),
     /// One of both is on its way to be the only one.
     Ending(Slot),
+}
+
+/// How far a node is in telling that it has one generation only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Farewell {
+    /// It is being written down, for the next start.
+    Recording,
+    /// It is being published.
+    Publishing,
+    /// It has been in the store since then.
+    Published(Instant),
 }
 
 impl BackendChange {
@@ -150,7 +171,7 @@ impl BackendChange {
     pub(super) fn is_settled(&self) -> bool {
         !self.holds_peers()
             && self.beside.as_ref().is_none_or(|beside| {
-                beside.stage != Stage::Running
+                !beside.is_running()
                     || beside.pending.is_empty() && beside.job.is_none() && beside.commits == 0
             })
     }
@@ -167,13 +188,16 @@ impl BackendChange {
     /// When there is something to do. What is due already waits for an event.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let beside = self.beside.as_ref();
-        let of_beside =
-            beside.filter(|beside| beside.stage == Stage::Running).into_iter().flat_map(|beside| {
-                let calls = [beside.retry, beside.rest, beside.tick].into_iter().flatten();
-                let tries = beside.tries.values().filter_map(|one| one.due);
-                let calm = beside.calm_since.map(|since| since + CALM);
-                calls.chain(tries).chain(calm).chain(beside.assess)
-            });
+        let of_beside = beside.filter(|beside| beside.is_running()).into_iter().flat_map(|beside| {
+            let calls = [beside.retry, beside.rest, beside.tick].into_iter().flatten();
+            let tries = beside.tries.values().filter_map(|one| one.due);
+            let calm = beside.calm_since.map(|since| since + CALM);
+            let farewell = match beside.stage {
+                Stage::Leaving(_, Farewell::Published(since)) => Some(since + FAREWELL),
+                _ => None,
+            };
+            calls.chain(tries).chain(calm).chain(farewell).chain(beside.assess)
+        });
         let retry = self.retry.map(|(_, again)| again).filter(|_| beside.is_none());
         of_beside.chain(retry).filter(|due| self.seen.is_none_or(|seen| *due > seen)).min()
     }
@@ -200,9 +224,11 @@ impl Beside {
             served: HashSet::new(),
             uses: HashSet::new(),
             tries: BTreeMap::new(),
+            settled: BTreeMap::new(),
             main: Slot::Serving,
             on_trial: Slot::Beside,
             usual,
+            is_turned: false,
             complete: false,
             calm_since: None,
             assess: None,
@@ -211,8 +237,13 @@ impl Beside {
         }
     }
 
+    /// Whether it is called, and peers may move.
+    fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running | Stage::Leaving(..))
+    }
+
     fn is_free(&self) -> bool {
-        self.stage == Stage::Running && self.job.is_none() && !self.ticking && self.commits == 0
+        self.is_running() && self.job.is_none() && !self.ticking && self.commits == 0
     }
 }
 
@@ -260,7 +291,8 @@ impl Coordinator {
         self.call_beside(now);
         self.try_peers(now);
         self.assess(now);
-        self.end_if_calm(now);
+        self.leave_if_calm(now);
+        self.end_if_left(now);
         self.change.seen = Some(now);
     }
 
@@ -345,9 +377,11 @@ impl Coordinator {
     fn retarget(&mut self, now: Instant) {
         let target = self.target_slot();
         let Some(beside) = &mut self.change.beside else { return };
-        if beside.stage != Stage::Running || beside.on_trial == target {
+        if !beside.is_running() || beside.on_trial == target {
             return;
         }
+        beside.stage = Stage::Running;
+        beside.is_turned = true;
         info!(
             backend = self.change.target.backend_type,
             "the change of the backend is turned round: peers move back"
@@ -371,28 +405,71 @@ impl Coordinator {
         if is_beside { Slot::Beside } else { Slot::Serving }
     }
 
-    /// The generation that is not moved to goes when nobody has needed it for a while.
-    fn end_if_calm(&mut self, now: Instant) {
-        let free =
-            self.job.is_none() && self.commits == 0 && self.pending.is_empty() && !self.swap.is_running();
+    /// The generation that is not moved to goes when nobody has needed it for a while. First it is told.
+    fn leave_if_calm(&mut self, now: Instant) {
         let target = self.target_slot();
-        let in_store = self.own.lease.attributes == self.own.published;
+        let is_at_rest = self.is_at_rest_for_the_end();
         let Some(beside) = &mut self.change.beside else { return };
-        let calm = beside.calm_since.is_some_and(|since| since + CALM <= now);
-        if calm && free && in_store && beside.is_free() && beside.pending.is_empty() && beside.main == target
+        match beside.stage {
+            Stage::Leaving(..) if beside.calm_since.is_none() => {
+                // Somebody needs it after all.
+                beside.stage = Stage::Running;
+                self.publish_generations(now);
+                self.tell_of_change();
+            }
+            Stage::Running if is_at_rest && beside.main == target => {
+                if beside.calm_since.is_none_or(|since| since + CALM > now) {
+                    return;
+                }
+                let former = if target == Slot::Beside { &self.change.serving } else { &beside.config };
+                info!(former = shown::shown(former), "nobody needs the former backend any more: it goes");
+                beside.stage = Stage::Leaving(target, Farewell::Recording);
+                self.tell_of_change();
+                self.effects.push(Effect::Change(ChangeCall::Record));
+            }
+            _ => {}
+        }
+    }
+
+    /// What the next start has to know has been written down.
+    pub(super) fn change_recorded(&mut self, now: Instant) {
+        if let Some(beside) = &mut self.change.beside
+            && let Stage::Leaving(_, farewell @ Farewell::Recording) = &mut beside.stage
         {
-            let former = if target == Slot::Beside { &self.change.serving } else { &beside.config };
-            info!(former = shown::shown(former), "nobody needs the former backend any more: it goes");
-            beside.stage = Stage::Ending(target);
-            self.effects.push(Effect::Change(ChangeCall::End(target)));
-            self.tell_of_change();
+            *farewell = Farewell::Publishing;
+            self.publish_generations(now);
+        }
+    }
+
+    /// Nothing is under way, and the store has what is to be published.
+    fn is_at_rest_for_the_end(&self) -> bool {
+        let policy = self.job.is_none() && self.commits == 0 && self.pending.is_empty();
+        let beside = self.change.beside.as_ref();
+        let beside = beside.is_some_and(|beside| beside.is_free() && beside.pending.is_empty());
+        policy && beside && !self.swap.is_running() && self.own.lease.attributes == self.own.published
+    }
+
+    /// All have had the time to hear that it goes.
+    fn end_if_left(&mut self, now: Instant) {
+        let is_at_rest = self.is_at_rest_for_the_end();
+        let Some(beside) = &mut self.change.beside else { return };
+        match beside.stage {
+            Stage::Leaving(kept, Farewell::Publishing) if is_at_rest => {
+                beside.stage = Stage::Leaving(kept, Farewell::Published(now));
+            }
+            Stage::Leaving(kept, Farewell::Published(since)) if is_at_rest && since + FAREWELL <= now => {
+                beside.stage = Stage::Ending(kept);
+                self.effects.push(Effect::Change(ChangeCall::End(kept)));
+                self.tell_of_change();
+            }
+            _ => {}
         }
     }
 
     /// Gives the generation beside up at once, with what was reached by it: the node's own subnets are others, say.
     pub(super) fn give_up_beside(&mut self) {
         if let Some(beside) = &mut self.change.beside
-            && beside.stage == Stage::Running
+            && beside.is_running()
         {
             warn!("the change of the backend begins anew");
             beside.stage = Stage::Ending(Slot::Serving);

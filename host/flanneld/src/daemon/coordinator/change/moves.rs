@@ -69,7 +69,9 @@ impl Coordinator {
         let beside = self.change.beside.as_ref()?;
         let beside_key = beside.config.backend_key();
         let serving_key = self.change.serving.backend_key();
+        let only = beside.settled.get(&id).filter(|_| lease.attributes.generations.is_empty());
         let to = |slot: Slot| match slot {
+            _ if only.is_some_and(|only| *only != slot) => Offer::None,
             Slot::Serving => offer(lease, serving_key, &self.change.base.backend_type),
             Slot::Beside => offer(lease, beside_key, &beside.published.backend_type),
         };
@@ -106,7 +108,8 @@ impl Coordinator {
             let Some(standing) = self.standing(id, &lease, target) else { return };
             let usual = self.change.beside.as_ref().map_or(Slot::Serving, |beside| beside.usual);
             let Some(beside) = &mut self.change.beside else { return };
-            let is_resumed = usual == target && matches!(standing.target, Offer::Said { .. });
+            let is_resumed =
+                usual == target && !beside.is_turned && matches!(standing.target, Offer::Said { .. });
             match (standing.target_ready, standing.used == target) {
                 // Nothing can be lost by it, or nothing can be reached by the new one anyway.
                 (true, false) if !standing.other || is_resumed || blind => moved.push((id, target, lease)),
@@ -222,9 +225,7 @@ impl Coordinator {
     /// Looks how far all are, and tells the others how far this node is.
     pub(super) fn assess(&mut self, now: Instant) {
         let target = self.target_slot();
-        let due = |beside: &super::Beside| {
-            beside.stage == Stage::Running && beside.assess.is_some_and(|due| due <= now)
-        };
+        let due = |beside: &super::Beside| beside.is_running() && beside.assess.is_some_and(|due| due <= now);
         if !self.change.beside.as_ref().is_some_and(due) {
             return;
         }
@@ -254,7 +255,9 @@ impl Coordinator {
         beside.assess = None;
         beside.waits_for = shortened(waits);
         beside.moved = view.reached;
-        let complete = view.unreached == 0 && settled && now >= beside.began + COMPLETE_AFTER;
+        let may_begin = settled && now >= beside.began + COMPLETE_AFTER;
+        // Once said it holds while a call is under way: taken back and said again it would be two more writes.
+        let complete = view.unreached == 0 && (beside.complete || may_begin);
         if view.unreached == 0 && !complete {
             beside.assess = Some((now + ASSESS).max(beside.began + COMPLETE_AFTER));
         }

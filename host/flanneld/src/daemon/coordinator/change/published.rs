@@ -7,11 +7,16 @@ use flannel_model::lease::{Attributes, Generation, Lease};
 use flannel_model::ledger::Slot;
 use flannel_plugin_host::PeerChange;
 
-use super::{BackendChange, Beside, Coordinator, Stage};
+use super::{BackendChange, Beside, Coordinator, Farewell, Stage};
 
 /// Whether a node says that it uses a generation for everybody.
 pub(in crate::daemon) fn is_complete(attributes: &Attributes, backend: &str) -> bool {
     attributes.generation(backend).is_some_and(|generation| generation.complete)
+}
+
+/// Whether a node says that it uses a generation for everybody, and that it is its main one.
+pub(super) fn is_settled_in(attributes: &Attributes, backend: &str) -> bool {
+    attributes.generation(backend).is_some_and(|generation| generation.complete && generation.main)
 }
 
 /// What is to be published at the start of a node that was in the middle of a change: what it said then, with what the policy that is
@@ -51,7 +56,13 @@ impl BackendChange {
                 None => self.base.clone(),
             };
         };
-        compose((serving, &self.base), beside, target)
+        match beside.stage {
+            Stage::Leaving(Slot::Serving, Farewell::Publishing | Farewell::Published(_)) => self.base.clone(),
+            Stage::Leaving(Slot::Beside, Farewell::Publishing | Farewell::Published(_)) => {
+                beside.published.clone()
+            }
+            _ => compose((serving, &self.base), beside, target),
+        }
     }
 
     /// A peer's lease as the policy that serves is to see it; none: the peer does not serve its generation.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Beside, Coordinator, Stage};
 use crate::daemon::coordinator::News;
+use crate::node::backend_record::BackendRecord;
 
 impl Coordinator {
     /// The change that is going on, as `flanneld status` shows it; none at rest.
@@ -45,9 +46,19 @@ impl Coordinator {
         status::Config { refused: self.change.refused.clone(), backend: shown(&self.change.target) }
     }
 
-    /// What is written down of the `Backend` section that serves.
-    pub(in crate::daemon) fn serving_backend(&self) -> String {
-        recorded(&self.change.serving)
+    /// What is written down for the next start.
+    pub(in crate::daemon) fn backend_record(&self) -> BackendRecord {
+        let change = &self.change;
+        let kept = change.beside.as_ref().and_then(|beside| match beside.stage {
+            Stage::Leaving(Slot::Serving, _) | Stage::Ending(Slot::Serving) => Some(&change.serving),
+            Stage::Leaving(Slot::Beside, _) | Stage::Ending(Slot::Beside) => Some(&beside.config),
+            Stage::Starting | Stage::Running => None,
+        });
+        BackendRecord {
+            serving: recorded(&change.serving),
+            changing: change.beside.is_some() || change.is_wanted(),
+            kept: kept.map(|config| recorded(config)).unwrap_or_default(),
+        }
     }
 
     /// Adds what a change means for each peer.
@@ -93,7 +104,7 @@ pub(in crate::daemon) fn recorded(config: &NetworkConfig) -> String {
 fn phase(beside: &Beside, target: Slot) -> &'static str {
     match beside.stage {
         Stage::Starting => "starting",
-        Stage::Ending(_) => "retiring",
+        Stage::Leaving(..) | Stage::Ending(_) => "retiring",
         Stage::Running if beside.complete && beside.main == target => "main",
         Stage::Running if beside.complete => "moved",
         Stage::Running => "moving",

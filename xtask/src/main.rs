@@ -4,6 +4,7 @@ mod build;
 mod cargo;
 mod clouds;
 mod deny;
+mod failures;
 mod fuzz;
 mod kernels;
 mod lab;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, clouds, deny, kernels, languages, reference, setup, unit};
+use crate::{build, clouds, deny, failures, kernels, languages, reference, setup, unit};
 
 /// What tests are told of this machine.
 pub struct Environment {
@@ -59,7 +59,7 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     timed("building the tests", || {
         run(environment.cargo_test().args(["--workspace", "--no-run", "--quiet"]))
     })?;
-    timed("tests on this kernel", || run(&mut command))?;
+    timed("tests on this kernel", || failures::run(&mut command))?;
     if other_kernels {
         timed("tests on other kernels", || kernels::prove(&environment, arguments.is_empty()))?;
     }

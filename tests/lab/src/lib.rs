@@ -38,6 +38,7 @@ pub mod clock;
 pub mod cloud;
 pub mod cluster;
 pub mod cni;
+pub mod crowd;
 pub mod daemon;
 pub mod datagram;
 pub mod demo;

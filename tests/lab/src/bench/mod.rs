@@ -1,11 +1,13 @@
 //! What `cargo xtask bench` measures. Figures of one run belong together; those of different runs, on machines that do other
 //! things besides, do not.
 
+mod change;
 mod policy;
 mod scale;
 mod swap;
 mod tunnel;
 
+pub use change::{Change, echo_requests, of_daemons, of_leases, of_reference};
 pub use policy::{Native, native};
 pub use scale::{Scale, ScaleOptions, scale};
 pub use swap::{Swap, swap};

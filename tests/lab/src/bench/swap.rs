@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::scale::{CONFIG, Feed};
+use super::scale::Feed;
 use crate::artifacts::{component, plugin};
+use crate::crowd::CONFIG;
 use crate::{Cluster, ClusterOptions};
 
 /// Swaps of each kind.

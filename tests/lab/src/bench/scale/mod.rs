@@ -10,14 +10,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::ms;
+use crate::crowd::CONFIG;
 use crate::log::Log;
 use crate::{Cluster, ClusterOptions, wait};
 pub(super) use feed::Feed;
 use latency::Latency;
 
-/// Subnets of the first 65,278 leases are the others', the rest is the node's own.
-pub(super) const CONFIG: &str =
-    r#"{"Network":"10.0.0.0/8","SubnetLen":24,"SubnetMin":"10.255.0.0","Backend":{"Type":"vxlan"}}"#;
 /// Entries of a peer: a route, a neighbour, and an FDB entry.
 const ENTRIES: u64 = 3;
 /// How many single changes are timed.
@@ -155,7 +153,7 @@ fn applied(log: &Log) -> (f64, f64) {
 }
 
 /// CPU time of a process, in user space and in the kernel.
-fn cpu_ms(pid: u32) -> Result<u64> {
+pub(super) fn cpu_ms(pid: u32) -> Result<u64> {
     let file = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&file).with_context(|| file.clone())?;
     // The fields behind the name, which is in brackets and may have spaces: the 12th and 13th of these are ticks.

@@ -1,12 +1,15 @@
 //! The benchmarks' command line, and how their figures are shown.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flannel_lab::artifacts;
-use flannel_lab::bench::{Iperf3, Scale, ScaleOptions, TunnelOptions, native, scale, swap, tunnel};
+use flannel_lab::bench::{
+    Change, Iperf3, Scale, ScaleOptions, TunnelOptions, native, of_daemons, of_leases, of_reference, scale,
+    swap, tunnel,
+};
 
 /// What is measured.
 #[derive(clap::Subcommand)]
@@ -29,6 +32,18 @@ pub enum Bench {
         /// How many leases; may be given several times
         #[arg(long, default_values_t = [1_000, 5_000, 20_000], value_parser = clap::value_parser!(u32).range(1..=65_000))]
         leases: Vec<u32>,
+    },
+    /// A change of the backend of a living cluster, from vxlan to host-gw: until the last peer has moved, and until the former is gone
+    Change {
+        /// How many nodes, each with a daemon; may be given several times
+        #[arg(long, default_values_t = [4], value_parser = clap::value_parser!(u32).range(2..=32))]
+        nodes: Vec<u32>,
+        /// How many leases, with one daemon among them; may be given several times
+        #[arg(long, default_values_t = [100, 1_000], value_parser = clap::value_parser!(u32).range(2..=10_000))]
+        leases: Vec<u32>,
+        /// Upstream's flanneld, whose nodes are all restarted at once for the same change, beside ours
+        #[arg(long, value_name = "BINARY")]
+        reference: Option<PathBuf>,
     },
     /// Packets from pod to pod: the bare link, the kernel's VXLAN, and the tunnel of the backend udp
     Tunnel {
@@ -61,6 +76,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
         Bench::Swap { leases } => run_swap(leases),
+        Bench::Change { nodes, leases, reference } => run_change(nodes, leases, reference.as_deref()),
         Bench::Policy { leases } => run_policy(leases),
         Bench::Tunnel { seconds, rounds, each, reference, json } => {
             let options = TunnelOptions {
@@ -159,6 +175,36 @@ fn run_swap(leases: &[u32]) -> Result<()> {
         println!("{leases:>8}  {same:>30}  {:>36}", shown(result.other_ms, result.other_messages));
     }
     Ok(())
+}
+
+fn run_change(nodes: &[u32], leases: &[u32], reference: Option<&Path>) -> Result<()> {
+    println!(
+        "{:>8} {:>8}  {:>12} {:>12}  {:>14} {:>8}  {}",
+        "leases", "daemons", "all moved, s", "all over, s", "echo requests", "CPU, s", "datagrams lost"
+    );
+    for nodes in nodes {
+        let nodes = usize::try_from(*nodes)?;
+        show_change(&of_daemons(nodes)?);
+        match reference {
+            Some(program) => {
+                show_change(&of_reference(program, nodes)?);
+                println!("{:>8} (the last line: upstream's, all restarted at once)", "");
+            }
+            None => println!("{:>8} (upstream's, all restarted at once: --reference names none)", ""),
+        }
+    }
+    leases.iter().try_for_each(|leases| {
+        show_change(&of_leases(*leases)?);
+        Ok(())
+    })
+}
+
+fn show_change(change: &Change) {
+    let Change { leases, daemons, moved_ms, over_ms, probes, cpu_ms, lost } = change;
+    let [moved, over] = [moved_ms, over_ms].map(|ms| ms / 1000.0);
+    let cpu = Duration::from_millis(*cpu_ms).as_secs_f64();
+    let lost = lost.map_or_else(String::new, |(lost, sent)| format!("{lost} of {sent}"));
+    println!("{leases:>8} {daemons:>8}  {moved:>12.2} {over:>12.2}  {probes:>14} {cpu:>8.2}  {lost}");
 }
 
 fn run_scale(leases: &[u32], store: &[String], json: bool) -> Result<()> {

@@ -8,9 +8,11 @@ mod leftovers;
 mod liars;
 mod matrix;
 mod membership;
+mod pace;
 mod refused;
 mod reverted;
 mod store;
+mod upstream;
 
 use std::time::Duration;
 

@@ -179,8 +179,8 @@ fn run_swap(leases: &[u32]) -> Result<()> {
 
 fn run_change(nodes: &[u32], leases: &[u32], reference: Option<&Path>) -> Result<()> {
     println!(
-        "{:>8} {:>8}  {:>12} {:>12}  {:>14} {:>8}  {}",
-        "leases", "daemons", "all moved, s", "all over, s", "echo requests", "CPU, s", "datagrams lost"
+        "{:>8} {:>8}  {:>12} {:>12}  {:>14} {:>8}  datagrams lost",
+        "leases", "daemons", "all moved, s", "all over, s", "echo requests", "CPU, s"
     );
     for nodes in nodes {
         let nodes = usize::try_from(*nodes)?;

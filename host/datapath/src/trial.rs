@@ -4,7 +4,6 @@
 mod loose;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use netlink_packet_route::route::RouteProtocol;
@@ -15,7 +14,7 @@ use tracing::{info, warn};
 use crate::kinds::trial_route::{self, TRIAL_PROTOCOL};
 use crate::links;
 use crate::netlink::{Message, NetlinkError, Payload, RequestSocket, create, create_or_replace};
-use loose::LoosePaths;
+pub(crate) use loose::LoosePaths;
 
 /// Where the numbers of the tables begin; a hash of the cluster's networks is added, so that several daemons of a host have tables of their
 /// own, and each finds what a run before has left.
@@ -49,14 +48,21 @@ impl Trial {
         FIRST_TABLE + ((hash >> 16) ^ (hash & 0xffff))
     }
 
-    /// Makes it. `addresses`: the node's own. `record`: where it is written down what was changed of others' things. The error says what is
-    /// in the way.
+    /// Makes it. `addresses`: the node's own. `loose`: what is changed of others' things. The error says what is in the way, with that.
     pub(crate) fn begin(
         socket: &mut RequestSocket,
         networks: &[IpNet],
         addresses: BTreeSet<IpNet>,
-        record: Option<PathBuf>,
-    ) -> Result<Self, String> {
+        loose: LoosePaths,
+    ) -> Result<Self, (String, LoosePaths)> {
+        match Self::ground(socket, networks) {
+            Ok((table, mark)) => Ok(Self { table, mark, networks: networks.to_vec(), addresses, loose }),
+            Err(reason) => Err((reason, loose)),
+        }
+    }
+
+    /// The table, which has to be free, and a mark that is.
+    fn ground(socket: &mut RequestSocket, networks: &[IpNet]) -> Result<(u32, u32), String> {
         let failed = |error: NetlinkError| error.to_string();
         let table = Self::table(networks);
         let others = others_routes(socket, table).map_err(failed)?;
@@ -66,7 +72,7 @@ impl Trial {
             ));
         }
         let mark = free_mark(socket, table).map_err(failed)?;
-        Ok(Self { table, mark, networks: networks.to_vec(), addresses, loose: LoosePaths::open(record) })
+        Ok((table, mark))
     }
 
     /// The number of its table.
@@ -99,30 +105,55 @@ impl Trial {
         Ok(())
     }
 
-    /// Removes it.
-    pub(crate) fn end(self, socket: &mut RequestSocket) {
-        clear(socket, self.table, self.loose);
+    /// Removes it. Answers what is to be put back later: see [`put_back`].
+    pub(crate) fn end(self, socket: &mut RequestSocket) -> Option<LoosePaths> {
+        clear(socket, &self.networks, self.loose)
     }
 }
 
-/// Removes what a run before has left of a change.
-pub(crate) fn clear_leftovers(socket: &mut RequestSocket, networks: &[IpNet], record: Option<PathBuf>) {
-    clear(socket, Trial::table(networks), LoosePaths::open(record));
+/// Removes what a run before has left of a change. Answers what is to be put back later.
+pub(crate) fn clear_leftovers(
+    socket: &mut RequestSocket,
+    networks: &[IpNet],
+    loose: LoosePaths,
+) -> Option<LoosePaths> {
+    clear(socket, networks, loose)
 }
 
-fn clear(socket: &mut RequestSocket, table: u32, mut loose: LoosePaths) {
+/// Puts back what was changed of others' things, unless another daemon of this host is in the middle of a change: it may have found devices
+/// loose, and knows nothing of what they were before. Answers what is to be put back when that one is done.
+pub(crate) fn put_back(
+    socket: &mut RequestSocket,
+    networks: &[IpNet],
+    mut loose: LoosePaths,
+) -> Option<LoosePaths> {
+    let table = Trial::table(networks);
+    let of_another =
+        |rule: &RuleMessage| protocol_of(rule) == Some(TRIAL_PROTOCOL) && table_of(rule) != table;
+    let others_change =
+        [true, false].into_iter().any(|ipv4| rules(socket, ipv4).is_ok_and(|all| all.iter().any(of_another)));
+    if others_change && loose.has_devices() {
+        loose.forget_addresses();
+        return Some(loose);
+    }
+    loose.restore();
+    None
+}
+
+fn clear(socket: &mut RequestSocket, networks: &[IpNet], loose: LoosePaths) -> Option<LoosePaths> {
+    let table = Trial::table(networks);
     let addresses = loose.addresses();
     if let Ok(Some(loopback)) = links::find(socket, "lo").map(|found| found.link)
         && let Err(error) = links::remove_addresses(socket, loopback.index, &addresses)
     {
         warn!(%error, "the addresses that were needed for a change of the backend cannot be removed");
     }
-    loose.restore();
     for ipv4 in [true, false] {
         if let Err(error) = clear_family(socket, table, ipv4) {
             warn!(%error, table, "what was needed for a change of the backend cannot be removed");
         }
     }
+    put_back(socket, networks, loose)
 }
 
 fn clear_family(socket: &mut RequestSocket, table: u32, ipv4: bool) -> Result<(), NetlinkError> {

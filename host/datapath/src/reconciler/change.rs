@@ -1,6 +1,7 @@
 //! A change of the backend, as far as the kernel has to do with it: two generations side by side, and one of them at the end.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use flannel_model::entry::DeviceSpec;
 use flannel_model::generations::{Generations, Names, renamed};
@@ -8,12 +9,12 @@ use flannel_model::ledger::{Ledger, PeerId, Slot, Transaction};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
-use super::Reconciler;
+use super::{OWED, Reconciler};
 use crate::kinds;
 use crate::links;
 use crate::netlink::NetlinkError;
 use crate::report::Report;
-use crate::trial::Trial;
+use crate::trial::{self, LoosePaths, Trial};
 
 impl Reconciler {
     /// What the policy that serves has declared, as it is to be committed.
@@ -35,8 +36,12 @@ impl Reconciler {
         if self.change.is_some() {
             return Err("another change is going on".to_owned());
         }
-        let record = self.trial_record.clone();
-        let trial = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, record)?;
+        let loose = self.loose_paths();
+        let begun = Trial::begin(&mut self.requests, self.owner.in_force(), addresses, loose);
+        let trial = begun.map_err(|(reason, loose)| {
+            self.owed = trial::put_back(&mut self.requests, self.owner.in_force(), loose);
+            reason
+        })?;
         let mark = trial.mark();
         self.kernel.trial_table = Some(trial.number());
         let refused_before = self.refused();
@@ -120,8 +125,25 @@ impl Reconciler {
         self.tunnels.retain(|name| wanted.contains(name));
         self.remove_devices(made);
         self.kernel.trial_table = None;
-        trial.end(&mut self.requests);
+        self.owed = trial.end(&mut self.requests);
+        self.next_owed = Instant::now() + OWED;
         self.resync_or_complain();
+    }
+
+    /// What was made loose before and is so still, as far as that is known.
+    pub(super) fn loose_paths(&mut self) -> LoosePaths {
+        self.owed.take().unwrap_or_else(|| LoosePaths::open(self.trial_record.clone()))
+    }
+
+    /// Puts back what waits for another daemon's change.
+    pub(super) fn put_back_what_is_owed(&mut self) {
+        if self.next_owed > Instant::now() {
+            return;
+        }
+        if let Some(loose) = self.owed.take() {
+            self.owed = trial::put_back(&mut self.requests, self.owner.in_force(), loose);
+            self.next_owed = Instant::now() + OWED;
+        }
     }
 
     /// Devices that had to have another name for a time get their own. Where the kernel does not rename what is up, at the next start.

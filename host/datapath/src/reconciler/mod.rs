@@ -24,7 +24,7 @@ use super::plan::Planner;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
 use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
 use super::thread::{Context, DeviceClaim};
-use super::trial::{self, Trial};
+use super::trial::{self, LoosePaths, Trial};
 use super::tunnels::Tunnels;
 use super::wireguard::WireguardSocket;
 use super::{kinds, links};
@@ -33,6 +33,8 @@ use super::{kinds, links};
 const RETRY: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30) };
 /// How often everything is looked at, even if nothing was heard.
 const RESYNC: Duration = Duration::from_mins(1);
+/// How often it is looked at whether other daemons' changes are over, as long as that matters.
+const OWED: Duration = Duration::from_secs(2);
 /// A variable for tests: with any value, nexthop objects count as missing, as on a kernel before 5.3.
 const WITHOUT_NEXTHOPS: &str = "FLANNELD_TEST_WITHOUT_NEXTHOPS";
 /// Rounds of repair within a second after which somebody else is fighting us for the same entries, and we slow down.
@@ -86,6 +88,9 @@ pub(crate) struct Reconciler {
     /// Devices that have another name than the policy knows them by, since a change before could not rename them.
     names: Names,
     trial_record: Option<PathBuf>,
+    /// What a change has made loose, and which is to be put back when other daemons' changes are over; and when that is looked at.
+    owed: Option<LoosePaths>,
+    next_owed: Instant,
     record: RouteRecord,
     next_record: Instant,
     /// What an earlier run has recorded and nobody has looked for yet.
@@ -136,6 +141,8 @@ impl Reconciler {
             change: None,
             names: Names::new(),
             trial_record,
+            owed: None,
+            next_owed: Instant::now(),
             record,
             next_record: Instant::now(),
             recorded,
@@ -158,7 +165,8 @@ impl Reconciler {
         // Noted while requests were sent: nothing more is heard of it.
         let noted = self.dirty.everything || !self.dirty.keys.is_empty();
         let noted = noted.then(|| Instant::now() + RETRY.min);
-        [retry, device, record, noted].into_iter().flatten().fold(self.next_resync, Instant::min)
+        let owed = self.owed.is_some().then_some(self.next_owed);
+        [retry, device, record, noted, owed].into_iter().flatten().fold(self.next_resync, Instant::min)
     }
 
     /// Makes a transaction part of what should be, and the kernel follow.
@@ -247,7 +255,9 @@ impl Reconciler {
         (self.prune, self.settled) = (true, true);
         if self.change.is_none() {
             // What a run before has left of a change.
-            trial::clear_leftovers(&mut self.requests, self.owner.in_force(), self.trial_record.clone());
+            let loose = self.loose_paths();
+            self.owed = trial::clear_leftovers(&mut self.requests, self.owner.in_force(), loose);
+            self.next_owed = Instant::now() + OWED;
         }
         self.resync_or_complain();
         self.remove_former_devices();
@@ -257,6 +267,7 @@ impl Reconciler {
     /// Deals with what was heard and what is due.
     pub(crate) fn run_once(&mut self) {
         self.do_what_is_due();
+        self.put_back_what_is_owed();
         self.record_routes();
     }
 

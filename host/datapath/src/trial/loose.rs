@@ -27,7 +27,7 @@ struct Record {
 }
 
 /// What was changed of things that are not ours.
-pub(super) struct LoosePaths {
+pub(crate) struct LoosePaths {
     file: Option<PathBuf>,
     record: Record,
     complained: bool,
@@ -35,7 +35,7 @@ pub(super) struct LoosePaths {
 
 impl LoosePaths {
     /// As it was written down, if it was. Without a file it is forgotten when the process ends.
-    pub(super) fn open(file: Option<PathBuf>) -> Self {
+    pub(crate) fn open(file: Option<PathBuf>) -> Self {
         let written = file.as_deref().map(|file| regular_file::read(file, MAX_BYTES));
         let record = match written {
             Some(Ok(bytes)) => serde_json::from_slice(&bytes).unwrap_or_default(),
@@ -80,6 +80,18 @@ impl LoosePaths {
                 }
                 Err(_) => {}
             }
+        }
+    }
+
+    /// Whether devices are otherwise than they were.
+    pub(super) fn has_devices(&self) -> bool {
+        !self.record.rp_filter.is_empty()
+    }
+
+    /// The addresses are gone.
+    pub(super) fn forget_addresses(&mut self) {
+        if !std::mem::take(&mut self.record.addresses).is_empty() {
+            self.write();
         }
     }
 

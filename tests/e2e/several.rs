@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use flannel_lab::{Cluster, ClusterOptions, Daemon, DaemonOptions, Store, wait};
+use anyhow::{Context, Result, ensure};
+use flannel_lab::change::{self, Ground};
+use flannel_lab::{Cluster, ClusterOptions, Daemon, DaemonOptions, Store, Traffic, wait};
 
 const FLAGS: [&str; 2] = ["--ip-masq", "--iptables-resync=1"];
 /// Longer than any of them takes to look at its rules again.
@@ -181,4 +182,46 @@ fn a_daemon_that_is_killed_makes_room_for_the_next_at_once() -> Result<()> {
         cluster.kill_and_restart(0)?;
     }
     cluster.pod(0)?.reaches(cluster.pod(1)?)
+}
+
+/// Of both networks; where reverse paths are checked strictly, which is one setting of the interface for both.
+#[test]
+fn daemons_of_two_networks_change_their_backends_at_once_and_lose_nothing() -> Result<()> {
+    let ground = Ground { strict: true, ..Ground::default() };
+    let mut cluster = ground.start(&ClusterOptions::default())?;
+    let config = |backend: &str| format!(r#"{{"Network":"10.6.0.0/16","Backend":{backend}}}"#);
+    let (before, after) = (r#"{"Type":"host-gw"}"#, r#"{"Type":"vxlan","VNI":2,"Port":8479}"#);
+    let other = Other::start(&cluster, "near", &config(before))?;
+    let pods =
+        [cluster.node(0).pod_of(&other.options, "near")?, cluster.node(1).pod_of(&other.options, "near")?];
+    let traffic = [Traffic::among(cluster.pods())?, Traffic::among(&pods)?];
+    // The second begins and ends in the middle of the first's, or the first's ends in its middle.
+    change::put(&cluster, r#"{"Type":"host-gw"}"#)?;
+    std::thread::sleep(Duration::from_secs(3));
+    other.store.put_config(&config(after))?;
+    change::wait_at_rest(&mut cluster, r#"{"Type":"host-gw"}"#)?;
+    wait::until_true("the other network has changed, too", || {
+        let leases = other.store.leases()?;
+        Ok(leases
+            .iter()
+            .all(|lease| lease.value.contains("VNI") && !lease.value.contains(change::GENERATIONS)))
+    })?;
+    for index in 0..2 {
+        let node = cluster.node(index);
+        wait::until_equal("nothing is left of either change", || {
+            let rules = node.ip("rule show")?;
+            let filter = node.namespace().tool("cat", "/proc/sys/net/ipv4/conf/eth0/rp_filter")?;
+            let is_left = rules.contains("fwmark")
+                || filter.trim() != "1"
+                || node.ip("link show")?.contains("flannel.1:");
+            Ok(is_left.then(|| format!("{rules}rp_filter {filter}")))
+        })?;
+    }
+    for traffic in traffic {
+        traffic.goes_on()?;
+        let report = traffic.stop()?;
+        println!("{report}");
+        ensure!(report.is_clean(), "{report}\n{}", change::describe(&cluster));
+    }
+    Ok(())
 }

@@ -118,3 +118,50 @@ fn a_node_whose_daemon_is_away_holds_up_the_end_and_is_named_and_loses_nothing()
     })?;
     change::is_as_if_started_so(&cluster, &ground)
 }
+
+/// A node gets another address in the middle of a change.
+fn takes_another_address(from: &str, to: &str) -> Result<()> {
+    if !can_filter()? {
+        return Ok(());
+    }
+    let ground = strict();
+    let mut cluster = start(&ground, from)?;
+    let new = change::type_of(to)?;
+    let between = [(cluster.pod(0)?, cluster.pod(1)?), (cluster.pod(1)?, cluster.pod(0)?)];
+    // What is on its way to the address of before is lost, and nothing between the others.
+    let traffic = Traffic::start(between)?;
+    let filter = Filter::between(&cluster, 0, 1, to)?;
+    change::put(&cluster, to)?;
+    wait_reached_by(&cluster, 0, 2, &new)?;
+    let node = cluster.node(2);
+    node.ip("address del 192.168.77.13/24 dev eth0")?;
+    node.ip("address add 192.168.77.77/24 dev eth0")?;
+    node.ip("route replace default via 192.168.77.1")?;
+    wait::until_true("its lease has the new address, and both backends", || {
+        let lease = cluster.lease(2)?.value;
+        Ok(lease.contains("192.168.77.77") && lease.contains(change::GENERATIONS))
+    })?;
+    for other in 0..2 {
+        wait_reached_by(&cluster, other, 2, &new)?;
+        wait_reached_by(&cluster, 2, other, &new)?;
+        wait::until_true("its pod is reached", || Ok(cluster.pod(other)?.reaches(cluster.pod(2)?).is_ok()))?;
+    }
+    filter.open(&cluster)?;
+    change::wait_at_rest(&mut cluster, to)?;
+    for other in 0..2 {
+        cluster.pod(other)?.reaches(cluster.pod(2)?)?;
+    }
+    let report = traffic.stop()?;
+    println!("{report}");
+    change::lost_nothing(&cluster, &report)
+}
+
+#[test]
+fn a_node_may_take_another_address_on_the_way_to_host_gw() -> Result<()> {
+    takes_another_address(VXLAN, HOST_GW)
+}
+
+#[test]
+fn a_node_may_take_another_address_on_the_way_to_vxlan() -> Result<()> {
+    takes_another_address(HOST_GW, VXLAN)
+}

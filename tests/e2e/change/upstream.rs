@@ -1,11 +1,11 @@
 //! Upstream's nodes in the same cluster: they know nothing of generations, and change by a restart, one after the other.
 
 use anyhow::{Context, Result, ensure};
-use flannel_lab::change::{self, Moment};
+use flannel_lab::change::{self, Ground, Moment};
 use flannel_lab::reference::{self, Reference};
 use flannel_lab::{Backend, Cluster, ClusterOptions, Traffic, wait};
 
-use super::{Families, HOST_GW, VXLAN, nothing_is_lost, peer, start, stays, strict, wait_reached_by};
+use super::{Families, HOST_GW, VXLAN, nothing_is_lost, peer, start, stays, wait_reached_by};
 
 /// The node that is upstream's, as far as anybody can tell: it has what our daemon has left there, which is what upstream would have, and no
 /// daemon. Upstream's ignores leases of another type, and removes nothing of what it has programmed.
@@ -29,7 +29,7 @@ fn publishes(cluster: &Cluster, value: &str) -> Result<()> {
 
 #[test]
 fn a_node_of_upstreams_that_is_restarted_into_host_gw_loses_nothing() -> Result<()> {
-    let ground = strict();
+    let ground = Ground::default();
     let mut cluster = start(&ground, VXLAN)?;
     nothing_is_lost(&mut cluster, |cluster, traffic| {
         ours_changed(cluster, HOST_GW)?;
@@ -47,7 +47,7 @@ fn a_node_of_upstreams_that_is_restarted_into_host_gw_loses_nothing() -> Result<
 #[test]
 fn a_node_of_upstreams_that_is_restarted_into_vxlan_loses_nothing() -> Result<()> {
     const MAC: &str = "9e:00:00:00:00:77";
-    let ground = strict();
+    let ground = Ground::default();
     let mut cluster = start(&ground, HOST_GW)?;
     nothing_is_lost(&mut cluster, |cluster, traffic| {
         ours_changed(cluster, VXLAN)?;
@@ -83,7 +83,7 @@ fn restarted_one_by_one(from: &str, to: &str) -> Result<()> {
         flannel_test_support::skip(format_args!("{} names no upstream flanneld", reference::VARIABLE));
         return Ok(());
     };
-    let ground = strict();
+    let ground = Ground::default();
     // With iptables upstream does not start without the module br_netfilter.
     let config = Families::V4.config(from).replacen('{', r#"{"EnableNFTables":true,"#, 1);
     let backend: Backend = change::type_of(from)?.parse().map_err(anyhow::Error::msg)?;

@@ -17,6 +17,8 @@ use crate::wait;
 
 /// The bridge that a node's pods are on.
 const POD_BRIDGE: &str = "cni0";
+/// Below a daemon's directory.
+const SUBNET_FILE: &str = "run/subnet.env";
 
 /// In which network a node's external interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +133,7 @@ impl Node {
 
     /// Its subnet file.
     pub fn subnet_file(&self) -> PathBuf {
-        self.directory.join("run/subnet.env")
+        self.directory.join(SUBNET_FILE)
     }
 
     /// The socket on which its daemon answers.
@@ -164,9 +166,20 @@ impl Node {
         let (subnet, _) = wait::until(&format!("{}: the subnet file", self.name), || self.subnet_env())?;
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
-            self.make_pod_bridge(&subnet)?;
+            self.make_pod_bridge(POD_BRIDGE, &subnet)?;
         }
         let bridge = Bridge { namespace: &self.namespace, name: POD_BRIDGE, mtu: subnet.mtu };
+        Pod::wire(&self.name, number, bridge, &subnet)
+    }
+
+    /// Makes a pod in the subnet of another daemon of the node's, on a bridge of its own, when that daemon has written its subnet file.
+    pub fn pod_of(&self, options: &DaemonOptions, bridge: &str) -> Result<Pod> {
+        let file = options.directory(self).join(SUBNET_FILE);
+        let what = format!("{}: the subnet file {}", self.name, file.display());
+        let (subnet, _) = wait::until(&what, || SubnetEnv::read(&file))?;
+        self.make_pod_bridge(bridge, &subnet)?;
+        let number = self.pods.fetch_add(1, Ordering::Relaxed);
+        let bridge = Bridge { namespace: &self.namespace, name: bridge, mtu: subnet.mtu };
         Pod::wire(&self.name, number, bridge, &subnet)
     }
 
@@ -177,12 +190,11 @@ impl Node {
         self.namespace.ip_batch(devices.chain([format!("link delete {POD_BRIDGE}")]))
     }
 
-    fn make_pod_bridge(&self, subnet: &SubnetEnv) -> Result<()> {
+    fn make_pod_bridge(&self, name: &str, subnet: &SubnetEnv) -> Result<()> {
         let mtu = subnet.mtu;
-        let mut commands = vec![format!("link add name {POD_BRIDGE} mtu {mtu} type bridge mcast_snooping 0")];
-        commands.extend(subnet.subnet.map(|gateway| format!("address add {gateway} dev {POD_BRIDGE}")));
-        commands
-            .extend(subnet.subnet_v6.map(|gateway| format!("address add {gateway} dev {POD_BRIDGE} nodad")));
+        let mut commands = vec![format!("link add name {name} mtu {mtu} type bridge mcast_snooping 0")];
+        commands.extend(subnet.subnet.map(|gateway| format!("address add {gateway} dev {name}")));
+        commands.extend(subnet.subnet_v6.map(|gateway| format!("address add {gateway} dev {name} nodad")));
         self.namespace.ip_batch(commands)
     }
 }

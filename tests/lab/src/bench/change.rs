@@ -15,6 +15,9 @@ use crate::{Cluster, ClusterOptions, Traffic, wait};
 /// What the cluster changes to.
 const TO: &str = r#"{"Type":"host-gw"}"#;
 
+/// How often daemons are asked how far they are.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// What came of it. Times in milliseconds, from the moment when the network config is written.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Change {
@@ -102,8 +105,10 @@ fn measure(cluster: &mut Cluster, crowd: Option<&Crowd>, leases: u32) -> Result<
     if let Some(crowd) = crowd {
         crowd.publish(cluster, Phase::Begun)?;
     }
+    let to = change::canonical(TO)?;
     wait_for(cluster, &daemons, "all peers have moved", |status| {
-        status["change"]["moved"] == others || status["change"].is_null()
+        let change = &status["change"];
+        change["moved"] == others || (change.is_null() && status["config"]["backend"] == to.as_str())
     })?;
     let moved = begin.elapsed();
     if let Some(crowd) = crowd {
@@ -134,6 +139,8 @@ fn wait_for(
     wait::until_true(what, || {
         for index in daemons {
             if !is_so(&cluster.status(*index)?) {
+                // To answer costs a daemon more than to change.
+                std::thread::sleep(LOOK);
                 return Ok(false);
             }
         }

@@ -105,19 +105,10 @@ impl Trial {
         Ok(())
     }
 
-    /// Removes it. Answers what is to be put back later: see [`put_back`].
+    /// Removes it, as [`clear`] does.
     pub(crate) fn end(self, socket: &mut RequestSocket) -> Option<LoosePaths> {
         clear(socket, &self.networks, self.loose)
     }
-}
-
-/// Removes what a run before has left of a change. Answers what is to be put back later.
-pub(crate) fn clear_leftovers(
-    socket: &mut RequestSocket,
-    networks: &[IpNet],
-    loose: LoosePaths,
-) -> Option<LoosePaths> {
-    clear(socket, networks, loose)
 }
 
 /// Puts back what was changed of others' things, unless another daemon of this host is in the middle of a change: it may have found devices
@@ -140,7 +131,8 @@ pub(crate) fn put_back(
     None
 }
 
-fn clear(socket: &mut RequestSocket, networks: &[IpNet], loose: LoosePaths) -> Option<LoosePaths> {
+/// Removes what there is of a change, of this run or of one before. Answers what is to be put back later: see [`put_back`].
+pub(crate) fn clear(socket: &mut RequestSocket, networks: &[IpNet], loose: LoosePaths) -> Option<LoosePaths> {
     let table = Trial::table(networks);
     let addresses = loose.addresses();
     if let Ok(Some(loopback)) = links::find(socket, "lo").map(|found| found.link)

@@ -256,7 +256,7 @@ impl Reconciler {
         if self.change.is_none() {
             // What a run before has left of a change.
             let loose = self.loose_paths();
-            self.owed = trial::clear_leftovers(&mut self.requests, self.owner.in_force(), loose);
+            self.owed = trial::clear(&mut self.requests, self.owner.in_force(), loose);
             self.next_owed = Instant::now() + OWED;
         }
         self.resync_or_complain();

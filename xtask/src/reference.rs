@@ -25,13 +25,17 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// All that there is, and behind it what only plugins that ask clouds export.
+/// All that there is, and behind it what only some plugins export.
 fn render() -> Result<String> {
-    let needs = world("cloud-backend")?;
-    // What it imports is there already.
-    let (begin, _) = needs.split_once("\n## ").context("the world's interfaces")?;
-    let at = needs.rfind("\n## ").context("the world's export")?;
-    Ok(format!("{}\n{begin}{}", world("backend")?, &needs[at..]))
+    let mut all = world("backend")?;
+    for name in ["cloud-backend", "retiring-backend"] {
+        let rendered = world(name)?;
+        // What it imports is there already.
+        let (begin, _) = rendered.split_once("\n## ").context("the world's interfaces")?;
+        let at = rendered.rfind("\n## ").context("the world's export")?;
+        all.extend(["\n", begin, &rendered[at..]]);
+    }
+    Ok(all)
 }
 
 fn world(name: &str) -> Result<String> {

@@ -165,9 +165,10 @@ fn a_plugin_that_does_not_start_conforms_to_nothing() {
 }
 
 /// Misdeeds, and the checks that notice them: at least these.
-const NOTICED: [(&str, &str, &[&str]); 12] = [
+const NOTICED: [(&str, &str, &[&str]); 13] = [
     ("register", "other-device", &["register: after a restart the same name, type, devices and addresses"]),
     ("tick", "error", &["tick"]),
+    ("retire", "panic", &["retire"]),
     (
         "lease-acquired",
         "reaching-address",

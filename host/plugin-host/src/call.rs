@@ -22,6 +22,8 @@ pub(crate) enum Function {
     Apply,
     /// `tick`.
     Tick,
+    /// `retirement.retire`.
+    Retire,
     /// `cloud-permissions.required`.
     Required,
 }
@@ -35,6 +37,7 @@ impl Function {
             Self::LeaseAcquired => "lease-acquired",
             Self::Apply => "apply",
             Self::Tick => "tick",
+            Self::Retire => "retire",
             Self::Required => "required",
         }
     }

@@ -28,6 +28,8 @@ const PACKAGE: &str = "flannel:backend/";
 const POLICY: &str = "flannel:backend/policy@0.1.0";
 const CLOUD_PERMISSIONS: &str = "flannel:backend/cloud-permissions@0.1.0";
 
+const RETIREMENT: &str = "flannel:backend/retirement@0.1.0";
+
 /// What does not fit.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum IncompatibleComponent {
@@ -65,6 +67,11 @@ pub enum IncompatibleComponent {
 /// Whether a component says what it needs of clouds.
 pub(crate) fn has_needs(outline: &Outline) -> bool {
     outline.exports.iter().any(|name| name == CLOUD_PERMISSIONS)
+}
+
+/// Whether a component has something to do when its backend ends.
+pub(crate) fn has_retirement(outline: &Outline) -> bool {
+    outline.exports.iter().any(|name| name == RETIREMENT)
 }
 
 /// The versions in which this host serves an interface, the oldest first; none if it has no such interface. A second version of one is

@@ -9,6 +9,7 @@ use super::artifact::Artifact;
 use super::bindings::cloud_permissions::CloudBackendPre;
 use super::bindings::cloud_permissions::exports::flannel::backend::cloud_permissions::RequiredOperation;
 use super::bindings::exports::flannel::backend::policy::Guest;
+use super::bindings::retirement::{RetiringBackend, RetiringBackendPre};
 use super::bindings::{Backend, BackendPre};
 use super::budget::Budget;
 use super::call::{Call, Function};
@@ -26,6 +27,8 @@ pub(crate) struct LinkedComponent {
     pre: BackendPre<HostState>,
     /// The same component, as far as it says what it needs of clouds; none: it does not.
     needs: Option<CloudBackendPre<HostState>>,
+    /// The same component, as far as it has something to do when its backend ends; none: it has not.
+    retirement: Option<RetiringBackendPre<HostState>>,
     watchdog: Watchdog,
     lines: Arc<Lines>,
     /// Bytes of the host's own records of an instance.
@@ -89,12 +92,23 @@ impl LinkedComponent {
         let pre = linker.instantiate_pre(component).map_err(text)?;
         let has_needs = imports::has_needs(&artifact.outline);
         let needs = has_needs.then(|| CloudBackendPre::new(pre.clone())).transpose().map_err(text)?;
+        let retires = imports::has_retirement(&artifact.outline);
+        let retirement = retires.then(|| RetiringBackendPre::new(pre.clone())).transpose().map_err(text)?;
         let pre = BackendPre::new(pre).map_err(text)?;
         let watchdog = Watchdog::start(engine.clone()).map_err(|error| error.to_string())?;
         let lines = Arc::clone(&artifact.lines);
         let instance_records = usize::try_from(artifact.outline.inventory.records).unwrap_or(usize::MAX);
         let engine = engine.clone();
-        Ok(Self { engine, pre, needs, watchdog, lines, instance_records, records: Mutex::default() })
+        Ok(Self {
+            engine,
+            pre,
+            needs,
+            retirement,
+            watchdog,
+            lines,
+            instance_records,
+            records: Mutex::default(),
+        })
     }
 
     /// The calls that have ended since this was asked last.
@@ -113,11 +127,20 @@ impl LinkedComponent {
     pub(crate) fn instantiate(&self, state: HostState) -> Result<Instance, Cause> {
         let budget = state.limits.call_time;
         let mut store = self.store(state);
-        let made = self.timed(&mut store, budget, |store| self.pre.instantiate(store));
+        let made = self.timed(&mut store, budget, |store| {
+            let instance = self.pre.instance_pre().instantiate(&mut *store)?;
+            let retirement = self.retirement.as_ref().map(|_| RetiringBackend::new(&mut *store, &instance));
+            Ok((Backend::new(&mut *store, &instance)?, retirement.transpose()?))
+        });
         match made {
-            Ok(backend) => Ok(Instance { store, backend, end: None }),
+            Ok((backend, retirement)) => Ok(Instance { store, backend, retirement, end: None }),
             Err(error) => Err(self.cause(&error, store.data(), budget)),
         }
+    }
+
+    /// Whether it has something to do when its backend ends.
+    pub(crate) fn retires(&self) -> bool {
+        self.retirement.is_some()
     }
 
     /// Stops the clock of a call.
@@ -194,6 +217,7 @@ fn timed<T>(
 pub(crate) struct Instance {
     store: Store<HostState>,
     backend: Backend,
+    retirement: Option<RetiringBackend>,
     /// Why it cannot be called any more: the function, and what happened in it.
     end: Option<String>,
 }
@@ -265,6 +289,20 @@ impl Instance {
             self.run(component, call, budget, run).and_then(|(answer, call)| self.conclude(answer, call));
         component.record(function, begin, &used, &outcome);
         outcome
+    }
+
+    /// Calls `retirement.retire`; none: it has no such function.
+    pub(crate) fn retire(
+        &mut self,
+        component: &LinkedComponent,
+        budget: Duration,
+    ) -> Option<Result<Option<u64>, Cause>> {
+        let retirement = self.retirement.take()?;
+        let called = self.transact(component, Call::new(Function::Retire), budget, |_, store| {
+            retirement.flannel_backend_retirement().call_retire(store)
+        });
+        self.retirement = Some(retirement);
+        Some(called.map(|(answer, _)| answer))
     }
 
     fn conclude<T>(&self, answer: Result<T, String>, call: Call) -> Result<(T, Call), Cause> {

@@ -397,14 +397,34 @@ impl Policy {
             |guest, store| guest.call_tick(store),
         );
         let (next, call) = outcome.map_err(|cause| self.failed(Function::Tick, cause))?;
-        if let Some(next) = next
-            && next < SHORTEST_TICK
-        {
-            let reason = format!("another tick after {next} ms; at least {SHORTEST_TICK}");
-            return Err(self.failed(Function::Tick, Cause::BadAnswer(reason)));
-        }
+        let next = next.map(|next| self.next_call(next, Function::Tick)).transpose()?;
         transaction.merge(call.into_transaction());
-        Ok((transaction, next.map(Duration::from_millis)))
+        Ok((transaction, next))
+    }
+
+    /// Whether it has something to do when its backend has left the node.
+    pub fn retires(&self) -> bool {
+        self.component.retires()
+    }
+
+    /// Has the policy remove what it has outside of the kernel; answers after what time it wants to go on, or none: nothing is left.
+    pub fn retire(&mut self) -> Result<Option<Duration>, PluginError> {
+        // What a fresh instance declares is for nobody any more.
+        self.ensure_instance()?;
+        let Some(instance) = self.instance.as_mut() else { return Ok(None) };
+        let Some(outcome) = instance.retire(&self.component, self.limits.call_time) else { return Ok(None) };
+        let next = outcome.map_err(|cause| self.failed(Function::Retire, cause))?;
+        next.map(|next| self.next_call(next, Function::Retire)).transpose()
+    }
+
+    /// When a policy wants to be called again.
+    fn next_call(&self, next: u64, function: Function) -> Result<Duration, PluginError> {
+        if next < SHORTEST_TICK {
+            let name = function.name();
+            let reason = format!("another {name} after {next} ms; at least {SHORTEST_TICK}");
+            return Err(self.failed(function, Cause::BadAnswer(reason)));
+        }
+        Ok(Duration::from_millis(next))
     }
 
     fn apply_batch(&mut self, batch: &[PeerChange], applied: &mut ApplyOutcome) -> Result<(), Cause> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use flannel_backend::cloud::{self, Instance, Provider, RequiredOperation};
 use flannel_backend::ipnet::IpNet;
-use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration};
+use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, Retire};
 
 use options::Options;
 use rows::{Progress, Wanted};
@@ -70,11 +70,26 @@ impl Policy for AliVpcPolicy {
             // Without a lease nothing is known to be stale.
             return Ok(Some(INTERVAL));
         }
+        let wait = self.see_to_tables(&self.own.clone())?;
+        Ok(Some(wait.unwrap_or(INTERVAL)))
+    }
+}
+
+impl Retire for AliVpcPolicy {
+    /// Removes this node's rows, one after the other.
+    fn retire(&mut self) -> Result<Option<Duration>, String> {
+        self.see_to_tables(&[])
+    }
+}
+
+impl AliVpcPolicy {
+    /// Has a row for each of these subnets, and no other to this node. Answers when to come again; none: all is so.
+    fn see_to_tables(&mut self, own: &[IpNet]) -> Result<Option<Duration>, String> {
         let me = cloud::describe_instance(Provider::Alibaba)?;
         let tables = self.tables.of(&me, &self.options)?;
         let mut problem = None;
         for table in &tables {
-            let wanted = Wanted { me: &me, table, own: &self.own, networks: &self.networks };
+            let wanted = Wanted { me: &me, table, own, networks: &self.networks };
             match wanted.approach() {
                 Ok(Progress::Done) => {}
                 Ok(Progress::Changed) => return Ok(Some(self.soon(&me))),
@@ -91,11 +106,9 @@ impl Policy for AliVpcPolicy {
             return Err(problem);
         }
         self.waits = 0;
-        Ok(Some(INTERVAL))
+        Ok(None)
     }
-}
 
-impl AliVpcPolicy {
     /// When to come again while something is under way: after one second at first and five at last, each node a little otherwise.
     fn soon(&mut self, me: &Instance) -> Duration {
         self.waits = self.waits.saturating_add(1);
@@ -105,6 +118,7 @@ impl AliVpcPolicy {
 }
 
 flannel_backend::export!(AliVpcPolicy);
+flannel_backend::retirement!(AliVpcPolicy);
 
 flannel_backend::cloud_permissions!(&[
     need("DescribeRouteTableList?PageNumber&PageSize&VpcId", &["vpc:DescribeRouteTableList"]),

@@ -12,9 +12,9 @@ mod tables;
 
 use std::time::Duration;
 
-use flannel_backend::cloud::{self, Provider, RequiredOperation};
+use flannel_backend::cloud::{self, Instance, NetworkInterface, Provider, RequiredOperation};
 use flannel_backend::ipnet::IpNet;
-use flannel_backend::{Config, ExternalInterface, Lease, Node, PeerId, Policy, Registration, log};
+use flannel_backend::{Config, ExternalInterface, Lease, Node, PeerId, Policy, Registration, Retire, log};
 
 use api::Ec2;
 use interface::Check;
@@ -81,19 +81,42 @@ impl Policy for AwsVpcPolicy {
         let interface = interface::find(&me, &self.external)?;
         let mut ec2 = Ec2::default();
         let changed = self.check.turn_off(&mut ec2, &interface.id);
-        let (tables, problems) = tables::find(&mut ec2, &self.options.tables, interface);
-        let mut outcome = Outcome { changed, waits: None, problems };
-        let wanted =
-            Wanted { interface: &interface.id, instance: &me.id, own: &self.own, networks: &self.networks };
-        self.removed.expire();
-        for table in &tables {
-            wanted.see_to(&mut ec2, table, &mut self.removed, &mut outcome);
-        }
+        let outcome = self.see_to_tables(&mut ec2, &me, interface, Some(&self.own.clone()));
+        let outcome = Outcome { changed: changed || outcome.changed, ..outcome };
         self.conclude(outcome).map(Some)
     }
 }
 
+impl Retire for AwsVpcPolicy {
+    /// Removes this node's rows. Whether its interface checks sources and destinations stays as it is: others may have wanted that, too.
+    fn retire(&mut self) -> Result<Option<Duration>, String> {
+        let me = cloud::describe_instance(Provider::Aws)?;
+        let interface = interface::find(&me, &self.external)?;
+        let outcome = self.see_to_tables(&mut Ec2::default(), &me, interface, None);
+        let is_over = !outcome.changed && outcome.waits.is_none();
+        Ok(Some(self.conclude(outcome)?).filter(|_| !is_over))
+    }
+}
+
 impl AwsVpcPolicy {
+    /// Looks after the rows to these subnets; none: there are to be no rows to this node any more.
+    fn see_to_tables(
+        &mut self,
+        ec2: &mut Ec2,
+        me: &Instance,
+        interface: &NetworkInterface,
+        own: Option<&[IpNet]>,
+    ) -> Outcome {
+        let (tables, problems) = tables::find(ec2, &self.options.tables, interface);
+        let mut outcome = Outcome { problems, ..Outcome::default() };
+        let wanted = Wanted { interface: &interface.id, instance: &me.id, own, networks: &self.networks };
+        self.removed.expire();
+        for table in &tables {
+            wanted.see_to(ec2, table, &mut self.removed, &mut outcome);
+        }
+        outcome
+    }
+
     /// When to come again, or what the operator should know.
     fn conclude(&mut self, outcome: Outcome) -> Result<Duration, String> {
         let Outcome { changed, waits, mut problems } = outcome;
@@ -112,6 +135,7 @@ impl AwsVpcPolicy {
 }
 
 flannel_backend::export!(AwsVpcPolicy);
+flannel_backend::retirement!(AwsVpcPolicy);
 
 flannel_backend::cloud_permissions!(&[
     need("DescribeNetworkInterfaces?NetworkInterfaceId", &["ec2:DescribeNetworkInterfaces"]),

@@ -17,7 +17,8 @@ const SETTLING: Duration = Duration::from_secs(20);
 pub struct Wanted<'a> {
     pub interface: &'a str,
     pub instance: &'a str,
-    pub own: &'a [IpNet],
+    /// Its subnets; none: it has another backend now, and nothing here any more.
+    pub own: Option<&'a [IpNet]>,
     /// The cluster's networks. Nothing outside of them is ever touched.
     pub networks: &'a [IpNet],
 }
@@ -92,10 +93,12 @@ impl Wanted<'_> {
         let custom = || table.rows.iter().filter(|row| row.is_custom);
         let superfluous =
             custom().filter_map(|row| Some(Step::Delete(row.destination, self.superfluous(row)?)));
-        let own = self.own.iter().filter_map(|own| match custom().find(|row| row.destination == *own) {
-            None => Some(Step::Create(*own)),
-            Some(row) if row.state == State::Active && self.is_to_me(row) => None,
-            Some(_) => Some(Step::Replace(*own)),
+        let own = self.own.unwrap_or_default().iter().filter_map(|own| {
+            match custom().find(|row| row.destination == *own) {
+                None => Some(Step::Create(*own)),
+                Some(row) if row.state == State::Active && self.is_to_me(row) => None,
+                Some(_) => Some(Step::Replace(*own)),
+            }
         });
         superfluous.chain(own).collect()
     }
@@ -103,12 +106,13 @@ impl Wanted<'_> {
     /// Why a row should not be.
     fn superfluous(&self, row: &Row) -> Option<&'static str> {
         let is_inside = self.networks.iter().any(|network| network.contains(&row.destination));
-        if !is_inside || self.own.contains(&row.destination) {
+        if !is_inside || self.own.is_some_and(|own| own.contains(&row.destination)) {
             return None;
         }
         let is_mine = self.is_to_me(row) || self.is_to_instance(row);
         match row.state {
-            State::Blackhole => Some("it leads nowhere"),
+            // Whose it was is not known: the nodes that stay look after it.
+            State::Blackhole if self.own.is_some() => Some("it leads nowhere"),
             _ if is_mine => Some("it is this node's no more"),
             _ => None,
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use flannel_backend::cloud::{Provider, RequiredOperation};
 use flannel_backend::ipnet::Ipv4Net;
-use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, clock, log};
+use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, Retire, clock, log};
 
 use api::Project;
 use operation::{Action, Operation, Outcome};
@@ -91,12 +91,26 @@ impl Policy for GcePolicy {
             return Ok(Some(wait));
         }
         // Also where the own route cannot be made: removing a stale one may be what makes room for it.
-        match (self.remove_stale(&place, subnet), own) {
+        match (self.remove_stale(&place, Some(subnet)), own) {
             (Ok(Some(wait)), _) => Ok(Some(wait)),
             (_, Err(own)) => Err(own),
             (Err(stale), _) => Err(stale),
             (Ok(None), Ok(_)) => Ok(Some(INTERVAL)),
         }
+    }
+}
+
+impl Retire for GcePolicy {
+    /// Removes this node's routes, one after the other.
+    fn retire(&mut self) -> Result<Option<Duration>, String> {
+        if let Some(pending) = Operation::stored()? {
+            return self.look_at(&pending).map(Some);
+        }
+        if let Some(failure) = self.failed.take() {
+            return Err(failure);
+        }
+        let place = self.place()?;
+        self.remove_stale(&place, None)
     }
 }
 
@@ -155,11 +169,12 @@ impl GcePolicy {
         self.delete(place, &there)
     }
 
-    /// Removes one route that led here for a subnet that this node does not have any more. Answers when to come again; none:
-    /// there is none.
-    fn remove_stale(&mut self, place: &Place, subnet: Ipv4Net) -> Result<Option<Duration>, String> {
+    /// Removes one route that led here for a subnet that is not this one. Answers when to come again; none: there is none.
+    fn remove_stale(&mut self, place: &Place, own: Option<Ipv4Net>) -> Result<Option<Duration>, String> {
         let routes = Project::new(&place.project).routes_to(place)?;
-        let is_stale = |route: &&Route| route.is_flannels(place, self.network) && !route.is_for(subnet);
+        let is_stale = |route: &&Route| {
+            route.is_flannels(place, self.network) && !own.is_some_and(|own| route.is_for(own))
+        };
         let Some(stale) = routes.iter().find(is_stale) else { return Ok(None) };
         log::info("removing a stale route in Google Cloud", &[("route", &stale.name)]);
         self.delete(place, stale)
@@ -222,6 +237,7 @@ fn is_overtaken(action: &Action, refusal: &Refusal) -> bool {
 }
 
 flannel_backend::export!(GcePolicy);
+flannel_backend::retirement!(GcePolicy);
 flannel_backend::cloud_permissions!(&[
     need("GET projects/*/zones/*/instances/*", &["compute.instances.get"]),
     need("GET projects/*/global/routes/*", &["compute.routes.get"]),

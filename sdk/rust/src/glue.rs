@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::bindings::exports::flannel::backend::policy as wit;
-use crate::{Config, PeerId, Policy, convert};
+use crate::retirement_bindings::exports::flannel::backend::retirement;
+use crate::{Config, PeerId, Policy, Retire, convert};
 
 /// Where the one instance of a policy lives; implemented by [`crate::export!`].
 pub trait Instance: Policy {
@@ -90,7 +91,19 @@ impl<P: Instance> wit::Guest for Guest<P> {
     }
 
     fn tick() -> Result<Option<u64>, String> {
-        let milliseconds = |wait: Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         lent::<P, _>(|policy| Ok(policy.tick()?.map(milliseconds)))
+    }
+}
+
+fn milliseconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The part of the component that is there for its end.
+pub struct RetirementGuest<P>(PhantomData<P>);
+
+impl<P: Instance + Retire> retirement::Guest for RetirementGuest<P> {
+    fn retire() -> Result<Option<u64>, String> {
+        lent::<P, _>(|policy| Ok(policy.retire()?.map(milliseconds)))
     }
 }

@@ -60,7 +60,7 @@ pub mod wireguard;
 
 pub use config::Config;
 pub use links::{Ipip, Link, Vxlan};
-pub use policy::Policy;
+pub use policy::{Policy, Retire};
 pub use routes::Route;
 pub use types::{Error, ExternalInterface, Family, Lease, Mac, Node, PeerId, Registration};
 
@@ -105,8 +105,41 @@ pub mod permissions_bindings {
     });
 }
 
+/// The same for plugins that have something to remove when their backend ends.
 #[doc(hidden)]
-pub use glue::{CloudPermissions, Guest, PermissionsGuest};
+pub mod retirement_bindings {
+    #![allow(
+        missing_docs,
+        clippy::all,
+        clippy::pedantic,
+        clippy::undocumented_unsafe_blocks,
+        unused_qualifications
+    )]
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "retiring-backend",
+        pub_export_macro: true,
+        export_macro_name: "export_retirement",
+        default_bindings_module: "flannel_backend::retirement_bindings",
+    });
+}
+
+#[doc(hidden)]
+pub use glue::{CloudPermissions, Guest, PermissionsGuest, RetirementGuest};
+
+/// Exports what a [`Policy`] does when its backend ends, which is its [`Retire`]; beside [`export!`].
+#[macro_export]
+macro_rules! retirement {
+    ($policy:ty) => {
+        const _: () = {
+            type Component = $crate::RetirementGuest<$policy>;
+            #[cfg(target_family = "wasm")]
+            $crate::retirement_bindings::export_retirement!(Component with_types_in $crate::retirement_bindings);
+            #[cfg(not(target_family = "wasm"))]
+            const _: ::core::marker::PhantomData<Component> = ::core::marker::PhantomData;
+        };
+    };
+}
 
 /// Declares what the component may ask of clouds, as a list of [`cloud::RequiredOperation`]; beside [`export!`].
 #[macro_export]

@@ -40,3 +40,11 @@ pub trait Policy: Sized + 'static {
         Ok(None)
     }
 }
+
+/// What a policy implements besides that has something outside of the kernel, rows in a cloud's table, say; exported with
+/// [`crate::retirement!`].
+pub trait Retire: Policy {
+    /// The node has a backend of another type now: remove what this one has made for the node, and nothing of anybody else's. Answers
+    /// after what time to call again (at least 100 ms), or none: nothing is left. After an error it is called again up to four times.
+    fn retire(&mut self) -> Result<Option<Duration>, String>;
+}

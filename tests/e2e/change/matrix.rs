@@ -3,8 +3,8 @@
 
 use anyhow::Result;
 use flannel_lab::artifacts::component;
-use flannel_lab::change::{self, Ground};
-use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall};
+use flannel_lab::change::{self, Ground, Moment};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall, wait};
 
 use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
 
@@ -239,35 +239,100 @@ fn from_a_built_in_plugin_to_a_third_partys_that_was_there_before_with_a_restart
     change::is_as_if_started_so(&cluster, &ground)
 }
 
-/// A cluster in a cloud, whose backend is something else than the cloud's at one end of the change.
-fn in_a_cloud(from: Backend, to: Backend) -> Result<()> {
-    let ground = Ground::default();
-    let config = from.config(false);
-    let mut cluster = ground.prepare(&ClusterOptions {
-        nodes: 3,
-        backend: Backend::Gce,
-        config,
-        ..ClusterOptions::default()
-    })?;
+/// A cluster in a cloud.
+fn in_a_cloud(cloud: Backend, from: Backend) -> Result<Option<Cluster>> {
+    if let Some(reason) = cloud.missing()? {
+        flannel_test_support::skip(&reason);
+        return Ok(None);
+    }
+    let options =
+        ClusterOptions { nodes: 3, backend: cloud, config: from.config(false), ..ClusterOptions::default() };
+    let mut cluster = Ground::default().prepare(&options)?;
     cluster.set_backend(from);
     cluster.bring_up()?;
-    let backend = format!(r#"{{"Type":"{to}"}}"#);
+    Ok(Some(cluster))
+}
+
+/// What nodes had in the cloud they remove by and by, while another backend serves.
+fn wait_nothing_in_the_cloud(cluster: &Cluster) -> Result<()> {
+    let what = "the cloud's table has nothing of the cluster";
+    let rows = || -> Result<Option<String>> {
+        let rows = cluster.cloud()?.table()?;
+        Ok((!rows.is_empty()).then(|| format!("{rows:?}")))
+    };
+    wait::until_equal(what, rows).map(drop).map_err(|error| error.context(change::describe(cluster)))
+}
+
+fn to_a_cloud(cloud: Backend) -> Result<()> {
+    let Some(mut cluster) = in_a_cloud(cloud, Backend::Vxlan)? else { return Ok(()) };
+    let backend = format!(r#"{{"Type":"{cloud}"}}"#);
     nothing_is_lost(&mut cluster, |cluster, _| change::to(cluster, &backend))?;
     cluster.wait_converged()?;
-    // Those of a former backend stay: they lead to the nodes that have the subnets.
     let rows = cluster.cloud()?.table()?.len();
     anyhow::ensure!(rows == 3, "the cloud's table has {rows} rows");
     Ok(())
 }
 
+fn from_a_cloud(cloud: Backend) -> Result<()> {
+    let Some(mut cluster) = in_a_cloud(cloud, cloud)? else { return Ok(()) };
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        change::to(cluster, VXLAN)?;
+        wait_nothing_in_the_cloud(cluster)
+    })
+}
+
 #[test]
 fn from_vxlan_to_a_clouds_routes() -> Result<()> {
-    in_a_cloud(Backend::Vxlan, Backend::Gce)
+    to_a_cloud(Backend::Gce)
+}
+
+#[test]
+fn from_vxlan_to_the_routes_of_aws() -> Result<()> {
+    to_a_cloud(Backend::AwsVpc)
+}
+
+#[test]
+fn from_vxlan_to_the_routes_of_alibaba() -> Result<()> {
+    to_a_cloud(Backend::AliVpc)
 }
 
 #[test]
 fn from_a_clouds_routes_to_vxlan() -> Result<()> {
-    in_a_cloud(Backend::Gce, Backend::Vxlan)
+    from_a_cloud(Backend::Gce)
+}
+
+#[test]
+fn from_the_routes_of_aws_to_vxlan() -> Result<()> {
+    from_a_cloud(Backend::AwsVpc)
+}
+
+#[test]
+fn from_the_routes_of_alibaba_to_vxlan() -> Result<()> {
+    from_a_cloud(Backend::AliVpc)
+}
+
+#[test]
+fn a_change_to_a_clouds_routes_that_is_reverted_leaves_none_there() -> Result<()> {
+    let Some(mut cluster) = in_a_cloud(Backend::Gce, Backend::Vxlan)? else { return Ok(()) };
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        change::put(cluster, r#"{"Type":"gce"}"#)?;
+        Moment::Moving.wait(cluster, 0)?;
+        change::to(cluster, VXLAN)?;
+        wait_nothing_in_the_cloud(cluster)
+    })
+}
+
+#[test]
+fn a_clouds_routes_that_come_back_while_they_are_removed_stay() -> Result<()> {
+    let Some(mut cluster) = in_a_cloud(Backend::Gce, Backend::Gce)? else { return Ok(()) };
+    nothing_is_lost(&mut cluster, |cluster, _| {
+        change::to(cluster, VXLAN)?;
+        change::to(cluster, r#"{"Type":"gce"}"#)
+    })?;
+    cluster.wait_converged()?;
+    let rows = cluster.cloud()?.table()?.len();
+    anyhow::ensure!(rows == 3, "the cloud's table has {rows} rows");
+    Ok(())
 }
 
 #[test]

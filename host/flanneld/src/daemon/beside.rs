@@ -24,6 +24,7 @@ use super::coordinator::{BesideFacts, ChangeCall, CurrentPlugin, Event, ProbeOrd
 use super::policy::{Place, PolicyThread};
 use super::prober::Prober;
 use super::rehearsal::Surroundings;
+use super::retirement::Retirement;
 use super::serve::{Operation, Outcome};
 use super::start::{self, Node};
 use super::tunnel_sources::Devices;
@@ -177,16 +178,26 @@ impl Operation {
             }
             ChangeCall::TakeOver => self.take_over_beside(),
             ChangeCall::Forget => {
-                self.beside = None;
+                if let Some(beside) = self.beside.take() {
+                    let BesideGeneration { config, policy, clouds, .. } = *beside;
+                    let kept = self.node.config.backend_type.clone();
+                    self.retire(policy, &config.backend_type, &kept, clouds);
+                }
                 self.firewall.set_tunnels(&self.node.config, &self.devices);
             }
         }
     }
 
-    fn start_beside(&self, config: Arc<NetworkConfig>, own: Lease, usual: Slot) {
+    fn start_beside(&mut self, config: Arc<NetworkConfig>, own: Lease, usual: Slot) {
+        let returns = |retirement: &mut Retirement| retirement.is_of(&config.backend_type);
+        let retirements: Vec<Retirement> = self.retirements.extract_if(.., returns).collect();
         let (node, surroundings) = (self.node.clone(), self.surroundings.clone());
         let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
         tokio::spawn(async move {
+            // What it removes must not be what the new one makes.
+            for retirement in retirements {
+                retirement.end().await;
+            }
             let calls = outcomes.clone();
             let started = BesideGeneration::start(node, config, own, usual, surroundings, datapath, calls);
             let _ = outcomes.send(Outcome::BesideStarted(started.await));
@@ -225,14 +236,24 @@ impl Operation {
         if let Err(error) = surroundings.state.commit_pending() {
             error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");
         }
-        self.policy = policy;
+        let former = std::mem::replace(&mut self.policy, policy);
+        let former_clouds = std::mem::replace(&mut self.clouds, clouds);
         self.surroundings = surroundings;
-        self.clouds = clouds;
-        self.node.config = config;
+        let kept = config.backend_type.clone();
+        let former_config = std::mem::replace(&mut self.node.config, config);
+        self.retire(former, &former_config.backend_type, &kept, former_clouds);
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
         self.devices = registered.transaction.devices;
         self.firewall.set_tunnels(&self.node.config, &self.devices);
+    }
+
+    /// A backend has left the node. One of the type of the one that stays has what that one needs.
+    fn retire(&mut self, policy: PolicyThread, backend_type: &str, kept: &str, clouds: CloudClientGuard) {
+        self.retirements.retain_mut(|retirement| !retirement.is_over());
+        if backend_type != kept {
+            self.retirements.extend(Retirement::begin(policy, backend_type, clouds));
+        }
     }
 
     /// How the change stands: for the status, and for the next start.

@@ -20,6 +20,7 @@ pub mod privileges;
 mod prober;
 mod rehearsal;
 mod reload;
+mod retirement;
 mod serve;
 mod service_manager;
 mod signals;

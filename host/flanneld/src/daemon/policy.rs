@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::DaemonError;
 use super::coordinator::{Effort, Event, PolicyCall};
+use super::retirement::LastCalls;
 use super::serve::Outcome;
 
 /// How often a write that keeps failing is told of.
@@ -59,7 +60,15 @@ impl Place {
 
 /// The way to the policy. Dropping it ends the thread, after the call that is under way.
 pub(super) struct PolicyThread {
-    calls: Sender<PolicyCall>,
+    orders: Sender<Order>,
+    /// Whether it has something to do when its backend ends.
+    retires: bool,
+}
+
+enum Order {
+    Call(PolicyCall),
+    /// The last one.
+    Retire(LastCalls),
 }
 
 impl PolicyThread {
@@ -69,11 +78,19 @@ impl PolicyThread {
         place: Place,
         outcomes: UnboundedSender<Outcome>,
     ) -> io::Result<Self> {
-        let (calls, inbox) = channel();
+        let (orders, inbox) = channel();
+        let retires = policy.retires();
         let run = move || {
             let outcomes = LastWords(outcomes);
             let mut keeper = Keeper::default();
-            while let Some(call) = keeper.next(&inbox, policy.state()) {
+            while let Some(order) = keeper.next(&inbox, policy.state()) {
+                let call = match order {
+                    Order::Call(call) => call,
+                    Order::Retire(calls) => {
+                        calls.run(&mut policy, |policy| keeper.keep(policy.state()));
+                        break;
+                    }
+                };
                 let (event, calls) = answer(&mut policy, call);
                 let (clouds, suppressed_lines) =
                     (policy.take_cloud_records(), policy.take_suppressed_lines());
@@ -87,13 +104,19 @@ impl PolicyThread {
             keeper.keep(policy.state());
         };
         spawn_confined("policy", Profile::Plugin, run)?;
-        Ok(Self { calls })
+        Ok(Self { orders, retires })
     }
 
     /// Calls the policy after all earlier calls.
     pub(super) fn call(&self, call: PolicyCall) {
         // If the thread is gone, it has said so.
-        let _ = self.calls.send(call);
+        let _ = self.orders.send(Order::Call(call));
+    }
+
+    /// Has the policy remove what it has outside of the kernel, after all earlier calls, and ends the thread then. Answers whether it has
+    /// anything to remove.
+    pub(super) fn retire(self, calls: LastCalls) -> bool {
+        self.retires && self.orders.send(Order::Retire(calls)).is_ok()
     }
 }
 
@@ -137,11 +160,11 @@ impl Default for Keeper {
 
 impl Keeper {
     /// Waits for the next call; none: there will not be any.
-    fn next(&mut self, inbox: &Receiver<PolicyCall>, state: &DirState) -> Option<PolicyCall> {
+    fn next(&mut self, inbox: &Receiver<Order>, state: &DirState) -> Option<Order> {
         loop {
             let Some(due) = state.flush_due() else { return inbox.recv().ok() };
             match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(call) => return Some(call),
+                Ok(order) => return Some(order),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => self.keep(state),
             }

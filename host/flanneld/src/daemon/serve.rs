@@ -34,6 +34,7 @@ use super::plugin_watch::PluginWatch;
 use super::policy::{Place, PolicyThread, Records};
 use super::rehearsal::{self, Rehearsed, Surroundings};
 use super::reload::Reloads;
+use super::retirement::Retirement;
 use super::start::{self, Node, Started};
 use super::subnet_file_watch::SubnetFileWatch;
 use super::tunnel_sources::Devices;
@@ -78,6 +79,8 @@ pub(super) struct Operation {
     candidate: Option<Box<Rehearsed>>,
     /// The generation beside the one that serves, during a change of the backend.
     pub(super) beside: Option<Box<BesideGeneration>>,
+    /// Of backends that have left, and have something to remove.
+    pub(super) retirements: Vec<Retirement>,
     /// Writes what plugins want to remember, at the latest when all this ends.
     _kept: Kept,
     /// Ends what the policy still waits for.
@@ -195,6 +198,7 @@ impl Operation {
             surroundings,
             candidate: None,
             beside: None,
+            retirements: Vec::new(),
             clouds,
             datapath,
             devices,

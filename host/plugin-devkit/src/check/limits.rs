@@ -41,6 +41,27 @@ pub(super) fn tick(subject: &Subject) -> Outcome {
     Ok(next.map_or_else(|| "no more".to_owned(), |after| format!("again after {} ms", after.as_millis())))
 }
 
+/// The end of the backend, which may be asked for again and again, and also before there was a tick.
+pub(super) fn retire(subject: &Subject) -> Outcome {
+    let mut session = subject.start()?;
+    if !session.policy.retires() {
+        return Ok("it has nothing outside of the kernel".to_owned());
+    }
+    subject::expect(&mut session, &subject.puts(1..=10))?;
+    for _ in 0..3 {
+        match session.policy.retire() {
+            Ok(None) => return Ok("nothing is left".to_owned()),
+            Ok(Some(_)) => {}
+            // There is no cloud here: to say so is right.
+            Err(error) if in_words(&error) && subject.asks_clouds() => {
+                return Ok("without a cloud it says what is wrong".to_owned());
+            }
+            Err(error) => return Err(error.to_string().into()),
+        }
+    }
+    Ok("there is more to be done".to_owned())
+}
+
 /// The largest snapshot takes less than half of the time that it may take: other machines are slower.
 pub(super) fn time(subject: &Subject) -> Outcome {
     let limits = Limits::default();

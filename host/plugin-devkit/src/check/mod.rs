@@ -107,7 +107,7 @@ impl From<Outcome> for Verdict {
 }
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-const CHECKS: [(&str, Demand); 31] = [
+const CHECKS: [(&str, Demand); 32] = [
     ("describe: a proper name and types", describe::proper),
     ("describe: always the same", describe::constant),
     ("register: after a restart the same name, type, devices and addresses", restart::same_place),
@@ -135,6 +135,7 @@ const CHECKS: [(&str, Demand); 31] = [
     ("apply: peers with odd addresses cost themselves alone", odd::addresses),
     ("apply: subnets of all sizes", odd::sizes),
     ("tick", limits::tick),
+    ("retire", limits::retire),
     ("limits: time", limits::time),
     ("limits: memory for the same leases again and again", limits::memory_of_the_same),
     ("limits: memory for peers that come and go", limits::memory_of_others),

@@ -98,7 +98,7 @@ impl HostState {
     }
 
     fn is_in_tick(&self) -> Result<(), Failure> {
-        if self.call.function == Function::Tick {
+        if let Function::Tick | Function::Retire = self.call.function {
             return Ok(());
         }
         let now = self.call.function.name();

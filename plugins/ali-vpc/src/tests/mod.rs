@@ -177,6 +177,26 @@ fn own_stale_rows_go_and_nothing_outside_of_the_cluster_network_is_touched() {
 }
 
 #[test]
+fn at_the_end_all_rows_to_this_instance_go_and_no_others() {
+    let cloud = cloud();
+    let others = [("10.6.0.0/24", ME), ("10.5.3.0/24", "i-peer")];
+    for (destination, hop) in others {
+        cloud.borrow_mut().add(destination, "Instance", hop, "Available");
+    }
+    let mut bench = bench(&cloud);
+    settle(&mut bench, &cloud);
+    let mut calls = 0;
+    while bench.retire().expect("goes well").is_some() {
+        cloud.borrow_mut().settle();
+        calls += 1;
+        assert!(calls < 20, "it goes on for ever: {:?}", cloud.borrow().calls);
+    }
+    let mut expected: Vec<_> = others.map(|(destination, hop)| row(destination, hop)).into();
+    expected.sort();
+    assert_eq!(rows(&cloud), expected);
+}
+
+#[test]
 fn a_route_of_somebody_elses_for_this_subnet_is_named_and_stays() {
     let cloud = cloud();
     cloud.borrow_mut().add(OWN, "NatGateway", "ngw-1", "Available");

@@ -184,3 +184,20 @@ fn what_is_too_much_for_one_tick_is_left_to_the_next() {
     }
     assert_eq!(cloud.borrow().rows(TABLE), [(OWN, ENI)]);
 }
+
+#[test]
+fn at_the_end_all_rows_to_this_node_go_and_no_others() {
+    let outside = row("10.6.0.0/24", ENI);
+    let others = [row("10.5.3.0/24", OTHER), blackhole("10.5.4.0/24", "eni-gone"), outside];
+    let mine = [row(OWN, ENI), row("10.5.9.0/24", ENI)];
+    let cloud = Ec2::with(&[&others[..], &mine[..]].concat());
+    let mut bench = ec2::plain(&cloud);
+    while bench.retire().expect("goes well").is_some() {}
+    let left = [("10.5.3.0/24", OTHER), ("10.5.4.0/24", "eni-gone"), ("10.6.0.0/24", ENI)];
+    assert_eq!(cloud.borrow().rows(TABLE), left);
+    let changes = &cloud.borrow().changes;
+    assert!(
+        changes.len() == 2 && changes.iter().all(|change| change.starts_with("DeleteRoute")),
+        "{changes:?}"
+    );
+}

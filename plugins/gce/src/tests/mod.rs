@@ -179,6 +179,24 @@ fn stale_routes_to_this_instance_are_removed_and_no_others() {
 }
 
 #[test]
+fn at_the_end_all_routes_to_this_instance_go_and_no_others() {
+    let cloud = Cloud::new();
+    let mut stranger = route(8, "node1");
+    stranger["name"] = "vpn".into();
+    for route in [route(72, "node1"), route(3, "node1"), route(4, "node2"), stranger] {
+        cloud.borrow_mut().put(route);
+    }
+    let mut bench = bench(&cloud);
+    settle(&mut bench);
+    let mut calls = 0;
+    while bench.retire().expect("goes well").is_some() {
+        calls += 1;
+        assert!(calls < 20, "it goes on for ever");
+    }
+    assert_eq!(names(&cloud), ["flannel-10-5-4-0-24", "vpn"]);
+}
+
+#[test]
 fn another_lease_moves_the_route() {
     let cloud = Cloud::new();
     let mut bench = bench(&cloud);

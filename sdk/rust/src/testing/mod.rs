@@ -15,7 +15,7 @@ use crate::cloud;
 use crate::log::Level;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
-use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Route, Vxlan};
+use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Retire, Route, Vxlan};
 
 /// One thing that the policy declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -215,5 +215,12 @@ impl<P: Policy> Bench<P> {
         let outcome = self.policy.put(PeerId(peer), lease);
         let declared = taken();
         outcome.map(|()| declared)
+    }
+}
+
+impl<P: Retire> Bench<P> {
+    /// Has the policy remove what it has outside of the kernel; answers after what time it wants to go on.
+    pub fn retire(&mut self) -> Result<Option<Duration>, String> {
+        self.policy.retire()
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::{
-    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, clock, fdb, links,
-    log, neighbours, routes, state, udp_tunnel,
+    Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Retire, Route, Vxlan, clock, fdb,
+    links, log, neighbours, routes, state, udp_tunnel,
 };
 
 struct Hostile {
@@ -147,6 +147,13 @@ impl Policy for Hostile {
         self.misbehave("tick", None)?;
         let again = self.place == "tick" && matches!(self.deed.as_str(), "log" | "spin" | "remember");
         Ok(Some(if again { Duration::from_millis(100) } else { Duration::from_hours(1) }))
+    }
+}
+
+impl Retire for Hostile {
+    fn retire(&mut self) -> Result<Option<Duration>, String> {
+        self.misbehave("retire", None)?;
+        Ok(None)
     }
 }
 
@@ -313,3 +320,4 @@ fn deep(n: u64) -> u64 {
 }
 
 flannel_backend::export!(Hostile);
+flannel_backend::retirement!(Hostile);

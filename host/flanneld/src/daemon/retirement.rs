@@ -21,8 +21,10 @@ const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::fro
 const LONGEST: Duration = Duration::from_mins(10);
 /// So many times as long as a call took of a processor there is no other, as after a tick.
 const REST: u32 = 10;
-/// How long is waited for the call that is under way when it is ended.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a backend that comes back waits for it: what is still there, and about to be removed, would carry packets for a moment. Then it is
+/// ended, and that long is waited for the call that is under way.
+const PATIENCE: Duration = Duration::from_mins(2);
+const LAST_CALL: Duration = Duration::from_secs(10);
 
 /// One that is under way. When it is dropped, it ends with the call that is under way, and that one gets no more answers of clouds.
 pub(super) struct Retirement {
@@ -59,11 +61,14 @@ impl Retirement {
         !matches!(self.over.try_recv(), Err(oneshot::error::TryRecvError::Empty))
     }
 
-    /// Ends it: the backend comes back, and what it makes then is to stay.
+    /// The backend comes back, and what it makes then is to stay.
     pub(super) async fn end(self) {
-        let Self { backend_type, _clouds: clouds, _end: end, over } = self;
+        let Self { backend_type, _clouds: clouds, _end: end, mut over } = self;
+        if timeout(PATIENCE, &mut over).await.is_ok() {
+            return;
+        }
         drop((clouds, end));
-        if timeout(PATIENCE, over).await.is_err() {
+        if timeout(LAST_CALL, over).await.is_err() {
             warn!(backend = backend_type, "the call in which it removes what it had does not end");
         }
     }

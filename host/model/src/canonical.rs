@@ -72,7 +72,8 @@ fn object(mut members: Vec<(String, String)>) -> String {
     format!("{{{}}}", written.join(","))
 }
 
-fn string(text: &str) -> String {
+/// A text as JSON.
+pub(crate) fn string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 

@@ -5,6 +5,7 @@
 //! | [`lease`] | who has which subnets |
 //! | [`node_identity`] | whose a lease is |
 //! | [`network_config`], [`mod@canonical`] | what the operator wants of the cluster; its backend in the one way in which it is compared |
+//! | [`secrets`] | what of that backend nobody is told |
 //! | [`config_change`], [`spelling`] | what differs between two of these, and what a misspelt name is meant to be |
 //! | [`codec`] | how leases are written in a store |
 //! | [`prefix`] | how networks are written |
@@ -28,6 +29,7 @@ pub mod network_config;
 pub mod node_identity;
 pub mod offloads;
 pub mod prefix;
+pub mod secrets;
 pub mod spelling;
 pub mod subnet_file;
 pub mod wireguard;

@@ -1,12 +1,9 @@
 //! What in a backend's options is secret: the host keeps it, and the plugin is told only that it is there.
 
+use flannel_model::secrets::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, is_secret};
 use flannel_model::wireguard::SecretKey;
 use serde_json::{Map, Value};
 
-/// Options that no plugin gets to see, by their names in lower case.
-const WITHHELD: [&str; 3] = ["psk", KEY_ID, KEY_SECRET];
-const KEY_ID: &str = "accesskeyid";
-const KEY_SECRET: &str = "accesskeysecret";
 /// What stands in their place.
 const PLACEHOLDER: &str = "(held by the host)";
 
@@ -31,14 +28,14 @@ pub fn extract_secrets(backend_type: &str, config: &str) -> Result<(String, Secr
     let options: Map<String, Value> = options
         .into_iter()
         .map(|(name, value)| {
-            if value.is_null() || !WITHHELD.contains(&name.to_ascii_lowercase().as_str()) {
+            if value.is_null() || !is_secret(&name) {
                 return Ok((name, value));
             }
             withheld = true;
             let text = value.as_str().unwrap_or_default();
             let kept = match name.to_ascii_lowercase().as_str() {
-                KEY_ID => Some(&mut key_id),
-                KEY_SECRET => Some(&mut key_secret),
+                ACCESS_KEY_ID => Some(&mut key_id),
+                ACCESS_KEY_SECRET => Some(&mut key_secret),
                 _ => None,
             };
             if let Some(kept) = kept {

@@ -9,9 +9,9 @@ use flannel_base::text::{beginning, excerpt};
 use ipnet::{Ipv4Net, Ipv6Net};
 use serde_json::value::RawValue;
 
-use crate::canonical::canonical;
 use crate::lease::{Attributes, Generation, Subnets};
 use crate::network_config::fields;
+use crate::secrets::digested;
 
 /// What is written instead of an IPv4 subnet if there is none.
 const NO_V4: &str = "0.0.0.0-0";
@@ -229,7 +229,7 @@ fn decode_generation(raw: &str) -> Option<Generation> {
     for (name, value) in fields(raw).ok()? {
         let raw = value.get();
         match name.as_str() {
-            "Backend" if raw.starts_with('{') => generation.backend = canonical(raw),
+            "Backend" if raw.starts_with('{') => generation.backend = digested(raw),
             "Main" => generation.main = serde_json::from_str(raw).ok()?,
             "Complete" => generation.complete = serde_json::from_str(raw).ok()?,
             "BackendType" => generation.backend_type = backend_type(raw).ok()?,
@@ -476,6 +476,19 @@ mod tests {
         assert_eq!(data(r#"{"Type":"vxlan"}"#).as_deref(), Some(r#"{"VNI":1}"#));
         assert_eq!(data(r#"{"Port":8473,"Type":"vxlan"}"#).as_deref(), Some(r#"{"VNI":2}"#));
         assert_eq!(changing().of_generation(r#"{"Type":"udp"}"#), None);
+    }
+
+    #[test]
+    fn whatever_a_lease_has_in_the_place_of_a_secret_is_a_digest_when_it_is_read() {
+        for secret in ["made-up", "sha256:made-up", "sha256:"] {
+            let backend = format!(r#"{{"Type":"wireguard","PSK":"{secret}"}}"#);
+            let value =
+                format!(r#"{{"PublicIP":"10.0.0.1","Generations":[{{"Backend":{backend},"Main":true}}]}}"#);
+            let read = decode(value.as_bytes()).expect("a lease").generations.remove(0).backend;
+            assert!(read.contains("\"PSK\":\"sha256:"), "{read}");
+            assert!(secret.starts_with("sha256:") || !read.contains(secret), "{read}");
+            assert!(encode(&decode(value.as_bytes()).expect("a lease")).contains(&read));
+        }
     }
 
     #[test]

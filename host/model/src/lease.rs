@@ -64,7 +64,7 @@ pub struct Attributes {
 /// A generation of the backend that a node serves: one `Backend` section of the network config.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
-    /// The section, in its canonical form (see [`crate::canonical`]).
+    /// The section, in its canonical form and with digests in the place of its secrets (see [`crate::secrets::digested`]).
     pub backend: String,
     /// It is the one that the lease's upstream fields describe, and has no data of its own here.
     pub main: bool,

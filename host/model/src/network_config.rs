@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::canonical::canonical;
 use crate::prefix;
+use crate::secrets::{digested, option_with_digest};
 
 /// A cluster's network config, checked and with all defaults filled in.
 #[derive(Clone, Debug)]
@@ -40,7 +41,7 @@ pub struct NetworkConfig {
     pub backend_type: String,
     /// The whole `Backend` object as it was written; the backend knows what is in it.
     pub backend: Box<RawValue>,
-    /// The same in its canonical form.
+    /// The same in its canonical form, with digests in the place of its secrets.
     backend_key: String,
 }
 
@@ -135,17 +136,22 @@ impl NetworkConfig {
         v4.into_iter().chain(v6)
     }
 
-    /// The `Backend` section in its canonical form: two configs with the same have one backend.
+    /// The `Backend` section in its canonical form, with digests in the place of its secrets: two configs with the same have one backend.
     pub fn backend_key(&self) -> &str {
         &self.backend_key
     }
 
-    /// The same with another `Backend` section.
+    /// Whether there are secrets in the `Backend` section.
+    pub fn has_secrets(&self) -> bool {
+        canonical(self.backend.get()) != self.backend_key
+    }
+
+    /// The same with another `Backend` section. One with digests in the place of its secrets is refused.
     pub fn with_backend(&self, section: &str) -> Result<Self, ConfigError> {
         let raw =
             RawValue::from_string(section.to_owned()).map_err(|error| ConfigError::Json(one_line(&error)))?;
         let (backend_type, backend) = backend(Some(raw))?;
-        let backend_key = canonical(backend.get());
+        let backend_key = digested(backend.get());
         Ok(Self { backend_type, backend, backend_key, ..self.clone() })
     }
 
@@ -190,7 +196,7 @@ impl NetworkConfig {
             ipv6_subnet_min: Ipv6Addr::from_bits(v6.min),
             ipv6_subnet_max: Ipv6Addr::from_bits(v6.max),
             backend_type,
-            backend_key: canonical(backend.get()),
+            backend_key: digested(backend.get()),
             backend,
         })
     }
@@ -404,6 +410,10 @@ fn backend(raw: Option<Box<RawValue>>) -> Result<(String, Box<RawValue>), Config
             })?;
         }
     }
+    if let Some(option) = option_with_digest(raw.get()) {
+        let reason = "it is the digest of a secret, as leases have it";
+        return Err(field_error("Backend", &option, reason, "the secret itself"));
+    }
     if name.is_empty() { Err(missing()) } else { Ok((name.to_lowercase(), raw)) }
 }
 
@@ -574,6 +584,33 @@ mod tests {
         assert_eq!(config.backend.get(), r#"{"type":"VXLAN","VNI":7}"#);
         let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("valid");
         assert_eq!(config.backend_type, "udp");
+    }
+
+    #[test]
+    fn a_backend_is_known_by_its_secrets_and_does_not_tell_them() {
+        let with = |psk: &str| {
+            let text =
+                format!(r#"{{"Network":"10.5.0.0/16","Backend":{{"Type":"wireguard","psk":"{psk}"}}}}"#);
+            NetworkConfig::parse(&text)
+        };
+        let (one, other) = (with("made-up").expect("valid"), with("made up, too").expect("valid"));
+        assert_ne!(one.backend_key(), other.backend_key());
+        assert!(one.has_secrets() && !one.backend_key().contains("made-up"), "{}", one.backend_key());
+        let again = other.with_backend(one.backend.get()).expect("a backend");
+        assert_eq!((again.backend_key(), again.backend.get()), (one.backend_key(), one.backend.get()));
+        assert!(!with("").expect("valid").has_secrets());
+    }
+
+    #[test]
+    fn a_digest_is_refused_where_a_secret_has_to_be() {
+        let config = NetworkConfig::parse(r#"{"Network":"10.5.0.0/16"}"#).expect("valid");
+        for section in [
+            r#"{"Type":"wireguard","PSK":"sha256:c20e65119435d188564d9eb736e3bd37fac49ba17b11971d80e251bc43129524"}"#,
+            r#"{"Type":"ali-vpc","AccessKeyID":"id","accesskeysecret":"sha256:"}"#,
+        ] {
+            let error = config.with_backend(section).expect_err("no secret").to_string();
+            assert!(error.contains("it is the digest of a secret") && !error.contains("c20e"), "{error}");
+        }
     }
 
     #[test]

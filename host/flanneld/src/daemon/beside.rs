@@ -11,16 +11,20 @@ use flannel_model::ledger::Slot;
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{Artifact, PluginError, Policy, Registration};
 use flannel_telemetry::status;
+use futures::FutureExt as _;
 use ipnet::IpNet;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
+use crate::node::backend_secrets;
 use crate::node::external::External;
 
 use super::clouds::CloudClientGuard;
 use super::confined;
 use super::coordinator::{BesideFacts, ChangeCall, CurrentPlugin, Event, ProbeOrder};
+use super::former_backend;
 use super::policy::{Place, PolicyThread};
 use super::prober::Prober;
 use super::rehearsal::Surroundings;
@@ -58,12 +62,6 @@ impl BesideGeneration {
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;
-        if environment.backend_type == surroundings.environment.backend_type
-            && environment.secrets.preshared != surroundings.environment.secrets.preshared
-        {
-            // One peer of one device has one key: as soon as one node had the new one, the others would not hear it.
-            return Err("another PSK takes a restart of all nodes: one device cannot have both".to_owned());
-        }
         let state = Arc::new(surroundings.state.shadow(None));
         let surroundings = Surroundings { environment, state, ..surroundings };
         let started = {
@@ -142,7 +140,9 @@ impl Operation {
 
     pub(super) fn go_on_with_change(&mut self, call: ChangeCall) {
         match call {
-            ChangeCall::Start { config, own, usual } => self.start_beside(config, own, usual),
+            ChangeCall::Start { serving, config, own, usual } => {
+                self.start_beside(&serving, config, own, usual);
+            }
             ChangeCall::Policy(call) => {
                 if let Some(beside) = &self.beside {
                     beside.policy.call(call);
@@ -188,20 +188,48 @@ impl Operation {
         }
     }
 
-    fn start_beside(&mut self, config: Arc<NetworkConfig>, own: Lease, usual: Slot) {
-        let returns = |retirement: &mut Retirement| retirement.is_of(&config.backend_type);
-        let retirements: Vec<Retirement> = self.retirements.extract_if(.., returns).collect();
+    fn start_beside(
+        &mut self,
+        serving: &Arc<NetworkConfig>,
+        config: Arc<NetworkConfig>,
+        own: Lease,
+        usual: Slot,
+    ) {
         let (node, surroundings) = (self.node.clone(), self.surroundings.clone());
         let (datapath, outcomes) = (Arc::clone(&self.datapath), self.outcomes.clone());
+        if former_backend::takes_a_restart(serving, &config) {
+            let reason = "another PSK takes a restart of all nodes: one device cannot have both".to_owned();
+            let _ = outcomes.send(Outcome::BesideStarted(Err(reason)));
+            return;
+        }
+        let returns = |retirement: &mut Retirement| retirement.is_of(&config.backend_type);
+        let retirements: Vec<Retirement> = self.retirements.extract_if(.., returns).collect();
+        let secrets = self.write_secrets([Arc::clone(serving), Arc::clone(&config)]);
         tokio::spawn(async move {
             // What it removes must not be what the new one makes.
             for retirement in retirements {
                 retirement.end().await;
             }
+            // As soon as leases speak of both, a daemon that is killed has to come back with the one that the network config has no more.
+            secrets.await;
             let calls = outcomes.clone();
             let started = BesideGeneration::start(node, config, own, usual, surroundings, datapath, calls);
             let _ = outcomes.send(Outcome::BesideStarted(started.await));
         });
+    }
+
+    /// Writes down what leases and the record do not have of these backends; answers what waits for it.
+    fn write_secrets(&self, backends: [Arc<NetworkConfig>; 2]) -> impl Future<Output = ()> + Send + use<> {
+        let (done, written) = oneshot::channel();
+        let state_dir = self.node.options.state_dir.clone();
+        // In its turn: what a change before has left is removed in its own.
+        self.files_work.push(async move {
+            let write =
+                move || backend_secrets::write(&state_dir, &backends.each_ref().map(|config| &**config));
+            let _ = spawn_blocking(write).await;
+            let _ = done.send(());
+        });
+        written.map(drop)
     }
 
     fn report_commit(
@@ -269,7 +297,13 @@ impl Operation {
         self.recorded = Some(record.clone());
         let state_dir = self.node.options.state_dir.clone();
         self.files_work.push(async move {
-            let _ = spawn_blocking(move || record.write(&state_dir)).await;
+            let write = move || {
+                record.write(&state_dir);
+                if !record.changing {
+                    backend_secrets::remove(&state_dir);
+                }
+            };
+            let _ = spawn_blocking(write).await;
         });
     }
 

@@ -8,6 +8,7 @@ mod confined;
 mod coordinator;
 mod error;
 mod firewall;
+mod former_backend;
 mod in_order;
 mod links;
 pub mod log;

@@ -1,6 +1,5 @@
 //! The way from the command line to a node that has its lease, its devices and its subnet file.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::config_change::{self, Difference};
 use flannel_model::entry::Mac;
-use flannel_model::lease::{Attributes, Generation, Lease};
+use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
@@ -42,6 +41,7 @@ use super::clouds::CloudClientGuard;
 use super::cluster_view::LeaseGate;
 use super::confined;
 use super::coordinator::{Beginning, CurrentPlugin, published as generations, shown};
+use super::former_backend;
 use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
@@ -252,9 +252,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     let before = match held {
         Some(lease) => Some(lease.clone()),
         // All leases are read for it, which is spared where the records say enough.
-        None if record.is_at_rest_with(&shown::recorded(&node.config))
-            && Links::state_is_enough(&node.options.state_dir)? =>
-        {
+        None if record.is_at_rest_with(target) && Links::state_is_enough(&node.options.state_dir)? => {
             return Ok(at_rest());
         }
         None => {
@@ -265,7 +263,7 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     };
     let at_rest = Origin::at_rest(node, before.clone());
     let own = before.as_ref().map(|lease| &lease.attributes);
-    let said = own.map(|own| as_before_its_farewell(own, &record, &node.config));
+    let said = own.map(|own| former_backend::as_before_its_farewell(own, &record, target));
     let said = said.filter(|said| !said.generations.is_empty());
     let former = match &said {
         Some(said) => {
@@ -274,14 +272,19 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
         // It was away when the change began, has not said anything yet, or joins. What others say counts where it is this node's own backend,
         // or this node has none yet.
         None => record
-            .other_than(&shown::recorded(&node.config))
+            .other_than(target)
             .map(str::to_owned)
-            .or_else(|| former_of(&others, own, target)),
+            .or_else(|| former_backend::of_most(&others, own, target)),
     };
-    // What is written there may be no backend.
-    let Some(serving) = former.and_then(|backend| node.config.with_backend(&backend).ok()) else {
+    let state_dir = &node.options.state_dir;
+    let Some(serving) = former.and_then(|backend| former_backend::rebuilt(&backend, &node.config, state_dir))
+    else {
         return Ok(at_rest);
     };
+    // It cannot be changed while it is in force: this is the restart that it takes.
+    if said.is_none() && former_backend::takes_a_restart(&serving, &node.config) {
+        return Ok(at_rest);
+    }
     let is_own = |own: &Attributes| {
         said.is_some() || [serving.backend_type.as_str(), ""].contains(&own.backend_type.as_str())
     };
@@ -296,40 +299,11 @@ pub(super) async fn origin(node: &Node, held: Option<&Lease>) -> Result<Origin, 
     Ok(Origin { serving: Arc::new(serving), resumed: said, before })
 }
 
-/// What a node has said of its generations. One that was about to give one of both up has said that it has only the other; until it had given
-/// it up, it had both.
-fn as_before_its_farewell(own: &Attributes, record: &BackendRecord, config: &NetworkConfig) -> Attributes {
-    let target = config.backend_key();
-    let is_told = own.generations.is_empty() && record.kept == shown::recorded(config);
-    let Some(former) = record.other_than(&record.kept).filter(|_| is_told) else { return own.clone() };
-    let kept = Generation { backend: target.to_owned(), main: true, complete: true, ..Generation::default() };
-    let former = Generation { backend: former.to_owned(), ..Generation::default() };
-    Attributes { generations: vec![former, kept], ..own.clone() }
-}
-
 impl Origin {
     /// Of a node that begins with what the network config says.
     pub(super) fn at_rest(node: &Node, before: Option<Lease>) -> Self {
         Self { serving: Arc::clone(&node.config), resumed: None, before }
     }
-}
-
-/// The generation that most nodes had before they began to change to `target`; of the type of this node's own, if it has published one.
-fn former_of(others: &[Lease], own: Option<&Attributes>, target: &str) -> Option<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for other in others.iter().filter(|other| other.attributes.generation(target).is_some()) {
-        for generation in
-            other.attributes.generations.iter().filter(|generation| generation.backend != target)
-        {
-            let published = other.attributes.of_generation(&generation.backend);
-            let fits =
-                |published: Attributes| own.is_none_or(|own| own.backend_type == published.backend_type);
-            if published.is_some_and(fits) {
-                *counts.entry(&generation.backend).or_default() += 1;
-            }
-        }
-    }
-    counts.into_iter().max_by_key(|(_, count)| *count).map(|(backend, _)| backend.to_owned())
 }
 
 /// What becomes of a network config in the store while the node is in operation.

@@ -14,7 +14,8 @@ const FILE: &str = "backend";
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct BackendRecord {
-    /// The `Backend` section that serves, in its canonical form, or a digest of it; empty: it is not known.
+    /// The `Backend` section that serves, in its canonical form with digests in the place of secrets; empty: it is not known. (Daemons of
+    /// before wrote a digest of the whole where there are secrets: that is no backend that anybody has.)
     pub serving: String,
     /// It is being changed to another one.
     pub changing: bool,

@@ -1,6 +1,7 @@
 //! This node: its external interface, its devices' MAC addresses, and the subnet file.
 
 pub(crate) mod backend_record;
+pub(crate) mod backend_secrets;
 pub(crate) mod claims;
 pub mod docker_opts;
 pub(crate) mod external;

@@ -159,7 +159,7 @@ pub(in crate::daemon) struct ProbeOrder {
 #[derive(Debug)]
 pub(in crate::daemon) enum ChangeCall {
     /// Start the generation of this config beside the one that serves. `usual`: by which one peers are reached that nothing is said of.
-    Start { config: Arc<NetworkConfig>, own: Lease, usual: Slot },
+    Start { serving: Arc<NetworkConfig>, config: Arc<NetworkConfig>, own: Lease, usual: Slot },
     /// A call of its policy.
     Policy(PolicyCall),
     /// This is to be there for it. With it: the subnets of its peers.

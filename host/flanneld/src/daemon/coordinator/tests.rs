@@ -990,6 +990,27 @@ fn a_peer_that_answers_moves_and_the_former_backend_goes_when_all_are_done() {
 }
 
 #[test]
+fn a_secret_of_a_backend_is_neither_published_nor_written_down_nor_shown() {
+    let mut node = Node::serving(&[]);
+    let told = |node: &Node| {
+        let coordinator = &node.coordinator;
+        let lease = flannel_model::codec::encode(&coordinator.own.lease.attributes);
+        (lease, format!("{:?}", coordinator.backend_record()), format!("{:?}", coordinator.change_status()))
+    };
+    node.hear(backend(r#"{"Type":"wireguard","PSK":"made-up"}"#));
+    let (lease, record, status) = told(&node);
+    assert!(lease.contains(r#""PSK":"sha256:"#), "{lease}");
+    assert!(
+        ![&lease, &record, &status].iter().any(|text| text.contains("made-up")),
+        "{lease} {record} {status}"
+    );
+    node.pass(Duration::from_secs(20));
+    let (lease, record, _) = told(&node);
+    assert!(record.contains("sha256:") && !record.contains("made-up"), "{record}");
+    assert!(!lease.contains("PSK"), "{lease}");
+}
+
+#[test]
 fn a_peer_that_does_not_answer_stays_and_is_tried_more_and_more_seldom() {
     let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
     node.silent.insert(PeerId(1), 0);

@@ -319,7 +319,8 @@ impl Coordinator {
             beside.main = Slot::Beside;
         }
         self.change.beside = Some(beside);
-        self.effects.push(Effect::Change(ChangeCall::Start { config, own, usual }));
+        let serving = Arc::clone(&self.change.serving);
+        self.effects.push(Effect::Change(ChangeCall::Start { serving, config, own, usual }));
         self.tell_of_change();
     }
 

@@ -7,7 +7,6 @@ use flannel_model::ledger::{PeerId, Slot};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::extract_secrets;
 use flannel_telemetry::status;
-use sha2::{Digest, Sha256};
 
 use super::{Beside, Coordinator, Stage};
 use crate::daemon::coordinator::News;
@@ -55,9 +54,9 @@ impl Coordinator {
             Stage::Starting | Stage::Running => None,
         });
         BackendRecord {
-            serving: recorded(&change.serving),
+            serving: change.serving.backend_key().to_owned(),
             changing: change.beside.is_some() || change.is_wanted(),
-            kept: kept.map(|config| recorded(config)).unwrap_or_default(),
+            kept: kept.map(|config| config.backend_key().to_owned()).unwrap_or_default(),
         }
     }
 
@@ -93,12 +92,6 @@ pub(in crate::daemon) fn shown(config: &NetworkConfig) -> String {
         // What is wrong with them is said where they are needed.
         Err(_) => config.backend_type.clone(),
     }
-}
-
-/// The `Backend` section as it is written into the state directory: its canonical form, or where that has secrets its SHA-256 alone.
-pub(in crate::daemon) fn recorded(config: &NetworkConfig) -> String {
-    let key = config.backend_key();
-    if shown(config) == key { key.to_owned() } else { format!("sha256:{}", hex::encode(Sha256::digest(key))) }
 }
 
 fn phase(beside: &Beside, target: Slot) -> &'static str {

@@ -21,10 +21,13 @@ fn claims() -> Vec<String> {
     let served =
         r#"[{"Backend":{"Type":"host-gw"},"BackendData":null,"BackendV6Data":null,"Complete":true}]"#;
     let unknown = r#"[{"Backend":{"Type":"carrier-pigeon"},"Complete":true}]"#;
+    // What is not where a secret has to be, and what is no digest, either.
+    let digest = r#"[{"Backend":{"Type":"wireguard","PSK":"sha256:rubbish"},"Main":true,"Complete":true},{"Backend":{"Type":"host-gw"},"Main":false,"Complete":true}]"#;
     let many = format!("[{}]", vec![r#"{"Backend":{"Type":"host-gw"},"Complete":true}"#; 2000].join(","));
     let texts = [
         served,
         unknown,
+        digest,
         &many,
         "7",
         "[7]",

@@ -11,6 +11,7 @@ mod membership;
 mod pace;
 mod refused;
 mod reverted;
+mod secrets;
 mod store;
 mod upstream;
 

@@ -400,7 +400,7 @@ impl Coordinator {
             self.retry = None;
             let deferred = std::mem::take(&mut self.health.deferred);
             let again = deferred.into_iter().filter_map(|id| self.view.one(id)).collect();
-            self.pending.extend(self.change.for_serving(again));
+            self.pending.extend(self.for_serving(again));
         }
         self.rest = self.rest.filter(|end| *end > now);
         self.next_call(now);
@@ -507,12 +507,13 @@ impl Coordinator {
             warn!(%subnet, reason, leases = delta.refused.len(), "leases are not believed; flanneld status has all");
         }
         let news = !delta.refused.is_empty() || !delta.peers.is_empty();
+        self.hold_former(&delta.peers);
         self.submit_to_beside(&delta.peers, now);
         // Before the first snapshot nobody is a stranger.
         if self.phase != Phase::Waiting && !delta.peers.is_empty() {
             self.effects.push(Effect::AdmitAlso(delta.peers.clone()));
         }
-        let for_serving = self.change.for_serving(delta.peers);
+        let for_serving = self.for_serving(delta.peers);
         self.swap.record(&for_serving);
         self.pending.extend(for_serving);
         if news {
@@ -533,7 +534,7 @@ impl Coordinator {
         let mut again = self.view.all();
         self.submit_to_beside(&again, now);
         again.retain(|change| !self.health.deferred.contains(&change.id()));
-        self.pending.extend(self.change.for_serving(again));
+        self.pending.extend(self.for_serving(again));
         self.swap.record_replay();
     }
 
@@ -581,6 +582,7 @@ impl Coordinator {
             self.debounce = Some(now + self.health.retry_wait());
         }
         self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+        self.release_rejected(Slot::Serving, now);
         self.try_some(asked.into_iter().collect(), now);
     }
 

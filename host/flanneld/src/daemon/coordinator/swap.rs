@@ -194,7 +194,7 @@ impl Coordinator {
         answer: Option<(Responder<Swapped>, Attended)>,
         now: Instant,
     ) {
-        let (own, peers) = (self.own.lease.clone(), self.change.for_serving(self.view.all()));
+        let (own, peers) = (self.own.lease.clone(), self.for_serving(self.view.all()));
         // Who asks for the same again gets it anew.
         let unless = answer.is_none().then(|| self.plugin.digest.clone());
         let take_state = take_state.then(|| self.plugin.store.clone());

@@ -86,6 +86,9 @@ struct Node {
     changes: Vec<String>,
     /// How often the policy beside was asked about peers.
     applies: u32,
+    /// It does not answer, or refuses all of them.
+    beside_hangs: bool,
+    beside_rejects: bool,
 }
 
 impl Node {
@@ -138,6 +141,8 @@ impl Node {
             silent: HashMap::new(),
             changes: Vec::new(),
             applies: 0,
+            beside_hangs: false,
+            beside_rejects: false,
         }
     }
 
@@ -188,6 +193,9 @@ impl Node {
         match effect {
             Effect::Policy(_) if self.policy_hangs => Err(Box::new(effect)),
             Effect::Store(_) if self.store_hangs => Err(Box::new(effect)),
+            Effect::Change(ChangeCall::Policy(PolicyCall::Apply(..))) if self.beside_hangs => {
+                Err(Box::new(effect))
+            }
             // Tests of swaps say themselves what comes of them.
             Effect::Change(call) => Ok(self.change(call)),
             Effect::Trial(_) | Effect::Answer(..) | Effect::Restart(_) | Effect::Fail(_) => {
@@ -259,9 +267,15 @@ impl Node {
                 let ticked = Event::Ticked(Ok((Transaction::default(), None)), Effort::default());
                 Some(Event::Beside(Box::new(ticked)))
             }
-            ChangeCall::Policy(_) => {
+            ChangeCall::Policy(call) => {
                 self.applies += 1;
-                let applied = Event::Applied(ApplyOutcome::default(), Duration::ZERO, self.effort);
+                let mut outcome = ApplyOutcome::default();
+                if let PolicyCall::Apply(changes, _) = call
+                    && self.beside_rejects
+                {
+                    outcome.rejected = changes.iter().map(|change| (change.id(), "no".to_owned())).collect();
+                }
+                let applied = Event::Applied(outcome, Duration::ZERO, self.effort);
                 Some(Event::Beside(Box::new(applied)))
             }
             ChangeCall::Commit(..) => Some(Event::BesideCommitted),
@@ -1118,6 +1132,64 @@ fn a_node_that_nobody_else_is_with_changes_alone() {
     node.hear(backend(HOST_GW));
     node.pass(Duration::from_secs(15));
     assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
+}
+
+/// A peer that says nothing of generations, as upstream's: it has this backend now.
+fn put_restarted(subnet: &str, address: u8, backend: &str) -> Event {
+    let mut lease = lease(subnet, address);
+    lease.attributes.backend_type = backend.to_owned();
+    Event::Store(StoreEvent::Changes(vec![Change::Put(Arc::new(lease))]))
+}
+
+#[test]
+fn what_leads_to_a_peer_that_was_restarted_with_the_new_backend_goes_when_it_is_reached_by_that() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.beside_hangs = true;
+    node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
+    node.hear(Event::Reload(None));
+    node.pass(Duration::from_secs(2));
+    assert!(node.calls.iter().all(|call| call == "tick"), "{:?}", node.calls);
+    node.beside_hangs = false;
+    node.hear(Event::Time);
+    assert_eq!(node.changes, ["start host-gw", "#1 by Beside"]);
+    assert_eq!(node.calls.last().map(String::as_str), Some("put 10.5.2.0/24"));
+}
+
+#[test]
+fn what_leads_to_a_peer_that_the_new_backend_cannot_serve_goes_as_soon_as_that_is_known() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.beside_rejects = true;
+    node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
+    assert_eq!(node.changes, ["start host-gw"]);
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}
+
+#[test]
+fn a_peer_that_is_restarted_with_the_former_backend_again_is_reached_by_that_before_the_new_one_is_told() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
+    let applies = node.applies;
+    node.policy_hangs = true;
+    node.hear(put_restarted("10.5.2.0/24", 2, "vxlan"));
+    node.pass(Duration::from_secs(2));
+    assert_eq!((node.changes.last().map(String::as_str), node.applies), (Some("#1 by Beside"), applies));
+    node.policy_hangs = false;
+    node.hear(Event::Time);
+    assert_eq!((node.changes.last().map(String::as_str), node.applies), (Some("#1 by Serving"), applies + 1));
+}
+
+#[test]
+fn a_peer_that_goes_while_its_move_is_awaited_is_gone_for_both() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(backend(HOST_GW));
+    node.beside_hangs = true;
+    node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
+    let gone = lease("10.5.2.0/24", 2).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    assert_eq!(node.calls, ["removed #1"]);
 }
 
 #[test]

@@ -32,6 +32,9 @@ impl Coordinator {
                 PeerChange::Put(..) => {}
                 PeerChange::Removed(id) => drop(beside.settled.remove(id)),
             }
+            if beside.held.get(&change.id()) == Some(&Slot::Beside) {
+                continue;
+            }
             let seen = match change {
                 PeerChange::Put(id, lease) => match for_beside(lease, key, its_type) {
                     Some(lease) => PeerChange::Put(*id, lease),
@@ -125,6 +128,7 @@ impl Coordinator {
         let again = !health.deferred.is_empty() && !health.is_suspended();
         beside.retry = again.then(|| now + health.retry_wait());
         self.commit_beside(applied.transaction);
+        self.release_rejected(Slot::Beside, now);
         self.try_some(asked.into_keys().collect(), now);
     }
 

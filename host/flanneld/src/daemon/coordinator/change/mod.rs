@@ -5,11 +5,13 @@
 //! |---|---|
 //! | this one | when a change begins, and how it ends |
 //! | [`beside`] | what the generation beside the one that serves is called for |
+//! | [`held`] | what a policy is told only when the peer has moved |
 //! | [`moves`] | by which generation each peer is reached |
 //! | [`published`] | what the node says of its generations in its lease, and what others say in theirs |
 //! | [`shown`] | what an operator sees of it |
 
 mod beside;
+mod held;
 mod moves;
 pub(in crate::daemon) mod published;
 pub(in crate::daemon) mod shown;
@@ -93,6 +95,8 @@ struct Beside {
     uses: HashSet<PeerId>,
     /// Peers that are not reached by the generation that is moved to.
     tries: BTreeMap<PeerId, moves::Try>,
+    /// Peers that do not serve the generation any more that they are reached by, whose policy is not told so yet.
+    held: BTreeMap<PeerId, Slot>,
     /// Peers that have said of one that it is the main one, and that they use it for everybody: when they say nothing of generations any more,
     /// they have no other.
     settled: BTreeMap<PeerId, Slot>,
@@ -224,6 +228,7 @@ impl Beside {
             served: HashSet::new(),
             uses: HashSet::new(),
             tries: BTreeMap::new(),
+            held: BTreeMap::new(),
             settled: BTreeMap::new(),
             main: Slot::Serving,
             on_trial: Slot::Beside,
@@ -483,6 +488,7 @@ impl Coordinator {
         let Some(Stage::Ending(kept)) = self.change.beside.as_ref().map(|beside| beside.stage) else {
             return;
         };
+        self.release_all(now);
         let Some(beside) = self.change.beside.take() else { return };
         if kept == Slot::Beside {
             self.effects.push(Effect::Change(ChangeCall::TakeOver));

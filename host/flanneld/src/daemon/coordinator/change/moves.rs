@@ -14,8 +14,8 @@ use tracing::{info, warn};
 
 use super::published::{Offer, offer};
 use super::{ASSESS, COMPLETE_AFTER, Coordinator, Stage};
-use crate::daemon::coordinator::Effect;
 use crate::daemon::coordinator::events::{ChangeCall, ProbeOrder};
+use crate::daemon::coordinator::{Effect, Job};
 
 /// Waits between two attempts to reach a peer by the new way.
 const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
@@ -133,6 +133,7 @@ impl Coordinator {
         }
         let Some(beside) = &mut self.change.beside else { return };
         let mut uses = Vec::with_capacity(moved.len());
+        let gone: Vec<_> = moved.iter().map(|(id, slot, _)| (*id, *slot)).collect();
         for (id, slot, lease) in moved {
             match slot {
                 Slot::Beside => beside.uses.insert(id),
@@ -144,6 +145,7 @@ impl Coordinator {
         beside.assess.get_or_insert(now + ASSESS);
         beside.commits += 1;
         self.effects.push(Effect::Change(ChangeCall::Use(uses)));
+        self.release_moved(&gone, now);
     }
 
     /// Sends probes that are due.
@@ -251,8 +253,13 @@ impl Coordinator {
             .map(|(id, subnets, wait)| self.why(id, &subnets.to_string(), wait, now))
             .collect();
         let settled = self.own.in_force.is_some() && self.change.is_settled();
+        // What the policy that serves has for them is not known before it has answered.
+        let asks = !self.pending.is_empty() || matches!(self.job, Some(Job::Apply { .. }));
         let Some(beside) = &mut self.change.beside else { return };
-        beside.assess = None;
+        beside.assess = (asks && !repair.is_empty()).then(|| now + ASSESS);
+        if asks {
+            repair.clear();
+        }
         beside.waits_for = shortened(waits);
         beside.moved = view.reached;
         let may_begin = settled && now >= beside.began + COMPLETE_AFTER;

@@ -121,6 +121,11 @@ fn from_udp_to_vxlan() -> Result<()> {
 }
 
 #[test]
+fn from_udp_to_vxlan_with_both_families() -> Result<()> {
+    Row::new(UDP, VXLAN).families(Families::Both).holds()
+}
+
+#[test]
 fn from_host_gw_to_udp() -> Result<()> {
     Row::new(HOST_GW, UDP).holds()
 }
@@ -200,6 +205,21 @@ fn from_vxlan_to_wireguard() -> Result<()> {
 #[test]
 fn from_wireguard_to_host_gw_with_both_families() -> Result<()> {
     Row::new(WIREGUARD, HOST_GW).families(Families::Both).holds()
+}
+
+#[test]
+fn from_wireguard_to_vxlan_with_both_families() -> Result<()> {
+    Row::new(WIREGUARD, VXLAN).families(Families::Both).holds()
+}
+
+#[test]
+fn from_one_port_of_wireguard_to_another() -> Result<()> {
+    Row::new(WIREGUARD, r#"{"Type":"wireguard","ListenPort":51830}"#).holds()
+}
+
+#[test]
+fn from_one_keepalive_of_wireguard_to_another() -> Result<()> {
+    Row::new(WIREGUARD, r#"{"Type":"wireguard","PersistentKeepaliveInterval":25}"#).holds()
 }
 
 #[test]

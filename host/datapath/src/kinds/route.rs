@@ -198,11 +198,10 @@ impl Draft<'_> {
     /// IPv6's kernel takes no gateway that it reaches over another device by the main table, onlink or not (`ip6_route_check_nh_onlink`): as long
     /// as that is so, a route to the gateway alone shows it the way. It is there for the time of these requests only.
     pub(super) fn open_way(&mut self, key: &Key, destination: &IpNet, hop: NextHop) {
-        let over_other = self.planner.kernel.routes_to(destination).any(|route| route.oif != hop.oif);
         if hop.via.is_ipv4()
             || !hop.onlink
-            || !over_other
             || !destination.contains(&hop.via)
+            || !self.leads_elsewhere(hop)
             || !self.ways.insert(hop.via)
         {
             return;
@@ -212,6 +211,19 @@ impl Draft<'_> {
         self.step(Stage::OpenWay, Some(key.clone()), open, Observation::Nothing);
         let close = Message::plain(Payload::Route(Rt::DelRoute(delete_route(&gateway, device, 0))));
         self.step(Stage::CloseWay, Some(key.clone()), close, Observation::Nothing);
+    }
+
+    /// Whether the main table leads to a gateway over another device: by a route to the peer's subnet, or by one to all of them, as a tunnel has.
+    /// The kernel does not mind the default route.
+    fn leads_elsewhere(&self, hop: NextHop) -> bool {
+        let longest_first = (1..=IpNet::from(hop.via).prefix_len()).rev();
+        let mut destinations =
+            longest_first.filter_map(|length| Some(IpNet::new(hop.via, length).ok()?.trunc()));
+        let longest = destinations.find_map(|destination| {
+            let mut routes = self.planner.kernel.routes_to(&destination).peekable();
+            routes.peek().is_some().then(|| routes.any(|route| route.oif != hop.oif))
+        });
+        longest.unwrap_or(false)
     }
 
     /// Such routes are few: one for the whole cluster, and so a nexthop object would save nothing.

@@ -8,6 +8,9 @@ use crate::veth::Bridge;
 
 /// The bridge, in the switch's namespace; all nodes are on it.
 pub const BRIDGE: &str = "lan";
+/// Its own address. One that was not chosen is that of one of the ports, and becomes another one when a node is added: packets to the router
+/// went nowhere until the nodes had asked again.
+const ADDRESS: &str = "02:00:00:00:77:01";
 
 /// The switch: a bridge in a network namespace of its own.
 #[derive(Debug)]
@@ -28,7 +31,8 @@ impl Switch {
             ("ipv4/conf/all/send_redirects", "0"),
             ("ipv4/conf/default/send_redirects", "0"),
         ])?;
-        let mut commands = vec![format!("link add name {BRIDGE} mtu {mtu} type bridge mcast_snooping 0")];
+        let mut commands =
+            vec![format!("link add name {BRIDGE} address {ADDRESS} mtu {mtu} type bridge mcast_snooping 0")];
         for place in [Place::Near, Place::Far] {
             commands.push(format!("address add {}/24 dev {BRIDGE}", place.gateway()));
             commands.push(format!("address add {}/64 dev {BRIDGE} nodad", place.gateway_v6()));

@@ -17,6 +17,8 @@ use crate::wait;
 
 /// The bridge that a node's pods are on.
 const POD_BRIDGE: &str = "cni0";
+/// Its own address, which stays whatever pods come and go.
+const POD_GATEWAY: &str = "02:00:00:00:05:01";
 /// Below a daemon's directory.
 const SUBNET_FILE: &str = "run/subnet.env";
 
@@ -192,7 +194,8 @@ impl Node {
 
     fn make_pod_bridge(&self, name: &str, subnet: &SubnetEnv) -> Result<()> {
         let mtu = subnet.mtu;
-        let mut commands = vec![format!("link add name {name} mtu {mtu} type bridge mcast_snooping 0")];
+        let mut commands =
+            vec![format!("link add name {name} address {POD_GATEWAY} mtu {mtu} type bridge mcast_snooping 0")];
         commands.extend(subnet.subnet.map(|gateway| format!("address add {gateway} dev {name}")));
         commands.extend(subnet.subnet_v6.map(|gateway| format!("address add {gateway} dev {name} nodad")));
         self.namespace.ip_batch(commands)

@@ -113,7 +113,7 @@ pub fn encode(attributes: &Attributes) -> String {
     }
     if !attributes.backend_type.is_empty() {
         json.push_str(",\"BackendType\":");
-        compact(&serde_json::Value::from(attributes.backend_type.as_str()).to_string(), &mut json);
+        json.push_str(&quoted(&attributes.backend_type));
     }
     let data = [("BackendData", &attributes.backend_data), ("BackendV6Data", &attributes.backend_v6_data)];
     for (name, data) in data {
@@ -123,16 +123,37 @@ pub fn encode(attributes: &Attributes) -> String {
         }
     }
     if !attributes.generations.is_empty() {
-        json.push_str(",\"Generations\":[");
-        for (n, generation) in attributes.generations.iter().enumerate() {
-            if n > 0 {
-                json.push(',');
-            }
-            encode_generation(generation, &mut json);
-        }
-        json.push(']');
+        json.push_str(",\"Generations\":");
+        json.push_str(&encode_generations(&attributes.generations));
     }
     json.push('}');
+    json
+}
+
+/// The generations alone, as they stand in a lease's value: for a store that keeps the parts of a lease apart.
+pub fn encode_generations(generations: &[Generation]) -> String {
+    let mut json = "[".to_owned();
+    for (n, generation) in generations.iter().enumerate() {
+        if n > 0 {
+            json.push(',');
+        }
+        encode_generation(generation, &mut json);
+    }
+    json.push(']');
+    json
+}
+
+/// A backend's data alone, as they stand in a lease's value; `null` if there are none.
+pub fn encode_data(data: Option<&RawValue>) -> String {
+    let mut json = String::new();
+    compact(data.map_or("null", RawValue::get), &mut json);
+    json
+}
+
+/// A text as a JSON string, escaped as Go's encoder does.
+pub fn quoted(text: &str) -> String {
+    let mut json = String::new();
+    compact(&serde_json::Value::from(text).to_string(), &mut json);
     json
 }
 
@@ -144,7 +165,7 @@ fn encode_generation(generation: &Generation, json: &mut String) {
     if !generation.main {
         if !generation.backend_type.is_empty() {
             json.push_str(",\"BackendType\":");
-            compact(&serde_json::Value::from(generation.backend_type.as_str()).to_string(), json);
+            json.push_str(&quoted(&generation.backend_type));
         }
         let data =
             [("BackendData", &generation.backend_data), ("BackendV6Data", &generation.backend_v6_data)];
@@ -208,8 +229,34 @@ pub fn decode(value: &[u8]) -> Result<Attributes, CodecError> {
     Ok(attributes)
 }
 
+/// Reads a backend's data that stand alone: none if they are `null`, or nothing at all. `field` is for the error.
+pub fn decode_data(field: &'static str, text: &str) -> Result<Option<Box<RawValue>>, CodecError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // Its size comes first: what is too large is not looked at.
+    if text.len() > MAX_DATA {
+        return Err(too_large(field, text));
+    }
+    let value: Box<RawValue> = serde_json::from_str(text).map_err(|_| CodecError::Field {
+        field,
+        value: excerpt(text),
+        right: "JSON, or null",
+    })?;
+    check_data(field, value.get())?;
+    Ok((value.get() != "null").then_some(value))
+}
+
+/// Reads a backend's type that stands alone; it may be empty.
+pub fn decode_type(field: &'static str, text: &str) -> Result<String, CodecError> {
+    if is_type(text) {
+        return Ok(text.to_owned());
+    }
+    Err(CodecError::Field { field, value: excerpt(text), right: TYPE })
+}
+
 /// Reads the generations that a node serves; `None` if that is not what is written.
-fn decode_generations(raw: &str) -> Option<Vec<Generation>> {
+pub fn decode_generations(raw: &str) -> Option<Vec<Generation>> {
     if raw.len() > MAX_DATA || depth(raw) > MAX_DEPTH {
         return None;
     }
@@ -241,21 +288,28 @@ fn decode_generation(raw: &str) -> Option<Generation> {
     (!generation.backend.is_empty()).then_some(generation)
 }
 
+/// What is right for a type.
+const TYPE: &str = "a string of at most 64 visible ASCII characters";
+
 fn backend_type(raw: &str) -> Result<String, CodecError> {
-    const RIGHT: &str = "a string of at most 64 visible ASCII characters";
-    let text: String = string("BackendType", raw, RIGHT)?;
-    if text.len() > MAX_TYPE || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(CodecError::Field { field: "BackendType", value: excerpt(raw), right: RIGHT });
+    let text: String = string("BackendType", raw, TYPE)?;
+    if is_type(&text) {
+        return Ok(text);
     }
-    Ok(text)
+    Err(CodecError::Field { field: "BackendType", value: excerpt(raw), right: TYPE })
+}
+
+fn is_type(text: &str) -> bool {
+    text.len() <= MAX_TYPE && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn check_data(field: &'static str, raw: &str) -> Result<(), CodecError> {
-    if raw.len() > MAX_DATA || depth(raw) > MAX_DEPTH {
-        let right = "JSON of at most 64 KiB, nested at most 32 deep";
-        return Err(CodecError::Field { field, value: excerpt(raw), right });
-    }
-    Ok(())
+    if raw.len() > MAX_DATA || depth(raw) > MAX_DEPTH { Err(too_large(field, raw)) } else { Ok(()) }
+}
+
+fn too_large(field: &'static str, raw: &str) -> CodecError {
+    let right = "JSON of at most 64 KiB, nested at most 32 deep";
+    CodecError::Field { field, value: excerpt(raw), right }
 }
 
 /// How deep valid JSON is nested.
@@ -301,11 +355,14 @@ fn raw(text: &str) -> Option<Box<RawValue>> {
 mod tests {
     use super::*;
 
+    fn nested(depth: usize) -> String {
+        format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+    }
+
     #[test]
     fn what_is_larger_than_any_backend_needs_is_refused() {
         let lease = |name: &str, value: &str| format!(r#"{{"PublicIP":"192.168.77.11","{name}":{value}}}"#);
         let quoted = |length: usize| format!("\"{}\"", "x".repeat(length));
-        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         for right in [
             lease("BackendType", &quoted(64)),
             lease("BackendData", &quoted(MAX_DATA - 2)),
@@ -488,6 +545,35 @@ mod tests {
             assert!(read.contains("\"PSK\":\"sha256:"), "{read}");
             assert!(secret.starts_with("sha256:") || !read.contains(secret), "{read}");
             assert!(encode(&decode(value.as_bytes()).expect("a lease")).contains(&read));
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_value_are_written_and_read_alone_as_they_stand_in_it() {
+        let attributes = changing();
+        let (value, generations) = (encode(&attributes), encode_generations(&attributes.generations));
+        assert!(value.ends_with(&format!(",\"Generations\":{generations}}}")), "{value}");
+        assert_eq!(decode_generations(&generations), Some(attributes.generations));
+        let data = decode_data("data", " { \"a b\" : \"<\" } ").expect("JSON");
+        assert_eq!(encode_data(data.as_deref()), r#"{"a b":"\u003c"}"#);
+        assert_eq!(encode_data(None), "null");
+        assert_eq!(quoted("a\"<\u{2028}"), r#""a\"\u003c\u2028""#);
+    }
+
+    #[test]
+    fn parts_that_stand_alone_are_held_to_the_same_limits() {
+        for none in ["", "null", " null "] {
+            assert!(decode_data("data", none).is_ok_and(|data| data.is_none()), "{none:?}");
+        }
+        assert!(decode_data("data", &format!("\"{}\"", "x".repeat(MAX_DATA - 2))).is_ok());
+        for wrong in ["{", "1 2", &format!("\"{}\"", "x".repeat(1 << 20)), &"[".repeat(1 << 20), &nested(33)]
+        {
+            let error = decode_data("data", wrong).expect_err("refused").to_string();
+            assert!(error.starts_with("its data ") && error.len() < 400, "{error}");
+        }
+        assert_eq!(decode_type("type", ""), Ok(String::new()));
+        for wrong in ["vx lan", "vx\u{202e}lan", &"x".repeat(65)] {
+            assert!(decode_type("type", wrong).is_err(), "{wrong}");
         }
     }
 

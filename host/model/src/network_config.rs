@@ -157,11 +157,27 @@ impl NetworkConfig {
 
     /// Reads and checks a network config.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::complete(text, Family::check)
+    }
+
+    /// Reads a network config of a cluster in which somebody else assigns the subnets, as Kubernetes does. What is said of their size and
+    /// place has to be readable and does nothing, and a network may be as small as it likes, as upstream has it there. A pod may be anywhere
+    /// in the network: the length is the network's, and the first and last subnet are the whole of it.
+    pub fn parse_for_assigned_subnets(text: &str) -> Result<Self, ConfigError> {
+        Self::complete(text, |_, network, _| {
+            Ok(Subnetting { len: network.prefix, min: network.first, max: network.first })
+        })
+    }
+
+    fn complete(
+        text: &str,
+        subnetting: impl Fn(&Family, Network, Range<u128>) -> Result<Subnetting, ConfigError>,
+    ) -> Result<Self, ConfigError> {
         let written = Written::read(text)?;
         let (backend_type, backend) = backend(written.backend)?;
         let v4 = match (written.enable_ipv4, written.network) {
             (false, _) => None,
-            (true, Some(network)) => Some(V4.check(network.into(), written.v4.bits())?),
+            (true, Some(network)) => Some(subnetting(&V4, network.into(), written.v4.bits())?),
             (true, None) => {
                 return Err(ConfigError::Missing {
                     field: "Network",
@@ -171,7 +187,7 @@ impl NetworkConfig {
         };
         let v6 = match (written.enable_ipv6, written.ipv6_network) {
             (false, _) => None,
-            (true, Some(network)) => Some(V6.check(network.into(), written.v6.bits())?),
+            (true, Some(network)) => Some(subnetting(&V6, network.into(), written.v6.bits())?),
             (true, None) => {
                 return Err(ConfigError::Missing {
                     field: "IPv6Network",
@@ -553,6 +569,72 @@ mod tests {
                 Err(error) => error.to_string(),
             };
             assert_eq!(found, expected, "{network}");
+        }
+    }
+
+    fn assigned(text: &str) -> String {
+        match NetworkConfig::parse_for_assigned_subnets(text) {
+            Ok(config) => {
+                let networks = [config.network.map(IpNet::V4), config.ipv6_network.map(IpNet::V6)];
+                format!("{:?} {:?}", networks.map(|net| net.map(|net| net.to_string())), config.backend_type)
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn where_subnets_are_assigned_their_size_and_place_do_nothing() {
+        for text in [
+            r#"{"Network":"10.5.0.0/29"}"#,
+            r#"{"Network":"10.5.0.0/29","SubnetLen":24}"#,
+            r#"{"Network":"10.5.0.0/29","SubnetMin":"10.9.1.1","SubnetMax":"10.2.0.0"}"#,
+        ] {
+            assert!(NetworkConfig::parse(text).is_err(), "{text}");
+            assert_eq!(assigned(text), r#"[Some("10.5.0.0/29"), None] "udp""#, "{text}");
+        }
+    }
+
+    #[test]
+    fn where_subnets_are_assigned_pods_may_be_anywhere_in_the_network() {
+        let text = r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/56"}"#;
+        let config = NetworkConfig::parse_for_assigned_subnets(text).expect("valid");
+        let ranges: Vec<String> =
+            config.pod_ranges().map(|(first, last)| format!("{first} .. {last}")).collect();
+        assert_eq!(ranges, ["10.5.0.0 .. 10.5.255.255", "fd00:: .. fd00::ff:ffff:ffff:ffff:ffff"]);
+        let text = r#"{"Network":"10.5.0.7/32"}"#;
+        let config = NetworkConfig::parse_for_assigned_subnets(text).expect("valid");
+        assert_eq!(
+            config.pod_ranges().next(),
+            Some((IpAddr::from([10, 5, 0, 7]), IpAddr::from([10, 5, 0, 7])))
+        );
+    }
+
+    #[test]
+    fn a_network_of_all_addresses_is_none_where_its_family_is_off() {
+        // As k3s writes it.
+        for (text, expected) in [
+            (
+                r#"{"Network":"10.42.0.0/16","EnableIPv6":false,"EnableIPv4":true,"IPv6Network":"::/0","Backend":{"Type":"vxlan"}}"#,
+                r#"[Some("10.42.0.0/16"), None] "vxlan""#,
+            ),
+            (
+                r#"{"Network":"0.0.0.0/0","EnableIPv6":true,"EnableIPv4":false,"IPv6Network":"fd00:42::/56"}"#,
+                r#"[None, Some("fd00:42::/56")] "udp""#,
+            ),
+            (
+                r#"{"Network":"0.0.0.0/0"}"#,
+                "Network is missing or empty: right would be an IPv4 network such as \"10.5.0.0/16\", or EnableIPv4 false",
+            ),
+            (
+                r#"{"Network":"10.5.0.0/16","SubnetLen":"24"}"#,
+                "SubnetLen \"24\": it is no length of a prefix; right would be a number such as 24, without quotes",
+            ),
+            (
+                r#"{"Network":"0.0.0.0/0","EnableIPv4":false}"#,
+                "EnableIPv4 and EnableIPv6 are both false: right would be one of them true, or both",
+            ),
+        ] {
+            assert_eq!(assigned(text), expected, "{text}");
         }
     }
 

@@ -27,6 +27,7 @@ mod gce_cloud;
 mod hostile;
 mod ipip;
 mod kernel;
+mod kubernetes;
 mod lab;
 mod languages;
 mod lease_gate;

@@ -3,6 +3,7 @@
 mod build;
 mod cargo;
 mod clouds;
+mod control_plane;
 mod deny;
 mod failures;
 mod fuzz;
@@ -40,6 +41,8 @@ enum Command {
     Languages,
     /// Install the clouds' own Python libraries, for the tests of clouds
     Clouds,
+    /// Build the Kubernetes control plane that tests run, once a machine, and print where it is: tests/control-plane/
+    ControlPlane,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Plugins => plugins::build(plugins::Wanted::All).map(drop),
         Command::Languages => languages::build(),
         Command::Clouds => clouds::install(),
+        Command::ControlPlane => control_plane::print(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),

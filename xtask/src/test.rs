@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, clouds, deny, failures, kernels, languages, reference, setup, unit};
+use crate::{build, clouds, control_plane, deny, failures, kernels, languages, reference, setup, unit};
 
 /// What tests are told of this machine.
 pub struct Environment {
@@ -21,6 +21,7 @@ impl Environment {
         timed("the daemon and its plugins", build::all)?;
         timed("other languages", languages::build)?;
         timed("clouds", clouds::install)?;
+        timed("the Kubernetes control plane", control_plane::install)?;
         Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
     }
 
@@ -31,6 +32,7 @@ impl Environment {
             ("FLANNELD_TEST_ETCD".into(), self.etcd.clone()),
             ("FLANNELD_TEST_COMPONENTS".into(), target().join("components").into()),
             ("FLANNELD_TEST_CLOUDS".into(), clouds::place().into()),
+            ("FLANNELD_TEST_CONTROL_PLANE".into(), control_plane::place().into()),
         ]
     }
 

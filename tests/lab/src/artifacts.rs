@@ -59,6 +59,13 @@ pub fn etcd() -> Result<PathBuf> {
     }
 }
 
+/// The program that has the parts of a Kubernetes control plane: what `FLANNELD_TEST_CONTROL_PLANE` says, else where `cargo xtask
+/// control-plane` leaves a link to it.
+pub fn control_plane() -> PathBuf {
+    std::env::var_os("FLANNELD_TEST_CONTROL_PLANE")
+        .map_or_else(|| workspace().join("target/tools/control-plane"), PathBuf::from)
+}
+
 /// The directory with the CNI project's plugins: what `CNI_PATH` says, else one of the usual places, else what the project's
 /// setup put in place.
 pub fn cni() -> Result<PathBuf> {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::{Namespace, wait};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,17 @@ pub fn get(from: &Namespace, address: SocketAddr, path: &str) -> Result<Answer> 
     let ask = || -> Result<Answer> {
         let mut stream = TcpStream::connect_timeout(&address, wait::scaled(PATIENCE))?;
         stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
-        // The version in which the answer ends with the connection.
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        parse(&text).with_context(|| format!("no HTTP: {text:?}"))
+        exchange(&mut stream, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"), "")
     };
     from.run(ask)?.with_context(|| format!("from {}: http://{address}{path}", from.name()))
+}
+
+/// Asks on a connection that is there. The head says HTTP/1.0, the version in which the answer ends with the connection.
+pub(crate) fn exchange(stream: &mut (impl Read + Write), head: &str, body: &str) -> Result<Answer> {
+    stream.write_all([head, body].concat().as_bytes())?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    parse(&text).with_context(|| format!("no HTTP: {text:?}"))
 }
 
 fn parse(text: &str) -> Option<Answer> {

@@ -12,6 +12,7 @@
 //! | [`veth`], [`bridge`], [`node`], [`pod`], [`lab`] | the cables and addresses |
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
+//! | [`control_plane`] | a real Kubernetes control plane, for daemons that keep their leases in node objects |
 //! | [`daemon`], [`clock`], [`fake_systemd`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
 //! | [`echo`], [`ping_probe`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
@@ -38,6 +39,7 @@ pub mod clock;
 pub mod cloud;
 pub mod cluster;
 pub mod cni;
+pub mod control_plane;
 pub mod crowd;
 pub mod daemon;
 pub mod datagram;
@@ -77,6 +79,7 @@ pub use backend::Backend;
 pub use clock::Clock;
 pub use cluster::{Cluster, ClusterOptions};
 pub use cni::Cni;
+pub use control_plane::ControlPlane;
 pub use daemon::{Daemon, DaemonOptions, share_cache_key};
 pub use echo::Echo;
 pub use firewall::Firewall;

@@ -41,15 +41,51 @@ pub fn parse(text: &str, tests: &[Test]) -> Result<BTreeMap<Test, String>> {
     Ok(skipped)
 }
 
-/// The list of those that may: a line each, the test's name, a colon, and the reason.
-pub fn allowed() -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(root().join(ALLOWED)).context(ALLOWED)?;
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .map(|line| {
+/// The tests that may run nowhere, each with the reason, by name; a whole module by its name and `::`.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed(BTreeMap<String, String>);
+
+impl Allowed {
+    /// The project's list: a line each, the name, a colon, a blank, and the reason.
+    pub fn read() -> Result<Self> {
+        Self::parse(&std::fs::read_to_string(root().join(ALLOWED)).context(ALLOWED)?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let split = |line: &str| {
             let (name, reason) =
                 line.split_once(": ").with_context(|| format!("{ALLOWED}: no reason: {line}"))?;
             Ok((name.to_owned(), reason.to_owned()))
-        })
-        .collect()
+        };
+        lines.map(split).collect::<Result<_>>().map(Self)
+    }
+
+    /// Why a test may run nowhere; none: it may not.
+    pub fn reason(&self, test: &str) -> Option<&str> {
+        let modules = test.match_indices("::").map(|(at, colons)| &test[..at + colons.len()]);
+        std::iter::once(test).chain(modules).find_map(|name| self.0.get(name)).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_may_run_nowhere_if_it_or_its_module_is_on_the_list() -> Result<()> {
+        let allowed = Allowed::parse("# x\n\na::b: why: so\nc::d::: of all\n")?;
+        for (test, reason) in [
+            ("a::b", Some("why: so")),
+            ("a::bc", None),
+            ("a::b::c", None),
+            ("c::d::e", Some("of all")),
+            ("c::d::e::f", Some("of all")),
+            ("c::dd::e", None),
+            ("c::d", None),
+        ] {
+            assert_eq!(allowed.reason(test), reason, "{test}");
+        }
+        Ok(())
+    }
 }

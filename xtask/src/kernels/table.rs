@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::programs::Test;
+use super::skips::Allowed;
 
 /// What came of a test on a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Outcome {
 pub struct Table {
     tests: Vec<Test>,
     kernels: Vec<(String, BTreeMap<Test, Outcome>)>,
-    allowed: BTreeMap<String, String>,
+    allowed: Allowed,
 }
 
 impl Table {
@@ -28,7 +29,7 @@ impl Table {
     pub fn new(tests: &[Test]) -> Self {
         let mut tests = tests.to_vec();
         tests.sort_by(|a, b| (&a.program.name, &a.name).cmp(&(&b.program.name, &b.name)));
-        Self { tests, kernels: Vec::new(), allowed: BTreeMap::new() }
+        Self { tests, kernels: Vec::new(), allowed: Allowed::default() }
     }
 
     /// Adds this machine's kernel, on which all that did not skip has passed.
@@ -47,8 +48,8 @@ impl Table {
     }
 
     /// Says which tests may run nowhere, and why.
-    pub fn allow(&mut self, allowed: &BTreeMap<String, String>) {
-        self.allowed.clone_from(allowed);
+    pub fn allow(&mut self, allowed: Allowed) {
+        self.allowed = allowed;
     }
 
     /// Why a test ran nowhere; none: it ran.
@@ -57,7 +58,7 @@ impl Table {
         if self.kernels.iter().filter_map(of).any(|outcome| !matches!(outcome, Outcome::Skipped(_))) {
             return None;
         }
-        if let Some(reason) = self.allowed.get(&test.name) {
+        if let Some(reason) = self.allowed.reason(&test.name) {
             return Some(reason);
         }
         self.kernels.iter().rev().find_map(|(_, outcomes)| match outcomes.get(test) {

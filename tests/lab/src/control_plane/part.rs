@@ -63,7 +63,9 @@ impl Process {
 
     /// Starts it, if it does not run.
     pub fn launch(&mut self, arguments: &[String]) -> Result<()> {
-        if self.child.is_some() {
+        if let Some(child) = &mut self.child
+            && child.try_wait()?.is_none()
+        {
             return Ok(());
         }
         let log = File::options().create(true).append(true).open(&self.log);

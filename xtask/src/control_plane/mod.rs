@@ -56,7 +56,7 @@ fn built() -> Result<PathBuf> {
     let lock = File::create(&lock).with_context(|| format!("cannot write {}", lock.display()))?;
     lock.lock().context("cannot wait for another build of the control plane")?;
 
-    let go = go::find().context("the Kubernetes control plane needs Go")?;
+    let go = Go::choose();
     let program = cache.join(format!("control-plane-{}", key(&go)?));
     if !program.is_file() {
         eprintln!("setup: building a Kubernetes control plane, once: ten minutes on two processors");

@@ -5,11 +5,12 @@ mod compaction;
 mod permissions;
 mod pod_cidrs;
 mod restart;
+mod shared;
 mod tokens;
 mod versions;
 mod writes;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use anyhow::Result;
 use flannel_lab::control_plane::{self, Client, ControlPlane, Mode};
@@ -21,9 +22,6 @@ struct Cluster {
     plane: ControlPlane,
     lab: Lab,
 }
-
-/// The one that tests share which leave others' objects alone; it ends with the last of them that runs.
-static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 
 impl Cluster {
     /// Starts one. None, with the reason on standard output: it cannot be had on this machine.
@@ -38,15 +36,7 @@ impl Cluster {
 
     /// The shared one: of both families, with upstream's service account and its role.
     fn shared() -> Result<Option<Arc<Self>>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = shared.upgrade() {
-            return Ok(Some(running));
-        }
-        let Some(cluster) = Self::start(Mode::Dual, &[])? else { return Ok(None) };
-        cluster.admin().apply_manifest()?;
-        let cluster = Arc::new(cluster);
-        *shared = Arc::downgrade(&cluster);
-        Ok(Some(cluster))
+        shared::get()
     }
 
     fn admin(&self) -> Client {

@@ -24,7 +24,16 @@ pub enum Mode {
 
 /// Puts a file in the place of what is there. Directories that are missing are made, for everybody to read.
 pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let (written, directory) = written_beside(path, bytes, mode)?;
+    replace_with(path, mode, |file| file.write_all(bytes))
+}
+
+/// The same with what `write` writes, for what is too long to have it in memory.
+pub fn replace_with(
+    path: &Path,
+    mode: Mode,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let (written, directory) = written_beside(path, mode, write)?;
     written.persist(path).map_err(|error| error.error)?;
     sync_directory(directory);
     Ok(())
@@ -32,13 +41,17 @@ pub fn replace(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
 
 /// Makes a file that is not there yet; [`io::ErrorKind::AlreadyExists`] if it is there by now.
 pub fn create(path: &Path, bytes: &[u8], mode: Mode) -> io::Result<()> {
-    let (written, directory) = written_beside(path, bytes, mode)?;
+    let (written, directory) = written_beside(path, mode, |file| file.write_all(bytes))?;
     written.persist_noclobber(path).map_err(|error| error.error)?;
     sync_directory(directory);
     Ok(())
 }
 
-fn written_beside<'p>(path: &'p Path, bytes: &[u8], mode: Mode) -> io::Result<(NamedTempFile, &'p Path)> {
+fn written_beside(
+    path: &Path,
+    mode: Mode,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<(NamedTempFile, &Path)> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it has no name"));
     };
@@ -54,7 +67,7 @@ fn written_beside<'p>(path: &'p Path, bytes: &[u8], mode: Mode) -> io::Result<(N
     let prefix = format!(".{}", name.to_string_lossy());
     // For nobody else's eyes until it is complete.
     let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory)?;
-    file.write_all(bytes)?;
+    write(file.as_file_mut())?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     Ok((file, directory))
@@ -109,6 +122,20 @@ mod tests {
         assert!(found.is_file());
         assert_eq!(found.permissions().mode() & 0o7777, 0o644, "not that of what the link led to");
         assert_eq!(std::fs::read(&other).expect("read"), b"other");
+    }
+
+    #[test]
+    fn what_breaks_off_while_it_is_written_changes_nothing() {
+        let directory = tempfile::tempdir().expect("directory");
+        let path = directory.path().join("file");
+        std::fs::write(&path, "old").expect("written");
+        let broken = replace_with(&path, Mode::Exactly(0o600), |file| {
+            file.write_all(b"ne")?;
+            Err(io::Error::other("broken off"))
+        });
+        assert_eq!(broken.expect_err("it broke off").to_string(), "broken off");
+        assert_eq!(std::fs::read(&path).expect("read"), b"old");
+        assert_eq!(directory.path().read_dir().expect("listing").count(), 1, "nothing else is left");
     }
 
     #[test]

@@ -23,13 +23,17 @@ include!(concat!(env!("OUT_DIR"), "/languages.rs"));
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    // First of all: they are started for each pod.
+    if let Some(status) = flannel_applets::run(&arguments) {
+        return status;
+    }
     if let Some(status) = flannel_plugin_host::run_child(&arguments) {
         return status;
     }
     // Before the environment is looked at: it has passwords.
     flannel_privileges::harden();
     tune_malloc();
-    let outcome = match cli::parse(arguments) {
+    let outcome = match cli::parse(flannel_applets::as_command(arguments)) {
         Ok(cli) => run(cli),
         Err(error) => return usage(&error),
     };

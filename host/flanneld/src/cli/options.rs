@@ -69,6 +69,14 @@ pub struct Options {
     )]
     pub subnet_file: PathBuf,
 
+    /// CNI configuration to put in place when the node is ready; goes with --cni-conf-to
+    #[arg(long, value_name = "FILE", requires = "cni_conf_to", help_heading = "Plugins and files")]
+    pub cni_conf_from: Option<PathBuf>,
+
+    /// Where container runtimes look for it, such as /etc/cni/net.d/10-flannel.conflist; it is never removed
+    #[arg(long, value_name = "FILE", requires = "cni_conf_from", help_heading = "Plugins and files")]
+    pub cni_conf_to: Option<PathBuf>,
+
     /// What the udp backend's tunnel may use to be fast, if the kernel has it: `none`, or of tso, gso and gro, separated by commas
     #[arg(long, value_name = "LIST", default_value = "tso,gso,gro", value_parser = parse_offloads, help_heading = "Plugins and files")]
     pub tunnel_offloads: Offloads,
@@ -395,6 +403,18 @@ mod tests {
             let name = wrong.trim_start_matches('-').split('=').next().expect("a name");
             assert!(error.to_string().contains(name), "{wrong}: {error}");
             assert_ne!(error.exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn the_cni_configuration_has_a_source_and_a_place() {
+        let both = ["--cni-conf-from=/a/cni-conf.json", "--cni-conf-to", "/b/10-flannel.conflist"];
+        let given = options(&both).expect("accepted");
+        assert_eq!(given.cni_conf_from, Some("/a/cni-conf.json".into()));
+        assert_eq!(given.cni_conf_to, Some("/b/10-flannel.conflist".into()));
+        for (alone, missing) in [(&both[..1], "--cni-conf-to"), (&both[1..], "--cni-conf-from")] {
+            let error = options(alone).err().expect("refused").to_string();
+            assert!(error.contains(missing), "{error}");
         }
     }
 

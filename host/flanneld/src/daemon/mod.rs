@@ -4,6 +4,7 @@
 mod beside;
 mod clouds;
 mod cluster_view;
+mod cni_config;
 mod confined;
 mod coordinator;
 mod error;

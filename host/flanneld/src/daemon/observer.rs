@@ -25,6 +25,7 @@ use tracing::info;
 use crate::cli::{Options, Store};
 use crate::node::external::External;
 
+use super::cni_config::CniConfig;
 use super::coordinator::Coordinator;
 use super::firewall::NodeFirewall;
 use super::observed_store::StoreHealth;
@@ -65,6 +66,8 @@ pub(super) struct Observer {
     pub tunnels: TunnelContext,
     readiness: Readiness,
     systemd: Arc<Systemd>,
+    /// Who lets pods come.
+    cni_config: Option<CniConfig>,
     /// Without what changes with time, and without peers.
     base: Mutex<Status>,
     figures: Mutex<Stats>,
@@ -125,12 +128,15 @@ impl Observer {
         let tunnels = TunnelContext { keeper, ..TunnelContext::default() };
         let meters = tunnels.meters.clone();
         metrics.tunnels(Box::new(move || tunnel_stats::figures(&meters)));
+        let cni_config = options.cni_conf_from.clone().zip(options.cni_conf_to.clone());
+        let cni_config = cni_config.map(|(from, to)| CniConfig::start(from, to));
         let observer = Arc::new(Self {
             tunnels,
             store: Arc::new(StoreHealth::new(metrics.clone())),
             metrics,
             readiness,
             systemd,
+            cni_config,
             base: Mutex::new(base),
             figures: Mutex::default(),
             in_operation: Mutex::default(),
@@ -239,6 +245,9 @@ impl Observer {
         } else if self.readiness.done(step) {
             self.metrics.ready(true);
             self.systemd.ready();
+            if let Some(cni_config) = &self.cni_config {
+                cni_config.node_is_ready();
+            }
         }
     }
 

@@ -69,7 +69,7 @@ fn places(options: &Options) -> Vec<PathBuf> {
         places.push(nearest(&directory.join("subnets")));
     }
     let lock = PathBuf::from(format!("{}.lock", options.control_socket.display()));
-    for file in [&options.subnet_file, &options.control_socket] {
+    for file in [&options.subnet_file, &options.control_socket].into_iter().chain(&options.cni_conf_to) {
         places.push(nearest(file.parent().unwrap_or(file)));
     }
     places.extend([lock].into_iter().filter(|lock| lock.exists()));

@@ -102,6 +102,9 @@ impl Trial {
         self.loose.note_addresses(&self.addresses);
         links::add_addresses(socket, loopback.index, &self.addresses).map_err(failed)?;
         self.loose.loosen(devices);
+        if self.networks.iter().any(|network| network.addr().is_ipv6()) {
+            self.loose.answer_as_asked();
+        }
         Ok(())
     }
 
@@ -123,7 +126,7 @@ pub(crate) fn put_back(
         |rule: &RuleMessage| protocol_of(rule) == Some(TRIAL_PROTOCOL) && table_of(rule) != table;
     let others_change =
         [true, false].into_iter().any(|ipv4| rules(socket, ipv4).is_ok_and(|all| all.iter().any(of_another)));
-    if others_change && loose.has_devices() {
+    if others_change && loose.has_settings() {
         loose.forget_addresses();
         return Some(loose);
     }

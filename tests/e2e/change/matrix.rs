@@ -355,18 +355,28 @@ fn a_clouds_routes_that_come_back_while_they_are_removed_stay() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn several_changes_one_after_the_other() -> Result<()> {
-    if !can_have(&[VXLAN, HOST_GW, UDP])? {
+fn one_after_the_other(families: Families, backends: &[&'static str]) -> Result<()> {
+    if !can_have(backends)? {
         return Ok(());
     }
     let ground = Ground { strict: true, ..Ground::default() };
-    let mut cluster = ground.start(&three(VXLAN)?)?;
+    let options = ClusterOptions { config: families.config(backends[0]), ..three(backends[0])? };
+    let mut cluster = ground.start(&options)?;
     nothing_is_lost(&mut cluster, |cluster, _| {
-        for backend in [HOST_GW, UDP, VXLAN] {
+        for backend in &backends[1..] {
             change::to(cluster, backend)?;
         }
         Ok(())
     })?;
     change::is_as_if_started_so(&cluster, &ground)
+}
+
+#[test]
+fn several_changes_one_after_the_other() -> Result<()> {
+    one_after_the_other(Families::V4, &[VXLAN, HOST_GW, UDP, VXLAN])
+}
+
+#[test]
+fn several_changes_one_after_the_other_with_both_families() -> Result<()> {
+    one_after_the_other(Families::Both, &[HOST_GW, UDP, VXLAN, HOST_GW, VXLAN, UDP])
 }

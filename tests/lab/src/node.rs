@@ -194,8 +194,9 @@ impl Node {
 
     fn make_pod_bridge(&self, name: &str, subnet: &SubnetEnv) -> Result<()> {
         let mtu = subnet.mtu;
-        let mut commands =
-            vec![format!("link add name {name} address {POD_GATEWAY} mtu {mtu} type bridge mcast_snooping 0")];
+        let mut commands = vec![format!(
+            "link add name {name} address {POD_GATEWAY} mtu {mtu} type bridge mcast_snooping 0"
+        )];
         commands.extend(subnet.subnet.map(|gateway| format!("address add {gateway} dev {name}")));
         commands.extend(subnet.subnet_v6.map(|gateway| format!("address add {gateway} dev {name} nodad")));
         self.namespace.ip_batch(commands)

@@ -1,6 +1,6 @@
 //! Devices that take packets by either way: with strict reverse path filtering (`rp_filter` 1) the kernel drops what comes by another device
-//! than the one that it would answer by, and a pair of nodes changes its ways one direction after the other. What was set before is written
-//! down and put back.
+//! than the one that it would answer by, and a pair of nodes changes its ways one direction after the other. And nodes that answer by the address
+//! that they were asked at. What was set before is written down and put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 const SYSCTLS: &str = "/proc/sys/net/ipv4/conf";
+/// A node's first IPv6 address, the subnet's own, is also what each router of the subnet has (RFC 4291, 2.6.1): the bridge of the pods has it as an
+/// anycast address, and which of both a packet is for depends on which was there first. To what comes for an anycast address the kernel answers
+/// with any other source, unless this is 1 (`icmpv6_echo_reply`): a probe would not find its answer.
+const ANYCAST_REPLY: &str = "/proc/sys/net/ipv6/anycast_src_echo_reply";
 /// More than the record has.
 const MAX_BYTES: u64 = 1 << 16;
 
@@ -22,6 +26,8 @@ const MAX_BYTES: u64 = 1 << 16;
 struct Record {
     /// By interface, what its `rp_filter` was.
     rp_filter: BTreeMap<String, String>,
+    /// Whether `anycast_src_echo_reply` was 0, and was changed.
+    anycast_reply: bool,
     /// Addresses of the loopback interface that are ours.
     addresses: BTreeSet<IpNet>,
 }
@@ -31,6 +37,7 @@ pub(crate) struct LoosePaths {
     file: Option<PathBuf>,
     record: Record,
     complained: bool,
+    complained_of_reply: bool,
 }
 
 impl LoosePaths {
@@ -41,7 +48,7 @@ impl LoosePaths {
             Some(Ok(bytes)) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Some(Err(_)) | None => Record::default(),
         };
-        Self { file, record, complained: false }
+        Self { file, record, complained: false, complained_of_reply: false }
     }
 
     /// The addresses that were added.
@@ -83,9 +90,29 @@ impl LoosePaths {
         }
     }
 
-    /// Whether devices are otherwise than they were.
-    pub(super) fn has_devices(&self) -> bool {
-        !self.record.rp_filter.is_empty()
+    /// Makes the node answer by its own address in an IPv6 subnet, whoever else has it.
+    pub(super) fn answer_as_asked(&mut self) {
+        if read(ANYCAST_REPLY).as_deref() != Some("0") {
+            return;
+        }
+        self.record.anycast_reply = true;
+        self.write();
+        match std::fs::write(ANYCAST_REPLY, "1") {
+            Ok(()) => info!("anycast_src_echo_reply is 1 as long as the backend changes"),
+            Err(error) if !self.complained_of_reply => {
+                self.complained_of_reply = true;
+                warn!(
+                    %error,
+                    "net.ipv6.anycast_src_echo_reply cannot be set to 1: peers may not find this node by IPv6, and stay with the backend before; set it by hand"
+                );
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Whether settings are otherwise than they were.
+    pub(super) fn has_settings(&self) -> bool {
+        !self.record.rp_filter.is_empty() || self.record.anycast_reply
     }
 
     /// The addresses are gone.
@@ -104,6 +131,12 @@ impl LoosePaths {
             {
                 warn!(device, %error, "net.ipv4.conf.{device}.rp_filter cannot be set back to {before}");
             }
+        }
+        if self.record.anycast_reply
+            && read(ANYCAST_REPLY).as_deref() == Some("1")
+            && let Err(error) = std::fs::write(ANYCAST_REPLY, "0")
+        {
+            warn!(%error, "net.ipv6.anycast_src_echo_reply cannot be set back to 0");
         }
         self.record = Record::default();
         if let Some(file) = &self.file
@@ -129,5 +162,9 @@ fn path(device: &str) -> PathBuf {
 }
 
 fn value(device: &str) -> Option<String> {
-    std::fs::read_to_string(path(device)).ok().map(|text| text.trim().to_owned())
+    read(path(device))
+}
+
+fn read(setting: impl AsRef<Path>) -> Option<String> {
+    std::fs::read_to_string(setting).ok().map(|text| text.trim().to_owned())
 }

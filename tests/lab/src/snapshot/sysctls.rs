@@ -9,6 +9,8 @@ use crate::Namespace;
 
 /// Below `/proc/sys/net`: directories with one for each device, and for those to come.
 const OF_DEVICES: [&str; 3] = ["ipv4/conf", "ipv6/conf", "ipv4/neigh"];
+/// There too, of the whole namespace.
+const OF_ALL: &str = "ipv6/anycast_src_echo_reply";
 /// One that can be read only once it is set.
 const SECRET: &str = "stable_secret";
 /// One that the kernel's WireGuard sets to 0 for all when a device of its kind is set up, and never back (`wg_open`).
@@ -33,6 +35,8 @@ pub fn read(namespace: &Namespace, wants: impl Fn(&str) -> bool + Sync) -> Resul
                 }
             }
         }
+        let of_all = fs::read_to_string(Path::new("/proc/sys/net").join(OF_ALL)).unwrap_or_default();
+        lines.push(format!("{OF_ALL} {}", of_all.trim()));
         lines.sort_unstable();
         Ok(lines)
     })?

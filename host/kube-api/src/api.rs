@@ -70,6 +70,10 @@ impl KubeApi {
         Ok(self.sender.connection.client().await?.1)
     }
 
+    pub(crate) fn patience(&self) -> Patience {
+        self.sender.patience
+    }
+
     /// Bytes of answers read so far, without their heads.
     pub fn bytes_read(&self) -> u64 {
         self.sender.read.load(Ordering::Relaxed)

@@ -11,6 +11,7 @@ mod list;
 mod node;
 mod query;
 mod random;
+mod reflector;
 mod request;
 mod status;
 mod watch;
@@ -20,6 +21,7 @@ pub use connection::{ClusterAccess, ConnectionError, Place, PodEnvironment};
 pub use error::KubeError;
 pub use list::NodeList;
 pub use node::{Condition, LONGEST_ANNOTATION, Node, NodeProblem};
+pub use reflector::{NodeEvent, Pace, Phase, Reflector, ReflectorOptions, ReflectorState, Strategy};
 pub use request::Patience;
 pub use watch::{NodeWatch, WatchEvent};
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{IMPATIENT, PREFIX, client, nowhere};
+use common::{IMPATIENT, PREFIX, client, nowhere, restless_client};
 use flannel_fake_kube::{FakeKube, Fault, Kind, Mode, node};
 use flannel_kube_api::{ClusterAccess, KubeApi, KubeError, ListVersion, WatchEvent, WatchForm};
 
@@ -167,7 +167,8 @@ async fn a_watch_that_breaks_off_falls_silent_or_makes_no_sense_is_an_error() {
     let (server, client) = with_nodes(1).await;
     let from = server.version().to_string();
     let watch = || client.watch_nodes(&from, WatchForm::Full, None);
-    let mut silent = watch().await.expect("a watch");
+    let restless = restless_client(&server);
+    let mut silent = restless.watch_nodes(&from, WatchForm::Full, None).await.expect("a watch");
     let silent = silent.next().await;
     assert!(matches!(silent, Err(KubeError::Unreachable { .. })), "{silent:?}");
     let mut cut = watch().await.expect("a watch");

@@ -163,6 +163,19 @@ impl FakeKube {
         self.shared.change(State::compact);
     }
 
+    /// Goes back to an older version with the nodes that it has, as when a backup is restored.
+    pub fn go_back_to(&self, version: u64) {
+        self.shared.change(|state| {
+            state.version = version;
+            state.compact();
+        });
+    }
+
+    /// Does not know the metadata form.
+    pub fn refuse_metadata_form(&self) {
+        self.shared.change(|state| state.has_no_metadata_form = true);
+    }
+
     /// Ends all watches, as after `timeoutSeconds`.
     pub fn end_watches(&self) {
         self.shared.change(|state| state.ends += 1);

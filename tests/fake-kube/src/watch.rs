@@ -54,6 +54,9 @@ pub(crate) fn answer(
     let is_list = query.contains_key("sendInitialEvents");
     let (sender, pieces) = mpsc::channel(1);
     let mut state = shared.state();
+    if is_partial && state.has_no_metadata_form {
+        return whole(406, &status(406, "only the following media types are accepted"), None);
+    }
     if is_list {
         match state.mode {
             Mode::V1_26 => return whole(422, &status(422, "sendInitialEvents is forbidden for watch"), None),
@@ -75,7 +78,9 @@ pub(crate) fn answer(
         lines: state.lines.len(),
     };
     let mut first = Next::default();
-    if is_list {
+    if is_list && from > state.version {
+        // Waits until it is there.
+    } else if is_list {
         first = initial(&state, &query, is_partial);
         progress.version = state.version;
     } else if from < state.oldest {

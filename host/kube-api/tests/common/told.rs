@@ -1,0 +1,146 @@
+//! What a reflector tells, folded into what there is.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use flannel_base::Backoff;
+use flannel_fake_kube::FakeKube;
+use flannel_kube_api::{KubeApi, Node, NodeEvent, Pace, Reflector, ReflectorOptions, ReflectorState};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{PREFIX, client};
+
+/// Nothing takes longer, on whatever machine.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Waits that a test can wait for.
+pub const HASTY: Pace = Pace {
+    backoff: Backoff { min: Duration::from_millis(5), max: Duration::from_millis(40) },
+    forbidden: Duration::from_millis(20),
+    empty: Duration::from_millis(50),
+    unknown: Duration::from_hours(1),
+    spread: Duration::from_millis(5),
+};
+
+/// A running reflector, and what it has told.
+pub struct Told {
+    /// All nodes.
+    pub view: BTreeMap<String, Node>,
+    /// All events, without bookmarks.
+    pub events: Vec<NodeEvent>,
+    pub state: watch::Receiver<ReflectorState>,
+    receiver: mpsc::Receiver<NodeEvent>,
+    running: JoinHandle<()>,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Told {
+    pub fn of(server: &FakeKube, options: ReflectorOptions) -> Self {
+        Self::by(client(server), options)
+    }
+
+    pub fn by(client: KubeApi, options: ReflectorOptions) -> Self {
+        let options = ReflectorOptions { pace: HASTY, ..options };
+        let (reflector, state) = Reflector::new(client, options);
+        let (sender, receiver) = mpsc::channel(4);
+        let running = tokio::spawn(reflector.run(sender));
+        Self { view: BTreeMap::new(), events: Vec::new(), state, receiver, running }
+    }
+
+    pub fn peers(server: &FakeKube) -> Self {
+        Self::of(server, ReflectorOptions::peers(Some(format!("{PREFIX}pod-cidrs"))))
+    }
+
+    /// Follows it until this is so.
+    pub async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let end = Instant::now() + LONGEST;
+        while !is_so(self) {
+            let Ok(event) = timeout_at(end, self.receiver.recv()).await else {
+                panic!("not so: {what}; {:#?}, {:?}", self.view, *self.state.borrow());
+            };
+            self.fold(event.expect("it goes on"));
+        }
+    }
+
+    /// Follows it until it knows what the server has.
+    pub async fn until_as(&mut self, server: &FakeKube) {
+        let expected = all(server);
+        self.until("as the server", |told| told.all() == expected).await;
+    }
+
+    /// Takes what has been told, and waits for nothing.
+    pub fn take_what_is_there(&mut self) {
+        while let Ok(event) = self.receiver.try_recv() {
+            self.fold(event);
+        }
+    }
+
+    /// Follows it until the server's version, and so everything before it, has been told.
+    pub async fn until_version_of(&mut self, server: &FakeKube) {
+        let end = Instant::now() + LONGEST;
+        let version = server.version().to_string();
+        let before = self.state.borrow().events;
+        let is_told = |state: &ReflectorState| state.version == version && state.events > before;
+        while !is_told(&self.state.borrow()) {
+            assert!(Instant::now() < end, "{:?}", *self.state.borrow());
+            // The watch may not have begun when there was one before.
+            server.send_bookmarks();
+            if let Ok(event) = timeout(Duration::from_millis(20), self.receiver.recv()).await {
+                self.fold(event.expect("it goes on"));
+            }
+        }
+        self.take_what_is_there();
+    }
+
+    pub fn all(&self) -> Vec<Summary> {
+        let cidrs = |node: &Node| node.pod_cidrs.clone();
+        let rows = self.view.values();
+        rows.map(|node| (node.name.clone(), node.uid.clone(), cidrs(node), node.annotations.clone()))
+            .collect()
+    }
+
+    /// Stops listening; whether it ends then.
+    pub async fn ends(mut self) -> bool {
+        self.receiver.close();
+        timeout(LONGEST, &mut self.running).await.is_ok()
+    }
+
+    fn fold(&mut self, event: NodeEvent) {
+        match &event {
+            NodeEvent::Synced(nodes) => {
+                self.view = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
+            }
+            NodeEvent::Applied(node) => drop(self.view.insert(node.name.clone(), node.clone())),
+            NodeEvent::Deleted { name, uid } => {
+                let gone = self.view.remove(name).expect("it was there");
+                assert_eq!(gone.uid, *uid);
+            }
+            NodeEvent::Bookmark => return,
+        }
+        self.events.push(event);
+    }
+}
+
+/// Name, UID, CIDRs and annotations.
+pub type Summary = (String, String, Vec<String>, BTreeMap<String, String>);
+
+/// What there is to know.
+pub fn all(server: &FakeKube) -> Vec<Summary> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let summary = |node: &Value| {
+        let cidrs = node["spec"]["podCIDRs"].as_array().into_iter().flatten().map(text).collect();
+        let annotations = node["metadata"]["annotations"].as_object().into_iter().flatten();
+        let own = annotations.filter(|(key, _)| key.starts_with(PREFIX));
+        let own = own.map(|(key, value)| (key.clone(), text(value))).collect();
+        (text(&node["metadata"]["name"]), text(&node["metadata"]["uid"]), cidrs, own)
+    };
+    server.nodes().iter().map(summary).collect()
+}

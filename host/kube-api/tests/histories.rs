@@ -124,6 +124,8 @@ async fn live_through(steps: &[Step], mode: Mode, page: usize, by_status: bool, 
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 80,
+        // Each takes long when it fails.
+        max_shrink_iters: 8,
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
         ..ProptestConfig::default()
     })]

@@ -265,6 +265,25 @@ async fn an_empty_list_is_read_twice_before_it_is_believed() {
 }
 
 #[tokio::test]
+async fn a_list_that_is_older_than_what_was_told_is_not_believed() {
+    let server = with_nodes(3).await;
+    let mut told = Told::peers(&server);
+    told.until_as(&server).await;
+    let bookmark = concat!(
+        r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"50","#,
+        r#""annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
+        "\n"
+    );
+    server.add_fault(Fault::of("sendInitialEvents", 1, Kind::Body(bookmark.to_owned())));
+    server.create(peer(5));
+    server.compact();
+    server.cut_watches();
+    told.until_as(&server).await;
+    assert!(told.events.iter().all(|event| *event != NodeEvent::Synced(Vec::new())));
+    assert_eq!(told.state.borrow().strategy, Some(Strategy::Cache));
+}
+
+#[tokio::test]
 async fn a_cluster_whose_backup_was_restored_is_read_again() {
     let server = with_nodes(5).await;
     let mut told = Told::by(restless_client(&server), ReflectorOptions::peers(None));

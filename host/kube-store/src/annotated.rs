@@ -14,8 +14,8 @@ use flannel_model::lease_key::vtep_mac;
 use serde_json::value::RawValue;
 
 use crate::families::Families;
-use crate::node::Node;
 use crate::prefix::Keys;
+use flannel_kube_api::Node;
 
 /// Whether a node says that flannel manages it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use flannel_model::prefix;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::families::Families;
-use crate::node::Node;
 use crate::prefix::Keys;
+use flannel_kube_api::Node;
 
 /// What a node's CIDRs are, in both families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

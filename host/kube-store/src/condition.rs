@@ -2,7 +2,7 @@
 
 use flannel_base::Timestamp;
 
-use crate::node::{Condition, Node};
+use flannel_kube_api::{Condition, Node};
 
 /// What the condition's reason is when the network is up.
 const UP: &str = "FlannelIsUp";

@@ -4,7 +4,6 @@
 //!
 //! | Module | What it says |
 //! |---|---|
-//! | [`node`] | what is known of a node |
 //! | [`prefix`] | how the annotations are called |
 //! | [`families`] | which families a cluster has |
 //! | [`cidrs`] | which subnets a node has |
@@ -19,7 +18,6 @@ pub mod annotated;
 pub mod cidrs;
 pub mod condition;
 pub mod families;
-pub mod node;
 pub mod own;
 pub mod peers;
 pub mod prefix;

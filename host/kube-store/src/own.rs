@@ -14,8 +14,8 @@ use flannel_model::lease::{Attributes, Subnets};
 
 use crate::annotated::{WrongAddress, address_of};
 use crate::families::Families;
-use crate::node::Node;
 use crate::prefix::Keys;
+use flannel_kube_api::Node;
 
 /// Backends that know no IPv6: their nodes say nothing of it, even where the cluster has both families.
 const IPV4_ONLY: [&str; 4] = ["ipip", "ipsec", "gce", "tencent-vpc"];

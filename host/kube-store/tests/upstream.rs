@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use flannel_kube_api::{Node, NodeEvent};
 use flannel_kube_store::cidrs::own_subnets;
 use flannel_kube_store::condition;
 use flannel_kube_store::families::Families;
-use flannel_kube_store::node::Node;
 use flannel_kube_store::own::{Overwrites, Own, Wanted};
-use flannel_kube_store::peers::{NodeEvent, PeerMap};
+use flannel_kube_store::peers::PeerMap;
 use flannel_kube_store::prefix::Keys;
 use flannel_model::codec::{encode, quoted};
 use flannel_model::lease::{Attributes, Subnets};

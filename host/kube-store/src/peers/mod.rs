@@ -35,27 +35,10 @@ pub use peer::State;
 
 use crate::cidrs::{self, Cidrs};
 use crate::families::Families;
-use crate::node::Node;
 use crate::prefix::Keys;
 use claims::{Claims, Rank};
+use flannel_kube_api::{Node, NodeEvent};
 use peer::{Peer, part};
-
-/// What the API server tells.
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-pub enum NodeEvent {
-    /// All nodes that there are.
-    Synced(Vec<Node>),
-    /// A node that is new or changed.
-    Applied(Node),
-    /// A node that is gone.
-    Deleted {
-        /// Its name.
-        name: String,
-        /// Its UID; empty: whichever has the name.
-        uid: String,
-    },
-}
 
 /// This node's own lease. It is told as long as the node holds it, whatever the node's object says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +134,7 @@ impl PeerMap {
                 let (name, peer) = self.read(&node);
                 self.exchange(&name, Some(peer), &mut news);
             }
+            NodeEvent::Bookmark => {}
             NodeEvent::Deleted { name, uid } => {
                 // Of a node that was made again by the same name the former one's end is no news.
                 let is_this = |peer: &Peer| uid.is_empty() || *peer.uid == *uid;

@@ -13,8 +13,8 @@ use super::notice::{Noteworthy, Refusal};
 use crate::annotated::{Annotated, Managed, Reached, Said};
 use crate::cidrs::Cidrs;
 use crate::families::Families;
-use crate::node::Node;
 use crate::prefix::Keys;
+use flannel_kube_api::Node;
 
 /// How things stand with a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -89,6 +89,8 @@ struct Node {
     /// It does not answer, or refuses all of them.
     beside_hangs: bool,
     beside_rejects: bool,
+    /// What it was told, in its order.
+    told_beside: Vec<String>,
 }
 
 impl Node {
@@ -143,6 +145,7 @@ impl Node {
             applies: 0,
             beside_hangs: false,
             beside_rejects: false,
+            told_beside: Vec::new(),
         }
     }
 
@@ -270,10 +273,12 @@ impl Node {
             ChangeCall::Policy(call) => {
                 self.applies += 1;
                 let mut outcome = ApplyOutcome::default();
-                if let PolicyCall::Apply(changes, _) = call
-                    && self.beside_rejects
-                {
-                    outcome.rejected = changes.iter().map(|change| (change.id(), "no".to_owned())).collect();
+                if let PolicyCall::Apply(changes, _) = call {
+                    self.told_beside.extend(changes.iter().map(told));
+                    if self.beside_rejects {
+                        outcome.rejected =
+                            changes.iter().map(|change| (change.id(), "no".to_owned())).collect();
+                    }
                 }
                 let applied = Event::Applied(outcome, Duration::ZERO, self.effort);
                 Some(Event::Beside(Box::new(applied)))
@@ -331,12 +336,7 @@ impl Node {
                 Event::LeaseTaken(if failed { Err(plugin_error()) } else { Ok(Transaction::default()) })
             }
             PolicyCall::Apply(changes, _) => {
-                for change in &changes {
-                    self.calls.push(match change {
-                        PeerChange::Put(_, lease) => format!("put {}", lease.subnets),
-                        PeerChange::Removed(id) => format!("removed {id}"),
-                    });
-                }
+                self.calls.extend(changes.iter().map(told));
                 let applied = if self.peers_fail {
                     let deferred = changes.into_iter().filter(|change| matches!(change, PeerChange::Put(..)));
                     ApplyOutcome {
@@ -1134,6 +1134,14 @@ fn a_node_that_nobody_else_is_with_changes_alone() {
     assert_eq!((published(&node), node.phase()), (("host-gw".to_owned(), Vec::new()), None));
 }
 
+/// What a policy is told of a peer, in short.
+fn told(change: &PeerChange) -> String {
+    match change {
+        PeerChange::Put(_, lease) => format!("put {}", lease.subnets),
+        PeerChange::Removed(id) => format!("removed {id}"),
+    }
+}
+
 /// A peer that says nothing of generations, as upstream's: it has this backend now.
 fn put_restarted(subnet: &str, address: u8, backend: &str) -> Event {
     let mut lease = lease(subnet, address);
@@ -1190,6 +1198,19 @@ fn a_peer_that_goes_while_its_move_is_awaited_is_gone_for_both() {
     let gone = lease("10.5.2.0/24", 2).subnets;
     node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
     assert_eq!(node.calls, ["removed #1"]);
+}
+
+#[test]
+fn a_peer_that_goes_while_the_new_backend_is_asked_about_it_leaves_nothing_there() {
+    let mut node = Node::serving(&[]);
+    node.hear(backend(HOST_GW));
+    node.beside_hangs = true;
+    node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
+    let gone = lease("10.5.2.0/24", 2).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    node.beside_hangs = false;
+    node.hear(Event::Time);
+    assert_eq!(node.told_beside, ["put 10.5.2.0/24", "removed #1"]);
 }
 
 #[test]

@@ -49,10 +49,13 @@ impl Coordinator {
             } else if let Some(one) = beside.tries.get_mut(&id) {
                 one.is_news(now);
             }
-            let knows = beside.served.contains(&id) || !beside.health.serves(id);
-            if matches!(seen, PeerChange::Put(..)) || knows {
-                beside.pending.push_back(seen);
+            // Whether the call about it has ended or not: what was asked for is taken back.
+            if matches!(seen, PeerChange::Put(..)) {
+                beside.asked.insert(id);
+            } else if !beside.asked.remove(&id) {
+                continue;
             }
+            beside.pending.push_back(seen);
         }
         beside.assess.get_or_insert(now + ASSESS);
     }

@@ -89,6 +89,8 @@ struct Beside {
     /// Until when its policy is not asked about peers, because it has used up its time again and again.
     rest: Option<Instant>,
     health: PluginHealth,
+    /// Peers that its policy is asked about, or was, and has not been told to forget.
+    asked: HashSet<PeerId>,
     /// Peers that its policy has been asked about, and serves.
     served: HashSet<PeerId>,
     /// Peers that are reached by it.
@@ -225,6 +227,7 @@ impl Beside {
             retry: None,
             rest: None,
             health: PluginHealth::default(),
+            asked: HashSet::new(),
             served: HashSet::new(),
             uses: HashSet::new(),
             tries: BTreeMap::new(),

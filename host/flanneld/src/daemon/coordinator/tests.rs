@@ -99,6 +99,16 @@ impl Node {
     }
 
     fn with(view: Option<ClusterView>, external: External, published: Attributes) -> Self {
+        Self::resumed(view, external, published, None)
+    }
+
+    /// `resumed`: what it said of its generations, and what is in the network config now.
+    fn resumed(
+        view: Option<ClusterView>,
+        external: External,
+        published: Attributes,
+        resumed: Option<(Attributes, Arc<NetworkConfig>)>,
+    ) -> Self {
         let now = Instant::now();
         let plugin = CurrentPlugin {
             reference: "/plugins/vxlan.wasm".parse().ok(),
@@ -108,12 +118,16 @@ impl Node {
         };
         let first_failure_is_fatal = view.is_none();
         let own = lease("10.5.1.0/24", 1);
+        let (resumed, target) = match resumed {
+            Some((resumed, target)) => (Some(resumed), target),
+            None => (None, config()),
+        };
         let beginning = Beginning {
             own,
             published,
             serving: config(),
-            config: config(),
-            resumed: None,
+            config: target,
+            resumed,
             mtu: 1450,
             renewal: Some(RENEWAL),
             view,
@@ -1140,6 +1154,33 @@ fn told(change: &PeerChange) -> String {
         PeerChange::Put(_, lease) => format!("put {}", lease.subnets),
         PeerChange::Removed(id) => format!("removed {id}"),
     }
+}
+
+#[test]
+fn started_again_at_the_last_moment_a_node_goes_on_by_the_new_backend_whichever_policy_answers_first() {
+    const OTHER: &str = r#"{"Type":"vxlan","Port":8473}"#;
+    let target = Arc::new(config().with_backend(OTHER).expect("a backend"));
+    let generation = |config: &NetworkConfig, main| Generation {
+        backend: config.backend_key().to_owned(),
+        main,
+        complete: main,
+        ..Generation::default()
+    };
+    let said = Attributes {
+        generations: vec![generation(&config(), false), generation(&target, true)],
+        ..attributes(1)
+    };
+    let mut node = Node::resumed(None, external(1), attributes(1), Some((said, target)));
+    node.beside_hangs = true;
+    node.hear(Event::Time);
+    // The peer has the new one alone, of the same type, and says nothing of generations any more.
+    let leases = vec![Arc::new(lease("10.5.1.0/24", 1)), Arc::new(lease("10.5.2.0/24", 2))];
+    node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+    assert_eq!(node.calls.last().map(String::as_str), Some("put 10.5.2.0/24"), "it has answered");
+    assert_eq!(node.changes, ["start vxlan"], "by what is usual");
+    node.beside_hangs = false;
+    node.hear(Event::Time);
+    assert_eq!(node.changes, ["start vxlan", "#1 by Beside"]);
 }
 
 /// A peer that says nothing of generations, as upstream's: it has this backend now.

@@ -250,6 +250,12 @@ impl Beside {
         matches!(self.stage, Stage::Running | Stage::Leaving(..))
     }
 
+    /// Whether its policy is being asked about a peer, if this is the slot that is meant.
+    fn awaits(&self, peer: PeerId, slot: Slot) -> bool {
+        let is_open = self.asked.contains(&peer) && !self.served.contains(&peer);
+        slot == Slot::Beside && is_open && self.health.serves(peer)
+    }
+
     fn is_free(&self) -> bool {
         self.is_running() && self.job.is_none() && !self.ticking && self.commits == 0
     }

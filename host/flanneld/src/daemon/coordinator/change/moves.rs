@@ -117,8 +117,8 @@ impl Coordinator {
                     beside.tries.entry(id).or_insert_with(|| Try::new(now)).is_news(now);
                 }
                 (false, true) if standing.other => moved.push((id, target.other(), lease)),
-                // Nothing was said of it to the datapath yet.
-                (false, false) if usual == target && standing.other => {
+                // Nothing was said of it to the datapath yet, and the policy that it is usually reached by cannot serve it.
+                (false, false) if usual == target && standing.other && !beside.awaits(id, target) => {
                     moved.push((id, target.other(), lease));
                 }
                 (true, true) | (false, _) => drop(beside.tries.remove(&id)),

@@ -204,7 +204,13 @@ impl Node {
 }
 
 /// Settings of a namespace that forwards, made before any interface is there, since interfaces inherit them.
+///
+/// The first IPv4 rule that anybody makes in a namespace splits a table that `local` and `main` share until then, and for a microsecond, or as long
+/// as who makes it is not run, the kernel does not find the node's own addresses (`fib_unmerge`): a tunnel's packet that comes then is lost.
+/// Nodes that live have rules, or that behind them.
 fn prepare(namespace: &Namespace) -> Result<()> {
+    namespace
+        .ip_batch(["rule add fwmark 1 lookup 1".to_owned(), "rule delete fwmark 1 lookup 1".to_owned()])?;
     namespace.sysctls(&[
         ("ipv4/ip_forward", "1"),
         ("ipv6/conf/all/forwarding", "1"),

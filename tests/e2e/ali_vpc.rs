@@ -43,7 +43,7 @@ impl Site {
         self.cluster.start_all()?;
         self.wait_rows()?;
         wait::until_true("no attempt is under way any more", || {
-            Ok(self.written()?.iter().all(|(path, _)| !path.ends_with("attempt")))
+            Ok(self.cluster.lab().files()?.iter().all(|(path, _)| !path.ends_with("attempt")))
         })?;
         self.cluster.wire_pods()
     }
@@ -107,23 +107,6 @@ impl Site {
         assert_eq!((tokens.len(), self.alibaba().entries().len()), (1, 1), "{tokens:?}");
         assert_eq!(self.alibaba().count("DeleteRouteEntry"), 0);
     }
-
-    /// All that the daemons have written and keep.
-    fn written(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-        let mut files = Vec::new();
-        let mut places = vec![self.cluster.lab().directory().to_owned()];
-        while let Some(place) = places.pop() {
-            for entry in std::fs::read_dir(&place)? {
-                let path = entry?.path();
-                if path.is_dir() {
-                    places.push(path);
-                } else if path.is_file() {
-                    files.push((path.clone(), std::fs::read(&path)?));
-                }
-            }
-        }
-        Ok(files)
-    }
 }
 
 #[test]
@@ -144,7 +127,7 @@ fn each_node_has_its_row_and_pods_reach_each_other() -> Result<()> {
 
 /// The file of some lease.
 fn lease_file(site: &Site) -> Result<PathBuf> {
-    let files = site.written()?.into_iter().map(|(path, _)| path);
+    let files = site.cluster.lab().files()?.into_iter().map(|(path, _)| path);
     let mut leases = files.filter(|path| path.parent().is_some_and(|folder| folder.ends_with("subnets")));
     leases.next().context("a lease")
 }
@@ -417,7 +400,7 @@ fn nothing_secret_of_the_role_is_written_whatever_goes_wrong() -> Result<()> {
 fn is_clean(site: &Site) -> Result<()> {
     let secrets = site.alibaba().secrets();
     assert!(!secrets.is_empty());
-    let mut written = site.written()?;
+    let mut written = site.cluster.lab().files()?;
     assert!(written.iter().any(|(path, text)| path.ends_with("flanneld.log") && !text.is_empty()));
     written.retain(|(path, _)| !path.ends_with("config"));
     for index in 0..2 {

@@ -240,17 +240,21 @@ async fn without_the_metadata_form_everything_is_watched() {
     assert_eq!(told.state.borrow().ends["not-acceptable"], 1);
 }
 
+/// Once, instead of all nodes: none, at this version.
+fn empty_list_of(version: u64) -> Fault {
+    let end = serde_json::json!({"type": "BOOKMARK", "object": {"metadata": {
+        "resourceVersion": version.to_string(),
+        "annotations": {"k8s.io/initial-events-end": "true"},
+    }}});
+    Fault::of("sendInitialEvents", 1, Kind::Body(format!("{end}\n")))
+}
+
 #[tokio::test]
 async fn an_empty_list_is_read_twice_before_it_is_believed() {
     let server = with_nodes(5).await;
     let mut told = Told::peers(&server);
     told.until_as(&server).await;
-    let bookmark = concat!(
-        r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"999","#,
-        r#""annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
-        "\n"
-    );
-    server.add_fault(Fault::of("sendInitialEvents", 1, Kind::Body(bookmark.to_owned())));
+    server.add_fault(empty_list_of(999));
     server.delete("n0");
     server.compact();
     server.cut_watches();
@@ -269,12 +273,7 @@ async fn a_list_that_is_older_than_what_was_told_is_not_believed() {
     let server = with_nodes(3).await;
     let mut told = Told::peers(&server);
     told.until_as(&server).await;
-    let bookmark = concat!(
-        r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"50","#,
-        r#""annotations":{"k8s.io/initial-events-end":"true"}}}}"#,
-        "\n"
-    );
-    server.add_fault(Fault::of("sendInitialEvents", 1, Kind::Body(bookmark.to_owned())));
+    server.add_fault(empty_list_of(50));
     server.create(peer(5));
     server.compact();
     server.cut_watches();

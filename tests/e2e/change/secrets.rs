@@ -1,10 +1,9 @@
 //! A backend whose section has secrets, while the cluster changes from it: nobody is told of them, and each node has them for as long as it
 //! needs them.
 
-use std::io::ErrorKind;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -35,27 +34,6 @@ fn with_keys() -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// All files that the daemons and the store have, with what is in them.
-fn files(cluster: &Cluster) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let (mut found, mut places) = (Vec::new(), vec![cluster.lab().directory().to_owned()]);
-    while let Some(place) = places.pop() {
-        for entry in std::fs::read_dir(&place)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                places.push(path);
-            } else if path.is_file() {
-                match std::fs::read(&path) {
-                    Ok(bytes) => found.push((path, bytes)),
-                    // One that was exchanged just now.
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(error) => return Err(error).with_context(|| path.display().to_string()),
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
 fn is_for_secrets(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(FILE))
 }
@@ -68,7 +46,7 @@ fn nobody_is_told(cluster: &Cluster) -> Result<usize> {
         [ACCESS_KEY.0, ACCESS_KEY.1].iter().any(|secret| text.contains(secret))
     };
     let mut kept = 0;
-    for (path, bytes) in files(cluster)? {
+    for (path, bytes) in cluster.lab().files()? {
         if is_for_secrets(&path) {
             let Ok(about) = path.metadata() else { continue };
             let mode = about.permissions().mode() & 0o7777;
@@ -97,7 +75,7 @@ fn said(cluster: &Cluster, index: usize, words: &str) -> Result<usize> {
 /// Nothing of the former backend's secrets is left.
 fn is_over(cluster: &Cluster) -> Result<()> {
     wait::until_true("no file has secrets any more", || {
-        Ok(!files(cluster)?.iter().any(|(path, _)| is_for_secrets(path)))
+        Ok(!cluster.lab().files()?.iter().any(|(path, _)| is_for_secrets(path)))
     })?;
     ensure!(nobody_is_told(cluster)? == 0);
     cluster.pod(0)?.reaches(cluster.pod(1)?)
@@ -159,7 +137,7 @@ fn a_daemon_that_has_lost_the_secrets_says_so_and_begins_with_the_new_backend() 
     change::put(&cluster, VXLAN)?;
     Moment::Published.wait(&cluster, 0)?;
     cluster.take_daemon(0)?.kill9();
-    let mut kept = files(&cluster)?;
+    let mut kept = cluster.lab().files()?;
     kept.retain(|(path, _)| is_for_secrets(path) && path.starts_with(cluster.node(0).directory()));
     ensure!(kept.len() == 1, "{} files", kept.len());
     std::fs::remove_file(&kept[0].0)?;

@@ -1,6 +1,7 @@
 //! The lab: a switch and the nodes that are plugged into it, with a directory for their files. No daemon runs yet.
 
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -84,5 +85,25 @@ impl Lab {
     /// Where the lab's files are.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// All files that the daemons and the store have written and keep, with what is in them. What goes or is exchanged meanwhile may be missing.
+    pub fn files(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let (mut found, mut places) = (Vec::new(), vec![self.directory().to_owned()]);
+        while let Some(place) = places.pop() {
+            for entry in std::fs::read_dir(&place)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    places.push(path);
+                } else if path.is_file() {
+                    match std::fs::read(&path) {
+                        Ok(bytes) => found.push((path, bytes)),
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        Err(error) => return Err(error).with_context(|| path.display().to_string()),
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 }

@@ -78,14 +78,17 @@ impl LoosePaths {
             self.write();
             match std::fs::write(path(device), "2") {
                 Ok(()) => info!(device, "rp_filter is loose (2) as long as the backend changes"),
-                Err(error) if !self.complained => {
-                    self.complained = true;
-                    warn!(
-                        device, %error,
-                        "net.ipv4.conf.{device}.rp_filter cannot be set to 2: packets that come by another way than ours go are dropped; set it by hand"
-                    );
+                Err(error) => {
+                    // Who sets it by hand means it, and finds it so afterwards.
+                    self.record.rp_filter.remove(device);
+                    self.write();
+                    if !std::mem::replace(&mut self.complained, true) {
+                        warn!(
+                            device, %error,
+                            "net.ipv4.conf.{device}.rp_filter cannot be set to 2: packets that come by another way than ours go are dropped; set it by hand"
+                        );
+                    }
                 }
-                Err(_) => {}
             }
         }
     }
@@ -99,14 +102,16 @@ impl LoosePaths {
         self.write();
         match std::fs::write(ANYCAST_REPLY, "1") {
             Ok(()) => info!("anycast_src_echo_reply is 1 as long as the backend changes"),
-            Err(error) if !self.complained_of_reply => {
-                self.complained_of_reply = true;
-                warn!(
-                    %error,
-                    "net.ipv6.anycast_src_echo_reply cannot be set to 1: peers may not find this node by IPv6, and stay with the backend before; set it by hand"
-                );
+            Err(error) => {
+                self.record.anycast_reply = false;
+                self.write();
+                if !std::mem::replace(&mut self.complained_of_reply, true) {
+                    warn!(
+                        %error,
+                        "net.ipv6.anycast_src_echo_reply cannot be set to 1: peers may not find this node by IPv6, and stay with the backend before; set it by hand"
+                    );
+                }
             }
-            Err(_) => {}
         }
     }
 

@@ -1,4 +1,5 @@
-//! How leases are written on Kubernetes nodes: nothing in here reads or writes anything, and the API server is somebody else's.
+//! Leases on Kubernetes nodes: how they are written there, and the lease store that is made of that. But for [`store`] nothing in here reads or
+//! writes anything.
 //!
 //! A node has its subnets from Kubernetes (`spec.podCIDRs`), and says in its annotations how it is reached, byte for byte as upstream.
 //!
@@ -10,6 +11,7 @@
 //! | [`annotated`] | what a node's annotations say |
 //! | [`own`] | what this node's should say, and the patch that makes them so |
 //! | [`condition`] | the condition that says that the node has a network |
+//! | [`store`] | the lease store that is made of all that |
 //! | [`peers`] | everybody's leases out of everybody's nodes |
 
 #![warn(unreachable_pub)]
@@ -21,3 +23,4 @@ pub mod families;
 pub mod own;
 pub mod peers;
 pub mod prefix;
+pub mod store;

@@ -1,0 +1,184 @@
+//! Keeps what this node's object says as it should be, whoever changes it: annotations that are lost, an operator's other address, an object that
+//! was made anew. What is wanted is compared with what is there, whatever has happened in between.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flannel_base::{Backoff, LogThrottle, Timestamp};
+use flannel_kube_api::{KubeError, Node, NodeEvent};
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::{KubeOptions, Published};
+use crate::condition::{self, Verdict};
+use crate::own::{Overwrites, Own, Wanted};
+
+/// Waits before something is written that could not be.
+pub(super) const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) };
+/// Changes come in bursts: this long is waited for more.
+const CALM: Duration = Duration::from_millis(200);
+/// How often a node that somebody else changes meanwhile is looked at again.
+const ATTEMPTS: u32 = 3;
+/// Somebody who changes our annotations so often in that time means it.
+const FIGHT: (usize, Duration) = (3, Duration::from_mins(10));
+/// How often trouble that lasts is said again.
+const REMIND: Duration = Duration::from_mins(1);
+
+/// Writes what is not there yet.
+pub(super) async fn write(
+    options: &KubeOptions,
+    name: &str,
+    mut node: Node,
+    published: &Published,
+) -> Result<Node, KubeError> {
+    for attempt in 1.. {
+        let Some(patch) = wanted(options, &node, published).patch(&node) else { break };
+        match options.api.patch_node_status(name, patch).await {
+            Ok(now) => node = now,
+            Err(KubeError::Conflict { .. } | KubeError::NotFound { .. }) if attempt < ATTEMPTS => {
+                node = options.api.node(name).await?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        }
+        if attempt >= ATTEMPTS {
+            break;
+        }
+    }
+    Ok(node)
+}
+
+fn wanted(options: &KubeOptions, node: &Node, published: &Published) -> Wanted {
+    let Published { attributes, families, subnets } = published;
+    let own = Own { attributes, families: *families, subnets: Some(*subnets) };
+    Wanted::new(&options.keys, &own, &Overwrites::read(node, &options.keys))
+}
+
+/// Until nobody publishes any more.
+pub(super) async fn run(
+    options: Arc<KubeOptions>,
+    name: Arc<str>,
+    mut events: Receiver<NodeEvent>,
+    known: watch::Sender<Option<Node>>,
+    mut published: watch::Receiver<Option<Published>>,
+    mut ready: watch::Receiver<bool>,
+) {
+    let mut keeper = Keeper {
+        options,
+        name,
+        condition_written: false,
+        failures: 0,
+        repairs: Vec::new(),
+        throttle: LogThrottle::new(Some(REMIND)),
+        wrong: LogThrottle::new(None),
+    };
+    let mut due: Option<tokio::time::Instant> = None;
+    loop {
+        let at = due;
+        let wait = async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(NodeEvent::Synced(mut nodes)) => drop(known.send_replace(nodes.pop())),
+                Some(NodeEvent::Applied(node)) => drop(known.send_replace(Some(node))),
+                Some(NodeEvent::Deleted { .. }) => {
+                    warn!(node = &*keeper.name, "this node's object is gone: peers take it for gone, too; waiting for it to come back");
+                    known.send_replace(None);
+                }
+                Some(NodeEvent::Bookmark) => continue,
+                None => return,
+            },
+            changed = published.changed() => if changed.is_err() { return },
+            changed = ready.changed() => if changed.is_err() { return },
+            () = wait => {
+                due = None;
+                let node = known.borrow().clone();
+                let publishes = published.borrow_and_update().clone();
+                let is_ready = *ready.borrow_and_update();
+                if let Some(node) = node
+                    && let Err(error) = keeper.keep(node, publishes.as_ref(), is_ready).await
+                {
+                    let wait = RETRY.after(keeper.failures).max(error.retry_after().unwrap_or_default());
+                    keeper.failures = keeper.failures.saturating_add(1);
+                    if keeper.throttle.says(&error.to_string(), Instant::now()) {
+                        warn!(node = &*keeper.name, %error, "what this node's object should say cannot be written; trying again");
+                    }
+                    due = Some(tokio::time::Instant::now() + wait);
+                } else {
+                    keeper.failures = 0;
+                    keeper.throttle.reset();
+                }
+                continue;
+            }
+        }
+        let soon = tokio::time::Instant::now() + CALM;
+        due = Some(due.map_or(soon, |due| due.min(soon)));
+    }
+}
+
+struct Keeper {
+    options: Arc<KubeOptions>,
+    name: Arc<str>,
+    /// The condition was written since the start.
+    condition_written: bool,
+    failures: u32,
+    /// When annotations were put back.
+    repairs: Vec<Instant>,
+    throttle: LogThrottle,
+    wrong: LogThrottle,
+}
+
+impl Keeper {
+    async fn keep(
+        &mut self,
+        mut node: Node,
+        published: Option<&Published>,
+        is_ready: bool,
+    ) -> Result<(), KubeError> {
+        let overwrites = Overwrites::read(&node, &self.options.keys);
+        for wrong in &overwrites.wrong {
+            if self.wrong.says(&wrong.to_string(), Instant::now()) {
+                warn!("{wrong}; it is taken for absent");
+            }
+        }
+        if let Some(published) = published
+            && wanted(&self.options, &node, published).patch(&node).is_some()
+        {
+            node = write(&self.options, &self.name, node, published).await?;
+            self.repaired();
+        }
+        if is_ready && self.options.sets_condition {
+            self.keep_condition(&node).await?;
+        }
+        Ok(())
+    }
+
+    fn repaired(&mut self) {
+        let now = Instant::now();
+        self.repairs.retain(|at| now.saturating_duration_since(*at) < FIGHT.1);
+        self.repairs.push(now);
+        if self.repairs.len() > FIGHT.0 {
+            warn!(
+                node = &*self.name,
+                times = self.repairs.len(),
+                "somebody changes this node's annotations again and again, and they are put back: is there a second daemon for it, or a controller that strips annotations?"
+            );
+        } else {
+            info!(node = &*self.name, "this node's annotations are as they should be again");
+        }
+    }
+
+    async fn keep_condition(&mut self, node: &Node) -> Result<(), KubeError> {
+        if condition::verdict(node, self.condition_written) == Verdict::Write {
+            let patch = condition::patch(node, Timestamp::now());
+            self.options.api.patch_node_status(&self.name, patch).await?;
+            self.condition_written = true;
+        }
+        Ok(())
+    }
+}

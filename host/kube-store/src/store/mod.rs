@@ -1,0 +1,205 @@
+//! The lease store of a Kubernetes cluster: nodes have their subnets from Kubernetes, and say in their annotations how they are reached.
+//!
+//! | Module | Its job |
+//! |---|---|
+//! | this one | what a lease store does |
+//! | [`identity`] | which node this is |
+//! | [`config_file`] | the network config, a file that is mounted from a ConfigMap |
+//! | [`hub`] | follows all nodes, and tells of their leases |
+//! | [`keeper`] | keeps this node's annotations, and its condition, as they should be |
+//! | [`reasons`] | what goes wrong, in words for an operator |
+
+mod config_file;
+mod hub;
+pub mod identity;
+mod keeper;
+mod reasons;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use flannel_kube_api::{KubeApi, Node};
+use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
+use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::network_config::NetworkConfig;
+use tokio::sync::mpsc::Receiver;
+use tokio::sync::{OnceCell, watch};
+
+use crate::annotated::Hints;
+use crate::cidrs::{CidrError, Cidrs, own_subnets};
+use crate::families::Families;
+use crate::prefix::Keys;
+use hub::Hub;
+use identity::Identity;
+use keeper::write;
+
+/// What a store is made of.
+pub struct KubeOptions {
+    /// The API server.
+    pub api: KubeApi,
+    /// How the annotations are called; with the prefix that `api` looks for.
+    pub keys: Keys,
+    /// Which node this is.
+    pub identity: Identity,
+    /// The network config: `--net-config-path`.
+    pub config_file: PathBuf,
+    /// Whether the node's condition `NetworkUnavailable` is set: `--set-node-network-unavailable`.
+    pub sets_condition: bool,
+}
+
+/// What this node publishes, and for which object of the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Published {
+    attributes: Attributes,
+    families: Families,
+    subnets: Subnets,
+}
+
+/// The store.
+pub struct KubeStore {
+    options: Arc<KubeOptions>,
+    name: OnceCell<Arc<str>>,
+    /// What this node publishes; none: it has no lease yet, or has lost it.
+    published: watch::Sender<Option<Published>>,
+    /// Whether pods can be started here.
+    ready: watch::Sender<bool>,
+    hub: OnceCell<Hub>,
+}
+
+impl KubeStore {
+    /// Asks nobody yet.
+    pub fn new(options: KubeOptions) -> Self {
+        Self {
+            options: Arc::new(options),
+            name: OnceCell::new(),
+            published: watch::Sender::new(None),
+            ready: watch::Sender::new(false),
+            hub: OnceCell::new(),
+        }
+    }
+
+    /// This node's name.
+    ///
+    /// # Errors
+    /// While the API server cannot say on which node this pod is.
+    pub async fn node_name(&self) -> Result<Arc<str>, StoreError> {
+        let name = self.name.get_or_try_init(|| identity::find(&self.options.identity, &self.options.api));
+        name.await.map(Arc::clone)
+    }
+
+    /// What this node's operator, and its last run, have left in its annotations.
+    ///
+    /// # Errors
+    /// While the API server does not answer, or has no such node.
+    pub async fn hints(&self) -> Result<Hints, StoreError> {
+        Ok(Hints::read(&self.own_node().await?, &self.options.keys))
+    }
+
+    /// From now on pods can be started here: the node's condition says so.
+    pub fn set_ready(&self) {
+        self.ready.send_replace(true);
+    }
+
+    async fn own_node(&self) -> Result<Node, StoreError> {
+        let name = self.node_name().await?;
+        let node = self.options.api.node(&name).await;
+        node.map_err(|error| reasons::of_node(&name, &error))
+    }
+
+    /// Publishes, and remembers what, so that it is put back when somebody changes it.
+    async fn publish(&self, node: Node, published: Published) -> Result<(), StoreError> {
+        let name = self.node_name().await?;
+        write(&self.options, &name, node, &published)
+            .await
+            .map_err(|error| reasons::of_node(&name, &error))?;
+        self.published.send_replace(Some(published));
+        Ok(())
+    }
+
+    /// What follows the nodes, begun when somebody wants to know of them.
+    async fn hub(&self) -> Result<&Hub, StoreError> {
+        let begin = || async {
+            let text = config_file::read(&self.options.config_file).await?;
+            let config = self.parse_config(&text)?;
+            let name = self.node_name().await?;
+            let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
+            Ok(Hub::start(Arc::clone(&self.options), config, &name, published, ready))
+        };
+        self.hub.get_or_try_init(begin).await
+    }
+
+    fn parse_config(&self, text: &str) -> Result<NetworkConfig, StoreError> {
+        NetworkConfig::parse_for_assigned_subnets(text).map_err(|error| StoreError::Unavailable {
+            place: self.config_place(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+#[async_trait]
+impl LeaseStore for KubeStore {
+    async fn network_config(&self) -> Result<String, StoreError> {
+        config_file::read(&self.options.config_file).await
+    }
+
+    fn watch_config(self: Arc<Self>) -> Receiver<String> {
+        config_file::watch(self.options.config_file.clone())
+    }
+
+    async fn write_network_config(&self, _: &str, _: Option<&str>) -> Result<ConfigWritten, StoreError> {
+        Err(StoreError::Refused {
+            place: self.config_place(),
+            reason: "in Kubernetes the network config is in a ConfigMap that is mounted here: change that, for example by \
+                     `kubectl -n kube-flannel edit configmap kube-flannel-cfg`"
+                .to_owned(),
+        })
+    }
+
+    fn config_place(&self) -> String {
+        self.options.config_file.display().to_string()
+    }
+
+    async fn leases(&self) -> Result<Snapshot, StoreError> {
+        let leases = self.hub().await?.leases().await?;
+        Ok(Snapshot { leases: leases.iter().map(|lease| Lease::clone(lease)).collect() })
+    }
+
+    /// Kubernetes has chosen the subnets, whatever the node would like to have. Nothing is published before they are known to be right.
+    async fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError> {
+        let node = self.own_node().await?;
+        let subnets =
+            own_subnets(&node, &request.config).map_err(|error| reasons::of_cidrs(&node.name, &error))?;
+        let published = Published {
+            attributes: request.attributes.clone(),
+            families: Families::of(&request.config),
+            subnets,
+        };
+        self.publish(node, published).await?;
+        Ok(Lease { subnets, attributes: request.attributes.clone(), expires: None })
+    }
+
+    async fn renew_as(&self, lease: &Lease, attributes: &Attributes) -> Result<Renewed, StoreError> {
+        let families = self.published.borrow().as_ref().map(|published| published.families);
+        let Some(families) = families else { return Ok(Renewed::Lost) };
+        let node = self.own_node().await?;
+        let assigned = Cidrs::assigned(&node);
+        if assigned.is_empty() {
+            return Err(reasons::of_cidrs(&node.name, &CidrError::NotAssigned { node: node.name.clone() }));
+        }
+        // A node that was deleted and made again.
+        if assigned.of(families) != lease.subnets {
+            self.published.send_replace(None);
+            return Ok(Renewed::Lost);
+        }
+        let published = Published { attributes: attributes.clone(), families, subnets: lease.subnets };
+        self.publish(node, published).await?;
+        Ok(Renewed::Until(None))
+    }
+
+    fn watch(self: Arc<Self>) -> Receiver<Event> {
+        hub::watch(self)
+    }
+}

@@ -47,7 +47,7 @@ fn wrong_flags_and_values_end_with_an_error_that_names_them() -> Result<()> {
         (&["-ip-masq", "false"], &[], "did you mean --ip-masq=false?"),
         (&["--iptables-resync", "0"], &[], "--iptables-resync"),
         (&["--public-ip", "fd77::1"], &[], "--public-ip"),
-        (&["--store=consul"], &[], "`etcd` or `file:DIR`"),
+        (&["--store=consul"], &[], "`etcd`, `file:DIR` or `kube`"),
         (&["--plugin=oci://r/p"], &[], "behind the repository belongs a tag or a digest; a plugin is FILE"),
         (&["plugin", "inspect", "https://r/p.wasm"], &[], "of URLs only oci:// is taken"),
         (&["plugin", "push", "a.wasm", "b.wasm"], &[], "this is a file, not a registry"),
@@ -56,7 +56,8 @@ fn wrong_flags_and_values_end_with_an_error_that_names_them() -> Result<()> {
         (&["--v=4", "status"], &[], "the command status comes before all flags"),
         (&[], &[("FLANNELD_SUBNET_LEASE_RENEW_MARGIN", "abc")], "(from FLANNELD_SUBNET_LEASE_RENEW_MARGIN)"),
         (&[], &[("FLANNELD_IPTABLES_FORWARD_RULES", "yes")], "(from FLANNELD_IPTABLES_FORWARD_RULES)"),
-        (&["--kube-subnet-mgr"], &[], "not supported yet"),
+        (&["--kube-subnet-mgr", "--store=etcd"], &[], "--kube-subnet-mgr keeps leases in Kubernetes"),
+        (&["--kube-subnet-mgr", "--kube-annotation-prefix=a b"], &[], "--kube-annotation-prefix"),
     ] {
         let output = flanneld(arguments, variables)?;
         let error = text(&output.stderr);

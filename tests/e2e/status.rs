@@ -55,7 +55,11 @@ fn healthz_answers_at_once_and_readyz_tells_when_the_node_is_ready() -> Result<(
     daemon.wait_log("that there is no config", |line| line.message().contains("no network config"))?;
     let running = plain(200, "flanneld is running");
     assert_eq!(http::get(space, LOCALHOST, "/healthz")?, running);
-    assert_eq!(http::get(space, LOCALHOST, "/readyz")?, plain(503, "flanneld is not ready yet"));
+    let not_yet = http::get(space, LOCALHOST, "/readyz")?;
+    assert_eq!(not_yet.status, 503);
+    for part in ["flanneld is not ready yet: ", "the node's lease is not in the store", "no network config at "] {
+        assert!(not_yet.body.contains(part), "{part:?} is not in {not_yet:?}");
+    }
 
     store.put_config(IPV4)?;
     daemon.wait_ready()?;

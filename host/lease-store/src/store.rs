@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use flannel_base::Backoff;
 use flannel_model::lease::{Attributes, Lease, Subnets};
-use flannel_model::network_config::NetworkConfig;
+use flannel_model::network_config::{ConfigError, NetworkConfig};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// How long a lease lasts unless it is renewed; as upstream.
@@ -39,6 +39,11 @@ pub(super) fn as_long_as_heard<T: Send + 'static, F: Future<Output = ()> + Send 
 pub trait LeaseStore: Send + Sync {
     /// The network config as it was written: JSON, not checked. [`StoreError::NoConfig`] if there is none.
     async fn network_config(&self) -> Result<String, StoreError>;
+
+    /// Reads a network config as the nodes of this store do: where they choose their subnets themselves it has to be possible to choose.
+    fn parse_config(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        NetworkConfig::parse(text)
+    }
 
     /// Follows the network config: the text that is there first, as soon as it can be read, then each other one; never the same twice in a
     /// row, and of several that come quickly maybe the last only. Reconnects by itself, forever; ends when the receiver is dropped.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -81,28 +81,47 @@ impl Step {
 /// Upstream never takes readiness back, and neither does what happens to peers, store or plugin here. But a node that takes up another
 /// subnet is not ready until that is done, and one whose address is gone is not before it has one again.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicU8>);
+pub struct Readiness(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    done: AtomicU8,
+    /// What goes wrong meanwhile.
+    trouble: Mutex<Option<String>>,
+}
 
 impl Readiness {
     /// A step is done. Answers whether the node is ready by that and was not before.
     pub fn done(&self, step: Step) -> bool {
-        let before = self.0.fetch_or(step.bit(), Ordering::AcqRel);
+        let before = self.0.done.fetch_or(step.bit(), Ordering::AcqRel);
         !complete(before) && complete(before | step.bit())
     }
 
     /// A step has to be done again.
     pub fn undone(&self, step: Step) {
-        self.0.fetch_and(!step.bit(), Ordering::AcqRel);
+        self.0.done.fetch_and(!step.bit(), Ordering::AcqRel);
     }
 
     /// Whether all is done.
     pub fn is_ready(&self) -> bool {
-        complete(self.0.load(Ordering::Acquire))
+        complete(self.0.done.load(Ordering::Acquire))
+    }
+
+    /// What goes wrong, or nothing any more: said to whoever asks why the node is not ready.
+    pub fn trouble(&self, trouble: Option<String>) {
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why the node is not ready, in a line.
+    fn reasons(&self) -> String {
+        let missing = self.missing().into_iter().map(|step| step.missing().to_owned());
+        let trouble = self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        missing.chain(trouble).collect::<Vec<_>>().join("; ")
     }
 
     /// What is not done.
     pub fn missing(&self) -> Vec<Step> {
-        let done = self.0.load(Ordering::Acquire);
+        let done = self.0.done.load(Ordering::Acquire);
         Step::ALL.into_iter().filter(|step| done & step.bit() == 0).collect()
     }
 }
@@ -219,7 +238,10 @@ fn answer<B: Body>(request: &Request<B>, told: &Told) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, TEXT, "flanneld is running".into()),
         "/readyz" if told.readiness.is_ready() => (StatusCode::OK, TEXT, "flanneld is ready".into()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "flanneld is not ready yet".into()),
+        "/readyz" => {
+            let body = format!("flanneld is not ready yet: {}", told.readiness.reasons());
+            (StatusCode::SERVICE_UNAVAILABLE, TEXT, body.into())
+        }
         "/metrics" => {
             told.metrics.ready(told.readiness.is_ready());
             (StatusCode::OK, metrics::CONTENT_TYPE, told.metrics.encode().into())
@@ -307,14 +329,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_asks_is_told_what_is_missing_and_what_goes_wrong() {
+        let server = start();
+        all_done(&server.readiness);
+        server.readiness.undone(Step::Lease);
+        server.readiness.trouble(Some("lease store: it is away".to_owned()));
+        let body = server.ask("GET", "/readyz").await.2;
+        assert_eq!(
+            body,
+            "flanneld is not ready yet: the node's lease is not in the store; lease store: it is away"
+        );
+        server.readiness.trouble(None);
+        assert!(!server.ask("GET", "/readyz").await.2.contains("away"));
+    }
+
+    #[tokio::test]
     async fn upstreams_answers() {
         let server = start();
         assert_eq!(server.ask("GET", "/healthz").await, text("200 OK", "flanneld is running"));
-        let not_yet = text("503 Service Unavailable", "flanneld is not ready yet");
-        assert_eq!(server.ask("GET", "/readyz").await, not_yet);
+        let not_yet = async || {
+            let (status, _, body) = server.ask("GET", "/readyz").await;
+            status.contains("503") && body.starts_with("flanneld is not ready yet: ")
+        };
+        assert!(not_yet().await);
         for step in [Step::Interface, Step::Lease, Step::OwnLeaseAlone, Step::Rules, Step::SubnetFile] {
             assert!(!server.readiness.done(step));
-            assert_eq!(server.ask("GET", "/readyz").await, not_yet);
+            assert!(not_yet().await);
         }
         assert!(server.readiness.done(Step::Snapshot), "now it is ready");
         assert!(!server.readiness.done(Step::Snapshot), "it was before");

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use flannel_lab::artifacts::component;
 use flannel_lab::change::{self, Ground, Moment};
+use flannel_lab::control_plane;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall, wait};
 
 use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
@@ -17,6 +18,7 @@ struct Row {
     to: &'static str,
     families: Families,
     etcd: bool,
+    kubernetes: bool,
     ground: Ground,
 }
 
@@ -24,7 +26,7 @@ impl Row {
     /// With IPv4, leases in a directory, and senders that are checked strictly.
     fn new(from: &'static str, to: &'static str) -> Self {
         let ground = Ground { strict: true, ..Ground::default() };
-        Self { from, to, families: Families::V4, etcd: false, ground }
+        Self { from, to, families: Families::V4, etcd: false, kubernetes: false, ground }
     }
 
     fn families(self, families: Families) -> Self {
@@ -33,6 +35,10 @@ impl Row {
 
     fn etcd(self) -> Self {
         Self { etcd: true, ..self }
+    }
+
+    fn kubernetes(self) -> Self {
+        Self { kubernetes: true, ..self }
     }
 
     fn firewall(self, firewall: Firewall) -> Self {
@@ -52,8 +58,19 @@ impl Row {
             flannel_test_support::skip(&reason);
             return Ok(None);
         }
+        if self.kubernetes
+            && let Some(reason) = control_plane::missing()?
+        {
+            flannel_test_support::skip(&reason);
+            return Ok(None);
+        }
         let config = self.families.config(self.from);
-        let options = ClusterOptions { etcd: self.etcd, config, ..three(self.from)? };
+        let options = ClusterOptions {
+            etcd: self.etcd,
+            kubernetes: self.kubernetes,
+            config,
+            ..three(self.from)?
+        };
         self.ground.start(&options).map(Some)
     }
 
@@ -88,6 +105,16 @@ fn from_vxlan_to_host_gw_with_masquerading_by_nftables() -> Result<()> {
 #[test]
 fn from_vxlan_to_host_gw_where_senders_are_not_checked() -> Result<()> {
     Row::new(VXLAN, HOST_GW).lenient().holds()
+}
+
+#[test]
+fn from_vxlan_to_host_gw_with_leases_in_kubernetes() -> Result<()> {
+    Row::new(VXLAN, HOST_GW).kubernetes().holds()
+}
+
+#[test]
+fn from_udp_to_vxlan_with_both_families_and_leases_in_kubernetes() -> Result<()> {
+    Row::new(UDP, VXLAN).families(Families::Both).kubernetes().holds()
 }
 
 #[test]

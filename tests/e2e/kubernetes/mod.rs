@@ -1,7 +1,8 @@
-//! What a Kubernetes control plane does that daemons rely on, as a real one does it: kube-apiserver, node IPAM, etcd. No daemon of ours
-//! takes part. Whoever imitates an API server has to pass what is here.
+//! What a Kubernetes control plane does that daemons rely on, as a real one does it: kube-apiserver, node IPAM, etcd. Whoever imitates an API
+//! server has to pass what is here. No daemon of ours takes part but in [`daemon`].
 
 mod compaction;
+mod daemon;
 mod permissions;
 mod pod_cidrs;
 mod restart;

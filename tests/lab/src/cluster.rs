@@ -42,6 +42,8 @@ pub struct ClusterOptions {
     pub config: String,
     /// Whether leases are in a real etcd instead of in a directory.
     pub etcd: bool,
+    /// Whether they are in Kubernetes instead.
+    pub kubernetes: bool,
     /// The plugin's file, which may do everything then; none: the backend's that was built.
     pub plugin: Option<PathBuf>,
     /// The daemon; none: the one that was built.
@@ -55,6 +57,7 @@ impl Default for ClusterOptions {
             backend: Backend::Vxlan,
             config: IPV4.to_owned(),
             etcd: false,
+            kubernetes: false,
             plugin: None,
             binary: None,
         }
@@ -83,7 +86,12 @@ pub struct Cluster {
 impl Cluster {
     /// A lab and a lease store with a network config; no daemon runs yet.
     pub fn prepare(options: &ClusterOptions) -> Result<Self> {
-        Self::prepare_with(options, if options.etcd { Store::etcd } else { Store::file })
+        let store = match (options.kubernetes, options.etcd) {
+            (true, _) => Store::kube,
+            (false, true) => Store::etcd,
+            (false, false) => Store::file,
+        };
+        Self::prepare_with(options, store)
     }
 
     /// The same with a lease store of another kind than [`ClusterOptions`] knows.
@@ -135,6 +143,9 @@ impl Cluster {
     /// Adds a node. Nothing runs on it yet.
     pub fn add_node(&mut self, place: Place) -> Result<usize> {
         let node = self.lab.add_node(place)?;
+        if let Store::Kube(kube) = &self.store {
+            kube.join(node)?;
+        }
         if let Some(cloud) = &self.cloud {
             cloud.join(node)?;
         }
@@ -344,6 +355,11 @@ impl Cluster {
     /// The lease store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The lease store, to be changed.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
     }
 
     /// The etcd that holds the leases.

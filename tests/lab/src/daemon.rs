@@ -25,9 +25,13 @@ use crate::{Node, artifacts, child_reaper, wait};
 /// Where the daemon keeps its files unless it is told otherwise: a machine's own ones must be out of its reach.
 const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
 
-/// Variables of this process that daemons of the lab do not see: ours, and those with which clouds' tools are set up.
-const FOREIGN: [&str; 9] = [
+/// Variables of this process that daemons of the lab do not see: ours, Kubernetes', and those with which clouds' tools are set up.
+const FOREIGN: [&str; 13] = [
     "FLANNELD_",
+    "KUBERNETES_",
+    "NODE_NAME",
+    "POD_NAME",
+    "EVENT_QUEUE_DEPTH",
     "WIREGUARD_",
     "AWS_",
     "GOOGLE_",
@@ -55,13 +59,16 @@ pub struct DaemonOptions {
     clock: Option<Clock>,
     manager: Option<ServiceManager>,
     upstreams_place: bool,
+    /// It is told what its node is called in Kubernetes.
+    in_kubernetes: bool,
     beside: Option<String>,
 }
 
 impl DaemonOptions {
     /// With leases in a store. Binary and plugin: the daemon and the vxlan plugin that were built, unless others are given.
     pub fn new(store: &Store, binary: Option<PathBuf>, plugin: Option<PathBuf>) -> Result<Self> {
-        Self::with_flags(store.flags(), binary, plugin)
+        let in_kubernetes = matches!(store, Store::Kube(_));
+        Ok(Self { in_kubernetes, ..Self::with_flags(store.flags(), binary, plugin)? })
     }
 
     /// With leases in an etcd that may not be there.
@@ -79,6 +86,7 @@ impl DaemonOptions {
             clock: None,
             manager: None,
             upstreams_place: false,
+            in_kubernetes: false,
             beside: None,
         })
     }
@@ -124,6 +132,9 @@ impl DaemonOptions {
             if FOREIGN.iter().any(|prefix| starts_with(prefix)) && !starts_with(FOR_TESTS) {
                 command.env_remove(name);
             }
+        }
+        if self.in_kubernetes {
+            command.env("NODE_NAME", node.name());
         }
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.env("FLANNELD_CONTROL_SOCKET", self.directory(node).join("run/flanneld.sock"));

@@ -51,6 +51,7 @@ pub mod firewall;
 pub mod hostile_lease;
 pub mod http;
 mod interrupt;
+pub mod kube_store;
 pub mod lab;
 pub mod log;
 pub mod namespace;

@@ -1,4 +1,4 @@
-//! Where the daemons of a lab keep their leases: a directory, or a real etcd.
+//! Where the daemons of a lab keep their leases: a directory, a real etcd, or a real API server of Kubernetes.
 
 use std::path::{Path, PathBuf};
 
@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Lab;
 use crate::etcd::Etcd;
+use crate::kube_store::KubeStore;
 use crate::vtep::Vtep;
 
 /// A lease store.
@@ -15,6 +16,8 @@ pub enum Store {
     File(PathBuf),
     /// etcd, on the switch.
     Etcd(Etcd),
+    /// The nodes' objects in Kubernetes.
+    Kube(Box<KubeStore>),
 }
 
 /// What tells a daemon of an etcd.
@@ -73,6 +76,19 @@ impl Store {
         Ok(Self::Etcd(Etcd::start(lab)?))
     }
 
+    /// A new control plane on the lab's switch, with an object for each of its nodes.
+    pub fn kube(lab: &Lab) -> Result<Self> {
+        Ok(Self::Kube(Box::new(KubeStore::start(lab)?)))
+    }
+
+    /// The Kubernetes cluster, where it is one.
+    pub fn as_kube(&self) -> Result<&KubeStore> {
+        match self {
+            Self::Kube(kube) => Ok(kube),
+            _ => bail!("it is no Kubernetes cluster"),
+        }
+    }
+
     /// A new etcd of three members on the lab's switch.
     pub fn etcd_of_three(lab: &Lab) -> Result<Self> {
         Ok(Self::Etcd(Etcd::start_three(lab)?))
@@ -83,6 +99,7 @@ impl Store {
         match self {
             Self::Etcd(etcd) => Ok(etcd),
             Self::File(directory) => bail!("{} is no etcd", directory.display()),
+            Self::Kube(_) => bail!("Kubernetes' etcd is its own"),
         }
     }
 
@@ -91,6 +108,7 @@ impl Store {
         match self {
             Self::File(directory) => vec![format!("--store=file:{}", directory.display())],
             Self::Etcd(etcd) => etcd_flags(&etcd.endpoints()),
+            Self::Kube(kube) => kube.flags(),
         }
     }
 
@@ -99,6 +117,7 @@ impl Store {
         match self {
             Self::File(directory) => bail!("upstream knows no directories such as {}", directory.display()),
             Self::Etcd(etcd) => Ok(vec![format!("--etcd-endpoints={}", etcd.endpoints())]),
+            Self::Kube(kube) => Ok(kube.flags()),
         }
     }
 
@@ -107,6 +126,7 @@ impl Store {
         match self {
             Self::File(directory) => write(&directory.join("config"), json),
             Self::Etcd(etcd) => etcd.put(&etcd.key("config"), json),
+            Self::Kube(kube) => write(kube.config(), json),
         }
     }
 
@@ -121,6 +141,9 @@ impl Store {
                 let key = etcd.key("config");
                 let pair = etcd.range(&key)?.into_iter().find(|pair| pair.key == key);
                 Ok(pair.with_context(|| format!("etcd has no key {key}"))?.value)
+            }
+            Self::Kube(kube) => {
+                std::fs::read_to_string(kube.config()).with_context(|| kube.config().display().to_string())
             }
         }
     }
@@ -138,6 +161,7 @@ impl Store {
                     .filter_map(|pair| Some(StoredLease { key: strip(pair.key)?, value: pair.value }))
                     .collect()
             }
+            Self::Kube(kube) => kube.leases()?,
         };
         leases.sort();
         Ok(leases)
@@ -161,6 +185,7 @@ impl Store {
                 std::fs::rename(&new, &file).with_context(|| file.display().to_string())
             }
             Self::Etcd(etcd) => etcd.put(&etcd.key(&format!("subnets/{}", lease.key)), &lease.value),
+            Self::Kube(kube) => kube.put(lease),
         }
     }
 
@@ -172,6 +197,7 @@ impl Store {
                 std::fs::remove_file(&file).with_context(|| file.display().to_string())
             }
             Self::Etcd(etcd) => etcd.delete(&etcd.key(&format!("subnets/{}", lease.key))),
+            Self::Kube(kube) => kube.remove(lease),
         }
     }
 }

@@ -1,10 +1,13 @@
-//! Several daemons on a host, as upstream has them: each with an etcd prefix and a subnet file of its own. What upstream has none of, and only
+//! Several daemons on a host, as upstream has them: each with a prefix in its store and a subnet file of its own. What upstream has none of, and only
 //! one daemon can have, follows from the prefix unless it is given.
 
 use super::options::{Options, Store};
 
 /// The prefix of a host's only daemon.
 pub(super) const DEFAULT_PREFIX: &str = "/coreos.com/network";
+
+/// The prefix of the annotations of a cluster's only flannel.
+pub(super) const DEFAULT_ANNOTATION_PREFIX: &str = "flannel.alpha.coreos.com";
 
 /// Gives a daemon with a prefix of its own a state directory and a control socket of its own. `is_given`: whether an option was.
 pub(super) fn separate(options: &mut Options, is_given: impl Fn(&str) -> bool) {
@@ -21,8 +24,13 @@ pub(super) fn separate(options: &mut Options, is_given: impl Fn(&str) -> bool) {
 
 /// What tells a daemon from one with the usual prefix: its prefix, as far as it can be part of a file's name.
 fn name(options: &Options) -> Option<String> {
-    let prefix = options.etcd_prefix.trim_matches('/');
-    if !matches!(options.store, Store::Etcd) || prefix == DEFAULT_PREFIX.trim_matches('/') {
+    let (prefix, default) = match options.store {
+        Store::Etcd => (&options.etcd_prefix, DEFAULT_PREFIX),
+        Store::Kube => (&options.kube_annotation_prefix, DEFAULT_ANNOTATION_PREFIX),
+        Store::File(_) => return None,
+    };
+    let prefix = prefix.trim_matches('/');
+    if prefix == default.trim_matches('/') {
         return None;
     }
     let part = |c: char| if c.is_ascii_alphanumeric() || "._".contains(c) { c } else { '-' };
@@ -38,6 +46,15 @@ mod tests {
         let all = std::iter::once("flanneld").chain(arguments.iter().copied()).map(OsString::from);
         let options = super::super::parse(all).expect("accepted").options;
         (options.state_dir.display().to_string(), options.control_socket.display().to_string())
+    }
+
+    #[test]
+    fn in_kubernetes_it_is_the_annotations_prefix_that_tells_daemons_apart() {
+        let socket = |arguments: &[&str]| paths(arguments).1;
+        assert_eq!(socket(&["--store=kube"]), "/run/flannel/flanneld.sock");
+        assert_eq!(socket(&["--store=kube", "--etcd-prefix=/blue"]), "/run/flannel/flanneld.sock");
+        let other = ["--kube-subnet-mgr", "--kube-annotation-prefix=blue.example.com"];
+        assert_eq!(socket(&other), "/run/flannel/flanneld-blue.example.com.sock");
     }
 
     #[test]

@@ -11,10 +11,12 @@ mod arguments;
 mod config;
 mod environment;
 mod instance;
+mod kubernetes;
 mod options;
 mod own_places;
 mod syntax;
 
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::ffi::OsString;
@@ -300,13 +302,24 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
     cli.given = environment::given(&definition, &matches);
     let is_given =
         |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
-    own_places::choose(&mut cli.options, is_given);
-    instance::separate(&mut cli.options, is_given);
+    settle(&mut cli.options, &definition, is_given)?;
     if let (Some(Command::Config(command)), Some(matches)) = (&mut cli.command, config::matches(&matches)) {
         let is_given =
             |id: &str| matches.value_source(id).is_some_and(|source| source != ValueSource::DefaultValue);
-        own_places::choose(command.daemon(), is_given);
-        instance::separate(command.daemon(), is_given);
+        settle(command.daemon(), &definition, is_given)?;
     }
     Ok(cli)
+}
+
+/// What follows from options that were given for those that were not.
+fn settle(
+    options: &mut Options,
+    definition: &clap::Command,
+    is_given: impl Fn(&str) -> bool,
+) -> Result<(), clap::Error> {
+    kubernetes::settle(options, &is_given)
+        .map_err(|wrong| definition.clone().error(ErrorKind::ValueValidation, wrong))?;
+    own_places::choose(options, &is_given);
+    instance::separate(options, &is_given);
+    Ok(())
 }

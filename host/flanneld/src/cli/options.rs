@@ -12,7 +12,7 @@ use flannel_model::prefix;
 use flannel_plugin_host::{CompileLimits, Compiler, Loader, PluginReference, parse_grant};
 use ipnet::IpNet;
 
-use super::instance::DEFAULT_PREFIX;
+use super::instance::{DEFAULT_ANNOTATION_PREFIX, DEFAULT_PREFIX};
 use super::syntax;
 
 /// Flags of the daemon. Names and defaults are upstream's, but for those under "Plugins and files" and the log's.
@@ -81,7 +81,8 @@ pub struct Options {
     #[arg(long, value_name = "LIST", default_value = "tso,gso,gro", value_parser = parse_offloads, help_heading = "Plugins and files")]
     pub tunnel_offloads: Offloads,
 
-    /// Where leases and the network config are: `etcd`, or `file:DIR` for a directory (DIR/config, DIR/subnets/)
+    /// Where leases and the network config are: `etcd`; `file:DIR` for a directory (DIR/config, DIR/subnets/); or `kube`, the nodes of
+    /// a Kubernetes cluster
     #[arg(long, value_name = "STORE", default_value = "etcd", value_parser = parse_store, help_heading = "Leases")]
     pub store: Store,
 
@@ -217,38 +218,38 @@ pub struct Options {
     #[arg(long = "log_backtrace_at", value_name = "PLACE", hide = true)]
     pub log_backtrace_at: Option<String>,
 
-    /// Keep leases in Kubernetes; not supported yet
-    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes (not supported yet)")]
+    /// The same as --store=kube: nodes have their subnets from Kubernetes, and say in their annotations how they are reached
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes")]
     pub kube_subnet_mgr: bool,
 
-    /// URL of the API server
-    #[arg(long, value_name = "URL", help_heading = "Kubernetes (not supported yet)")]
+    /// URL of the API server; without, the kubeconfig's, or that of the cluster whose pod this is
+    #[arg(long, value_name = "URL", help_heading = "Kubernetes")]
     pub kube_api_url: Option<String>,
 
     /// Prefix of the nodes' annotations
     #[arg(
         long,
         value_name = "PREFIX",
-        default_value = "flannel.alpha.coreos.com",
-        help_heading = "Kubernetes (not supported yet)"
+        default_value = DEFAULT_ANNOTATION_PREFIX,
+        help_heading = "Kubernetes"
     )]
     pub kube_annotation_prefix: String,
 
-    /// The kubeconfig file
-    #[arg(long, value_name = "FILE", help_heading = "Kubernetes (not supported yet)")]
+    /// The kubeconfig file; without, the credentials of the pod
+    #[arg(long, value_name = "FILE", help_heading = "Kubernetes")]
     pub kubeconfig_file: Option<PathBuf>,
 
-    /// The network config's file
+    /// File with the network config, if leases are in Kubernetes
     #[arg(
         long,
         value_name = "FILE",
         default_value = "/etc/kube-flannel/net-conf.json",
-        help_heading = "Kubernetes (not supported yet)"
+        help_heading = "Kubernetes"
     )]
     pub net_config_path: PathBuf,
 
     /// Set the node's condition NetworkUnavailable to false when ready
-    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes (not supported yet)")]
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = "Kubernetes")]
     pub set_node_network_unavailable: bool,
 }
 
@@ -266,6 +267,13 @@ impl Options {
     pub fn shown_endpoints(&self) -> String {
         let endpoints = self.etcd_endpoints.iter().filter(|endpoint| !endpoint.is_empty());
         endpoints.map(|endpoint| without_credentials(endpoint)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Which Kubernetes cluster it is, for people.
+    pub fn shown_cluster(&self) -> String {
+        let file = || self.kubeconfig_file.as_ref().map(|file| file.display().to_string());
+        let url = self.kube_api_url.as_deref().map(without_credentials);
+        url.or_else(file).unwrap_or_else(|| "the cluster of this pod".to_owned())
     }
 
     /// What is logged, as a filter's directives.
@@ -288,6 +296,8 @@ pub enum Store {
     Etcd,
     /// A directory.
     File(PathBuf),
+    /// The nodes of a Kubernetes cluster.
+    Kube,
 }
 
 /// How log lines look.
@@ -302,8 +312,9 @@ pub enum LogFormat {
 fn parse_store(text: &str) -> Result<Store, String> {
     match text.split_once(':') {
         None if text == "etcd" => Ok(Store::Etcd),
+        None if text == "kube" => Ok(Store::Kube),
         Some(("file", directory)) if !directory.is_empty() => Ok(Store::File(directory.into())),
-        _ => Err("a store is `etcd` or `file:DIR`".to_owned()),
+        _ => Err("a store is `etcd`, `file:DIR` or `kube`".to_owned()),
     }
 }
 

@@ -24,11 +24,6 @@ pub enum DaemonError {
     /// Masquerading is wanted and cannot be had.
     #[error("firewall: {0}")]
     Firewall(#[from] FirewallError),
-    /// Leases in Kubernetes were asked for.
-    #[error(
-        "--kube-subnet-mgr: leases in Kubernetes are not supported yet; --store etcd and --store file:DIR are"
-    )]
-    NoKubernetes,
     /// A registry is not watched.
     #[error(
         "--watch-plugin watches files, and --plugin names a registry: SIGHUP asks the registry for the tag again"

@@ -26,6 +26,7 @@ const PARTS: &[(&str, &str)] = &[
     ("flannel_datapath", "flanneld::datapath"),
     ("flannel_firewall", "flanneld::datapath::firewall"),
     ("flannel_kube_api", "flanneld::lease::kube"),
+    ("flannel_kube_store", "flanneld::lease::kube"),
     ("flannel_lease_store", "flanneld::lease"),
     ("flannel_plugin_host", "flanneld::plugin"),
     ("flannel_privileges", "flanneld::privileges"),

@@ -11,6 +11,7 @@ mod error;
 mod firewall;
 mod former_backend;
 mod in_order;
+mod kube_node;
 mod links;
 pub mod log;
 mod observed_store;
@@ -26,6 +27,7 @@ mod retirement;
 mod serve;
 mod service_manager;
 mod signals;
+mod stale_file;
 mod start;
 mod subnet_file_watch;
 mod tunnel_sources;
@@ -92,7 +94,7 @@ async fn operate(
     observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
     let outside = Outside::start().map_err(DaemonError::Thread)?;
-    let store = start::store(&options, &outside)?;
+    let (store, kube) = start::store(&options, &outside)?;
     let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
     let mut config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
@@ -100,10 +102,18 @@ async fn operate(
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
     let claims = Arc::default();
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
-    let wish = Arc::new(start::wish(&options, &config));
+    let before = match &kube {
+        Some(kube) => Some(Arc::new(observer.alive_during(kube.before(&observer.store)).await?)),
+        None => None,
+    };
+    if let (Some(kube), Some(before)) = (kube, &before) {
+        stale_file::remove(&options.subnet_file, before);
+        observer.tells_when_ready(kube);
+    }
+    let wish = Arc::new(start::wish(&options, &config, before.as_deref()));
     let firewall = NodeFirewall::new(&options, ownership, &wish.former)?;
     let mut preserved: Option<Preserved> = None;
-    let external = start::external(&options, &wish, &*store);
+    let external = start::external(&options, &wish, &*store, before.as_deref());
     let mut external = observer.alive_during(external).await?;
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
@@ -121,6 +131,7 @@ async fn operate(
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
             outside: outside.handle(),
+            before: before.clone(),
             plugin: preserved
                 .as_ref()
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),

@@ -6,19 +6,21 @@ use std::time::Instant;
 use async_trait::async_trait;
 use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
-use flannel_telemetry::Metrics;
+use flannel_model::network_config::{ConfigError, NetworkConfig};
+use flannel_telemetry::{Metrics, Readiness};
 use tokio::sync::mpsc::Receiver;
 
 /// How a store does.
 pub(super) struct StoreHealth {
     metrics: Metrics,
+    readiness: Readiness,
     state: Mutex<(bool, Option<String>)>,
 }
 
 impl StoreHealth {
     /// Of a store that has not been asked yet.
-    pub(super) fn new(metrics: Metrics) -> Self {
-        Self { metrics, state: Mutex::default() }
+    pub(super) fn new(metrics: Metrics, readiness: Readiness) -> Self {
+        Self { metrics, readiness, state: Mutex::default() }
     }
 
     /// Whether the last operation went well, and what was wrong the last time that something was.
@@ -26,7 +28,8 @@ impl StoreHealth {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    async fn observe<T>(
+    /// Counts an operation, and remembers how it ended.
+    pub(super) async fn observe<T>(
         &self,
         operation: &'static str,
         outcome: impl Future<Output = Result<T, StoreError>>,
@@ -36,8 +39,10 @@ impl StoreHealth {
         self.metrics.store_operation(operation, begin.elapsed(), outcome.is_ok());
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = outcome.is_ok();
-        if let Err(error) = &outcome {
-            state.1 = Some(error.to_string());
+        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        self.readiness.trouble(trouble.as_ref().map(|trouble| format!("lease store: {trouble}")));
+        if trouble.is_some() {
+            state.1 = trouble;
         }
         drop(state);
         outcome
@@ -61,6 +66,10 @@ impl ObservedStore {
 impl LeaseStore for ObservedStore {
     async fn network_config(&self) -> Result<String, StoreError> {
         self.health.observe("network_config", self.inner.network_config()).await
+    }
+
+    fn parse_config(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        self.inner.parse_config(text)
     }
 
     fn watch_config(self: Arc<Self>) -> Receiver<String> {

@@ -2,7 +2,7 @@
 //! of everything from the loop. A question for the status is answered beside the loop, whatever that does.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use flannel_base::Timestamp;
@@ -28,6 +28,7 @@ use crate::node::external::External;
 use super::cni_config::CniConfig;
 use super::coordinator::Coordinator;
 use super::firewall::NodeFirewall;
+use super::kube_node::KubeNode;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
 use super::service_manager::ServiceManager;
@@ -68,6 +69,8 @@ pub(super) struct Observer {
     systemd: Arc<Systemd>,
     /// Who lets pods come.
     cni_config: Option<CniConfig>,
+    /// Who says so in Kubernetes.
+    kube: OnceLock<Arc<KubeNode>>,
     /// Without what changes with time, and without peers.
     base: Mutex<Status>,
     figures: Mutex<Stats>,
@@ -112,6 +115,7 @@ impl Observer {
         let (kind, place) = match &options.store {
             Store::Etcd => ("etcd", options.shown_endpoints()),
             Store::File(directory) => ("file", directory.display().to_string()),
+            Store::Kube => ("kube", options.shown_cluster()),
         };
         let base = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -132,11 +136,12 @@ impl Observer {
         let cni_config = cni_config.map(|(from, to)| CniConfig::start(from, to));
         let observer = Arc::new(Self {
             tunnels,
-            store: Arc::new(StoreHealth::new(metrics.clone())),
+            store: Arc::new(StoreHealth::new(metrics.clone(), readiness.clone())),
             metrics,
             readiness,
             systemd,
             cni_config,
+            kube: OnceLock::new(),
             base: Mutex::new(base),
             figures: Mutex::default(),
             in_operation: Mutex::default(),
@@ -237,6 +242,12 @@ impl Observer {
         self.systemd.ready();
     }
 
+    /// Who says in Kubernetes that the node is ready.
+    pub(super) fn tells_when_ready(&self, kube: Arc<KubeNode>) {
+        // There is one for each process.
+        let _ = self.kube.set(kube);
+    }
+
     /// A step towards readiness is done, or has to be done again.
     pub(super) fn step(&self, step: Step, done: bool) {
         if !done {
@@ -247,6 +258,9 @@ impl Observer {
             self.systemd.ready();
             if let Some(cni_config) = &self.cni_config {
                 cni_config.node_is_ready();
+            }
+            if let Some(kube) = self.kube.get() {
+                kube.set_ready();
             }
         }
     }

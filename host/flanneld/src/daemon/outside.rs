@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease};
+use flannel_model::network_config::{ConfigError, NetworkConfig};
 use flannel_privileges::{Profile, confine, start_helper};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::Receiver;
@@ -49,8 +50,8 @@ pub(super) struct OutsideStore<S> {
 
 impl<S: LeaseStore + 'static> OutsideStore<S> {
     /// With this store, which has not been asked anything yet.
-    pub(super) fn new(store: S, runtime: Handle) -> Self {
-        Self { store: Arc::new(store), runtime }
+    pub(super) fn new(store: Arc<S>, runtime: Handle) -> Self {
+        Self { store, runtime }
     }
 
     async fn ask<T: Send + 'static>(
@@ -80,6 +81,10 @@ impl<S: LeaseStore + 'static> LeaseStore for OutsideStore<S> {
     async fn network_config(&self) -> Result<String, StoreError> {
         let store = Arc::clone(&self.store);
         self.ask(async move { store.network_config().await }).await
+    }
+
+    fn parse_config(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        self.store.parse_config(text)
     }
 
     fn watch_config(self: Arc<Self>) -> Receiver<String> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use flannel_datapath::{Datapath, Event as DatapathEvent};
-use flannel_lease_store::Event as StoreEvent;
+use flannel_lease_store::{Event as StoreEvent, LeaseStore};
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
 use flannel_model::network_config::NetworkConfig;
@@ -116,6 +116,8 @@ struct Sources {
     config: Receiver<String>,
     /// The one in force.
     in_force: Arc<NetworkConfig>,
+    /// Where it is.
+    store: Arc<dyn LeaseStore>,
     outcomes: UnboundedReceiver<Outcome>,
     notifications: UnboundedReceiver<DatapathEvent>,
     swaps: UnboundedReceiver<SwapRequest>,
@@ -131,7 +133,9 @@ impl Sources {
                 Some(event) => Outcome::Event(Event::Store(event)),
                 None => Outcome::Failed(DaemonError::WatchEnded),
             },
-            Some(text) = self.config.recv() => Outcome::Event(Event::Config(start::taken_up(&text, &self.in_force))),
+            Some(text) = self.config.recv() => {
+                Outcome::Event(Event::Config(start::taken_up(&text, &*self.store, &self.in_force)))
+            }
             Some(outcome) = self.outcomes.recv() => outcome,
             Some(event) = self.notifications.recv() => Outcome::Event(match event {
                 DatapathEvent::Reachability => Event::RoutingChanged,
@@ -176,6 +180,7 @@ impl Operation {
             leases: Arc::clone(&node.store).watch(),
             config: Arc::clone(&node.store).watch_config(),
             in_force: Arc::clone(&node.config),
+            store: Arc::clone(&node.store),
             outcomes: heard,
             notifications,
             swaps,

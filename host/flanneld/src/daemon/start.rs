@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flannel_base::LogThrottle;
 use flannel_cloud::CloudOptions;
 use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
+use flannel_kube_store::store::Before;
 use flannel_lease_store::file::FileStore;
 use flannel_lease_store::{Acquire, LeaseStore, StoreError};
 use flannel_model::config_change::{self, Difference};
@@ -42,6 +43,7 @@ use super::cluster_view::LeaseGate;
 use super::confined;
 use super::coordinator::{Beginning, CurrentPlugin, published as generations, shown};
 use super::former_backend;
+use super::kube_node::KubeNode;
 use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
@@ -82,6 +84,8 @@ pub(super) struct Node {
     pub claims: Arc<Claims>,
     /// Where servers are talked to, by threads without privileges.
     pub outside: Handle,
+    /// What Kubernetes has of this node, if leases are there, from before its daemon did anything.
+    pub before: Option<Arc<Before>>,
 }
 
 /// Takes what only one daemon of a host can have, and says what this one is called in the firewall.
@@ -95,6 +99,7 @@ pub(super) async fn claim(
     let place = match &options.store {
         Store::File(directory) => directory.display().to_string(),
         Store::Etcd => options.etcd_prefix.clone(),
+        Store::Kube => format!("kubernetes:{}", options.kube_annotation_prefix),
     };
     let taken = tokio::task::spawn_blocking(move || {
         for network in networks {
@@ -109,9 +114,6 @@ pub(super) async fn claim(
 
 /// Refuses what cannot be done, and says what is of no effect.
 pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
-    if options.kube_subnet_mgr {
-        return Err(DaemonError::NoKubernetes);
-    }
     if options.watch_plugin && matches!(options.plugin, Some(PluginReference::Registry(_))) {
         return Err(DaemonError::NothingToWatch);
     }
@@ -125,11 +127,22 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Opens the lease store; an etcd that is away is no error yet.
-pub(super) fn store(options: &Options, outside: &Outside) -> Result<Arc<dyn LeaseStore>, DaemonError> {
+/// Opens the lease store; one that is away is no error yet. With it what Kubernetes has of this node, if it is that.
+pub(super) fn store(
+    options: &Options,
+    outside: &Outside,
+) -> Result<(Arc<dyn LeaseStore>, Option<Arc<KubeNode>>), DaemonError> {
+    let runtime = outside.handle();
     Ok(match &options.store {
-        Store::File(directory) => Arc::new(FileStore::open(directory)?),
-        Store::Etcd => Arc::new(OutsideStore::new(crate::store::etcd(options)?, outside.handle())),
+        Store::File(directory) => (Arc::new(FileStore::open(directory)?), None),
+        Store::Etcd => {
+            (Arc::new(OutsideStore::new(Arc::new(crate::store::etcd(options)?), runtime)), None)
+        }
+        Store::Kube => {
+            let store = Arc::new(crate::store::kube(options)?);
+            let node = KubeNode::new(Arc::clone(&store), runtime.clone());
+            (Arc::new(OutsideStore::new(store, runtime)), Some(Arc::new(node)))
+        }
     })
 }
 
@@ -140,7 +153,7 @@ pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConf
     let mut wrong = None;
     loop {
         match store.network_config().await {
-            Ok(text) => match NetworkConfig::parse(&text) {
+            Ok(text) => match store.parse_config(&text) {
                 Ok(config) => return Ok(config),
                 Err(error) if wrong.as_ref() == Some(&text) => {
                     return Err(DaemonError::Config { place: store.config_place(), error });
@@ -150,6 +163,8 @@ pub(super) async fn network_config(store: &dyn LeaseStore) -> Result<NetworkConf
                     tokio::time::sleep(RETRY).await;
                 }
             },
+            // No time mends the command line.
+            Err(error @ StoreError::Setup { .. }) => return Err(error.into()),
             Err(error) => wait_for_store(&mut throttle, "cannot read the network config", &error).await,
         }
     }
@@ -160,11 +175,15 @@ pub(super) async fn external(
     options: &Options,
     wish: &Wish,
     store: &dyn LeaseStore,
+    before: Option<&Before>,
 ) -> Result<External, DaemonError> {
     let mut wish = wish.clone();
     wish.known_as = own_addresses::remembered(&options.state_dir);
     if wish.known_as.is_empty() {
-        wish.known_as = addresses_of_lease(options, store).await;
+        wish.known_as = match before {
+            Some(before) => addresses(before.lease.as_ref()),
+            None => addresses_of_lease(options, store).await,
+        };
     }
     let mut throttle = LogThrottle::new(Some(REMIND));
     loop {
@@ -194,13 +213,15 @@ pub(super) async fn external_now(node: &Node, afresh: bool) -> Result<External, 
 }
 
 /// What this daemon looks for, as long as it runs.
-pub(super) fn wish(options: &Options, config: &NetworkConfig) -> Wish {
+pub(super) fn wish(options: &Options, config: &NetworkConfig, before: Option<&Before>) -> Wish {
+    // What is said of this node alone comes first, as upstream has it.
+    let hints = before.map(|before| &before.hints);
     let selector = InterfaceSelector {
         iface: options.iface.clone(),
         iface_regex: options.iface_regex.clone(),
         can_reach: options.iface_can_reach,
-        public_ip: options.public_ip,
-        public_ipv6: options.public_ipv6,
+        public_ip: hints.and_then(|hints| hints.public_ip).or(options.public_ip),
+        public_ipv6: hints.and_then(|hints| hints.public_ipv6).or(options.public_ipv6),
     };
     Wish {
         selector,
@@ -215,8 +236,11 @@ pub(super) fn wish(options: &Options, config: &NetworkConfig) -> Wish {
 async fn addresses_of_lease(options: &Options, store: &dyn LeaseStore) -> Vec<IpAddr> {
     let Some(subnets) = SubnetFile::read_previous(&options.subnet_file) else { return Vec::new() };
     let Ok(snapshot) = store.leases().await else { return Vec::new() };
-    let own = snapshot.leases.iter().find(|lease| lease.subnets.overlaps(&subnets));
-    own.map(|lease| lease.attributes.public_addresses().collect()).unwrap_or_default()
+    addresses(snapshot.leases.iter().find(|lease| lease.subnets.overlaps(&subnets)))
+}
+
+fn addresses(lease: Option<&Lease>) -> Vec<IpAddr> {
+    lease.map(|lease| lease.attributes.public_addresses().collect()).unwrap_or_default()
 }
 
 /// Says which interface it is.
@@ -307,8 +331,12 @@ impl Origin {
 }
 
 /// What becomes of a network config in the store while the node is in operation.
-pub(super) fn taken_up(text: &str, in_force: &NetworkConfig) -> Result<Arc<NetworkConfig>, String> {
-    let config = NetworkConfig::parse(text).map_err(|error| error.to_string())?;
+pub(super) fn taken_up(
+    text: &str,
+    store: &dyn LeaseStore,
+    in_force: &NetworkConfig,
+) -> Result<Arc<NetworkConfig>, String> {
+    let config = store.parse_config(text).map_err(|error| error.to_string())?;
     let fixed = config_change::fixed(in_force, &config);
     if fixed.is_empty() {
         return Ok(Arc::new(config));
@@ -501,7 +529,8 @@ pub(super) async fn node(
     observer.step(Step::Lease, own.attributes == published);
     let renewal = until_renewal(&own, margin);
     let external = node.external.clone();
-    let gate = LeaseGate::new(&node.config, former, &external);
+    // Where subnets are assigned, who assigns them has the last word.
+    let gate = LeaseGate::new(&node.config, former, &external).serving_outside(node.before.is_some());
     let beginning = Beginning {
         own,
         published: registration,
@@ -563,19 +592,23 @@ pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration>
 /// was in the middle of a change, and what it said of that is in its lease. Then the store is waited for.
 async fn leases_from_before(node: &Node, needed: bool) -> (Option<Lease>, Vec<Lease>) {
     let mut throttle = LogThrottle::new(Some(REMIND));
+    let known = node.before.as_ref().and_then(|before| before.lease.clone());
     let snapshot = loop {
         match node.store.leases().await {
             Ok(snapshot) => break snapshot,
             Err(error @ StoreError::Unavailable { .. }) if needed => {
                 wait_for_store(&mut throttle, "cannot read the leases", &error).await;
             }
-            Err(_) => return (None, Vec::new()),
+            Err(_) => return (known, Vec::new()),
         }
     };
     let us = NodeIdentity::new(node.external.public_ipv4, node.external.public_ipv6);
-    let is_ours = |lease: &Lease| NodeIdentity::of(&lease.attributes).is_same_node(&us);
+    let is_ours = |lease: &Lease| match &known {
+        Some(known) => lease.subnets.overlaps(&known.subnets),
+        None => NodeIdentity::of(&lease.attributes).is_same_node(&us),
+    };
     let (mut own, others): (Vec<Lease>, Vec<Lease>) = snapshot.leases.into_iter().partition(is_ours);
-    (own.pop(), others)
+    (known.or_else(|| own.pop()), others)
 }
 
 /// What surrounds a policy for a network config; and what ends its questions to clouds.

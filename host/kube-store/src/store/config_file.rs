@@ -23,7 +23,12 @@ pub(super) async fn read(file: &Path) -> Result<String, StoreError> {
     match outcome.map(String::from_utf8) {
         Ok(Ok(text)) => Ok(text),
         Ok(Err(_)) => Err(StoreError::Unavailable { place, reason: "it is no UTF-8".to_owned() }),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::NoConfig { place }),
+        // A file that is mounted is there from the beginning.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Setup {
+            what: "--net-config-path",
+            value: place,
+            reason: "there is no such file: right would be the network config's, mounted from its ConfigMap".to_owned(),
+        }),
         Err(error) => Err(StoreError::Unavailable { place, reason: error.to_string() }),
     }
 }

@@ -1,6 +1,7 @@
 //! Follows all nodes in one task, whoever wants to know of them: a list of a large cluster is expensive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flannel_kube_api::{Node, NodeEvent, Reflector, ReflectorOptions};
 use flannel_lease_store::{Event, StoreError};
@@ -9,6 +10,7 @@ use flannel_model::network_config::NetworkConfig;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{oneshot, watch as state};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::warn;
 
 use super::{KubeOptions, KubeStore, Published, keeper};
@@ -18,6 +20,9 @@ use crate::peers::{News, OwnLease, PeerMap};
 
 /// How many events of nodes wait, and how many events for who follows the leases.
 const QUEUE: usize = 16;
+
+/// How long who asks for all leases waits for the first list of nodes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The way to that task.
 pub(super) struct Hub {
@@ -72,7 +77,13 @@ impl Hub {
             reason: "they are not followed any more".to_owned(),
         };
         self.questions.send(Question::Leases(answer)).await.map_err(|_| ended())?;
-        answered.await.map_err(|_| ended())
+        match timeout(PATIENCE, answered).await {
+            Ok(leases) => leases.map_err(|_| ended()),
+            Err(_) => Err(StoreError::Unavailable {
+                place: "nodes".to_owned(),
+                reason: "the API server has not told of all of them yet".to_owned(),
+            }),
+        }
     }
 }
 
@@ -122,7 +133,11 @@ impl Follower {
             tokio::select! {
                 question = asked.recv() => match question {
                     Some(Question::Leases(answer)) if self.synced => drop(answer.send(self.map.leases())),
-                    Some(Question::Leases(answer)) => self.waiting.push(answer),
+                    Some(Question::Leases(answer)) => {
+                        // Who has not waited any longer asks again.
+                        self.waiting.retain(|waiting| !waiting.is_closed());
+                        self.waiting.push(answer);
+                    }
                     Some(Question::Follow(listener)) => {
                         if self.synced {
                             let _ = listener.send(Event::Snapshot(self.map.leases())).await;

@@ -34,7 +34,16 @@ impl Identity {
 }
 
 /// Asks the API server, if it has to be asked.
-pub(super) async fn find(identity: &Identity, api: &KubeApi) -> Result<Arc<str>, StoreError> {
+pub(super) async fn find(identity: Option<&Identity>, api: &KubeApi) -> Result<Arc<str>, StoreError> {
+    let Some(identity) = identity else {
+        return Err(StoreError::Setup {
+            what: "the node's name",
+            value: "(none)".to_owned(),
+            reason: "nothing says which node this is: right would be the variables POD_NAME and POD_NAMESPACE, as the manifests set \
+                     them, or NODE_NAME"
+                .to_owned(),
+        });
+    };
     match identity {
         Identity::Node(name) => Ok(name.as_str().into()),
         Identity::Pod { namespace, name } => {

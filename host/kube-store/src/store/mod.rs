@@ -3,12 +3,14 @@
 //! | Module | Its job |
 //! |---|---|
 //! | this one | what a lease store does |
+//! | [`before`] | what there is of this node when its daemon starts |
 //! | [`identity`] | which node this is |
 //! | [`config_file`] | the network config, a file that is mounted from a ConfigMap |
 //! | [`hub`] | follows all nodes, and tells of their leases |
 //! | [`keeper`] | keeps this node's annotations, and its condition, as they should be |
 //! | [`reasons`] | what goes wrong, in words for an operator |
 
+mod before;
 mod config_file;
 mod hub;
 pub mod identity;
@@ -24,14 +26,14 @@ use async_trait::async_trait;
 use flannel_kube_api::{KubeApi, Node};
 use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease, Subnets};
-use flannel_model::network_config::NetworkConfig;
+use flannel_model::network_config::{ConfigError, NetworkConfig};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{OnceCell, watch};
 
-use crate::annotated::Hints;
 use crate::cidrs::{CidrError, Cidrs, own_subnets};
 use crate::families::Families;
 use crate::prefix::Keys;
+pub use before::Before;
 use hub::Hub;
 use identity::Identity;
 use keeper::write;
@@ -42,8 +44,8 @@ pub struct KubeOptions {
     pub api: KubeApi,
     /// How the annotations are called; with the prefix that `api` looks for.
     pub keys: Keys,
-    /// Which node this is.
-    pub identity: Identity,
+    /// Which node this is; none: nobody has said.
+    pub identity: Option<Identity>,
     /// The network config: `--net-config-path`.
     pub config_file: PathBuf,
     /// Whether the node's condition `NetworkUnavailable` is set: `--set-node-network-unavailable`.
@@ -86,21 +88,22 @@ impl KubeStore {
     /// # Errors
     /// While the API server cannot say on which node this pod is.
     pub async fn node_name(&self) -> Result<Arc<str>, StoreError> {
-        let name = self.name.get_or_try_init(|| identity::find(&self.options.identity, &self.options.api));
+        let name = self.name.get_or_try_init(|| identity::find(self.options.identity.as_ref(), &self.options.api));
         name.await.map(Arc::clone)
-    }
-
-    /// What this node's operator, and its last run, have left in its annotations.
-    ///
-    /// # Errors
-    /// While the API server does not answer, or has no such node.
-    pub async fn hints(&self) -> Result<Hints, StoreError> {
-        Ok(Hints::read(&self.own_node().await?, &self.options.keys))
     }
 
     /// From now on pods can be started here: the node's condition says so.
     pub fn set_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// What there is of this node before its daemon has done anything.
+    ///
+    /// # Errors
+    /// While the API server does not answer, or has no such node.
+    pub async fn before(&self) -> Result<Before, StoreError> {
+        let node = self.own_node().await?;
+        Ok(Before::read(&node, &self.options.keys))
     }
 
     async fn own_node(&self) -> Result<Node, StoreError> {
@@ -123,19 +126,15 @@ impl KubeStore {
     async fn hub(&self) -> Result<&Hub, StoreError> {
         let begin = || async {
             let text = config_file::read(&self.options.config_file).await?;
-            let config = self.parse_config(&text)?;
+            let config = self.parse_config(&text).map_err(|error| StoreError::Unavailable {
+                place: self.config_place(),
+                reason: error.to_string(),
+            })?;
             let name = self.node_name().await?;
             let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
             Ok(Hub::start(Arc::clone(&self.options), config, &name, published, ready))
         };
         self.hub.get_or_try_init(begin).await
-    }
-
-    fn parse_config(&self, text: &str) -> Result<NetworkConfig, StoreError> {
-        NetworkConfig::parse_for_assigned_subnets(text).map_err(|error| StoreError::Unavailable {
-            place: self.config_place(),
-            reason: error.to_string(),
-        })
     }
 }
 
@@ -143,6 +142,11 @@ impl KubeStore {
 impl LeaseStore for KubeStore {
     async fn network_config(&self) -> Result<String, StoreError> {
         config_file::read(&self.options.config_file).await
+    }
+
+    /// The subnets are chosen by Kubernetes: none has to fit into the network.
+    fn parse_config(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        NetworkConfig::parse_for_assigned_subnets(text)
     }
 
     fn watch_config(self: Arc<Self>) -> Receiver<String> {

@@ -21,6 +21,7 @@ pub fn network(step: &mut Step, options: &DemoOptions) -> Result<Cluster> {
         // Nodes that will be in a cloud are there from the beginning.
         backend: options.backends().find(|backend| backend.is_cloud()).unwrap_or(options.backend),
         config: options.backend.config(options.ipv6),
+        kubernetes: false,
         etcd: options.etcd,
         plugin: options.plugin.clone(),
         binary: options.binary.clone(),

@@ -56,6 +56,7 @@ impl Scene {
             nodes: setting.nodes,
             backend: setting.backend,
             config: setting.config(),
+            kubernetes: false,
             etcd: setting.store == StoreKind::Etcd,
             // With all that can be granted, so that another build may take over.
             plugin: Some(artifacts::plugin(setting.backend.name())?),

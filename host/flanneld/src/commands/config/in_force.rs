@@ -6,7 +6,7 @@ use std::path::Path;
 use flannel_lease_store::{LeaseStore, StoreError};
 use flannel_model::canonical::canonical;
 use flannel_model::lease::Subnets;
-use flannel_model::network_config::NetworkConfig;
+use flannel_model::network_config::{ConfigError, NetworkConfig};
 use flannel_telemetry::control::ask_status;
 use flannel_telemetry::{ObserveError, Status, status};
 use flanneld::cli::{Options, Store};
@@ -38,6 +38,8 @@ pub(super) struct InForce {
     pub backend: Option<String>,
     /// That has placeholders for its secrets.
     pub is_shown: bool,
+    /// Somebody else assigns nodes their subnets: they do not choose.
+    pub is_assigned: bool,
     /// Fields of the config of which nothing is known.
     pub unknown: Vec<&'static str>,
     /// That the daemon has its config in another store than the one that is named.
@@ -49,7 +51,7 @@ pub(super) struct InForce {
 impl InForce {
     /// Asks the daemon and the store.
     pub(super) async fn find(options: &Options) -> Self {
-        let mut found = Self::default();
+        let mut found = Self { is_assigned: options.store == Store::Kube, ..Self::default() };
         match ask_status(&options.control_socket) {
             Ok(status) => found.daemon = Some(status),
             Err(error @ ObserveError::NoDaemon { .. }) => found.notes.push(error.to_string()),
@@ -63,6 +65,11 @@ impl InForce {
         found.notes.extend(found.elsewhere.clone());
         found.conclude();
         found
+    }
+
+    /// Reads a config as the nodes do.
+    pub(super) fn parse(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
+        parse(text, self.is_assigned)
     }
 
     async fn read(&mut self, store: &dyn LeaseStore) {
@@ -79,7 +86,7 @@ impl InForce {
         if let Some(error) = &self.unread {
             self.notes.push(format!("the network config in the store cannot be read: {error}"));
         }
-        let stored = self.stored.as_deref().map(NetworkConfig::parse);
+        let stored = self.stored.as_deref().map(|text| self.parse(text));
         if let Some(Err(error)) = &stored {
             self.notes.push(format!("{} has a network config that is wrong: {error}", self.place));
         }
@@ -97,7 +104,7 @@ impl InForce {
         if let Some(change) = &daemon.change {
             self.notes.push(format!("a change is going on: {change}"));
         }
-        let agree = stored.as_ref().is_some_and(|stored| refused.is_none() && agrees(stored, daemon));
+        let agree = stored.as_ref().is_some_and(|stored| refused.is_none() && agrees(stored, daemon, self.is_assigned));
         let full = stored.as_ref().map(|config| canonical(config.backend.get()));
         let shown = daemon.config.as_ref().map(|config| secrets::told(&config.backend));
         (self.backend, self.is_shown) = match shown.filter(|shown| !shown.is_empty()) {
@@ -108,7 +115,7 @@ impl InForce {
             None => (full, false),
         };
         (self.config, self.unknown) =
-            if agree { (stored, Vec::new()) } else { (told(daemon), untold(daemon)) };
+            if agree { (stored, Vec::new()) } else { (told(daemon, self.is_assigned), untold(daemon)) };
         self.source = self.config.as_ref().map(|_| "this node's daemon");
     }
 
@@ -141,10 +148,11 @@ fn elsewhere(has: &status::Store, named: &Store) -> Option<String> {
     let (kind, is_same) = match named {
         Store::Etcd => ("etcd", true),
         Store::File(directory) => ("file", is_same_place(Path::new(&has.place), directory)),
+        Store::Kube => ("kube", true),
     };
     let is_known = !has.kind.is_empty();
     let shown = |kind: &str, place: &str| {
-        if kind == "file" { format!("--store=file:{place}") } else { format!("--store=etcd ({place})") }
+        if kind == "file" { format!("--store=file:{place}") } else { format!("--store={kind} ({place})") }
     };
     (is_known && (has.kind != kind || !is_same)).then(|| {
         format!(
@@ -160,7 +168,7 @@ fn is_same_place(one: &Path, other: &Path) -> bool {
 }
 
 /// Whether a config is the one that a daemon tells of.
-fn agrees(config: &NetworkConfig, daemon: &Status) -> bool {
+fn agrees(config: &NetworkConfig, daemon: &Status, is_assigned: bool) -> bool {
     let Some(network) = &daemon.network else { return false };
     let v4 = config.network.filter(|_| config.enable_ipv4).map(IpNet::V4);
     let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(IpNet::V6);
@@ -172,7 +180,11 @@ fn agrees(config: &NetworkConfig, daemon: &Status) -> bool {
     });
     let firewall = daemon.firewall.as_ref();
     let mode = firewall.is_none_or(|firewall| (firewall.mode == NFTABLES) == config.enable_nftables);
-    (network.ipv4, network.ipv6) == (v4, v6) && lengths && mode
+    (network.ipv4, network.ipv6) == (v4, v6) && (lengths || is_assigned) && mode
+}
+
+fn parse(text: &str, is_assigned: bool) -> Result<NetworkConfig, ConfigError> {
+    if is_assigned { NetworkConfig::parse_for_assigned_subnets(text) } else { NetworkConfig::parse(text) }
 }
 
 /// What a daemon does not tell of its config.
@@ -188,7 +200,7 @@ fn untold(daemon: &Status) -> Vec<&'static str> {
 }
 
 /// The config that a daemon has, as far as it tells.
-fn told(daemon: &Status) -> Option<NetworkConfig> {
+fn told(daemon: &Status, is_assigned: bool) -> Option<NetworkConfig> {
     let network = daemon.network.as_ref()?;
     let subnets = daemon.lease.as_ref().map(|lease| lease.subnets.as_slice()).unwrap_or_default();
     let length =
@@ -209,7 +221,7 @@ fn told(daemon: &Status) -> Option<NetworkConfig> {
     if let Some(config) = daemon.config.as_ref().filter(|config| !config.backend.is_empty()) {
         let _ = write!(text, r#","Backend":{}"#, config.backend);
     }
-    NetworkConfig::parse(&(text + "}")).ok()
+    parse(&(text + "}"), is_assigned).ok()
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ impl Report {
     /// Looks at a config.
     pub(super) async fn make(options: &Options, written: &Written, in_force: &InForce) -> Self {
         let mut report = Self::of_text(written, in_force);
-        let Ok(config) = NetworkConfig::parse(&written.text) else { return report };
+        let Ok(config) = in_force.parse(&written.text) else { return report };
         report.compare(&config, in_force);
         let mut backend = Backend::look(options, &config, in_force).await;
         report.problems.append(&mut backend.problems);
@@ -103,7 +103,7 @@ impl Report {
         let unread = unread_fields(&written.text).into_iter();
         let unread =
             unread.map(|field| Unread { meant: nearest(&field, &FIELDS).map(ToOwned::to_owned), field });
-        let error = NetworkConfig::parse(&written.text).err();
+        let error = in_force.parse(&written.text).err();
         Self {
             config: written.place.clone(),
             verdict: if error.is_some() { Verdict::Invalid } else { Verdict::Same },

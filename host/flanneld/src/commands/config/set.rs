@@ -7,7 +7,6 @@ use anyhow::{Context as _, bail};
 use flannel_base::text::one_line;
 use flannel_lease_store::ConfigWritten;
 use flannel_model::canonical::canonical;
-use flannel_model::network_config::NetworkConfig;
 use flannel_telemetry::control::ask_status;
 use flannel_telemetry::{ObserveError, Status};
 use flanneld::cli::Options;
@@ -48,7 +47,7 @@ async fn write_and_wait(
     for unread in &report.unread {
         output::line(one_line(&unread.to_string()))?;
     }
-    let target = NetworkConfig::parse(&written.text).map(|config| canonical(config.backend.get()))?;
+    let target = in_force.parse(&written.text).map(|config| canonical(config.backend.get()))?;
     let target =
         without_secrets(&target).context("the secrets of the backend cannot be told from the rest")?;
     let progress = Progress::new(target, in_force.daemon.as_ref());

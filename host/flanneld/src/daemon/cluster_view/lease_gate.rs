@@ -20,6 +20,8 @@ pub(in crate::daemon) struct LeaseGate {
     own: Vec<IpAddr>,
     /// What this node is, and what it reaches without anybody's help.
     local: Vec<Local>,
+    /// Whether subnets outside of the cluster's networks are served.
+    outside: bool,
 }
 
 /// One family of a cluster.
@@ -41,6 +43,11 @@ impl LeaseGate {
             .zip(pods(false))
             .map(|(network, pods)| Family { network: network.into(), pods });
         Self { ipv4: v4, ipv6: v6, former, ..Self::default() }.at(external)
+    }
+
+    /// The same where nodes do not choose their subnets themselves: who gives a node one outside of the networks means it.
+    pub(in crate::daemon) fn serving_outside(self, outside: bool) -> Self {
+        Self { outside, ..self }
     }
 
     /// The same for a node with another interface or other surroundings.
@@ -94,7 +101,7 @@ impl LeaseGate {
             ));
         }
         let mut networks = self.families().map(|family| &family.network).chain(&self.former);
-        if !networks.any(|network| network.contains(&subnet)) {
+        if !self.outside && !networks.any(|network| network.contains(&subnet)) {
             return Err(format!(
                 "{subnet} lies in no network of this cluster, as it is or as this node has known it (--former-network)"
             ));
@@ -217,6 +224,17 @@ mod tests {
 
     fn own() -> Subnets {
         Subnets { v4: "10.5.1.0/24".parse().ok(), v6: None }
+    }
+
+    #[test]
+    fn who_assigns_subnets_may_assign_some_outside_of_the_networks_but_none_that_takes_what_is_local() {
+        let strict = v4();
+        let gate = v4().serving_outside(true);
+        let admitted = |gate: &LeaseGate, subnet| gate.admit(&lease(subnet, "", "192.168.0.7"), &own()).map(|_| ());
+        assert!(admitted(&strict, "10.77.3.0/24").is_err());
+        assert_eq!(admitted(&gate, "10.77.3.0/24"), Ok(()));
+        assert!(admitted(&gate, "192.168.0.0/24").is_err(), "the network that the node is on");
+        assert!(admitted(&gate, "0.0.0.0/0").is_err());
     }
 
     #[test]

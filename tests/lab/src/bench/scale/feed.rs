@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
@@ -77,6 +77,7 @@ impl<'a> Feed<'a> {
                 stream.set_nodelay(true)?;
                 Self::Etcd(etcd, BufReader::new(stream))
             }
+            Store::Kube(_) => bail!("nodes' objects are not fed from here"),
         })
     }
 

@@ -73,7 +73,7 @@ fn etcd_compacted(scene: &mut Scene, _: usize) -> Result<Fault> {
 fn directory(scene: &Scene) -> Result<PathBuf> {
     match scene.cluster.store() {
         Store::File(directory) => Ok(directory.clone()),
-        Store::Etcd(_) => bail!("the store is no directory"),
+        Store::Etcd(_) | Store::Kube(_) => bail!("the store is no directory"),
     }
 }
 

@@ -140,9 +140,9 @@ pub struct Lease {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Store {
-    /// `etcd`, `file`.
+    /// `etcd`, `file`, `kube`.
     pub kind: String,
-    /// Endpoints or directory, without secrets.
+    /// Endpoints, directory, or node and API server, without secrets.
     pub place: String,
     /// The last operation went well.
     pub ok: bool,

@@ -61,6 +61,7 @@ pub struct DaemonOptions {
     upstreams_place: bool,
     /// It is told what its node is called in Kubernetes.
     in_kubernetes: bool,
+    service_account: Option<PathBuf>,
     beside: Option<String>,
 }
 
@@ -87,6 +88,7 @@ impl DaemonOptions {
             manager: None,
             upstreams_place: false,
             in_kubernetes: false,
+            service_account: None,
             beside: None,
         })
     }
@@ -176,6 +178,12 @@ impl DaemonOptions {
     pub fn upstreams_place(self) -> Self {
         Self { upstreams_place: true, ..self }
     }
+
+    /// With upstream's directory, and with a service account's credentials from a directory where pods have them.
+    #[must_use]
+    pub fn service_account(self, directory: &Path) -> Self {
+        Self { service_account: Some(directory.to_owned()), ..self.upstreams_place() }
+    }
 }
 
 /// How a daemon came up.
@@ -252,7 +260,7 @@ impl Daemon {
             command.envs(clock.environment());
         }
         let place = options.upstreams_place.then_some(run.as_path());
-        give_own_mounts(&mut command, &covers, place)?;
+        give_own_mounts(&mut command, &covers, place, options.service_account.as_deref())?;
         if let Some(manager) = &options.manager {
             manager.equip(&mut command)?;
         }
@@ -362,6 +370,7 @@ fn give_own_mounts(
     command: &mut Command,
     covers: &[(&Path, &Path)],
     upstreams_place: Option<&Path>,
+    service_account: Option<&Path>,
 ) -> Result<()> {
     let text = |path: &Path| CString::new(path.as_os_str().as_bytes());
     let there = covers.iter().filter(|(usual, _)| usual.is_dir());
@@ -369,6 +378,7 @@ fn give_own_mounts(
         .map(|(usual, own)| Ok((text(own)?, text(usual)?)))
         .collect::<Result<Vec<(CString, CString)>>>()?;
     let upstreams_place = upstreams_place.map(text).transpose()?;
+    let service_account = service_account.map(text).transpose()?;
     let setup = move || -> io::Result<()> {
         // SAFETY: the child has one thread, and shares neither memory nor descriptors with anybody.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
@@ -380,6 +390,13 @@ fn give_own_mounts(
             mount(c"tmpfs", c"/run", c"tmpfs", MountFlags::NOSUID | MountFlags::NODEV, None::<&CStr>)?;
             mkdir(c"/run/flannel", Mode::RWXU)?;
             mount_bind(own.as_c_str(), c"/run/flannel")?;
+        }
+        if let Some(own) = &service_account {
+            // `/var/run` is `/run`.
+            mkdir(c"/run/secrets", Mode::RWXU)?;
+            mkdir(c"/run/secrets/kubernetes.io", Mode::RWXU)?;
+            mkdir(c"/run/secrets/kubernetes.io/serviceaccount", Mode::RWXU)?;
+            mount_bind(own.as_c_str(), c"/run/secrets/kubernetes.io/serviceaccount")?;
         }
         Ok(())
     };

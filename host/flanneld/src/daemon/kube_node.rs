@@ -7,7 +7,7 @@ use flannel_base::{Backoff, LogThrottle};
 use flannel_kube_store::store::{Before, KubeStore};
 use flannel_lease_store::StoreError;
 use tokio::runtime::Handle;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::DaemonError;
 use super::observed_store::StoreHealth;
@@ -30,6 +30,13 @@ impl KubeNode {
         Self { store, runtime }
     }
 
+    /// Where the API server is, as far as that is known, and which node this is.
+    pub(super) async fn place(&self, before: &Before) -> Option<String> {
+        let store = Arc::clone(&self.store);
+        let place = self.runtime.spawn(async move { store.place().await }).await.ok()?.ok()?;
+        Some(format!("node {} at {place}", before.name))
+    }
+
     /// What there is of the node, as soon as the API server says so: whatever time or an operator can mend is waited for.
     pub(super) async fn before(&self, health: &StoreHealth) -> Result<Before, DaemonError> {
         let (mut throttle, mut failures) = (LogThrottle::new(Some(REMIND)), 0);
@@ -39,7 +46,6 @@ impl KubeNode {
                     for wrong in &before.hints.wrong {
                         warn!("{wrong}");
                     }
-                    info!(node = before.name, "node of the Kubernetes cluster");
                     return Ok(before);
                 }
                 Err(error @ StoreError::Setup { .. }) => return Err(error.into()),
@@ -60,6 +66,17 @@ impl KubeNode {
         asked.await.unwrap_or_else(|error| {
             Err(StoreError::Unavailable { place: "the API server".to_owned(), reason: error.to_string() })
         })
+    }
+
+    /// Has the store's health know when nothing is heard of the other nodes. Ends with the process.
+    pub(super) fn watch_contact(&self, health: Arc<StoreHealth>) {
+        let mut trouble = self.store.trouble();
+        tokio::spawn(async move {
+            while trouble.changed().await.is_ok() {
+                let trouble = trouble.borrow_and_update().clone();
+                health.heard(trouble);
+            }
+        });
     }
 
     /// Pods can be started here.

@@ -102,19 +102,20 @@ async fn operate(
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
     let claims = Arc::default();
     let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
-    let before = match &kube {
-        Some(kube) => Some(Arc::new(observer.alive_during(kube.before(&observer.store)).await?)),
-        None => None,
-    };
-    if let (Some(kube), Some(before)) = (kube, &before) {
-        stale_file::remove(&options.subnet_file, before);
-        observer.tells_when_ready(kube);
-    }
-    let wish = Arc::new(start::wish(&options, &config, before.as_deref()));
+    let (mut before, mut wish) = start::surroundings(&options, &config, kube.as_ref(), &observer).await?;
     let firewall = NodeFirewall::new(&options, ownership, &wish.former)?;
     let mut preserved: Option<Preserved> = None;
     let external = start::external(&options, &wish, &*store, before.as_deref());
-    let mut external = observer.alive_during(external).await?;
+    let outcome = observer.alive_during(external).await;
+    let mut external = match (outcome, &kube) {
+        (Err(error @ DaemonError::External(_)), Some(kube)) => {
+            let waited = start::external_in_time(&options, &config, kube, &observer, error);
+            let found = observer.alive_during(waited).await?;
+            (before, wish) = (Some(found.before), found.wish);
+            found.external
+        }
+        (outcome, _) => outcome?,
+    };
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
         start::announce(&external);

@@ -37,15 +37,18 @@ impl StoreHealth {
         let begin = Instant::now();
         let outcome = outcome.await;
         self.metrics.store_operation(operation, begin.elapsed(), outcome.is_ok());
+        self.heard(outcome.as_ref().err().map(ToString::to_string));
+        outcome
+    }
+
+    /// Something is wrong with the store, or nothing any more.
+    pub(super) fn heard(&self, trouble: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = outcome.is_ok();
-        let trouble = outcome.as_ref().err().map(ToString::to_string);
+        state.0 = trouble.is_none();
         self.readiness.trouble(trouble.as_ref().map(|trouble| format!("lease store: {trouble}")));
         if trouble.is_some() {
             state.1 = trouble;
         }
-        drop(state);
-        outcome
     }
 }
 

@@ -242,6 +242,18 @@ impl Observer {
         self.systemd.ready();
     }
 
+    /// What the start waits for, in words; empty: nothing any more.
+    pub(super) fn waits_for(&self, reason: String) {
+        self.readiness.trouble(Some(reason).filter(|reason| !reason.is_empty()));
+    }
+
+    /// Which cluster it is, as far as that is known by now.
+    pub(super) fn cluster(&self, place: Option<String>) {
+        if let Some(place) = place {
+            lock(&self.base).store.place = place;
+        }
+    }
+
     /// Who says in Kubernetes that the node is ready.
     pub(super) fn tells_when_ready(&self, kube: Arc<KubeNode>) {
         // There is one for each process.

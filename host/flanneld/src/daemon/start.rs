@@ -48,12 +48,15 @@ use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
 use super::rehearsal::Surroundings;
+use super::stale_file;
 use super::tunnel_sources::Devices;
 
 /// How often a store that does not answer, or has no config yet, is asked again; as upstream.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether an address can be used by now: the kernel takes a second for it.
 const TENTATIVE_RETRY: Duration = Duration::from_millis(100);
+/// How often an external interface is looked for that is not there: each time the API server is asked, too.
+const EXTERNAL_RETRY: Duration = Duration::from_secs(2);
 /// How often the log repeats that we are waiting.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -116,6 +119,13 @@ pub(super) async fn claim(
 pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     if options.watch_plugin && matches!(options.plugin, Some(PluginReference::Registry(_))) {
         return Err(DaemonError::NothingToWatch);
+    }
+    if options.store == Store::Kube
+        && let Ok(depth) = std::env::var("EVENT_QUEUE_DEPTH")
+        && !depth.is_empty()
+        && depth.parse::<i64>().is_err()
+    {
+        warn!(depth, "EVENT_QUEUE_DEPTH is no number; it has no effect here: there is no queue that could be too short");
     }
     for (flag, given) in
         [("--vmodule", options.vmodule.is_some()), ("--log_backtrace_at", options.log_backtrace_at.is_some())]
@@ -196,6 +206,66 @@ pub(super) async fn external(
                 tokio::time::sleep(TENTATIVE_RETRY).await;
             }
             outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// What Kubernetes has of this node, if leases are there, and which external interface is looked for.
+pub(super) async fn surroundings(
+    options: &Options,
+    config: &NetworkConfig,
+    kube: Option<&Arc<KubeNode>>,
+    observer: &Arc<Observer>,
+) -> Result<(Option<Arc<Before>>, Arc<Wish>), DaemonError> {
+    let Some(kube) = kube else { return Ok((None, Arc::new(wish(options, config, None)))) };
+    let before = Arc::new(observer.alive_during(kube.before(&observer.store)).await?);
+    info!(node = before.name, "node of the Kubernetes cluster");
+    stale_file::remove(&options.subnet_file, &before);
+    observer.cluster(kube.place(&before).await);
+    observer.tells_when_ready(Arc::clone(kube));
+    kube.watch_contact(Arc::clone(&observer.store));
+    let wish = wish(options, config, Some(&before));
+    Ok((Some(before), Arc::new(wish)))
+}
+
+/// What was looked for until there was an external interface.
+pub(super) struct InTime {
+    pub before: Arc<Before>,
+    pub wish: Arc<Wish>,
+    pub external: External,
+}
+
+/// The external interface of a node of Kubernetes that has none yet, or not the one that its operator wants: both are waited for, since
+/// interfaces come, and annotations can be mended.
+pub(super) async fn external_in_time(
+    options: &Options,
+    config: &NetworkConfig,
+    kube: &KubeNode,
+    observer: &Observer,
+    error: DaemonError,
+) -> Result<InTime, DaemonError> {
+    let mut throttle = LogThrottle::new(Some(REMIND));
+    let mut last = error;
+    let mut is_annotated = false;
+    loop {
+        let annotated = if is_annotated { "; the address is that of the node's annotation" } else { "" };
+        let text = format!("{last}{annotated}");
+        if throttle.says(&text, Instant::now()) {
+            warn!("{text}; looking again until there is one");
+        }
+        observer.waits_for(text);
+        tokio::time::sleep(EXTERNAL_RETRY).await;
+        let before = Arc::new(kube.before(&observer.store).await?);
+        is_annotated = before.hints.public_ip.is_some() || before.hints.public_ipv6.is_some();
+        let mut wish = wish(options, config, Some(&before));
+        let lasting = Arc::new(wish.clone());
+        wish.known_as = addresses(before.lease.as_ref());
+        match choose(&wish, &Inventory::take(wish.selector.can_reach).await?) {
+            Ok(external) => {
+                observer.waits_for(String::new());
+                return Ok(InTime { before, wish: lasting, external });
+            }
+            Err(error) => last = error.into(),
         }
     }
 }

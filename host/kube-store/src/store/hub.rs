@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::{KubeOptions, KubeStore, Published, keeper};
+use super::{KubeOptions, KubeStore, Published, contact, keeper};
 use crate::cidrs::Cidrs;
 use crate::own::{Overwrites, Own};
 use crate::peers::{News, OwnLease, PeerMap};
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The way to that task.
 pub(super) struct Hub {
     questions: Sender<Question>,
+    /// Why nothing is heard of the nodes; none: something is.
+    trouble: state::Receiver<Option<String>>,
     /// They end with this.
     _tasks: JoinSet<()>,
 }
@@ -45,6 +47,7 @@ impl Hub {
         name: &Arc<str>,
         published: state::Receiver<Option<Published>>,
         ready: state::Receiver<bool>,
+        trouble: &state::Sender<Option<String>>,
     ) -> Self {
         let (questions, asked) = channel(QUEUE);
         let (own_events, own_seen) = channel(QUEUE);
@@ -52,7 +55,9 @@ impl Hub {
         let (own_node, own_known) = state::channel(None);
         let peers = ReflectorOptions::peers(Some(options.keys.pod_cidrs.clone()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(Reflector::new(options.api.clone(), peers).0.run(events));
+        let (peers, state) = Reflector::new(options.api.clone(), peers);
+        tasks.spawn(peers.run(events));
+        tasks.spawn(contact::follow("nodes", state, trouble.clone()));
         let own = ReflectorOptions::own_node(name);
         tasks.spawn(Reflector::new(options.api.clone(), own).0.run(own_events));
         let map = PeerMap::new(options.keys.clone(), config, name);
@@ -67,7 +72,7 @@ impl Hub {
         };
         tasks.spawn(follower.run(asked, seen));
         tasks.spawn(keeper::run(options, Arc::clone(name), own_seen, own_node, published, ready));
-        Self { questions, _tasks: tasks }
+        Self { questions, trouble: trouble.subscribe(), _tasks: tasks }
     }
 
     pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
@@ -79,10 +84,11 @@ impl Hub {
         self.questions.send(Question::Leases(answer)).await.map_err(|_| ended())?;
         match timeout(PATIENCE, answered).await {
             Ok(leases) => leases.map_err(|_| ended()),
-            Err(_) => Err(StoreError::Unavailable {
-                place: "nodes".to_owned(),
-                reason: "the API server has not told of all of them yet".to_owned(),
-            }),
+            Err(_) => {
+                let trouble = self.trouble.borrow().clone();
+                let reason = trouble.unwrap_or_else(|| "it has not told of all nodes yet".to_owned());
+                Err(StoreError::Unavailable { place: "the API server".to_owned(), reason })
+            }
         }
     }
 }

@@ -6,12 +6,14 @@
 //! | [`before`] | what there is of this node when its daemon starts |
 //! | [`identity`] | which node this is |
 //! | [`config_file`] | the network config, a file that is mounted from a ConfigMap |
+//! | [`contact`] | whether the API server is heard of, in the log and in the status |
 //! | [`hub`] | follows all nodes, and tells of their leases |
 //! | [`keeper`] | keeps this node's annotations, and its condition, as they should be |
 //! | [`reasons`] | what goes wrong, in words for an operator |
 
 mod before;
 mod config_file;
+mod contact;
 mod hub;
 pub mod identity;
 mod keeper;
@@ -68,6 +70,8 @@ pub struct KubeStore {
     published: watch::Sender<Option<Published>>,
     /// Whether pods can be started here.
     ready: watch::Sender<bool>,
+    /// Why nothing is heard of the nodes; none: something is, or nobody wants to know yet.
+    trouble: watch::Sender<Option<String>>,
     hub: OnceCell<Hub>,
 }
 
@@ -79,6 +83,7 @@ impl KubeStore {
             name: OnceCell::new(),
             published: watch::Sender::new(None),
             ready: watch::Sender::new(false),
+            trouble: watch::Sender::new(None),
             hub: OnceCell::new(),
         }
     }
@@ -92,9 +97,24 @@ impl KubeStore {
         name.await.map(Arc::clone)
     }
 
+    /// Why nothing is heard of the nodes, as long as that is so.
+    pub fn trouble(&self) -> watch::Receiver<Option<String>> {
+        self.trouble.subscribe()
+    }
+
     /// From now on pods can be started here: the node's condition says so.
     pub fn set_ready(&self) {
         self.ready.send_replace(true);
+    }
+
+    /// Where the API server is, and who asks it, for people.
+    ///
+    /// # Errors
+    /// While that cannot be found out.
+    pub async fn place(&self) -> Result<String, StoreError> {
+        let place = self.options.api.place().await;
+        let place = place.map_err(|error| reasons::of("the API server".to_owned(), &error))?;
+        Ok(format!("{} ({})", place.address, place.source))
     }
 
     /// What there is of this node before its daemon has done anything.
@@ -132,7 +152,8 @@ impl KubeStore {
             })?;
             let name = self.node_name().await?;
             let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
-            Ok(Hub::start(Arc::clone(&self.options), config, &name, published, ready))
+            let options = Arc::clone(&self.options);
+            Ok(Hub::start(options, config, &name, published, ready, &self.trouble))
         };
         self.hub.get_or_try_init(begin).await
     }

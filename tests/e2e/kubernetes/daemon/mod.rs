@@ -1,6 +1,7 @@
 //! The daemon in Kubernetes: a real API server, and nodes whose objects say how they are reached.
 
 mod annotations;
+mod credentials;
 mod outages;
 mod pods;
 mod start;

@@ -86,11 +86,8 @@ fn a_list_that_is_refused_keeps_the_node_waiting_until_it_is_not() -> Result<()>
     ]);
     admin.patch(role, Patch::Merge, &json!({ "rules": rules }))?.object()?;
     cluster.launch(0)?;
-    let daemon = cluster.daemon(0)?;
-    daemon.wait_log("the rule that is missing", |line| {
-        let text = line.raw();
-        text.contains("nodes") && text.contains("list") && text.contains("cannot")
-    })?;
+    wait_not_ready(&cluster, 0, &["the first snapshot", "list", "resources: [\"nodes\"]"])?;
+    assert!(cluster.daemon(0)?.log().of_level("WARN").iter().any(|line| line.raw().contains("ClusterRole")));
     admin.patch(role, Patch::Merge, &json!({ "rules": whole }))?.object()?;
     cluster.launch(1)?;
     for index in 0..2 {

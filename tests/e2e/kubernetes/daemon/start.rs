@@ -130,12 +130,28 @@ fn a_subnet_file_of_another_subnet_is_gone_before_the_node_is_ready() -> Result<
 #[test]
 fn an_operators_address_for_the_node_decides_before_the_command_line() -> Result<()> {
     let Some(mut cluster) = two_nodes(Backend::Vxlan, false)? else { return Ok(()) };
-    cluster.add_arguments(&["--public-ip=203.0.113.1"]);
+    cluster.add_arguments(&["--public-ip=203.0.113.1", "--iface=eth0"]);
     let name = cluster.node(0).name().to_owned();
     let key = "flannel.alpha.coreos.com/node-public-ip";
     kube(&cluster)?.admin().annotate_node(&name, &[(key, Some("203.0.113.9"))])?;
     cluster.launch(0)?.wait_ready()?;
     assert_eq!(kube(&cluster)?.annotation(&name, "public-ip")?.as_deref(), Some("203.0.113.9"));
+    Ok(())
+}
+
+#[test]
+fn an_operators_address_that_no_interface_has_is_named_and_waited_for() -> Result<()> {
+    let Some(mut cluster) = two_nodes(Backend::Vxlan, false)? else { return Ok(()) };
+    let name = cluster.node(0).name().to_owned();
+    let key = "flannel.alpha.coreos.com/node-public-ip";
+    let admin = kube(&cluster)?.admin();
+    admin.annotate_node(&name, &[(key, Some("203.0.113.9"))])?;
+    cluster.launch(0)?;
+    wait_not_ready(&cluster, 0, &["203.0.113.9"])?;
+    admin.annotate_node(&name, &[(key, None)])?;
+    cluster.daemon(0)?.wait_ready()?;
+    let own = cluster.node(0).address().to_string();
+    assert_eq!(kube(&cluster)?.annotation(&name, "public-ip")?, Some(own));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The cluster on which faults are made, with what is known of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::snapshot::Snapshot;
 use crate::state::KernelState;
 use crate::store::StoredLease;
-use crate::{Cluster, ClusterOptions, artifacts};
+use crate::{Cluster, ClusterOptions, Namespace, artifacts};
 
 /// How often a pod asks the next one. Many soaks share a machine.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -132,6 +132,15 @@ impl Scene {
             let state =
                 KernelState::read(node).map_or_else(|error| format!("{error:#}"), |state| state.to_string());
             std::fs::write(place.join(format!("{}.kernel", node.name())), state)?;
+            keep_counters(&place, node.name(), node.namespace())?;
+        }
+        for pod in self.cluster.pods() {
+            keep_counters(&place, pod.namespace().name(), pod.namespace())?;
+        }
+        for index in (0..self.setting.nodes).filter(|index| self.cluster.has_daemon(*index)) {
+            let status =
+                self.cluster.status(index).map_or_else(|error| format!("{error:#}"), |it| format!("{it:#}"));
+            std::fs::write(place.join(format!("{}.status", self.cluster.node(index).name())), status)?;
         }
         let leases = self
             .cluster
@@ -141,4 +150,14 @@ impl Scene {
         std::fs::write(place.join("leases"), leases)?;
         Ok(place)
     }
+}
+
+/// What the kernel has counted in a namespace: where it may have dropped a packet.
+fn keep_counters(place: &Path, name: &str, namespace: &Namespace) -> Result<()> {
+    let read = || {
+        let files = ["/proc/thread-self/net/dev", "/proc/thread-self/net/snmp", "/proc/thread-self/net/snmp6"];
+        files.map(|file| std::fs::read_to_string(file).unwrap_or_else(|error| error.to_string())).join("\n")
+    };
+    std::fs::write(place.join(format!("{}.counters", name.replace(' ', "-"))), namespace.run(read)?)?;
+    Ok(())
 }

@@ -57,7 +57,9 @@ fn healthz_answers_at_once_and_readyz_tells_when_the_node_is_ready() -> Result<(
     assert_eq!(http::get(space, LOCALHOST, "/healthz")?, running);
     let not_yet = http::get(space, LOCALHOST, "/readyz")?;
     assert_eq!(not_yet.status, 503);
-    for part in ["flanneld is not ready yet: ", "the node's lease is not in the store", "no network config at "] {
+    for part in
+        ["flanneld is not ready yet: ", "the node's lease is not in the store", "no network config at "]
+    {
         assert!(not_yet.body.contains(part), "{part:?} is not in {not_yet:?}");
     }
 

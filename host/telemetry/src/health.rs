@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,6 +15,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -30,6 +32,8 @@ const CONNECTIONS: usize = 256;
 /// How long a client may take for its request, and then for all.
 const HEAD_TIME: Duration = Duration::from_secs(5);
 const WHOLE_TIME: Duration = Duration::from_secs(15);
+/// So many connections wait to be accepted; as the standard library has it.
+const BACKLOG: i32 = 128;
 /// Probes and Prometheus send far less.
 const HEAD_BYTES: usize = 16 * 1024;
 const HEADERS: usize = 64;
@@ -133,12 +137,17 @@ fn complete(done: u8) -> bool {
 /// Takes the port, before anything else is done, so that one that is taken ends the start. Needs a tokio runtime.
 pub fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, ObserveError> {
     let address = SocketAddr::new(ip, port);
-    let listen = || {
-        let listener = std::net::TcpListener::bind(address)?;
+    let usable = |listener: std::net::TcpListener| {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     };
-    listen().map_err(|error: io::Error| ObserveError::Listen {
+    // Go's servers, upstream among them, take the address that stands for all of IPv4 for all of both families: kubelet asks at the node's
+    // address, which is one of IPv6 in clusters without IPv4.
+    let is_all = ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    // A kernel without IPv6, or a port of which another program has a half: that is said of the address that was asked for.
+    let both = is_all.then(|| both_families(port)).and_then(Result::ok);
+    let listened = both.map_or_else(|| std::net::TcpListener::bind(address), Ok);
+    listened.and_then(usable).map_err(|error: io::Error| ObserveError::Listen {
         address,
         reason: match error.kind() {
             io::ErrorKind::AddrInUse => "another program has this port".to_owned(),
@@ -146,6 +155,16 @@ pub fn bind(ip: IpAddr, port: u16) -> Result<TcpListener, ObserveError> {
             _ => error.to_string(),
         },
     })
+}
+
+/// A listener for all addresses of both families, whatever the kernel's usual is.
+fn both_families(port: u16) -> io::Result<std::net::TcpListener> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_reuseaddr(&socket, true)?;
+    set_ipv6_v6only(&socket, false)?;
+    rustix::net::bind(&socket, &SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Answers from now on, until it is stopped or dropped.
@@ -326,6 +345,19 @@ mod tests {
 
     fn text(status: &str, body: &str) -> (String, String, String) {
         (format!("HTTP/1.1 {status}"), TEXT.to_owned(), body.to_owned())
+    }
+
+    #[tokio::test]
+    async fn the_address_that_stands_for_all_of_ipv4_stands_for_ipv6_too() {
+        let listener = bind(Ipv4Addr::UNSPECIFIED.into(), 0).expect("a free port");
+        let port = listener.local_addr().expect("address").port();
+        let _serving = serve(listener, Readiness::default(), Metrics::new());
+        for address in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            let mut stream = TcpStream::connect((address, port)).await.expect("connected");
+            stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.expect("asked");
+            assert!(received(&mut stream).await.contains("flanneld is running"), "{address}");
+        }
+        assert!(bind(Ipv4Addr::UNSPECIFIED.into(), port).is_err(), "another program has it");
     }
 
     #[tokio::test]

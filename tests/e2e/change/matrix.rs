@@ -65,12 +65,8 @@ impl Row {
             return Ok(None);
         }
         let config = self.families.config(self.from);
-        let options = ClusterOptions {
-            etcd: self.etcd,
-            kubernetes: self.kubernetes,
-            config,
-            ..three(self.from)?
-        };
+        let options =
+            ClusterOptions { etcd: self.etcd, kubernetes: self.kubernetes, config, ..three(self.from)? };
         self.ground.start(&options).map(Some)
     }
 

@@ -128,18 +128,20 @@ fn lease(node: &Value) -> Result<Option<StoredLease>> {
     if annotation(node, "kube-subnet-manager") != Some("true") {
         return Ok(None);
     }
-    let data = |key| annotation(node, key).filter(|data| !data.is_empty()).unwrap_or("null");
+    let data = |key| annotation(node, key).filter(|data| !["", "null"].contains(data));
     let address = |key| annotation(node, key).filter(|address| !["", "0.0.0.0"].contains(address));
     let (v4, v6) = (address("public-ip"), address("public-ipv6"));
     let mut value = format!(
-        r#"{{"PublicIP":{},"PublicIPv6":{},"BackendType":{},"BackendData":{}"#,
+        r#"{{"PublicIP":{},"PublicIPv6":{},"BackendType":{}"#,
         json!(v4.unwrap_or("0.0.0.0")),
         json!(v6),
         json!(annotation(node, "backend-type").unwrap_or_default()),
-        data("backend-data")
     );
-    if v6.is_some() {
-        write!(value, r#","BackendV6Data":{}"#, data("backend-v6-data"))?;
+    if let Some(data) = data("backend-data") {
+        write!(value, r#","BackendData":{data}"#)?;
+    }
+    if let Some(data) = data("backend-v6-data").filter(|_| v6.is_some()) {
+        write!(value, r#","BackendV6Data":{data}"#)?;
     }
     if let Some(generations) = annotation(node, "generations") {
         write!(value, r#","Generations":{generations}"#)?;

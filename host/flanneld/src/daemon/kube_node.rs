@@ -74,7 +74,7 @@ impl KubeNode {
         tokio::spawn(async move {
             while trouble.changed().await.is_ok() {
                 let trouble = trouble.borrow_and_update().clone();
-                health.heard(trouble);
+                health.hears(trouble);
             }
         });
     }

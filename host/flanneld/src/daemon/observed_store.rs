@@ -14,7 +14,19 @@ use tokio::sync::mpsc::Receiver;
 pub(super) struct StoreHealth {
     metrics: Metrics,
     readiness: Readiness,
-    state: Mutex<(bool, Option<String>)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last operation went well.
+    ok: bool,
+    /// What was wrong with the last one, if something was.
+    failure: Option<String>,
+    /// Why nothing is heard of what others change.
+    deaf: Option<String>,
+    /// What was wrong the last time that something was.
+    last_error: Option<String>,
 }
 
 impl StoreHealth {
@@ -23,9 +35,10 @@ impl StoreHealth {
         Self { metrics, readiness, state: Mutex::default() }
     }
 
-    /// Whether the last operation went well, and what was wrong the last time that something was.
+    /// Whether all goes well, and what was wrong the last time that something was.
     pub(super) fn state(&self) -> (bool, Option<String>) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.ok && state.deaf.is_none(), state.last_error.clone())
     }
 
     /// Counts an operation, and remembers how it ended.
@@ -37,18 +50,27 @@ impl StoreHealth {
         let begin = Instant::now();
         let outcome = outcome.await;
         self.metrics.store_operation(operation, begin.elapsed(), outcome.is_ok());
-        self.heard(outcome.as_ref().err().map(ToString::to_string));
+        self.note(|state| {
+            state.ok = outcome.is_ok();
+            state.failure = outcome.as_ref().err().map(ToString::to_string);
+            state.last_error = state.failure.clone().or(state.last_error.take());
+        });
         outcome
     }
 
-    /// Something is wrong with the store, or nothing any more.
-    pub(super) fn heard(&self, trouble: Option<String>) {
+    /// Nothing is heard of what others change, for this reason; or it is again.
+    pub(super) fn hears(&self, deaf: Option<String>) {
+        self.note(|state| {
+            state.last_error = deaf.clone().or(state.last_error.take());
+            state.deaf = deaf;
+        });
+    }
+
+    fn note(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.0 = trouble.is_none();
-        self.readiness.trouble(trouble.as_ref().map(|trouble| format!("lease store: {trouble}")));
-        if trouble.is_some() {
-            state.1 = trouble;
-        }
+        change(&mut state);
+        let trouble = state.failure.as_ref().or(state.deaf.as_ref());
+        self.readiness.trouble(trouble.map(|trouble| format!("lease store: {trouble}")));
     }
 }
 

@@ -11,7 +11,8 @@ use crate::node::subnet_file::SubnetFile;
 /// Removes it, if Kubernetes says another subnet than it.
 pub(super) fn remove(file: &Path, before: &Before) {
     let Some((assigned, has)) = before.assigned.zip(SubnetFile::read_previous(file)) else { return };
-    let is_other = |has: Option<ipnet::IpNet>, is: Option<ipnet::IpNet>| has.is_some_and(|has| is != Some(has));
+    let is_other =
+        |has: Option<ipnet::IpNet>, is: Option<ipnet::IpNet>| has.is_some_and(|has| is != Some(has));
     let [v4, v6] = [
         is_other(has.v4.map(Into::into), assigned.v4.map(Into::into)),
         is_other(has.v6.map(Into::into), assigned.v6.map(Into::into)),
@@ -25,7 +26,9 @@ pub(super) fn remove(file: &Path, before: &Before) {
             "the subnet file is of a subnet that this node does not have any more: removed until there is a new one; pods that run keep dead addresses until they are started again"
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => error!(file = %file.display(), %error, "the subnet file is of another subnet, and cannot be removed"),
+        Err(error) => {
+            error!(file = %file.display(), %error, "the subnet file is of another subnet, and cannot be removed")
+        }
     }
 }
 
@@ -45,8 +48,7 @@ mod tests {
         path.exists()
     }
 
-    const FILE: &str =
-        "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+    const FILE: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
     #[test]
     fn only_a_file_of_another_subnet_goes() {

@@ -125,7 +125,10 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
         && !depth.is_empty()
         && depth.parse::<i64>().is_err()
     {
-        warn!(depth, "EVENT_QUEUE_DEPTH is no number; it has no effect here: there is no queue that could be too short");
+        warn!(
+            depth,
+            "EVENT_QUEUE_DEPTH is no number; it has no effect here: there is no queue that could be too short"
+        );
     }
     for (flag, given) in
         [("--vmodule", options.vmodule.is_some()), ("--log_backtrace_at", options.log_backtrace_at.is_some())]
@@ -145,9 +148,7 @@ pub(super) fn store(
     let runtime = outside.handle();
     Ok(match &options.store {
         Store::File(directory) => (Arc::new(FileStore::open(directory)?), None),
-        Store::Etcd => {
-            (Arc::new(OutsideStore::new(Arc::new(crate::store::etcd(options)?), runtime)), None)
-        }
+        Store::Etcd => (Arc::new(OutsideStore::new(Arc::new(crate::store::etcd(options)?), runtime)), None),
         Store::Kube => {
             let store = Arc::new(crate::store::kube(options)?);
             let node = KubeNode::new(Arc::clone(&store), runtime.clone());

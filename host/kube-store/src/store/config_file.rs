@@ -27,7 +27,8 @@ pub(super) async fn read(file: &Path) -> Result<String, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Setup {
             what: "--net-config-path",
             value: place,
-            reason: "there is no such file: right would be the network config's, mounted from its ConfigMap".to_owned(),
+            reason: "there is no such file: right would be the network config's, mounted from its ConfigMap"
+                .to_owned(),
         }),
         Err(error) => Err(StoreError::Unavailable { place, reason: error.to_string() }),
     }

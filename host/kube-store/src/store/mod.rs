@@ -93,7 +93,8 @@ impl KubeStore {
     /// # Errors
     /// While the API server cannot say on which node this pod is.
     pub async fn node_name(&self) -> Result<Arc<str>, StoreError> {
-        let name = self.name.get_or_try_init(|| identity::find(self.options.identity.as_ref(), &self.options.api));
+        let name =
+            self.name.get_or_try_init(|| identity::find(self.options.identity.as_ref(), &self.options.api));
         name.await.map(Arc::clone)
     }
 

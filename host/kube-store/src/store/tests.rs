@@ -45,8 +45,7 @@ impl Ground {
         std::fs::write(&config_file, CONFIG).expect("written");
         let keys = Keys::new(P).expect("a prefix");
         let api = KubeApi::new(access(&server), &keys.prefix);
-        let options =
-            KubeOptions { api, keys, identity: Some(identity), config_file, sets_condition: true };
+        let options = KubeOptions { api, keys, identity: Some(identity), config_file, sets_condition: true };
         Self { server, store: Arc::new(KubeStore::new(options)), directory }
     }
 

@@ -1,8 +1,8 @@
 //! A start, and what it waits for.
 
 use anyhow::{Context, Result};
-use flannel_lab::control_plane::client::Patch;
 use flannel_lab::control_plane::Part;
+use flannel_lab::control_plane::client::Patch;
 use flannel_lab::store::Store;
 use flannel_lab::{Backend, ClusterOptions};
 use serde_json::json;
@@ -53,7 +53,8 @@ fn when_it_is_ready_the_nodes_condition_says_that_the_network_is_there() -> Resu
     cluster.start_all()?;
     for index in 0..2 {
         let name = cluster.node(index).name();
-        let node = kube(&cluster)?.admin().wait_node(name, "the condition", |node| condition(node).is_some())?;
+        let node =
+            kube(&cluster)?.admin().wait_node(name, "the condition", |node| condition(node).is_some())?;
         let said = condition(&node).context("a condition")?;
         assert_eq!(
             (&said["status"], &said["reason"], &said["message"]),
@@ -121,7 +122,9 @@ fn a_subnet_file_of_another_subnet_is_gone_before_the_node_is_ready() -> Result<
         "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.99.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n",
     )?;
     let daemon = cluster.launch(0)?;
-    daemon.wait_log("that the file is removed", |line| line.message().contains("the subnet file is of a subnet"))?;
+    daemon.wait_log("that the file is removed", |line| {
+        line.message().contains("the subnet file is of a subnet")
+    })?;
     cluster.daemon(0)?.wait_ready()?;
     assert_eq!(cluster.subnets(0)?, ["10.5.1.0/24"]);
     Ok(())

@@ -155,7 +155,8 @@ impl Scene {
 /// What the kernel has counted in a namespace: where it may have dropped a packet.
 fn keep_counters(place: &Path, name: &str, namespace: &Namespace) -> Result<()> {
     let read = || {
-        let files = ["/proc/thread-self/net/dev", "/proc/thread-self/net/snmp", "/proc/thread-self/net/snmp6"];
+        let files =
+            ["/proc/thread-self/net/dev", "/proc/thread-self/net/snmp", "/proc/thread-self/net/snmp6"];
         files.map(|file| std::fs::read_to_string(file).unwrap_or_else(|error| error.to_string())).join("\n")
     };
     std::fs::write(place.join(format!("{}.counters", name.replace(' ', "-"))), namespace.run(read)?)?;

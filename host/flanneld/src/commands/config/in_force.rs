@@ -104,7 +104,9 @@ impl InForce {
         if let Some(change) = &daemon.change {
             self.notes.push(format!("a change is going on: {change}"));
         }
-        let agree = stored.as_ref().is_some_and(|stored| refused.is_none() && agrees(stored, daemon, self.is_assigned));
+        let agree = stored
+            .as_ref()
+            .is_some_and(|stored| refused.is_none() && agrees(stored, daemon, self.is_assigned));
         let full = stored.as_ref().map(|config| canonical(config.backend.get()));
         let shown = daemon.config.as_ref().map(|config| secrets::told(&config.backend));
         (self.backend, self.is_shown) = match shown.filter(|shown| !shown.is_empty()) {

@@ -230,7 +230,8 @@ mod tests {
     fn who_assigns_subnets_may_assign_some_outside_of_the_networks_but_none_that_takes_what_is_local() {
         let strict = v4();
         let gate = v4().serving_outside(true);
-        let admitted = |gate: &LeaseGate, subnet| gate.admit(&lease(subnet, "", "192.168.0.7"), &own()).map(|_| ());
+        let admitted =
+            |gate: &LeaseGate, subnet| gate.admit(&lease(subnet, "", "192.168.0.7"), &own()).map(|_| ());
         assert!(admitted(&strict, "10.77.3.0/24").is_err());
         assert_eq!(admitted(&gate, "10.77.3.0/24"), Ok(()));
         assert!(admitted(&gate, "192.168.0.0/24").is_err(), "the network that the node is on");

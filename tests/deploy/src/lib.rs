@@ -20,6 +20,8 @@ pub mod tools;
 pub mod workload;
 
 #[cfg(test)]
+mod api_server;
+#[cfg(test)]
 mod helm_chart;
 #[cfg(test)]
 mod manifests;

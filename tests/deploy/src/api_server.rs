@@ -10,6 +10,7 @@ use flannel_lab::{Lab, Underlay, wait};
 use serde_json::{Value, json};
 
 use crate::objects::Objects;
+use crate::workload::{containers, init_containers};
 use crate::{render, shapes, tools, workspace};
 
 /// A control plane without anything of flannel's.
@@ -116,6 +117,36 @@ fn the_api_server_takes_what_the_chart_renders_and_every_component() -> Result<(
     }
     for components in [&["host-gw"][..], &["wireguard"], &["udp"], &["dual-stack"], &["ipv6"]] {
         cluster.apply(&render::with_components(components)?).with_context(|| format!("{components:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn kubectl_set_image_puts_the_image_into_all_of_flannels_containers_of_every_shape() -> Result<()> {
+    const OURS: &str = "registry.example.com/flanneld:0.1.0";
+    let Some(cluster) = Cluster::start()? else { return Ok(()) };
+    cluster.kubectl(&["create", "namespace", "kube-flannel"], "")?;
+    for source in shapes::ALL.iter().filter(|source| source.network_config.is_none()) {
+        let shape = source.load()?;
+        cluster.apply(&shape.objects).context(source.name)?;
+        let metadata = &shape.daemon_set()?["metadata"];
+        let text = |member: &str| metadata[member].as_str().with_context(|| format!("no {member}"));
+        let (name, namespace) = (format!("daemonset/{}", text("name")?), text("namespace")?);
+        let images: Vec<String> =
+            shape.flannels()?.iter().map(|container| format!("{}={OURS}", container.name)).collect();
+        let mut set = vec!["set", "image", &name, "--namespace", namespace];
+        set.extend(images.iter().map(String::as_str));
+        cluster.kubectl(&set, "").context(source.name)?;
+        let now = cluster.kubectl(&["get", &name, "--namespace", namespace, "--output", "json"], "")?;
+        let now: Value = serde_json::from_str(&now)?;
+        let wanted = shape.clone().with_image(OURS)?;
+        let of = |daemon_set: &Value| {
+            let mut all = init_containers(daemon_set)?;
+            all.extend(containers(daemon_set)?);
+            Ok::<_, anyhow::Error>(all)
+        };
+        assert_eq!(of(&now)?, of(wanted.daemon_set()?)?, "{}", source.name);
+        cluster.kubectl(&["delete", &name, "--namespace", namespace], "")?;
     }
     Ok(())
 }

@@ -35,3 +35,11 @@ pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
+
+/// Whether `kubectl` and `helm` are here; if not, the test that asks has said so.
+#[cfg(test)]
+fn tools_are_here() -> anyhow::Result<bool> {
+    let missing = tools::missing()?;
+    missing.iter().for_each(flannel_test_support::skip);
+    Ok(missing.is_none())
+}

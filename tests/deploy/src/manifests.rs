@@ -6,14 +6,7 @@ use serde_json::{Value, json};
 
 use crate::objects::Objects;
 use crate::workload::{container, init_containers, pod, volumes};
-use crate::{daemon, render, shapes, tools, workspace};
-
-/// Whether `kubectl` is here; if not, the test has said so.
-fn possible() -> Result<bool> {
-    let missing = tools::missing()?;
-    missing.iter().for_each(flannel_test_support::skip);
-    Ok(missing.is_none())
-}
+use crate::{daemon, render, shapes, tools_are_here, workspace};
 
 fn file(name: &str) -> Result<String> {
     let file = workspace().join("deploy/kubernetes").join(name);
@@ -26,7 +19,7 @@ fn manifest() -> Result<Objects> {
 
 #[test]
 fn the_manifests_are_what_the_kustomizations_make() -> Result<()> {
-    if !possible()? {
+    if !tools_are_here()? {
         return Ok(());
     }
     for (name, directory) in [("flannel.yml", ""), ("flannel-release.yml", "overlays/release-selector")] {
@@ -135,7 +128,7 @@ fn the_role_is_what_upstreams_daemon_needs_too() -> Result<()> {
 
 #[test]
 fn each_component_has_a_network_config_with_which_its_backend_starts() -> Result<()> {
-    if !possible()? {
+    if !tools_are_here()? {
         return Ok(());
     }
     for (components, backend, families) in [
@@ -160,7 +153,7 @@ fn each_component_has_a_network_config_with_which_its_backend_starts() -> Result
 
 #[test]
 fn udp_alone_is_privileged() -> Result<()> {
-    if !possible()? {
+    if !tools_are_here()? {
         return Ok(());
     }
     for (components, privileged) in
@@ -175,7 +168,7 @@ fn udp_alone_is_privileged() -> Result<()> {
 
 #[test]
 fn optional_objects_name_the_account_that_the_daemon_has() -> Result<()> {
-    if !possible()? {
+    if !tools_are_here()? {
         return Ok(());
     }
     let objects = render::with_components(&["admission-policy", "flow-schema"])?;

@@ -8,6 +8,7 @@ mod deny;
 mod failures;
 mod fuzz;
 mod kernels;
+mod kubernetes_tools;
 mod lab;
 mod languages;
 mod plugins;
@@ -43,6 +44,8 @@ enum Command {
     Clouds,
     /// Build the Kubernetes control plane that tests run, once a machine, and print where it is: tests/control-plane/
     ControlPlane,
+    /// Get kubectl and helm, for the tests of deploy/: target/tools/kubernetes/
+    KubernetesTools,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Languages => languages::build(),
         Command::Clouds => clouds::install(),
         Command::ControlPlane => control_plane::print(),
+        Command::KubernetesTools => kubernetes_tools::install(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),

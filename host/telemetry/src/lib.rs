@@ -13,6 +13,7 @@ mod display;
 mod error;
 mod fdstore;
 pub mod health;
+mod kubernetes;
 pub mod metrics;
 mod process;
 pub mod status;

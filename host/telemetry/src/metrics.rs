@@ -15,8 +15,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::process::Process;
+use super::kubernetes::{self, Kubernetes};
 use super::tunnel::{Source, Tunnels};
 
+pub use super::kubernetes::KubernetesFigures;
 pub use super::tunnel::TunnelFigures;
 
 /// What [`Metrics::encode`] writes.
@@ -178,6 +180,7 @@ struct Inner {
     ready: Gauge,
     log_lines_lost: Elsewhere,
     tunnels: Tunnels,
+    kubernetes: Kubernetes,
 }
 
 /// Makes the registry, and keeps the names for the test of the documentation.
@@ -214,7 +217,7 @@ impl Metrics {
     #[allow(clippy::too_many_lines, reason = "a list of all metrics")]
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let tunnels = collect(&mut registry);
+        let (tunnels, kubernetes) = collect(&mut registry);
         let ours = registry.sub_registry_with_prefix("flanneld");
         let mut r = Registrar {
             registry: ours,
@@ -386,6 +389,7 @@ impl Metrics {
             #[cfg(test)]
             names: r.names,
             tunnels,
+            kubernetes,
             registry,
         }))
     }
@@ -553,6 +557,11 @@ impl Metrics {
         self.0.tunnels.come_from(source);
     }
 
+    /// Where the figures of the store in Kubernetes come from. It is asked at each scrape.
+    pub fn kubernetes(&self, source: kubernetes::Source) {
+        self.0.kubernetes.come_from(source);
+    }
+
     /// All of it as OpenMetrics text, see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -564,11 +573,12 @@ impl Metrics {
 }
 
 /// Registers what is asked for its figures at each scrape.
-fn collect(registry: &mut Registry) -> Tunnels {
-    let tunnels = Tunnels::default();
+fn collect(registry: &mut Registry) -> (Tunnels, Kubernetes) {
+    let (tunnels, kubernetes) = (Tunnels::default(), Kubernetes::default());
     registry.register_collector(Box::new(Process::new()));
     registry.register_collector(Box::new(tunnels.clone()));
-    tunnels
+    registry.register_collector(Box::new(kubernetes.clone()));
+    (tunnels, kubernetes)
 }
 
 /// For what others take their time for.
@@ -630,6 +640,17 @@ mod tests {
                 socket_errors: 0,
             })
         }));
+        metrics.kubernetes(Box::new(|| {
+            let second = Some(Duration::from_secs(1));
+            let watch_ends = vec![("end", 4)];
+            Some(KubernetesFigures {
+                bytes_read: 6,
+                watch_ends,
+                list_took: second,
+                silent_for: second,
+                ..KubernetesFigures::default()
+            })
+        }));
         metrics.ready(true);
         metrics.log_lines_lost(|| 9);
         metrics
@@ -667,6 +688,9 @@ mod tests {
         has(&text, r#"flanneld_tunnel_bytes_total{direction="transmit"} 800"#);
         has(&text, r#"flanneld_tunnel_drops_total{reason="no_route"} 5"#);
         has(&text, "flanneld_tunnel_icmp_errors_total 1");
+        has(&text, "flanneld_kubernetes_read_bytes_total 6");
+        has(&text, r#"flanneld_kubernetes_watch_ends_total{reason="end"} 4"#);
+        has(&text, "flanneld_kubernetes_silent_seconds 1.0");
         has(&text, "flanneld_ready 1");
         has(&text, &format!(r#"flanneld_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")));
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use flannel_base::{Backoff, LogThrottle};
 use flannel_kube_store::store::{Before, KubeStore};
 use flannel_lease_store::StoreError;
+use flannel_telemetry::metrics::KubernetesFigures;
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -77,6 +78,20 @@ impl KubeNode {
                 health.hears(trouble);
             }
         });
+    }
+
+    /// What the store has cost until now; none: it has not been asked for the other nodes yet.
+    pub(super) fn figures(&self) -> Option<KubernetesFigures> {
+        self.store.figures().map(|figures| KubernetesFigures {
+            bytes_read: figures.bytes_read,
+            lists: figures.lists,
+            list_took: figures.list_took,
+            watch_ends: figures.watch_ends.into_iter().collect(),
+            events: figures.events,
+            relevant_events: figures.relevant_events,
+            silent_for: figures.silent_for,
+            repairs: figures.repairs,
+        })
     }
 
     /// Pods can be started here.

@@ -225,6 +225,14 @@ pub(super) async fn surroundings(
     observer.cluster(kube.place(&before).await);
     observer.tells_when_ready(Arc::clone(kube));
     kube.watch_contact(Arc::clone(&observer.store));
+    observer.metrics.kubernetes({
+        let kube = Arc::clone(kube);
+        Box::new(move || kube.figures())
+    });
+    // Upstream's, by which pods are let in before all peers are known.
+    if std::env::var("CONT_WHEN_CACHE_NOT_READY").is_ok_and(|value| value == "true") {
+        observer.step(Step::Snapshot, true);
+    }
     let wish = wish(options, config, Some(&before));
     Ok((Some(before), Arc::new(wish)))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flannel_kube_api::{Node, NodeEvent, Reflector, ReflectorOptions};
+use flannel_kube_api::{Node, NodeEvent, Reflector, ReflectorOptions, ReflectorState};
 use flannel_lease_store::{Event, StoreError};
 use flannel_model::lease::Lease;
 use flannel_model::network_config::NetworkConfig;
@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::warn;
 
+use super::figures::Counters;
 use super::{KubeOptions, KubeStore, Published, contact, keeper};
 use crate::cidrs::Cidrs;
 use crate::own::{Overwrites, Own};
@@ -27,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The way to that task.
 pub(super) struct Hub {
     questions: Sender<Question>,
+    state: state::Receiver<ReflectorState>,
     /// Why nothing is heard of the nodes; none: something is.
     trouble: state::Receiver<Option<String>>,
     /// They end with this.
@@ -48,6 +50,7 @@ impl Hub {
         published: state::Receiver<Option<Published>>,
         ready: state::Receiver<bool>,
         trouble: &state::Sender<Option<String>>,
+        counters: Arc<Counters>,
     ) -> Self {
         let (questions, asked) = channel(QUEUE);
         let (own_events, own_seen) = channel(QUEUE);
@@ -57,7 +60,7 @@ impl Hub {
         let mut tasks = JoinSet::new();
         let (peers, state) = Reflector::new(options.api.clone(), peers);
         tasks.spawn(peers.run(events));
-        tasks.spawn(contact::follow("nodes", state, trouble.clone()));
+        tasks.spawn(contact::follow("nodes", state.clone(), trouble.clone()));
         let own = ReflectorOptions::own_node(name);
         tasks.spawn(Reflector::new(options.api.clone(), own).0.run(own_events));
         let map = PeerMap::new(options.keys.clone(), config, name);
@@ -71,8 +74,13 @@ impl Hub {
             own_node: own_known,
         };
         tasks.spawn(follower.run(asked, seen));
-        tasks.spawn(keeper::run(options, Arc::clone(name), own_seen, own_node, published, ready));
-        Self { questions, trouble: trouble.subscribe(), _tasks: tasks }
+        tasks.spawn(keeper::run(options, Arc::clone(name), own_seen, own_node, published, ready, counters));
+        Self { questions, state, trouble: trouble.subscribe(), _tasks: tasks }
+    }
+
+    /// How the nodes are followed.
+    pub(super) fn state(&self) -> ReflectorState {
+        self.state.borrow().clone()
     }
 
     pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {

@@ -2,6 +2,7 @@
 //! was made anew. What is wanted is compared with what is there, whatever has happened in between.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flannel_base::{Backoff, LogThrottle, Timestamp};
@@ -10,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::figures::Counters;
 use super::{KubeOptions, Published};
 use crate::condition::{self, Verdict};
 use crate::own::{Overwrites, Own, Wanted};
@@ -63,6 +65,7 @@ pub(super) async fn run(
     known: watch::Sender<Option<Node>>,
     mut published: watch::Receiver<Option<Published>>,
     mut ready: watch::Receiver<bool>,
+    counters: Arc<Counters>,
 ) {
     let mut keeper = Keeper {
         options,
@@ -72,6 +75,7 @@ pub(super) async fn run(
         repairs: Vec::new(),
         throttle: LogThrottle::new(Some(REMIND)),
         wrong: LogThrottle::new(None),
+        counters,
     };
     let mut due: Option<tokio::time::Instant> = None;
     loop {
@@ -131,6 +135,7 @@ struct Keeper {
     repairs: Vec<Instant>,
     throttle: LogThrottle,
     wrong: LogThrottle,
+    counters: Arc<Counters>,
 }
 
 impl Keeper {
@@ -159,6 +164,7 @@ impl Keeper {
     }
 
     fn repaired(&mut self) {
+        self.counters.repairs.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         self.repairs.retain(|at| now.saturating_duration_since(*at) < FIGHT.1);
         self.repairs.push(now);

@@ -7,6 +7,7 @@
 //! | [`identity`] | which node this is |
 //! | [`config_file`] | the network config, a file that is mounted from a ConfigMap |
 //! | [`contact`] | whether the API server is heard of, in the log and in the status |
+//! | [`figures`] | what it costs |
 //! | [`hub`] | follows all nodes, and tells of their leases |
 //! | [`keeper`] | keeps this node's annotations, and its condition, as they should be |
 //! | [`reasons`] | what goes wrong, in words for an operator |
@@ -14,6 +15,7 @@
 mod before;
 mod config_file;
 mod contact;
+mod figures;
 mod hub;
 pub mod identity;
 mod keeper;
@@ -36,6 +38,7 @@ use crate::cidrs::{CidrError, Cidrs, own_subnets};
 use crate::families::Families;
 use crate::prefix::Keys;
 pub use before::Before;
+pub use figures::Figures;
 use hub::Hub;
 use identity::Identity;
 use keeper::write;
@@ -72,6 +75,7 @@ pub struct KubeStore {
     ready: watch::Sender<bool>,
     /// Why nothing is heard of the nodes; none: something is, or nobody wants to know yet.
     trouble: watch::Sender<Option<String>>,
+    counters: Arc<figures::Counters>,
     hub: OnceCell<Hub>,
 }
 
@@ -84,6 +88,7 @@ impl KubeStore {
             published: watch::Sender::new(None),
             ready: watch::Sender::new(false),
             trouble: watch::Sender::new(None),
+            counters: Arc::default(),
             hub: OnceCell::new(),
         }
     }
@@ -101,6 +106,12 @@ impl KubeStore {
     /// Why nothing is heard of the nodes, as long as that is so.
     pub fn trouble(&self) -> watch::Receiver<Option<String>> {
         self.trouble.subscribe()
+    }
+
+    /// What it has cost until now; none: nobody has wanted to know of the nodes yet.
+    pub fn figures(&self) -> Option<Figures> {
+        let hub = self.hub.get()?;
+        Some(Figures::new(self.options.api.bytes_read(), &hub.state(), &self.counters))
     }
 
     /// From now on pods can be started here: the node's condition says so.
@@ -154,7 +165,8 @@ impl KubeStore {
             let name = self.node_name().await?;
             let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
             let options = Arc::clone(&self.options);
-            Ok(Hub::start(options, config, &name, published, ready, &self.trouble))
+            let counters = Arc::clone(&self.counters);
+            Ok(Hub::start(options, config, &name, published, ready, &self.trouble, counters))
         };
         self.hub.get_or_try_init(begin).await
     }

@@ -74,17 +74,33 @@ fn a_permission_that_is_missing_is_named_and_waited_for() -> Result<()> {
     Ok(())
 }
 
+/// All but the list of the nodes.
+fn without_list() -> serde_json::Value {
+    json!([
+        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"] },
+    ])
+}
+
+#[test]
+fn an_operator_may_have_pods_begin_before_the_peers_are_known() -> Result<()> {
+    let Some(mut cluster) = two_nodes(Backend::Vxlan, false)? else { return Ok(()) };
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/flannel";
+    kube(&cluster)?.admin().patch(role, Patch::Merge, &json!({ "rules": without_list() }))?.object()?;
+    let options = cluster.options().clone().env("CONT_WHEN_CACHE_NOT_READY", "true");
+    cluster.set_options(options);
+    cluster.launch(0)?;
+    kube(&cluster)?.admin().wait_node("node1", "the condition", |node| condition(node).is_some())?;
+    Ok(())
+}
+
 #[test]
 fn a_list_that_is_refused_keeps_the_node_waiting_until_it_is_not() -> Result<()> {
     let Some(mut cluster) = two_nodes(Backend::Vxlan, false)? else { return Ok(()) };
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/flannel";
     let admin = kube(&cluster)?.admin();
     let whole = admin.get(role)?.object()?["rules"].clone();
-    let rules = json!([
-        { "apiGroups": [""], "resources": ["nodes"], "verbs": ["get"] },
-        { "apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"] },
-    ]);
-    admin.patch(role, Patch::Merge, &json!({ "rules": rules }))?.object()?;
+    admin.patch(role, Patch::Merge, &json!({ "rules": without_list() }))?.object()?;
     cluster.launch(0)?;
     wait_not_ready(&cluster, 0, &["the first snapshot", "list", "resources: [\"nodes\"]"])?;
     assert!(cluster.daemon(0)?.log().of_level("WARN").iter().any(|line| line.raw().contains("ClusterRole")));

@@ -14,8 +14,8 @@ use prometheus_client::metrics::gauge::Gauge as GaugeOf;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use super::process::Process;
 use super::kubernetes::{self, Kubernetes};
+use super::process::Process;
 use super::tunnel::{Source, Tunnels};
 
 pub use super::kubernetes::KubernetesFigures;

@@ -27,7 +27,7 @@ pub(super) fn remove(file: &Path, before: &Before) {
         ),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => {
-            error!(file = %file.display(), %error, "the subnet file is of another subnet, and cannot be removed")
+            error!(file = %file.display(), %error, "the subnet file is of another subnet, and cannot be removed");
         }
     }
 }

@@ -140,11 +140,11 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// A store, and what Kubernetes has of this node, if the store is that.
+type Opened = (Arc<dyn LeaseStore>, Option<Arc<KubeNode>>);
+
 /// Opens the lease store; one that is away is no error yet. With it what Kubernetes has of this node, if it is that.
-pub(super) fn store(
-    options: &Options,
-    outside: &Outside,
-) -> Result<(Arc<dyn LeaseStore>, Option<Arc<KubeNode>>), DaemonError> {
+pub(super) fn store(options: &Options, outside: &Outside) -> Result<Opened, DaemonError> {
     let runtime = outside.handle();
     Ok(match &options.store {
         Store::File(directory) => (Arc::new(FileStore::open(directory)?), None),

@@ -22,27 +22,24 @@ pub(super) async fn follow(
     let mut said = false;
     loop {
         let error = state.borrow_and_update().last_error.clone();
-        match error.map(|error| reasons::of(what.to_owned(), &error).to_string()) {
-            Some(reason) => {
-                if throttle.says(&reason, Instant::now()) {
-                    warn!("{reason}; trying again, and going on with what is known");
-                    said = true;
-                }
-                trouble.send_if_modified(|trouble| {
-                    let is_news = trouble.as_ref() != Some(&reason);
-                    *trouble = Some(reason);
-                    is_news
-                });
+        let reason = error.map(|error| reasons::of(what.to_owned(), &error).to_string());
+        if let Some(reason) = &reason {
+            if throttle.says(reason, Instant::now()) {
+                warn!("{reason}; trying again, and going on with what is known");
+                said = true;
             }
-            None => {
-                if said {
-                    info!("{what} are heard of again");
-                }
-                said = false;
-                throttle.reset();
-                trouble.send_if_modified(|trouble| trouble.take().is_some());
+        } else {
+            if said {
+                info!("{what} are heard of again");
             }
+            said = false;
+            throttle.reset();
         }
+        trouble.send_if_modified(|trouble| {
+            let is_news = *trouble != reason;
+            *trouble = reason;
+            is_news
+        });
         if state.changed().await.is_err() {
             return;
         }

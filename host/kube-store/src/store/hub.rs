@@ -90,14 +90,12 @@ impl Hub {
             reason: "they are not followed any more".to_owned(),
         };
         self.questions.send(Question::Leases(answer)).await.map_err(|_| ended())?;
-        match timeout(PATIENCE, answered).await {
-            Ok(leases) => leases.map_err(|_| ended()),
-            Err(_) => {
-                let trouble = self.trouble.borrow().clone();
-                let reason = trouble.unwrap_or_else(|| "it has not told of all nodes yet".to_owned());
-                Err(StoreError::Unavailable { place: "the API server".to_owned(), reason })
-            }
-        }
+        let Ok(leases) = timeout(PATIENCE, answered).await else {
+            let trouble = self.trouble.borrow().clone();
+            let reason = trouble.unwrap_or_else(|| "it has not told of all nodes yet".to_owned());
+            return Err(StoreError::Unavailable { place: "the API server".to_owned(), reason });
+        };
+        leases.map_err(|_| ended())
     }
 }
 

@@ -101,12 +101,12 @@ pub(super) async fn run(
             changed = ready.changed() => if changed.is_err() { return },
             () = wait => {
                 due = None;
-                let node = known.borrow().clone();
+                let heard = known.borrow().clone();
                 let publishes = published.borrow_and_update().clone();
                 let is_ready = *ready.borrow_and_update();
-                if let Some(node) = node
-                    && let Err(error) = keeper.keep(node, publishes.as_ref(), is_ready).await
-                {
+                // Where nothing may be watched nobody tells of a change.
+                due = heard.is_none().then(|| tokio::time::Instant::now() + RETRY.max);
+                if let Err(error) = keeper.keep(heard, publishes.as_ref(), is_ready).await {
                     let wait = RETRY.after(keeper.failures).max(error.retry_after().unwrap_or_default());
                     keeper.failures = keeper.failures.saturating_add(1);
                     if keeper.throttle.says(&error.to_string(), Instant::now()) {
@@ -139,12 +139,23 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// `heard`: the node's object, if it was told of.
     async fn keep(
         &mut self,
-        mut node: Node,
+        heard: Option<Node>,
         published: Option<&Published>,
         is_ready: bool,
     ) -> Result<(), KubeError> {
+        let mut node = match heard {
+            Some(node) => node,
+            None if published.is_none() => return Ok(()),
+            None => match self.options.api.node(&self.name).await {
+                Ok(node) => node,
+                // That is said already.
+                Err(KubeError::NotFound { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
         let overwrites = Overwrites::read(&node, &self.options.keys);
         for wrong in &overwrites.wrong {
             if self.wrong.says(&wrong.to_string(), Instant::now()) {

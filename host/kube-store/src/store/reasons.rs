@@ -18,7 +18,8 @@ pub(super) fn of(place: String, error: &KubeError) -> StoreError {
         KubeError::Forbidden { verb, resource, .. } => StoreError::Unavailable {
             place,
             reason: format!(
-                "{error}; its ClusterRole needs the rule {{apiGroups: [\"\"], resources: [\"{resource}\"], verbs: [\"{verb}\"]}}"
+                "{error}; its ClusterRole needs the rule {{apiGroups: [\"\"], resources: [\"{resource}\"], verbs: [{}]}}",
+                verbs(verb)
             ),
         },
         error => StoreError::Unavailable { place, reason: error.to_string() },
@@ -33,4 +34,12 @@ pub(super) fn of_node(name: &str, error: &KubeError) -> StoreError {
 /// Of the subnets that it has been assigned.
 pub(super) fn of_cidrs(name: &str, error: &CidrError) -> StoreError {
     StoreError::Unavailable { place: format!("node {name}"), reason: error.to_string() }
+}
+
+/// Who may follow nodes needs both: which of them is asked for first depends on the server.
+fn verbs(verb: &str) -> String {
+    match verb {
+        "list" | "watch" => r#""list", "watch""#.to_owned(),
+        verb => format!("{verb:?}"),
+    }
 }

@@ -7,7 +7,9 @@ mod control_plane;
 mod deny;
 mod failures;
 mod fuzz;
+mod go;
 mod kernels;
+mod kubernetes_node;
 mod lab;
 mod languages;
 mod plugins;
@@ -43,6 +45,8 @@ enum Command {
     Clouds,
     /// Build the Kubernetes control plane that tests run, once a machine, and print where it is: tests/control-plane/
     ControlPlane,
+    /// Build and find what the tests' Kubernetes nodes run, once a machine, and print where it is: tests/kubernetes-node/, tests/containerd/
+    KubernetesNode,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Languages => languages::build(),
         Command::Clouds => clouds::install(),
         Command::ControlPlane => control_plane::print(),
+        Command::KubernetesNode => kubernetes_node::print(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),

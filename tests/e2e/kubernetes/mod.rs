@@ -3,6 +3,7 @@
 
 mod compaction;
 mod daemon;
+mod nodes;
 mod permissions;
 mod pod_cidrs;
 mod restart;

@@ -28,6 +28,11 @@ pub fn place() -> PathBuf {
     PROGRAM.place()
 }
 
+/// Makes sure that it is there.
+pub fn need() -> Result<()> {
+    PROGRAM.built().map(drop)
+}
+
 /// Makes sure that it is there, and prints where.
 pub fn print() -> Result<()> {
     println!("{}", PROGRAM.built()?.display());

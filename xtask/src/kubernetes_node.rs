@@ -1,13 +1,15 @@
 //! What the tests' Kubernetes nodes run: kubelet, kube-proxy and the scheduler in one program, with kubectl (`tests/kubernetes-node/`);
-//! containerd with its shim and `ctr` (`tests/containerd/`); Debian's runc, the CNI project's plugins, and a busybox for images.
+//! containerd with its shim and `ctr` (`tests/containerd/`); Debian's runc, the CNI project's plugins, a busybox for images, and our own
+//! CNI plugin, which is built.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::cargo::{cargo, run, target};
 use crate::control_plane::VERSION;
 use crate::go::Program;
-use crate::{setup, vm};
+use crate::{control_plane, setup, vm};
 
 const NODE: Program = Program {
     name: "kubernetes-node",
@@ -32,6 +34,17 @@ pub fn place() -> PathBuf {
     NODE.place()
 }
 
+/// Our CNI plugin.
+pub fn cni_plugin() -> PathBuf {
+    target().join("release/flannel")
+}
+
+/// Makes sure that all is there, with a control plane.
+pub fn need() -> Result<()> {
+    control_plane::need()?;
+    built().map(drop)
+}
+
 /// Makes sure that all is there, and prints where.
 pub fn print() -> Result<()> {
     for program in built()? {
@@ -49,6 +62,7 @@ pub fn install() -> Result<()> {
 }
 
 fn built() -> Result<[PathBuf; 4]> {
+    run(&mut cargo(&["build", "--quiet", "--release", "--package", "flannel-cni"]))?;
     setup::firewalls()?;
     setup::cni_plugins()?;
     Ok([runc()?, vm::busybox()?, NODE.built()?, CONTAINERD.built()?])

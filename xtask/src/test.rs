@@ -37,6 +37,7 @@ impl Environment {
             ("FLANNELD_TEST_CLOUDS".into(), clouds::place().into()),
             ("FLANNELD_TEST_CONTROL_PLANE".into(), control_plane::place().into()),
             ("FLANNELD_TEST_KUBERNETES_NODE".into(), kubernetes_node::place().into()),
+            ("FLANNELD_TEST_CNI_PLUGIN".into(), kubernetes_node::cni_plugin().into()),
         ]
     }
 

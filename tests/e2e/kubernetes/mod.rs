@@ -3,6 +3,7 @@
 
 mod compaction;
 mod daemon;
+mod deployed;
 mod nodes;
 mod permissions;
 mod pod_cidrs;

@@ -17,6 +17,21 @@ pub fn flanneld() -> Result<PathBuf> {
     built(path)
 }
 
+/// The CNI plugin `flannel`: what `FLANNELD_TEST_CNI_PLUGIN` says, else the release build.
+pub fn cni_plugin() -> Result<PathBuf> {
+    let path = std::env::var_os("FLANNELD_TEST_CNI_PLUGIN")
+        .map_or_else(|| workspace().join("target/release/flannel"), PathBuf::from);
+    if !path.is_file() {
+        bail!("{} is not there: `cargo xtask kubernetes-node` builds it", path.display());
+    }
+    Ok(path)
+}
+
+/// The manifest that users apply.
+pub fn manifest() -> PathBuf {
+    workspace().join("deploy/kubernetes/flannel.yml")
+}
+
 /// A plugin by its name, such as `vxlan`.
 pub fn plugin(name: &str) -> Result<PathBuf> {
     built(workspace().join("plugins").join(name).with_extension("wasm"))
@@ -90,6 +105,26 @@ pub fn runc() -> Result<PathBuf> {
     match found.into_iter().find(|file| file.is_file()) {
         Some(file) => Ok(file),
         None => bail!("runc is not installed: run `cargo xtask kubernetes-node`"),
+    }
+}
+
+/// A program for administrators, which are not in everybody's path.
+pub fn administration(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    match std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name)).find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => bail!("{name} is not installed: run `cargo xtask setup`"),
+    }
+}
+
+/// The directory of iptables' extensions.
+pub fn xtables() -> Result<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let found = places.map(|place| place.path().join("xtables"));
+    match found.chain(["/usr/lib/xtables".into()]).find(|directory| directory.is_dir()) {
+        Some(directory) => Ok(directory),
+        None => bail!("iptables is not installed: run `cargo xtask setup`"),
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Outcome {
     pub ipv6: bool,
     /// Whether leases were in etcd.
     pub etcd: bool,
+    /// Whether nodes were real ones of Kubernetes.
+    pub kubernetes: bool,
     /// Size of the plugin's file.
     pub component_bytes: u64,
     /// How long it took.

@@ -8,19 +8,23 @@
 //! | [`machine`], `node.sh` | what a node runs in, and how things are started there |
 //! | `cgroups` | its control groups |
 //! | `programs` | what there is to run |
-//! | [`image`] | images, made here |
+//! | [`mod@image`] | images, made here |
 //! | `containerd`, `kubelet` | what runs on each node |
 //! | [`kubectl`] | files applied, objects shown |
 //! | [`pods`] | pods waited for, and entered |
+//! | [`deploy`] | our manifest, as users apply it |
+//! | [`servers`] | what clusters are tried with |
 
 mod cgroups;
 mod containerd;
+pub mod deploy;
 pub mod image;
 pub mod kubectl;
 mod kubelet;
 pub mod machine;
 pub mod pods;
 mod programs;
+pub mod servers;
 
 use std::path::Path;
 use std::process::Stdio;
@@ -58,8 +62,7 @@ impl KubernetesCluster {
         let plane = ControlPlane::start_for_kubelets(&lab, Mode::Single)?;
         let mut cluster = Self { services: Vec::new(), machines: Vec::new(), plane, lab, programs };
         cluster.start_scheduler()?;
-        let archive = cluster.lab.directory().join("busybox.tar");
-        image::write_busybox(&cluster.programs.busybox, &cluster.lab.directory().join("busybox"), &archive)?;
+        let archive = image::write_busybox(&cluster.programs.busybox, cluster.lab.directory())?;
         for index in 0..nodes {
             cluster.start_node(index, &archive)?;
         }

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 use flannel_lab::control_plane::nodes::pod_cidrs;
+use flannel_lab::kubernetes::machine::Machine;
 use flannel_lab::kubernetes::servers::Reach;
-use flannel_lab::{Echo, KubernetesCluster, kubernetes};
+use flannel_lab::{Echo, KubernetesCluster, Lab, Underlay, kubernetes, wait};
 use ipnet::IpNet;
 
 /// The first address of the services' network, which is the API server's.
@@ -18,6 +20,46 @@ const API_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a process runs on this machine that sleeps for so many seconds, which nobody else says.
+fn somebody_sleeps(seconds: &str) -> Result<bool> {
+    for entry in std::fs::read_dir("/proc")? {
+        // Most are no processes, or gone meanwhile.
+        let line = std::fs::read(entry?.path().join("cmdline")).unwrap_or_default();
+        if line.split(|byte| *byte == 0).any(|word| word == seconds.as_bytes()) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn a_node_is_a_machine_of_its_own_and_nothing_of_it_remains() -> Result<()> {
+    if let Some(reason) = kubernetes::missing()? {
+        flannel_test_support::skip(reason);
+        return Ok(());
+    }
+    let lab = Lab::new(1, Underlay::default())?;
+    let machine = Machine::start(lab.node(0), std::env::var_os("PATH").unwrap_or_default())?;
+    let file = format!("/etc/flannel-lab-{}", std::process::id());
+    let groups =
+        machine.run(machine.command("sh").args(["-c", "touch $0 && cat /proc/self/cgroup", &file]))?;
+    assert!(groups.lines().all(|line| line.ends_with(":/") || line.ends_with(":/init")), "{groups}");
+    let mut sleeping = machine.command("sleep");
+    let seconds = format!("7777{}", std::process::id());
+    sleeping.arg(&seconds);
+    let service = machine.spawn("sleep", sleeping)?;
+    wait::until_true("it sleeps", || somebody_sleeps(&seconds))?;
+    let groups = machine.groups().to_vec();
+    assert!(!groups.is_empty() && groups.iter().all(|group| group.is_dir()), "{groups:?}");
+
+    drop(service);
+    drop(machine);
+    assert!(!somebody_sleeps(&seconds)?);
+    assert!(!groups.iter().any(|group| group.exists()), "{groups:?}");
+    assert!(!Path::new(&file).exists());
+    Ok(())
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a member of the JSON object")]
 pub struct Outcome {
     /// Whether every step held.
     pub ok: bool,

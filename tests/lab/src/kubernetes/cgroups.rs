@@ -57,6 +57,11 @@ impl Cgroups {
         Ok(cgroups)
     }
 
+    /// Where they are.
+    pub fn all(&self) -> &[PathBuf] {
+        &self.groups
+    }
+
     /// By which files a process enters them, to have them be all that is seen.
     pub fn roots(&self) -> Vec<PathBuf> {
         self.groups.iter().map(|group| group.join("cgroup.procs")).collect()

@@ -31,7 +31,7 @@ pub struct Machine {
 
 impl Machine {
     /// Makes one of a node; its programs find others in the path.
-    pub(super) fn start(node: &Node, path: OsString) -> Result<Self> {
+    pub fn start(node: &Node, path: OsString) -> Result<Self> {
         let directory = node.directory().to_owned();
         let (script, pid) = (directory.join("node.sh"), directory.join("node.pid"));
         std::fs::write(&script, SCRIPT).with_context(|| script.display().to_string())?;
@@ -72,6 +72,11 @@ impl Machine {
     /// The node's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its control groups, in each hierarchy.
+    pub fn groups(&self) -> &[PathBuf] {
+        self.cgroups.all()
     }
 
     /// A command that will run inside.

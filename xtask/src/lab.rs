@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::plugins::Wanted;
-use crate::{build, clouds, setup};
+use crate::{build, clouds, kubernetes_node, setup};
 
 /// Arguments for the lab, whose own help tells of them.
 #[derive(clap::Args)]
@@ -60,6 +60,9 @@ fn run(command: &str, arguments: &Arguments, etcd: bool) -> Result<()> {
         } else {
             Wanted::Plugins
         })?;
+        if arguments.mention("kubernetes") {
+            kubernetes_node::need()?;
+        }
         if arguments.mention("aws-vpc") {
             clouds::install()?;
         }

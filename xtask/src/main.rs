@@ -7,7 +7,9 @@ mod control_plane;
 mod deny;
 mod failures;
 mod fuzz;
+mod go;
 mod kernels;
+mod kubernetes_node;
 mod kubernetes_tools;
 mod lab;
 mod languages;
@@ -46,6 +48,8 @@ enum Command {
     ControlPlane,
     /// Get kubectl and helm, for the tests of deploy/: target/tools/kubernetes/
     KubernetesTools,
+    /// Build and find what the tests' Kubernetes nodes run, once a machine, and print where it is: tests/kubernetes-node/, tests/containerd/
+    KubernetesNode,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -85,6 +89,7 @@ fn main() -> ExitCode {
         Command::Clouds => clouds::install(),
         Command::ControlPlane => control_plane::print(),
         Command::KubernetesTools => kubernetes_tools::install(),
+        Command::KubernetesNode => kubernetes_node::print(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),

@@ -153,15 +153,21 @@ fn has_library(root: &Path, file: &str) -> bool {
 /// The CNI project's plugins and the library that gives a daemon another clock, where the lab looks for them.
 fn lab_tools() -> Result<()> {
     const FAKETIME: &str = "faketime/libfaketimeMT.so.1";
+    cni_plugins()?;
+    if !has_library(Path::new("/"), FAKETIME) {
+        unpacked("faketime", &["libfaketime"], |root| has_library(root, FAKETIME))
+            .context("tests need libfaketime: install the package of that name")?;
+    }
+    Ok(())
+}
+
+/// The CNI project's plugins, where the lab looks for them.
+pub fn cni_plugins() -> Result<()> {
     let installed =
         ["/usr/lib/cni", "/opt/cni/bin"].iter().any(|place| Path::new(place).join("bridge").is_file());
     if !installed && std::env::var_os("CNI_PATH").is_none() {
         unpacked("cni", &["containernetworking-plugins"], |root| root.join("usr/lib/cni/bridge").is_file())
             .context("tests need the CNI plugins: install containernetworking-plugins, or set CNI_PATH")?;
-    }
-    if !has_library(Path::new("/"), FAKETIME) {
-        unpacked("faketime", &["libfaketime"], |root| has_library(root, FAKETIME))
-            .context("tests need libfaketime: install the package of that name")?;
     }
     Ok(())
 }

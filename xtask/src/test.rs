@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
 use crate::{
-    build, clouds, control_plane, deny, failures, kernels, kubernetes_tools, languages, reference, setup,
-    unit,
+    build, clouds, control_plane, deny, failures, kernels, kubernetes_node, kubernetes_tools, languages,
+    reference, setup, unit,
 };
 
 /// What tests are told of this machine.
@@ -26,6 +26,7 @@ impl Environment {
         timed("clouds", clouds::install)?;
         timed("the Kubernetes control plane", control_plane::install)?;
         timed("kubectl and helm", kubernetes_tools::install)?;
+        timed("nodes of Kubernetes", kubernetes_node::install)?;
         Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
     }
 
@@ -38,6 +39,8 @@ impl Environment {
             ("FLANNELD_TEST_CLOUDS".into(), clouds::place().into()),
             ("FLANNELD_TEST_CONTROL_PLANE".into(), control_plane::place().into()),
             ("FLANNELD_TEST_KUBERNETES_TOOLS".into(), kubernetes_tools::place().into()),
+            ("FLANNELD_TEST_KUBERNETES_NODE".into(), kubernetes_node::place().into()),
+            ("FLANNELD_TEST_CNI_PLUGIN".into(), kubernetes_node::cni_plugin().into()),
         ]
     }
 

@@ -3,6 +3,8 @@
 
 mod compaction;
 mod daemon;
+mod deployed;
+mod nodes;
 mod permissions;
 mod pod_cidrs;
 mod restart;

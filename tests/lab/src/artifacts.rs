@@ -17,6 +17,21 @@ pub fn flanneld() -> Result<PathBuf> {
     built(path)
 }
 
+/// The CNI plugin `flannel`: what `FLANNELD_TEST_CNI_PLUGIN` says, else the release build.
+pub fn cni_plugin() -> Result<PathBuf> {
+    let path = std::env::var_os("FLANNELD_TEST_CNI_PLUGIN")
+        .map_or_else(|| workspace().join("target/release/flannel"), PathBuf::from);
+    if !path.is_file() {
+        bail!("{} is not there: `cargo xtask kubernetes-node` builds it", path.display());
+    }
+    Ok(path)
+}
+
+/// The manifest that users apply.
+pub fn manifest() -> PathBuf {
+    workspace().join("deploy/kubernetes/flannel.yml")
+}
+
 /// A plugin by its name, such as `vxlan`.
 pub fn plugin(name: &str) -> Result<PathBuf> {
     built(workspace().join("plugins").join(name).with_extension("wasm"))
@@ -64,6 +79,66 @@ pub fn etcd() -> Result<PathBuf> {
 pub fn control_plane() -> PathBuf {
     std::env::var_os("FLANNELD_TEST_CONTROL_PLANE")
         .map_or_else(|| workspace().join("target/tools/control-plane"), PathBuf::from)
+}
+
+/// The program that has the parts of Kubernetes that a node runs, the scheduler, and kubectl: what `FLANNELD_TEST_KUBERNETES_NODE` says,
+/// else where `cargo xtask kubernetes-node` leaves a link to it.
+pub fn kubernetes_node() -> PathBuf {
+    std::env::var_os("FLANNELD_TEST_KUBERNETES_NODE")
+        .map_or_else(|| workspace().join("target/tools/kubernetes-node"), PathBuf::from)
+}
+
+/// The directory of containerd and its own programs, beside that.
+pub fn containerd() -> Result<PathBuf> {
+    let directory = kubernetes_node().with_file_name("containerd");
+    if directory.join("containerd").is_file() {
+        return Ok(directory);
+    }
+    bail!("{} is not there: `cargo xtask kubernetes-node` makes it", directory.display());
+}
+
+/// runc: the one in the path, else Debian's, unpacked below `target/`.
+pub fn runc() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin".into(), "/sbin".into(), workspace().join("target/tools/runc/usr/sbin")];
+    let found = std::env::split_paths(&path).chain(usual).map(|dir| dir.join("runc"));
+    match found.into_iter().find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => bail!("runc is not installed: run `cargo xtask kubernetes-node`"),
+    }
+}
+
+/// A program for administrators, which are not in everybody's path.
+pub fn administration(name: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    match std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name)).find(|file| file.is_file()) {
+        Some(file) => Ok(file),
+        None => bail!("{name} is not installed: run `cargo xtask setup`"),
+    }
+}
+
+/// The directory of iptables' extensions.
+pub fn xtables() -> Result<PathBuf> {
+    let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let found = places.map(|place| place.path().join("xtables"));
+    match found.chain(["/usr/lib/xtables".into()]).find(|directory| directory.is_dir()) {
+        Some(directory) => Ok(directory),
+        None => bail!("iptables is not installed: run `cargo xtask setup`"),
+    }
+}
+
+/// busybox without shared libraries: Debian's, unpacked below `target/`.
+pub fn busybox() -> Result<PathBuf> {
+    let root = workspace().join("target/tools/busybox");
+    match ["bin/busybox", "usr/bin/busybox"]
+        .map(|place| root.join(place))
+        .into_iter()
+        .find(|file| file.is_file())
+    {
+        Some(file) => Ok(file),
+        None => bail!("there is no static busybox: run `cargo xtask kubernetes-node`"),
+    }
 }
 
 /// The directory with the CNI project's plugins: what `CNI_PATH` says, else one of the usual places, else what the project's

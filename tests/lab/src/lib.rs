@@ -13,6 +13,7 @@
 //! | [`cni`] | pods that the CNI project's plugins make |
 //! | [`store`], [`etcd`] | where the daemons keep their leases |
 //! | [`control_plane`] | a real Kubernetes control plane, for daemons that keep their leases in node objects |
+//! | [`kubernetes`] | real nodes of Kubernetes: kubelet, containerd, kube-proxy |
 //! | [`daemon`], [`clock`], [`fake_systemd`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
 //! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
 //! | [`echo`], [`ping_probe`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
@@ -52,6 +53,7 @@ pub mod hostile_lease;
 pub mod http;
 mod interrupt;
 pub mod kube_store;
+pub mod kubernetes;
 pub mod lab;
 pub mod log;
 pub mod namespace;
@@ -84,6 +86,7 @@ pub use control_plane::ControlPlane;
 pub use daemon::{Daemon, DaemonOptions, share_cache_key};
 pub use echo::Echo;
 pub use firewall::Firewall;
+pub use kubernetes::KubernetesCluster;
 pub use lab::{Lab, Underlay};
 pub use namespace::Namespace;
 pub use node::{Node, Place};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -31,6 +31,12 @@ impl Namespace {
         let namespace = Self { name, descriptor: Arc::new(descriptor) };
         namespace.ip("link set lo up")?;
         Ok(namespace)
+    }
+
+    /// One that somebody else has made, and that is to be found at a path.
+    pub fn open(name: impl Into<String>, path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
+        Ok(Self { name: name.into(), descriptor: Arc::new(file.into()) })
     }
 
     /// What it is called in messages.

@@ -47,10 +47,10 @@ pub fn find() -> Result<HostTools> {
 }
 
 /// Debian's static one: what is in the path may need libraries.
-fn busybox() -> Result<PathBuf> {
+pub fn busybox() -> Result<PathBuf> {
     let places = ["bin/busybox", "usr/bin/busybox"];
     let at = |root: &Path| places.iter().map(|place| root.join(place)).find(|file| file.is_file());
     let root = setup::unpacked("busybox", &["busybox-static"], |root| at(root).is_some())
-        .context("a guest starts with busybox: the package busybox-static")?;
+        .context("a guest, or an image, of nothing else takes busybox: the package busybox-static")?;
     at(&root).context("busybox-static has no busybox")
 }

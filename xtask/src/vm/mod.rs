@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 
 use accelerator::Accelerator;
+pub use host_tools::busybox;
 pub use kernel::Version;
 use machine::Machine;
 

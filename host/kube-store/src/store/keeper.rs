@@ -100,7 +100,6 @@ pub(super) async fn run(
             changed = published.changed() => if changed.is_err() { return },
             changed = ready.changed() => if changed.is_err() { return },
             () = wait => {
-                due = None;
                 let heard = known.borrow().clone();
                 let publishes = published.borrow_and_update().clone();
                 let is_ready = *ready.borrow_and_update();

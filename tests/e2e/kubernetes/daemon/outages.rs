@@ -102,7 +102,11 @@ fn a_list_that_is_refused_keeps_the_node_waiting_until_it_is_not() -> Result<()>
     let whole = admin.get(role)?.object()?["rules"].clone();
     admin.patch(role, Patch::Merge, &json!({ "rules": without_list() }))?.object()?;
     cluster.launch(0)?;
-    wait_not_ready(&cluster, 0, &["the first snapshot", r#"resources: ["nodes"], verbs: ["list", "watch"]"#])?;
+    wait_not_ready(
+        &cluster,
+        0,
+        &["the first snapshot", r#"resources: ["nodes"], verbs: ["list", "watch"]"#],
+    )?;
     assert!(cluster.daemon(0)?.log().of_level("WARN").iter().any(|line| line.raw().contains("ClusterRole")));
     admin.patch(role, Patch::Merge, &json!({ "rules": whole }))?.object()?;
     cluster.launch(1)?;

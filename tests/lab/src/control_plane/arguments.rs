@@ -7,6 +7,13 @@ use super::{ControlPlane, ETCD, PORT, Part, identity, pki};
 /// Where etcd listens for other members, of which there are none.
 const PEERS: &str = "http://127.0.0.1:2380";
 
+/// Of the controllers those that nodes need on which nothing runs: that of their lifecycles would taint nodes that send no heartbeats.
+const FOR_OBJECTS: &str = "node-ipam-controller";
+/// Those that pods need, too.
+const FOR_KUBELETS: &str = "node-ipam-controller,node-lifecycle-controller,taint-eviction-controller,serviceaccount-controller,\
+    root-ca-certificate-publisher-controller,daemonset-controller,deployment-controller,replicaset-controller,endpointslice-controller,\
+    garbage-collector-controller,namespace-controller,pod-garbage-collector-controller";
+
 impl ControlPlane {
     /// What a part is started with.
     pub(super) fn arguments(&self, part: Part) -> Vec<String> {
@@ -40,9 +47,6 @@ impl ControlPlane {
             format!("--etcd-servers=http://{ETCD}"),
             format!("--bind-address={}", Ipv6Addr::UNSPECIFIED),
             format!("--secure-port={PORT}"),
-            // Else it looks for an interface with a default route, for the endpoints of the service `kubernetes`, which nobody writes here.
-            "--advertise-address=127.0.0.1".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
             format!("--tls-cert-file={}", self.file(pki::SERVER_CERTIFICATE)),
             format!("--tls-private-key-file={}", self.file(pki::SERVER_KEY)),
             format!("--client-ca-file={}", self.file(pki::AUTHORITY)),
@@ -52,11 +56,19 @@ impl ControlPlane {
             format!("--token-auth-file={}", self.file(identity::TOKENS)),
             format!("--service-cluster-ip-range={}", self.mode.services()),
             "--authorization-mode=Node,RBAC".to_owned(),
-            // Pods would wait for the controller that gives each namespace a service account.
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--enable-admission-plugins=NodeRestriction".to_owned(),
             "--allow-privileged=true".to_owned(),
         ];
+        if self.kubelets {
+            arguments.push(format!("--advertise-address={}", self.address().ip()));
+            arguments.push("--kubelet-preferred-address-types=InternalIP".to_owned());
+        } else {
+            // Else it looks for an interface with a default route, for the endpoints of the service `kubernetes`, which nobody writes here.
+            arguments.push("--advertise-address=127.0.0.1".to_owned());
+            arguments.push("--endpoint-reconciler-type=none".to_owned());
+            // Pods would wait for the controller that gives each namespace a service account.
+            arguments.push("--disable-admission-plugins=ServiceAccount".to_owned());
+        }
         arguments.extend_from_slice(&self.flags);
         arguments
     }
@@ -64,8 +76,7 @@ impl ControlPlane {
     fn controllers_arguments(&self) -> Vec<String> {
         let mut arguments = vec![
             format!("--kubeconfig={}", self.file(identity::CONTROLLERS_KUBECONFIG)),
-            // No other: that of node lifecycles would taint nodes that send no heartbeats.
-            "--controllers=node-ipam-controller".to_owned(),
+            format!("--controllers={}", if self.kubelets { FOR_KUBELETS } else { FOR_OBJECTS }),
             "--allocate-node-cidrs".to_owned(),
             "--leader-elect=false".to_owned(),
             "--use-service-account-credentials=false".to_owned(),
@@ -75,6 +86,9 @@ impl ControlPlane {
             "--kube-api-qps=2000".to_owned(),
             "--kube-api-burst=4000".to_owned(),
         ];
+        if self.kubelets {
+            arguments.push(format!("--root-ca-file={}", self.file(pki::AUTHORITY)));
+        }
         arguments.extend(self.mode.pod_networks().iter().map(|&flag| flag.to_owned()));
         arguments
     }

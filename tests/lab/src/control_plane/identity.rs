@@ -28,6 +28,10 @@ pub enum Identity<'a> {
     Nobody,
     /// A node's kubelet, by the node's name, of `node1` to `node9`.
     Kubelet(&'a str),
+    /// kube-proxy, of all nodes.
+    Proxy,
+    /// The scheduler.
+    Scheduler,
     /// Upstream's service account, as on a node, of `node1` to `node9`. A token that is bound to a pod says more: see
     /// [`pods`](super::pods).
     Flannel(&'a str),
@@ -42,6 +46,8 @@ impl Identity<'_> {
             Self::Admin => "admin-token".to_owned(),
             Self::Controllers => "controllers-token".to_owned(),
             Self::Nobody => "nobody-token".to_owned(),
+            Self::Proxy => "proxy-token".to_owned(),
+            Self::Scheduler => "scheduler-token".to_owned(),
             Self::Kubelet(node) => format!("kubelet-{node}-token"),
             Self::Flannel(node) => format!("flannel-{node}-token"),
             Self::Anonymous => return None,
@@ -55,6 +61,8 @@ impl Identity<'_> {
             Self::Admin => ("admin".to_owned(), "system:masters".to_owned()),
             Self::Controllers => ("system:kube-controller-manager".to_owned(), "system:masters".to_owned()),
             Self::Nobody | Self::Anonymous => ("nobody".to_owned(), String::new()),
+            Self::Proxy => ("system:kube-proxy".to_owned(), String::new()),
+            Self::Scheduler => ("system:kube-scheduler".to_owned(), String::new()),
             Self::Kubelet(node) => (format!("system:node:{node}"), "system:nodes".to_owned()),
             Self::Flannel(_) => {
                 (account(), format!("system:serviceaccounts,system:serviceaccounts:{NAMESPACE}"))
@@ -67,7 +75,9 @@ impl Identity<'_> {
 pub(super) fn write_tokens(directory: &Path) -> Result<()> {
     let nodes: Vec<String> = (1..=NODES).map(|number| format!("node{number}")).collect();
     let of_nodes = nodes.iter().flat_map(|node| [Identity::Kubelet(node), Identity::Flannel(node)]);
-    let all = [Identity::Admin, Identity::Controllers, Identity::Nobody].into_iter().chain(of_nodes);
+    let all =
+        [Identity::Admin, Identity::Controllers, Identity::Nobody, Identity::Proxy, Identity::Scheduler];
+    let all = all.into_iter().chain(of_nodes);
     let mut lines = String::new();
     for (number, identity) in all.enumerate() {
         let (user, groups) = identity.user();

@@ -1,5 +1,5 @@
 //! A real Kubernetes control plane: kube-apiserver, the controller that gives nodes their podCIDRs, and the etcd behind them. No node runs
-//! anything: node and pod objects are made by hand, and stay as they were made.
+//! anything, but in a [`KubernetesCluster`](crate::KubernetesCluster): node and pod objects are made by hand, and stay as they were made.
 //!
 //! All parts are one program (`tests/control-plane/`) and run in the namespace of the lab's switch, so each lab can have one, on the usual
 //! ports. Nodes reach the API server at the router's addresses.
@@ -30,7 +30,7 @@ pub mod pods;
 pub mod volume;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -57,6 +57,7 @@ pub struct ControlPlane {
     namespace: Namespace,
     directory: PathBuf,
     mode: Mode,
+    kubelets: bool,
     flags: Vec<String>,
     pki: Pki,
     trust: Trust,
@@ -83,6 +84,16 @@ impl ControlPlane {
 
     /// The same with more flags for the API server.
     pub fn start_with(lab: &Lab, mode: Mode, flags: &[&str]) -> Result<Self> {
+        Self::start_any(lab, mode, false, flags)
+    }
+
+    /// One for real nodes: with what gives pods their service accounts, makes pods of DaemonSets and Deployments, and has Services' addresses
+    /// lead to pods; the API server's own, too.
+    pub fn start_for_kubelets(lab: &Lab, mode: Mode) -> Result<Self> {
+        Self::start_any(lab, mode, true, &[])
+    }
+
+    fn start_any(lab: &Lab, mode: Mode, kubelets: bool, flags: &[&str]) -> Result<Self> {
         let program = artifacts::control_plane();
         let namespace = lab.switch().namespace().clone();
         let directory = lab.directory().join("control-plane");
@@ -95,6 +106,7 @@ impl ControlPlane {
         let process = |part| Process::new(part, &program, &namespace, &directory);
         let mut plane = Self {
             mode,
+            kubelets,
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             trust: Trust::new(pki.authority())?,
             pki,
@@ -144,6 +156,11 @@ impl ControlPlane {
     /// Where a part says what it does.
     pub fn log(&self, part: Part) -> PathBuf {
         part.log(&self.directory)
+    }
+
+    /// Where its files are.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Where nodes reach the API server: over IPv4.

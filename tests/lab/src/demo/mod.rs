@@ -7,6 +7,7 @@ mod change;
 mod cloud;
 mod faults;
 mod keep;
+mod kubernetes;
 mod membership;
 mod narrator;
 mod options;
@@ -45,10 +46,15 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
         nodes: options.nodes,
         ipv6: options.ipv6,
         etcd: options.etcd,
+        kubernetes: options.kubernetes,
         component_bytes,
         seconds: 0.0,
         steps: Vec::new(),
     };
+    if options.kubernetes {
+        kubernetes::run(&mut narrator, &options, &mut outcome)?;
+        return end(&narrator, outcome, begin);
+    }
     if let Some((backend, reason)) = options.missing()? {
         narrator.say(&format!("{backend} cannot be shown here: {reason}"));
         outcome.unsupported = Some(reason);
@@ -68,12 +74,22 @@ pub fn run(options: &DemoOptions) -> Result<Outcome> {
         chapters(&mut narrator, cluster, &options)?;
     }
 
+    let outcome = end(&narrator, outcome, begin)?;
+    if let (true, Some(cluster), Some(interrupt)) = (options.keep, &cluster, &interrupt) {
+        keep::until_interrupted(&narrator, cluster, interrupt);
+    }
+    Ok(outcome)
+}
+
+/// Sums up.
+fn end(narrator: &Narrator, mut outcome: Outcome, begin: Instant) -> Result<Outcome> {
     outcome.ok = narrator.steps().iter().all(|step| step.ok);
     outcome.seconds = (begin.elapsed().as_secs_f64() * 1e3).round() / 1e3;
     outcome.steps = narrator.steps().to_vec();
-    narrator.summary(&outcome)?;
-    if let (true, Some(cluster), Some(interrupt)) = (options.keep, &cluster, &interrupt) {
-        keep::until_interrupted(&narrator, cluster, interrupt);
+    if outcome.unsupported.is_some() {
+        narrator.object(&outcome)?;
+    } else {
+        narrator.summary(&outcome)?;
     }
     Ok(outcome)
 }
@@ -141,6 +157,7 @@ fn chapters(narrator: &mut Narrator, cluster: &mut Cluster, options: &DemoOption
 impl DemoOptions {
     fn resolved(&self) -> Result<Self> {
         anyhow::ensure!(self.nodes >= 2, "a cluster of {} is none: --nodes 2 or more", self.nodes);
+        anyhow::ensure!(!self.kubernetes || self.nodes <= 9, "there are at most nine nodes of Kubernetes");
         anyhow::ensure!(!self.ipv6 || self.backend.has_ipv6(), "{} has IPv4 only", self.backend);
         if let Some(backend) = self.change {
             anyhow::ensure!(!self.ipv6 || backend.has_ipv6(), "{backend} has IPv4 only");

@@ -53,7 +53,11 @@ impl Narrator {
             options.nodes,
             options.backend,
             if options.ipv6 { "IPv4 and IPv6" } else { "IPv4" },
-            if options.etcd { "etcd" } else { "a directory" },
+            match options {
+                DemoOptions { kubernetes: true, .. } => "Kubernetes",
+                DemoOptions { etcd: true, .. } => "etcd",
+                _ => "a directory",
+            },
             component_bytes.div_ceil(1024),
         ));
     }

@@ -14,6 +14,8 @@ pub struct DemoOptions {
     pub backend: Backend,
     /// Leases in a real etcd instead of in a directory.
     pub etcd: bool,
+    /// Real nodes of Kubernetes, with our manifest.
+    pub kubernetes: bool,
     /// Both families instead of IPv4 only.
     pub ipv6: bool,
     /// Swap the plugin while packets flow, too.
@@ -36,6 +38,7 @@ impl Default for DemoOptions {
             nodes: 3,
             backend: Backend::Vxlan,
             etcd: false,
+            kubernetes: false,
             ipv6: false,
             swap: false,
             change: None,

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 /// Everything.
 #[derive(Clone, Debug, Serialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a member of the JSON object")]
 pub struct Outcome {
     /// Whether every step held.
     pub ok: bool,
@@ -18,6 +19,8 @@ pub struct Outcome {
     pub ipv6: bool,
     /// Whether leases were in etcd.
     pub etcd: bool,
+    /// Whether nodes were real ones of Kubernetes.
+    pub kubernetes: bool,
     /// Size of the plugin's file.
     pub component_bytes: u64,
     /// How long it took.

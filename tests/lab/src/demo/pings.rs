@@ -38,7 +38,11 @@ fn largest(from: &Pod, to: &Pod, address: IpAddr) -> u32 {
 
 /// One packet of each family from each pod to each other.
 pub fn matrix(step: &mut Step, cluster: &Cluster, size: Size) -> Result<()> {
-    let pods: Vec<&Pod> = cluster.pods().collect();
+    matrix_of(step, &cluster.pods().collect::<Vec<_>>(), size)
+}
+
+/// The same for any pods.
+pub fn matrix_of(step: &mut Step, pods: &[&Pod], size: Size) -> Result<()> {
     let names: Vec<String> = (1..=pods.len()).map(|number| format!("pod{number}")).collect();
     let mut rows = vec![std::iter::once("ms".to_owned()).chain(names.clone()).collect::<Vec<_>>()];
     let (mut answered, mut failures, mut slowest) = (0, Vec::new(), Duration::ZERO);
@@ -76,7 +80,7 @@ pub fn matrix(step: &mut Step, cluster: &Cluster, size: Size) -> Result<()> {
     if let Some(first) = failures.first() {
         bail!("{} of {} packets were lost; the first: {first}", failures.len(), failures.len() + answered);
     }
-    let what = match (size, &pods[..]) {
+    let what = match (size, pods) {
         (Size::Full, [from, to, ..]) => {
             let bytes: Vec<u32> =
                 to.addresses().into_iter().map(|address| largest(from, to, address)).collect();

@@ -23,6 +23,9 @@ pub struct Options {
     /// Keep the leases in a real etcd instead of a directory
     #[arg(long)]
     etcd: bool,
+    /// On real nodes of Kubernetes, of which each runs a kubelet and containerd, with the manifest of deploy/kubernetes/
+    #[arg(long, conflicts_with_all = ["backend", "swap", "change", "etcd", "ipv6", "keep"])]
+    kubernetes: bool,
     /// IPv6 beside IPv4
     #[arg(long)]
     ipv6: bool,
@@ -40,6 +43,7 @@ pub fn run(options: &Options) -> Result<()> {
         nodes: usize::try_from(options.nodes)?,
         backend: options.backend,
         etcd: options.etcd,
+        kubernetes: options.kubernetes,
         swap: options.swap,
         change: options.change,
         ipv6: options.ipv6,

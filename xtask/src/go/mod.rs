@@ -1,5 +1,7 @@
 //! Go's compiler: the one in the path if it is new enough, else PyPI's copy of it, below `target/tools/go/`, which is fetched when something
-//! is to be compiled.
+//! is to be compiled. What it compiles is kept: `program`.
+
+mod program;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{installed, output, run, target};
 use crate::setup;
+pub use program::Program;
 
 /// The oldest that compiles Kubernetes 1.36.
 const OLDEST: (u32, u32) = (1, 26);
@@ -39,8 +42,9 @@ impl Go {
         &self.version
     }
 
-    /// Compiles the program of a module to a file. What it is made of comes from Go's module proxy, as `go.sum` has it.
-    pub fn build(&self, module: &Path, linker_flags: &OsStr, program: &Path) -> Result<()> {
+    /// Compiles what a module is for: `.`, its own program, to a file; `tool`, the programs that it names as tools, into a directory. What
+    /// they are made of comes from Go's module proxy, as `go.sum` has it.
+    pub fn build(&self, module: &Path, packages: &str, linker_flags: &OsStr, to: &Path) -> Result<()> {
         let mut go = match &self.program {
             Some(program) => command(program),
             None => command(&fetch().with_context(|| {
@@ -48,7 +52,7 @@ impl Go {
             })?),
         };
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
-        run(go.arg("-o").arg(program).arg(".").current_dir(module))
+        run(go.arg("-o").arg(to).arg(packages).current_dir(module))
             .context("it is compiled with Go, from what Go's module proxy has")
     }
 }

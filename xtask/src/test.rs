@@ -7,7 +7,9 @@ use std::time::Instant;
 use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
-use crate::{build, clouds, control_plane, deny, failures, kernels, languages, reference, setup, unit};
+use crate::{
+    build, clouds, control_plane, deny, failures, image, kernels, languages, reference, setup, unit,
+};
 
 /// What tests are told of this machine.
 pub struct Environment {
@@ -22,6 +24,7 @@ impl Environment {
         timed("other languages", languages::build)?;
         timed("clouds", clouds::install)?;
         timed("the Kubernetes control plane", control_plane::install)?;
+        timed("the container image", image::install)?;
         Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
     }
 
@@ -33,6 +36,8 @@ impl Environment {
             ("FLANNELD_TEST_COMPONENTS".into(), target().join("components").into()),
             ("FLANNELD_TEST_CLOUDS".into(), clouds::place().into()),
             ("FLANNELD_TEST_CONTROL_PLANE".into(), control_plane::place().into()),
+            ("FLANNELD_TEST_IMAGE".into(), image::test_image().into()),
+            ("FLANNELD_TEST_DOCKER".into(), image::test_docker().into()),
         ]
     }
 

@@ -6,7 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::architecture::Architecture;
+use super::debian;
 use super::sbom::{self, Crate};
+use super::tree::Entry;
 use crate::cargo::{cargo, output, plugin_crates, root, run, succeeds, target};
 use crate::plugins::{self, Wanted};
 use crate::{release, setup};
@@ -38,8 +40,13 @@ pub fn build(architecture: Architecture) -> Result<Binaries> {
         // An empty form is as good as none, until there is a daemon that makes it.
         std::fs::write(form, [])?;
     }
+    let headers = headers(architecture)?;
     let build = || -> Result<()> {
         let mut command = release::auditable_build()?;
+        if let Some(headers) = &headers {
+            let name = format!("CFLAGS_{}", triple.replace('-', "_"));
+            command.env(name, format!("-isystem {}", headers.display()));
+        }
         run(for_target(&mut command, &triple)?.env("FLANNELD_COMPILED", &compiled))
     };
     build()?;
@@ -52,6 +59,25 @@ pub fn build(architecture: Architecture) -> Result<Binaries> {
     run(for_target(&mut command, &triple)?)?;
     let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
     Ok(Binaries { daemon: read(&daemon)?, cni: read(&target().join(&triple).join("cni/flannel"))? })
+}
+
+/// The headers of the C library for another architecture than this machine's, whose own are good enough for the few lines of C that there are.
+fn headers(architecture: Architecture) -> Result<Option<PathBuf>> {
+    if architecture == Architecture::native()? {
+        return Ok(None);
+    }
+    let place = target().join("tools/image/headers").join(architecture.name());
+    let below = format!("usr/include/{}-linux-musl/", architecture.machine());
+    for package in debian::fetch(architecture, "headers", &["musl-dev"])? {
+        for (path, entry) in &package.files {
+            if let (Some(name), Entry::File(_, content)) = (path.strip_prefix(&below), entry) {
+                let file = place.join(name);
+                std::fs::create_dir_all(file.parent().unwrap_or(&place))?;
+                plugins::write_if_changed(&file, content)?;
+            }
+        }
+    }
+    Ok(Some(place))
 }
 
 /// Makes the compiled form of a plugin, with the daemon that is to have it.

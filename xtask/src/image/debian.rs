@@ -29,11 +29,11 @@ pub struct Package {
     pub files: BTreeMap<String, Entry>,
 }
 
-/// Fetches packages of the versions that the archive has today. Without the archive those of the last time are taken, and that is said.
-pub fn fetch(architecture: Architecture, names: &[&str]) -> Result<Vec<Package>> {
+/// Fetches packages of the versions that the archive has today, for a purpose that has a directory of this name. Without the archive those of the last time are taken, and that is said.
+pub fn fetch(architecture: Architecture, purpose: &str, names: &[&str]) -> Result<Vec<Package>> {
     setup::programs(&[("apt-get", "apt"), ("dpkg-deb", "dpkg")])?;
     let place = target().join("tools/image/debian").join(architecture.name());
-    let packages = place.join("packages");
+    let packages = place.join(purpose);
     if let Err(error) = refresh(&place, &packages, architecture, names) {
         ensure!(packages.is_dir(), "Debian's packages cannot be fetched: {error:#}");
         eprintln!("image: Debian's packages are those of the last build: {error:#}");
@@ -51,7 +51,7 @@ pub fn fetch(architecture: Architecture, names: &[&str]) -> Result<Vec<Package>>
 fn refresh(place: &Path, packages: &Path, architecture: Architecture, names: &[&str]) -> Result<()> {
     let apt = Apt::prepare(place, architecture)?;
     run(apt.command().args(["update", "-q"]))?;
-    let new = place.join("packages.new");
+    let new = packages.with_extension("new");
     clear(&new)?;
     std::fs::create_dir_all(&new)?;
     run(apt.command().args(["download", "-q"]).args(names).current_dir(&new))?;

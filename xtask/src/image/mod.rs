@@ -109,7 +109,7 @@ fn build_into(output: &Path, architectures: &[Architecture]) -> Result<()> {
 }
 
 fn image(recipe: &Recipe, facts: &Facts, architecture: Architecture) -> Result<Image> {
-    let packages = debian::fetch(architecture, &recipe.package_names())?;
+    let packages = debian::fetch(architecture, "packages", &recipe.package_names())?;
     let base = packages::tree(recipe, architecture, &packages)?;
     let binaries = binaries::build(architecture)?;
     let mut own = Tree::default();

@@ -96,17 +96,13 @@ fn started(architecture: Architecture, program: &Path) -> Result<Command> {
         return Ok(Command::new(program));
     }
     let name = format!("qemu-{}-static", architecture.machine());
-    let emulator = match setup::program(&name) {
-        Some(emulator) => emulator,
-        None => {
-            let place = format!("usr/bin/{name}");
-            let tools =
-                setup::unpacked("qemu-user", &["qemu-user-static"], |root| root.join(&place).is_file())
-                    .with_context(|| {
-                        format!("plugins are compiled with the daemon itself, which takes {name} here")
-                    })?;
-            tools.join(place)
-        }
+    let emulator = if let Some(emulator) = setup::program(&name) {
+        emulator
+    } else {
+        let place = format!("usr/bin/{name}");
+        setup::unpacked("qemu-user", &["qemu-user-static"], |root| root.join(&place).is_file())
+            .with_context(|| format!("plugins are compiled with the daemon itself, which takes {name} here"))?
+            .join(place)
     };
     let mut command = Command::new(emulator);
     command.arg(program);

@@ -55,7 +55,7 @@ pub fn build(options: &Options) -> Result<()> {
 /// Makes sure that the tests have the image of this machine's architecture and a Docker to run it, or know why they have not.
 pub fn install() -> Result<()> {
     let skipped = test_image().with_extension("skipped");
-    let made = docker::find().and_then(|_| build_into(&test_place(), &[Architecture::native()?]));
+    let made = docker::find().and_then(|()| build_into(&test_place(), &[Architecture::native()?]));
     if let Err(missing) = made {
         eprintln!("skipped: the test of the container image: {missing:#}");
         std::fs::create_dir_all(test_place())?;

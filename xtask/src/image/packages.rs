@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::architecture::Architecture;
 use super::authorities;
@@ -138,7 +138,7 @@ impl<'a> Taking<'a> {
                 Some((_, Entry::File(_, content))) => return Some(content.clone()),
                 Some((_, Entry::Link(to))) => {
                     let to = resolve(&format!("{directory}/copyright"), to).ok()?;
-                    directory = to.strip_suffix("/copyright")?.to_owned();
+                    to.strip_suffix("/copyright")?.clone_into(&mut directory);
                 }
                 _ => match self.find(&directory)?.1 {
                     Entry::Link(to) => directory = resolve(&directory, to).ok()?,
@@ -160,8 +160,9 @@ fn resolve(link: &str, target: &str) -> Result<String> {
     for part in target.split('/') {
         match part {
             "" | "." => {}
-            ".." if parts.pop().is_none() => bail!("{link} leads out of the image: {target}"),
-            ".." => {}
+            ".." => {
+                parts.pop().with_context(|| format!("{link} leads out of the image: {target}"))?;
+            }
             part => parts.push(part),
         }
     }
@@ -171,6 +172,8 @@ fn resolve(link: &str, target: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+
+    use anyhow::bail;
 
     use super::*;
 

@@ -12,7 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=build.rs");
     // `cargo xtask` says here which plugins there are, so that a new one is noticed.
     println!("cargo:rerun-if-env-changed=FLANNELD_PLUGINS");
+    // And where their compiled forms are, if those beside them are for another processor.
+    println!("cargo:rerun-if-env-changed=FLANNELD_COMPILED");
     let plugins = Path::new(&std::env::var("CARGO_MANIFEST_DIR")?).join("../../plugins").canonicalize()?;
+    let compiled = std::env::var_os("FLANNELD_COMPILED").map_or_else(|| plugins.clone(), Into::into);
     let mut names: Vec<String> = Vec::new();
     for entry in std::fs::read_dir(&plugins)? {
         let path = entry?.path();
@@ -26,19 +29,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut code =
         String::from("/// The plugins that are part of this binary.\npub static BUILT_IN: &[BuiltIn] = &[\n");
     for name in names {
-        let file = |extension: &str| -> Option<String> {
-            let path = plugins.join(format!("{name}.{extension}"));
+        let file = |directory: &Path, extension: &str| -> Option<String> {
+            let path = directory.join(format!("{name}.{extension}"));
             if !path.is_file() {
                 println!("cargo:rerun-if-changed={}", path.display());
             }
             path.is_file().then(|| path.display().to_string())
         };
-        let Some(component) = file("wasm") else {
+        let Some(component) = file(&plugins, "wasm") else {
             println!("cargo:warning=the plugin {name} is not built in: `cargo xtask build` does that");
             continue;
         };
-        let compiled =
-            file("cwasm").map_or_else(|| "None".to_owned(), |path| format!("Some(include_bytes!({path:?}))"));
+        let compiled = file(&compiled, "cwasm")
+            .map_or_else(|| "None".to_owned(), |path| format!("Some(include_bytes!({path:?}))"));
         writeln!(
             code,
             "    BuiltIn {{ backend_type: {name:?}, component: include_bytes!({component:?}), compiled: {compiled} }},"

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::cargo::{cargo, run, target};
 use crate::control_plane::VERSION;
@@ -53,9 +53,15 @@ pub fn print() -> Result<()> {
     Ok(())
 }
 
-/// Makes sure that all is there, or that the tests know why it is not.
+/// Has the tests find all of it, if it was built before on this machine, or know why they do not: the first build takes longer than all tests.
 pub fn install() -> Result<()> {
-    match built() {
+    let there = NODE.is_built()? && CONTAINERD.is_built()?;
+    let found = if there {
+        built().map(drop)
+    } else {
+        Err(anyhow!("`cargo xtask kubernetes-node` builds them, once a machine"))
+    };
+    match found {
         Ok(_) => NODE.is_there(),
         Err(missing) => NODE.is_missing(&missing),
     }

@@ -8,6 +8,7 @@ mod deny;
 mod failures;
 mod fuzz;
 mod go;
+mod image;
 mod kernels;
 mod kubernetes_node;
 mod kubernetes_tools;
@@ -56,6 +57,8 @@ enum Command {
     Build,
     /// Build the daemon for others: with the list of its dependencies inside, and an SBOM beside it
     Release,
+    /// Build the container image, static, for each architecture, with an SBOM: deploy/image/README.md
+    Image(image::Options),
     /// Feed what strangers write with what libFuzzer finds worth a try: fuzz/README.md
     Fuzz(fuzz::Options),
     /// Run all tests, and on other kernels what this machine's cannot show; arguments behind `--` go to `cargo test`
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),
+        Command::Image(options) => image::build(&options),
         Command::Fuzz(options) => fuzz::all(&options),
         Command::Test { this_kernel, arguments } => test::all(&arguments, !this_kernel),
         Command::Lint => test::lint(),

@@ -24,12 +24,22 @@ pub fn build() -> Result<()> {
     let auditable = needed(&CARGO_AUDITABLE)?;
     let cyclonedx = needed(&CARGO_CYCLONEDX)?;
     build::all()?;
-    let mut again = as_cargo(&auditable);
-    run(again.args(["auditable", "build", "--release", "--package", CRATE]))?;
+    run(&mut build_with(&auditable))?;
     check_binary(&daemon())?;
     let written = sbom(&cyclonedx)?;
     eprintln!("release: {} and {}", daemon().display(), written.display());
     Ok(())
+}
+
+/// The build of the daemon with the list of its dependencies inside.
+pub fn auditable_build() -> Result<Command> {
+    Ok(build_with(&needed(&CARGO_AUDITABLE)?))
+}
+
+fn build_with(auditable: &Path) -> Command {
+    let mut command = as_cargo(auditable);
+    command.args(["auditable", "build", "--release", "--package", CRATE]);
+    command
 }
 
 fn needed(tool: &Tool) -> Result<PathBuf> {
@@ -52,7 +62,8 @@ fn as_cargo(program: &Path) -> Command {
     command
 }
 
-fn check_binary(binary: &Path) -> Result<()> {
+/// An error if a binary has no such list.
+pub fn check_binary(binary: &Path) -> Result<()> {
     let bytes = std::fs::read(binary).with_context(|| binary.display().to_string())?;
     let has_section = bytes.windows(SECTION.len()).any(|part| part == SECTION);
     ensure!(has_section, "{} has no section .dep-v0", binary.display());

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
 use crate::{
-    build, clouds, control_plane, deny, failures, kernels, kubernetes_node, kubernetes_tools, languages,
-    reference, setup, unit,
+    build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node, kubernetes_tools,
+    languages, reference, setup, unit,
 };
 
 /// What tests are told of this machine.
@@ -26,7 +26,9 @@ impl Environment {
         timed("clouds", clouds::install)?;
         timed("the Kubernetes control plane", control_plane::install)?;
         timed("kubectl and helm", kubernetes_tools::install)?;
+        // What takes ten minutes and more to build is tested where it has been built.
         timed("nodes of Kubernetes", kubernetes_node::install)?;
+        timed("the container image", image::install)?;
         Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
     }
 
@@ -41,6 +43,8 @@ impl Environment {
             ("FLANNELD_TEST_KUBERNETES_TOOLS".into(), kubernetes_tools::place().into()),
             ("FLANNELD_TEST_KUBERNETES_NODE".into(), kubernetes_node::place().into()),
             ("FLANNELD_TEST_CNI_PLUGIN".into(), kubernetes_node::cni_plugin().into()),
+            ("FLANNELD_TEST_IMAGE".into(), image::test_image().into()),
+            ("FLANNELD_TEST_DOCKER".into(), image::test_docker().into()),
         ]
     }
 

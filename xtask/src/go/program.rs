@@ -56,6 +56,11 @@ impl Program {
         Ok(std::fs::write(self.place().with_extension("skipped"), format!("{why:#}"))?)
     }
 
+    /// Whether this machine has it already.
+    pub fn is_built(&self) -> Result<bool> {
+        Ok(cache().join(format!("{}-{}", self.name, self.key(&Go::choose())?)).exists())
+    }
+
     /// The program, built if this machine has none that is made of the same; the tests' link leads to it.
     pub fn built(&self) -> Result<PathBuf> {
         std::fs::create_dir_all(target().join("tools"))?;

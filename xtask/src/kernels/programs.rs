@@ -51,7 +51,7 @@ fn program(message: &Value) -> Option<Program> {
         return None;
     }
     let manifest = PathBuf::from(message["manifest_path"].as_str()?);
-    let counts = ["host", "tests/e2e", "tests/lab"];
+    let counts = ["host", "tests/e2e", "tests/image", "tests/lab"];
     if !counts.iter().any(|folder| manifest.starts_with(root().join(folder))) {
         return None;
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::plugins::Wanted;
-use crate::{build, clouds, setup};
+use crate::{build, clouds, control_plane, setup};
 
 /// Arguments for the lab, whose own help tells of them.
 #[derive(clap::Args)]
@@ -39,6 +39,9 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     let help = arguments.ask_for_help();
     if arguments.mention("tunnel") && !help {
         setup::iperf3()?;
+    }
+    if arguments.mention("kubernetes") && !help {
+        control_plane::install()?;
     }
     run("bench", arguments, arguments.mention("scale") || arguments.mention("reference"))
 }

@@ -8,7 +8,11 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::plugins::Wanted;
+<<<<<<< HEAD
 use crate::{build, clouds, kubernetes_node, setup};
+=======
+use crate::{build, clouds, control_plane, setup};
+>>>>>>> 3e9c8d056f77f08fcc6ccc3c9d8984410c521efd
 
 /// Arguments for the lab, whose own help tells of them.
 #[derive(clap::Args)]
@@ -39,6 +43,9 @@ pub fn bench(arguments: &Arguments) -> Result<()> {
     let help = arguments.ask_for_help();
     if arguments.mention("tunnel") && !help {
         setup::iperf3()?;
+    }
+    if arguments.mention("kubernetes") && !help {
+        control_plane::install()?;
     }
     run("bench", arguments, arguments.mention("scale") || arguments.mention("reference"))
 }

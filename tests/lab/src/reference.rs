@@ -55,8 +55,16 @@ impl Reference {
         command.args(store.upstream_flags()?).arg("--iface=eth0");
         command.arg("--subnet-file").arg(node.subnet_file());
         command.env(KEY_FILE.0, KEY_FILE.1).current_dir(directory);
+        if let Store::Kube(_) = store {
+            command.env("NODE_NAME", node.name());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         Ok(Self { node: node.name().to_owned(), log, child: child_reaper::spawn(command)? })
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it is up. It may not know its peers yet.

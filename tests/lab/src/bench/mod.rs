@@ -2,12 +2,14 @@
 //! things besides, do not.
 
 mod change;
+mod kubernetes;
 mod policy;
 mod scale;
 mod swap;
 mod tunnel;
 
 pub use change::{Change, echo_requests, of_daemons, of_leases, of_reference};
+pub use kubernetes::{Daemon, Kubernetes, KubernetesOptions, kubernetes};
 pub use policy::{Native, native};
 pub use scale::{Scale, ScaleOptions, scale};
 pub use swap::{Swap, swap};

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::http::{self, Answer};
 use crate::{Namespace, wait};
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Which servers are believed, and what is shown to them.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub enum Patch {
 }
 
 impl Patch {
-    fn media_type(self) -> &'static str {
+    pub(super) fn media_type(self) -> &'static str {
         match self {
             Self::Merge => "application/merge-patch+json",
             Self::StrategicMerge => "application/strategic-merge-patch+json",
@@ -132,7 +132,7 @@ impl Client {
         watch().with_context(|| format!("from {}: watch https://{}{path}", self.from.name(), self.address))
     }
 
-    fn connect(&self) -> Result<Stream> {
+    pub(super) fn connect(&self) -> Result<Stream> {
         let patience = wait::scaled(http::PATIENCE);
         let socket = self.from.run(|| TcpStream::connect_timeout(&self.address, patience))??;
         socket.set_read_timeout(Some(patience))?;
@@ -141,7 +141,18 @@ impl Client {
     }
 
     fn head(&self, method: &str, path: &str, media_type: Option<&str>, length: usize) -> Result<String> {
-        let mut head = format!("{method} {path} HTTP/1.0\r\nHost: {}\r\n", self.address);
+        self.head_of("HTTP/1.0", method, path, media_type, length)
+    }
+
+    pub(super) fn head_of(
+        &self,
+        version: &str,
+        method: &str,
+        path: &str,
+        media_type: Option<&str>,
+        length: usize,
+    ) -> Result<String> {
+        let mut head = format!("{method} {path} {version}\r\nHost: {}\r\n", self.address);
         write!(head, "Accept: {}\r\n", self.accept)?;
         if let Some(token) = &self.token {
             write!(head, "Authorization: Bearer {token}\r\n")?;

@@ -12,6 +12,7 @@
 //! | [`pki`] | certificates and keys |
 //! | [`identity`] | who may ask, and with which token |
 //! | [`client`] | questions to the API server, and watches |
+//! | [`kept`] | many questions, one after the other, on one connection |
 //! | [`nodes`], [`pods`] | objects, made and read |
 //! | [`manifest`] | what upstream's manifest gives its daemon, and permits it |
 //! | [`volume`] | a service account's token, where a pod has it |
@@ -21,6 +22,7 @@ mod arguments;
 pub mod client;
 mod etcd_gateway;
 pub mod identity;
+pub mod kept;
 pub mod manifest;
 pub mod mode;
 pub mod nodes;

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::feed::{Feed, Invented};
 use super::ms;
 use crate::netlink_monitor::{Object, Watcher};
 use crate::{Node, wait};
@@ -17,13 +16,13 @@ pub struct Latency(Vec<Duration>);
 
 impl Latency {
     /// Changes leases one by one: each gets another Ethernet address, so that a neighbour entry and an FDB entry are replaced.
-    pub fn measure(node: &Node, feed: &mut Feed, changes: u32) -> Result<Self> {
+    pub fn measure(node: &Node, changes: u32, mut change: impl FnMut(u32) -> Result<()>) -> Result<Self> {
         let watcher = Watcher::start(node)?;
         let mut times = Vec::new();
         for number in 0..changes {
             let heard = watcher.all().len();
             let begin = Instant::now();
-            feed.put(&Invented::new(number, 1))?;
+            change(number)?;
             // The FDB entry of the old address goes last.
             let (last, _) = wait::until("the change is in the kernel", || {
                 let changes = watcher.all();

@@ -13,8 +13,8 @@ use super::ms;
 use crate::crowd::CONFIG;
 use crate::log::Log;
 use crate::{Cluster, ClusterOptions, wait};
-pub(super) use feed::Feed;
-use latency::Latency;
+pub(super) use feed::{Feed, Invented};
+pub(super) use latency::Latency;
 
 /// Entries of a peer: a route, a neighbour, and an FDB entry.
 const ENTRIES: u64 = 3;
@@ -114,7 +114,9 @@ pub fn scale(options: ScaleOptions) -> Result<Scale> {
     let own = cluster.lease(0)?.key;
     let log = cluster.daemon(0)?.log().clone();
     let mut feed = Feed::open(cluster.store(), cluster.lab())?;
-    let latency = Latency::measure(cluster.node(0), &mut feed, CHANGES.min(options.leases))?;
+    let latency = Latency::measure(cluster.node(0), CHANGES.min(options.leases), |number| {
+        feed.put(&Invented::new(number, 1))
+    })?;
     (result.change_p50_ms, result.change_p99_ms) = (latency.percentile(50), latency.percentile(99));
 
     let begin = Instant::now();

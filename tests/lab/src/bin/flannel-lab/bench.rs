@@ -1,5 +1,8 @@
 //! The benchmarks' command line, and how their figures are shown.
 
+#[path = "bench/kubernetes.rs"]
+mod kubernetes;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -7,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flannel_lab::artifacts;
 use flannel_lab::bench::{
-    Change, Iperf3, Scale, ScaleOptions, TunnelOptions, native, of_daemons, of_leases, of_reference, scale,
-    swap, tunnel,
+    Change, Iperf3, KubernetesOptions, Scale, ScaleOptions, TunnelOptions, native, of_daemons, of_leases,
+    of_reference, scale, swap, tunnel,
 };
 
 /// What is measured.
@@ -63,6 +66,25 @@ pub enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// A large cluster of Kubernetes at a real API server: the first sync of a daemon, heartbeats of its peers, one change, and the start of
+    /// many daemons at once; beside it upstream's, if `FLANNELD_REFERENCE` says where it is
+    Kubernetes {
+        /// How many nodes; may be given several times
+        #[arg(long, default_values_t = [1_000, 5_000, 15_000], value_parser = clap::value_parser!(u32).range(2..=20_000))]
+        nodes: Vec<u32>,
+        /// Heartbeats a second, of all nodes together
+        #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(u32).range(1..=500))]
+        heartbeats: u32,
+        /// For so many seconds
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+        /// How many daemons start at once
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=50))]
+        daemons: u32,
+        /// Print one JSON object for each number of nodes
+        #[arg(long)]
+        json: bool,
+    },
     /// Calls of the vxlan plugin, beside the same policy linked natively
     Policy {
         /// Leases in a call; may be given several times
@@ -77,6 +99,15 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Scale { leases, store, json } => run_scale(leases, store, *json),
         Bench::Swap { leases } => run_swap(leases),
         Bench::Change { nodes, leases, reference } => run_change(nodes, leases, reference.as_deref()),
+        Bench::Kubernetes { nodes, heartbeats, seconds, daemons, json } => {
+            let options = KubernetesOptions {
+                nodes: 0,
+                heartbeats: *heartbeats,
+                time: Duration::from_secs(*seconds),
+                daemons: usize::try_from(*daemons)?,
+            };
+            kubernetes::run(nodes, &options, *json)
+        }
         Bench::Policy { leases } => run_policy(leases),
         Bench::Tunnel { seconds, rounds, each, reference, json } => {
             let options = TunnelOptions {

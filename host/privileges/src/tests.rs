@@ -79,6 +79,14 @@ fn threads_that_a_confined_one_starts_are_confined() {
 }
 
 #[test]
+fn a_thread_that_a_confined_one_starts_has_nothing_to_give_up() {
+    for profile in [Profile::Plugin, Profile::Network] {
+        assert!(confined(profile, || std::thread::spawn(is_inherited).join().expect("no panic")));
+    }
+    assert!(!std::thread::spawn(is_inherited).join().expect("no panic"), "nobody has confined this one");
+}
+
+#[test]
 fn a_thread_that_talks_to_servers_reads_files_and_writes_none() {
     let directory = tempfile::tempdir().expect("directory");
     let file = directory.path().join("file");

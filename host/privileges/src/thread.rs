@@ -6,7 +6,8 @@ use std::sync::OnceLock;
 use std::thread::{Builder, JoinHandle};
 
 use rayon_core::{ThreadPool, ThreadPoolBuilder};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::io::Errno;
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 use seccompiler::BpfProgram;
 use tracing::{info, warn};
 
@@ -21,6 +22,9 @@ thread_local! {
 pub fn confine(profile: Profile) {
     static SAID: OnceLock<()> = OnceLock::new();
     CONFINED.set(true);
+    if is_inherited() {
+        return;
+    }
     let none = CapabilitySet::empty();
     if let Err(error) =
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
@@ -32,6 +36,12 @@ pub fn confine(profile: Profile) {
             info!(reason, "threads that run plugins go without a filter for system calls here");
         });
     }
+}
+
+/// Whether a confined thread has started this one, which has nothing to give up then: as a runtime starts threads for what blocks. Anybody may
+/// ask what he may do, but for those behind our filter.
+fn is_inherited() -> bool {
+    capabilities(None).is_err_and(|error| error == Errno::PERM)
 }
 
 fn install(profile: Profile) -> Result<(), String> {

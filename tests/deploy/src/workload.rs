@@ -14,6 +14,8 @@ pub struct Container {
     pub command: Vec<String>,
     /// Variables with their values; those that Kubernetes fills in have none.
     pub variables: Vec<(String, Option<String>)>,
+    /// Those that Kubernetes fills in, with the field of the pod that they have.
+    pub fields: Vec<(String, String)>,
     /// Where volumes are, with their names.
     pub mounts: Vec<(String, String)>,
     /// Whether it may do everything.
@@ -33,12 +35,17 @@ impl Container {
                 variable.get("valueFrom").is_none().then(|| text(&variable["value"]).unwrap_or_default());
             Some((text(&variable["name"])?, value))
         });
+        let fields = list(&container["env"]).filter_map(|variable| {
+            let field = text(&variable["valueFrom"]["fieldRef"]["fieldPath"])?;
+            Some((text(&variable["name"])?, field))
+        });
         let mounts = list(&container["volumeMounts"])
             .map(|mount| Some((text(&mount["mountPath"])?, text(&mount["name"])?)));
         Ok(Self {
             image: text(&container["image"]).with_context(|| format!("{name} has no image"))?,
             command: ["command", "args"].iter().flat_map(|part| texts(&container[part])).collect(),
             variables: variables.collect::<Option<_>>().with_context(|| format!("{name}: variables"))?,
+            fields: fields.collect(),
             mounts: mounts.collect::<Option<_>>().with_context(|| format!("{name}: mounts"))?,
             privileged: security["privileged"] == true,
             added: texts(&security["capabilities"]["add"]),

@@ -1,5 +1,5 @@
 //! What a Kubernetes control plane does that daemons rely on, as a real one does it: kube-apiserver, node IPAM, etcd. Whoever imitates an API
-//! server has to pass what is here. No daemon of ours takes part but in [`daemon`].
+//! server has to pass what is here. No daemon of ours takes part but in [`daemon`] and [`set_image`].
 
 mod compaction;
 mod daemon;
@@ -8,6 +8,7 @@ mod nodes;
 mod permissions;
 mod pod_cidrs;
 mod restart;
+mod set_image;
 mod shared;
 mod tokens;
 mod versions;

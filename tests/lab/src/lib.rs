@@ -15,6 +15,7 @@
 //! | [`control_plane`] | a real Kubernetes control plane, for daemons that keep their leases in node objects |
 //! | [`kubernetes`] | real nodes of Kubernetes: kubelet, containerd, kube-proxy |
 //! | [`daemon`], [`clock`], [`fake_systemd`], [`log`] | the real binary, the time that it sees, the service manager that keeps its descriptors, and what it says |
+//! | [`sandbox`], [`contained`], [`forwarder`] | a container around it, and the way from a node to the API server |
 //! | [`reference`](mod@reference) | upstream's own daemon, to compare with |
 //! | [`echo`], [`ping_probe`], [`datagram`] | packets, which of them were lost, and whom they seem to come from |
 //! | [`traffic`] | traffic of which each packet is counted, and each byte compared |
@@ -40,6 +41,7 @@ pub mod clock;
 pub mod cloud;
 pub mod cluster;
 pub mod cni;
+pub mod contained;
 pub mod control_plane;
 pub mod crowd;
 pub mod daemon;
@@ -49,6 +51,7 @@ pub mod echo;
 pub mod etcd;
 pub mod fake_systemd;
 pub mod firewall;
+pub mod forwarder;
 pub mod hostile_lease;
 pub mod http;
 mod interrupt;
@@ -67,6 +70,7 @@ pub mod random;
 pub mod reference;
 pub mod registry;
 pub mod repair;
+pub mod sandbox;
 pub mod snapshot;
 pub mod soak;
 pub mod state;

@@ -166,12 +166,17 @@ impl Node {
     /// Makes a pod, as a container runtime would: waits for the subnet file, and takes addresses and MTU from it.
     pub fn pod(&self) -> Result<Pod> {
         let (subnet, _) = wait::until(&format!("{}: the subnet file", self.name), || self.subnet_env())?;
+        self.pod_in(&subnet)
+    }
+
+    /// Makes a pod in a subnet that somebody else than the subnet file says.
+    pub fn pod_in(&self, subnet: &SubnetEnv) -> Result<Pod> {
         let number = self.pods.fetch_add(1, Ordering::Relaxed);
         if number == 0 {
-            self.make_pod_bridge(POD_BRIDGE, &subnet)?;
+            self.make_pod_bridge(POD_BRIDGE, subnet)?;
         }
         let bridge = Bridge { namespace: &self.namespace, name: POD_BRIDGE, mtu: subnet.mtu };
-        Pod::wire(&self.name, number, bridge, &subnet)
+        Pod::wire(&self.name, number, bridge, subnet)
     }
 
     /// Makes a pod in the subnet of another daemon of the node's, on a bridge of its own, when that daemon has written its subnet file.

@@ -9,6 +9,7 @@ mod vxlan;
 mod wireguard;
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
@@ -19,7 +20,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use rtnetlink::LinkUnspec;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::kinds;
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
@@ -460,14 +461,20 @@ fn module(wanted: &DeviceSpec) -> (&'static str, &'static str) {
     }
 }
 
-/// Upstream sets `accept_ra` to 0: the overlay is no place to take a default route from.
+/// Upstream sets `accept_ra` to 0: the overlay is no place to take a default route from. In a container `/proc/sys` is read-only, which nobody
+/// can do anything about there; a node that forwards takes none by itself.
 fn refuse_router_advertisements(device: &str) {
     let path = Path::new("/proc/sys/net/ipv6/conf").join(device).join("accept_ra");
     // The folder is absent where the kernel has no IPv6, and then there is nothing to refuse.
     if path.exists()
         && let Err(error) = std::fs::write(&path, "0")
     {
-        warn!(device, %error, "cannot set net.ipv6.conf.{device}.accept_ra to 0");
+        let text = format!("cannot set net.ipv6.conf.{device}.accept_ra to 0");
+        if error.kind() == ErrorKind::ReadOnlyFilesystem {
+            debug!(device, %error, "{text}");
+        } else {
+            warn!(device, %error, "{text}");
+        }
     }
 }
 

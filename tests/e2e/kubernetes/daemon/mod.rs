@@ -77,7 +77,7 @@ fn wait_reaches(cluster: &Cluster, from: usize, to: usize) -> Result<()> {
 }
 
 /// A node's condition `NetworkUnavailable`.
-fn condition(node: &Value) -> Option<&Value> {
+pub(super) fn condition(node: &Value) -> Option<&Value> {
     let conditions = node["status"]["conditions"].as_array()?;
     conditions.iter().find(|condition| condition["type"] == "NetworkUnavailable")
 }

@@ -21,12 +21,30 @@ impl Client {
                 .object()
                 .with_context(|| format!("{} of the manifest", object["kind"]))?;
         }
+        self.wait_permitted(NAMESPACE, SERVICE_ACCOUNT)
+    }
+
+    /// Makes another service account that may do the same, as distributions have one, in a namespace that Kubernetes itself makes; and waits
+    /// until it may.
+    pub fn apply_account(&self, namespace: &str, name: &str) -> Result<()> {
+        wait::until_true(&format!("there is a namespace {namespace}"), || {
+            Ok(self.get(&format!("/api/v1/namespaces/{namespace}"))?.status == 200)
+        })?;
+        for (path, object) in [account(namespace, name), binding(namespace, name)] {
+            self.post(&path, &object)?
+                .object()
+                .with_context(|| format!("{} of {namespace}/{name}", object["kind"]))?;
+        }
+        self.wait_permitted(namespace, name)
+    }
+
+    fn wait_permitted(&self, namespace: &str, account: &str) -> Result<()> {
         wait::until_true("the service account may read nodes", || {
             let review = json!({
                 "apiVersion": "authorization.k8s.io/v1",
                 "kind": "SubjectAccessReview",
                 "spec": {
-                    "user": format!("system:serviceaccount:{NAMESPACE}:{SERVICE_ACCOUNT}"),
+                    "user": format!("system:serviceaccount:{namespace}:{account}"),
                     "resourceAttributes": { "verb": "get", "resource": "nodes" },
                 },
             });
@@ -47,10 +65,7 @@ fn objects() -> [(String, Value); 4] {
             "/api/v1/namespaces".to_owned(),
             json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }),
         ),
-        (
-            format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"),
-            json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata }),
-        ),
+        account(NAMESPACE, SERVICE_ACCOUNT),
         (
             format!("{RBAC}/clusterroles"),
             json!({
@@ -64,17 +79,30 @@ fn objects() -> [(String, Value); 4] {
                 ],
             }),
         ),
-        (
-            format!("{RBAC}/clusterrolebindings"),
-            json!({
-                "apiVersion": "rbac.authorization.k8s.io/v1",
-                "kind": "ClusterRoleBinding",
-                "metadata": metadata,
-                "roleRef": {
-                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SERVICE_ACCOUNT,
-                },
-                "subjects": [{ "kind": "ServiceAccount", "name": SERVICE_ACCOUNT, "namespace": NAMESPACE }],
-            }),
-        ),
+        binding(NAMESPACE, SERVICE_ACCOUNT),
     ]
+}
+
+fn account(namespace: &str, name: &str) -> (String, Value) {
+    (
+        format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } }),
+    )
+}
+
+fn binding(namespace: &str, account: &str) -> (String, Value) {
+    let own = (namespace, account) == (NAMESPACE, SERVICE_ACCOUNT);
+    let name = if own { SERVICE_ACCOUNT.to_owned() } else { format!("{namespace}-{account}") };
+    (
+        format!("{RBAC}/clusterrolebindings"),
+        json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": { "name": name },
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": SERVICE_ACCOUNT,
+            },
+            "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": namespace }],
+        }),
+    )
 }

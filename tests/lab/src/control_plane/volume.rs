@@ -21,14 +21,25 @@ const DATA: &str = "..data";
 pub struct Volume {
     directory: PathBuf,
     authority: String,
+    namespace: String,
     generation: u32,
 }
 
 impl Volume {
     /// Makes one in a directory, with `token`, `ca.crt` and `namespace`.
     pub fn new(directory: &Path, plane: &ControlPlane, token: &str) -> Result<Self> {
-        let authority = plane.authority().to_owned();
-        let mut volume = Self { directory: directory.to_owned(), authority, generation: 0 };
+        Self::in_namespace(NAMESPACE, directory, plane, token)
+    }
+
+    /// The same for a pod in another namespace than flannel's.
+    pub fn in_namespace(
+        namespace: &str,
+        directory: &Path,
+        plane: &ControlPlane,
+        token: &str,
+    ) -> Result<Self> {
+        let (authority, namespace) = (plane.authority().to_owned(), namespace.to_owned());
+        let mut volume = Self { directory: directory.to_owned(), authority, namespace, generation: 0 };
         volume.rotate(token)?;
         for name in volume.files(token).map(|(name, _)| name) {
             symlink(Path::new(DATA).join(name), directory.join(name))
@@ -57,6 +68,6 @@ impl Volume {
     }
 
     fn files<'a>(&'a self, token: &'a str) -> [(&'static str, &'a str); 3] {
-        [("token", token), ("ca.crt", &self.authority), ("namespace", NAMESPACE)]
+        [("token", token), ("ca.crt", &self.authority), ("namespace", &self.namespace)]
     }
 }

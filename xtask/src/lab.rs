@@ -8,11 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::plugins::Wanted;
-<<<<<<< HEAD
-use crate::{build, clouds, kubernetes_node, setup};
-=======
-use crate::{build, clouds, control_plane, setup};
->>>>>>> 3e9c8d056f77f08fcc6ccc3c9d8984410c521efd
+use crate::{build, clouds, control_plane, kubernetes_node, setup};
 
 /// Arguments for the lab, whose own help tells of them.
 #[derive(clap::Args)]

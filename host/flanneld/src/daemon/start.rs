@@ -672,6 +672,13 @@ pub(super) fn until_renewal(lease: &Lease, margin: Duration) -> Option<Duration>
 async fn leases_from_before(node: &Node, needed: bool) -> (Option<Lease>, Vec<Lease>) {
     let mut throttle = LogThrottle::new(Some(REMIND));
     let known = node.before.as_ref().and_then(|before| before.lease.clone());
+    // A list of all nodes takes its time, and is only needed where a change may be going on.
+    let is_at_rest = |lease: &Lease| {
+        lease.attributes.generations.is_empty() && lease.attributes.backend_type == node.config.backend_type
+    };
+    if !needed && known.as_ref().is_some_and(is_at_rest) {
+        return (known, Vec::new());
+    }
     let snapshot = loop {
         match node.store.leases().await {
             Ok(snapshot) => break snapshot,

@@ -98,7 +98,7 @@ impl Memory {
     }
 
     /// What is watched as metadata is told without the rest, even if it was read.
-    fn shape(&self, mut node: Node) -> Node {
+    pub(super) fn shape(&self, mut node: Node) -> Node {
         if self.form == WatchForm::Metadata {
             node.network_unavailable = None;
             node.addresses = Vec::new();

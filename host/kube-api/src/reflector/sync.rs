@@ -143,7 +143,10 @@ impl Reflector {
                 failure => failure,
             })?;
             match event {
-                Some(WatchEvent::Applied(node)) => drop(nodes.insert(node.name.clone(), node)),
+                // All of them are there at once: what nobody is told of is not kept until the end.
+                Some(WatchEvent::Applied(node)) => {
+                    drop(nodes.insert(node.name.clone(), self.memory.shape(node)));
+                }
                 Some(WatchEvent::Deleted(node)) => drop(nodes.remove(&node.name)),
                 Some(WatchEvent::Bookmark { resource_version, is_end_of_list: true }) => {
                     let nodes = nodes.into_values().collect();

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use super::figures::Counters;
 use super::{KubeOptions, Published};
+use crate::cidrs::Cidrs;
 use crate::condition::{self, Verdict};
 use crate::own::{Overwrites, Own, Wanted};
 
@@ -155,6 +156,12 @@ impl Keeper {
                 Err(error) => return Err(error),
             },
         };
+        // An object that was made again may have other subnets, or none yet: what is published is not of that one.
+        if published
+            .is_some_and(|published| Cidrs::assigned(&node).of(published.families) != published.subnets)
+        {
+            return Ok(());
+        }
         let overwrites = Overwrites::read(&node, &self.options.keys);
         for wrong in &overwrites.wrong {
             if self.wrong.says(&wrong.to_string(), Instant::now()) {

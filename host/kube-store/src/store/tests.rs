@@ -259,6 +259,9 @@ async fn a_node_that_is_made_again_with_another_subnet_has_lost_its_lease() {
     ground.server.delete("n1");
     ground.server.create(node("n1", &["10.244.9.0/24"], &[]));
     while !shown(&next(&mut events).await).contains(&"-10.244.1.0/24".to_owned()) {}
+    // Long enough for what should not happen: peers would take the former subnet for this object's.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(ground.annotation("pod-cidrs"), None);
     assert_eq!(ground.store.renew(&lease).await, Ok(Renewed::Lost));
     assert_eq!(ground.acquire().await.expect("another").subnets.to_string(), "10.244.9.0/24");
     while !shown(&next(&mut events).await).contains(&"10.244.9.0/24".to_owned()) {}

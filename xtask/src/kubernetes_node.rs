@@ -62,7 +62,7 @@ pub fn install() -> Result<()> {
         Err(anyhow!("`cargo xtask kubernetes-node` builds them, once a machine"))
     };
     match found {
-        Ok(_) => NODE.is_there(),
+        Ok(()) => NODE.is_there(),
         Err(missing) => NODE.is_missing(&missing),
     }
 }

@@ -3,14 +3,14 @@
 //! | Module | Its job |
 //! |---|---|
 //! | this one | what a lease store does |
-//! | [`before`] | what there is of this node when its daemon starts |
-//! | [`identity`] | which node this is |
-//! | [`config_file`] | the network config, a file that is mounted from a ConfigMap |
-//! | [`contact`] | whether the API server is heard of, in the log and in the status |
-//! | [`figures`] | what it costs |
-//! | [`hub`] | follows all nodes, and tells of their leases |
-//! | [`keeper`] | keeps this node's annotations, and its condition, as they should be |
-//! | [`reasons`] | what goes wrong, in words for an operator |
+//! | `before` | what there is of this node when its daemon starts |
+//! | `identity` | which node this is |
+//! | `config_file` | the network config, a file that is mounted from a ConfigMap |
+//! | `contact` | whether the API server is heard of, in the log and in the status |
+//! | `figures` | what it costs |
+//! | `hub` | follows all nodes, and tells of their leases |
+//! | `keeper` | keeps this node's annotations, and its condition, as they should be |
+//! | `reasons` | what goes wrong, in words for an operator |
 
 mod before;
 mod config_file;

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE};
 use hyper::{Method, Request, Response};
-use kube::client::Body;
+use kube::client::{AuthError, Body};
 use tokio::time::timeout;
 
 use crate::connection::{Connection, Place};
@@ -159,6 +159,21 @@ fn gone(place: &Place, reason: String) -> KubeError {
     KubeError::Unreachable { address: place.address.clone(), reason }
 }
 
+fn is_of_credentials(error: &kube::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<AuthError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 fn failed(place: &Place, error: &kube::Error) -> KubeError {
+    // A token that an exec plugin has given has to be renewed, which only a new client may do.
+    if is_of_credentials(error) {
+        return KubeError::Unauthorized { message: "the credentials are at their end".to_owned() };
+    }
     gone(place, beginning(&with_causes(error), 300))
 }

@@ -130,6 +130,47 @@ async fn credentials_that_are_refused_are_read_again_and_tried_once_more() {
     assert_eq!(server.requests().len(), 3);
 }
 
+/// As the daemon asks: by threads that may not start programs.
+fn on_confined_threads<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
+    flannel_privileges::start_helper().expect("a thread");
+    let confined = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(|| flannel_privileges::confine(flannel_privileges::Profile::Network))
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let work = confined.spawn(work);
+    let outcome = confined.block_on(work).expect("no panic");
+    confined.shutdown_background();
+    outcome
+}
+
+#[test]
+fn a_plugin_is_run_for_threads_that_may_run_nothing_and_again_before_its_token_ends() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (server, _, directory) = runtime.block_on(server());
+    // The first token ends so soon that it is renewed before it is used.
+    let plugin = write(
+        &directory,
+        "plugin",
+        "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho run >> runs\nlasts=3600; [ $(wc -l < runs) -gt 1 ] || lasts=30\n\
+         ends=$(date -u -d @$(($(date +%s) + lasts)) +%Y-%m-%dT%H:%M:%SZ)\n\
+         echo '{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"right\",\"expirationTimestamp\":\"'$ends'\"}}'\n",
+    );
+    fs::set_permissions(&plugin, fs::Permissions::from_mode(0o755)).expect("made a program");
+    let user =
+        "exec: {apiVersion: client.authentication.k8s.io/v1, command: ./plugin, interactiveMode: Never}";
+    server.set_token("right");
+    let file = kubeconfig(&directory, &server.url(), CA, user);
+    let is_in = on_confined_threads(async move {
+        let client = by_kubeconfig(&file);
+        is_let_in(&client).await && is_let_in(&client).await
+    });
+    assert!(is_in);
+    let runs = fs::read_to_string(directory.path().join("runs")).expect("it has run");
+    assert_eq!(runs.lines().count(), 2);
+}
+
 #[tokio::test]
 async fn a_plugin_that_fails_is_named_and_its_output_is_not_shown() {
     let (server, _, directory) = server().await;

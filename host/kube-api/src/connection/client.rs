@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flannel_base::text::{beginning, excerpt, with_causes};
+use flannel_privileges::with_privileges;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{AuthError, Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tower::BoxError;
@@ -99,7 +101,17 @@ fn client(found: Found, files: Files, kubeconfig: &Path) -> Result<Current, Conn
     config.default_retry = false;
     let command = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone()).unwrap_or_default();
     let file = kubeconfig.to_owned();
-    let client = assemble(config).map_err(|error| match error {
+    let made = if config.auth_info.exec.is_some() {
+        // A thread that talks to servers may start no programs; this one the operator has named.
+        let runtime = Handle::current();
+        with_privileges(move || {
+            let _inside = runtime.enter();
+            assemble(config)
+        })
+    } else {
+        assemble(config)
+    };
+    let client = made.map_err(|error| match error {
         kube::Error::Auth(error) => ConnectionError::Exec { command, file, reason: exec_reason(&error) },
         kube::Error::InferKubeconfig(error) => super::kubeconfig::explain(&file, &error),
         error => ConnectionError::Client {

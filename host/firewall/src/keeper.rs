@@ -16,12 +16,15 @@ use super::rules::{Mode, Owner, Owners, Purpose, Rules};
 use super::tool::Tools;
 use super::watch::Watch;
 use super::{Command, FirewallStatus};
-use flannel_base::Family;
+use flannel_base::{Backoff, Family};
 
 /// How often rules are put in place and looked at again before it is given up for the time being.
 const ATTEMPTS: usize = 4;
 /// For how long after a repair notifications wait: two daemons that undo each other's work shall not fill the CPU with it.
 const REPAIR_COOLDOWN: Duration = Duration::from_secs(1);
+
+/// Waits before it is looked again where kubelet's rules are: it may be started after this daemon.
+const KUBELET: Backoff = Backoff { min: Duration::from_secs(5), max: Duration::from_mins(1) };
 
 /// Rules that are looked at and replaced as a whole.
 enum Set {
@@ -230,6 +233,11 @@ pub(super) struct FirewallReconciler {
     /// What remains to be removed.
     cleanings: Vec<Cleaning>,
     watch: Option<Watch>,
+    /// When it is looked for kubelet's rules; none: they have been found, or do not matter.
+    kubelet: Option<Instant>,
+    looks: u32,
+    /// With which programs rules were made before it was known where kubelet's are.
+    left: Option<Tools>,
     /// Failures that have been logged: they are not logged again before they have changed.
     said: Vec<String>,
 }
@@ -248,7 +256,23 @@ impl FirewallReconciler {
             .ok();
         let (kept, cleanings, said) = (Vec::new(), Vec::new(), Vec::new());
         let (wanted, own, displaced) = (Rules::default(), OwnNetworks::default(), false);
-        Self { tools, mode, resync, status, kept, wanted, own, displaced, cleanings, watch, said }
+        let (kubelet, looks, left) = (Some(Instant::now()), 0, None);
+        Self {
+            tools,
+            mode,
+            resync,
+            status,
+            kept,
+            wanted,
+            own,
+            displaced,
+            cleanings,
+            watch,
+            kubelet,
+            looks,
+            left,
+            said,
+        }
     }
 
     /// Puts other rules in place. Fails if there is no masquerading although it is wanted.
@@ -258,6 +282,40 @@ impl FirewallReconciler {
         self.wanted = rules.clone();
         self.plan();
         self.work(Trigger::Request).await.map(drop)
+    }
+
+    /// Has rules of iptables go where kubelet's are. That may come later: then those that are there move.
+    async fn follow_kubelet(&mut self) {
+        let is_due = self.kubelet.is_some_and(|due| due <= Instant::now());
+        if !is_due || !self.wanted.beside_kubelet || self.mode != Mode::Iptables {
+            return;
+        }
+        let Some(variant) = iptables::kubelet::variant(&self.tools).await else {
+            self.kubelet = Some(Instant::now() + KUBELET.after(self.looks));
+            self.looks = self.looks.saturating_add(1);
+            return;
+        };
+        self.kubelet = None;
+        if iptables::kubelet::of_system(&self.tools).await == Some(variant) {
+            return;
+        }
+        info!("kubelet's rules are in iptables{variant}: the node's go there, too");
+        let there = Tools { variant, ..self.tools.clone() };
+        self.left = Some(std::mem::replace(&mut self.tools, there));
+        self.plan();
+    }
+
+    /// Rules that were made before that was known.
+    async fn remove_left(&mut self) -> Result<(), FirewallError> {
+        let Some(tools) = self.left.clone() else { return Ok(()) };
+        let owners = std::iter::once(&self.wanted.owner).chain(&self.wanted.former).cloned().collect();
+        for cleaning in Cleaning::all_of(Mode::Iptables, &Owners::These(owners), &self.own) {
+            for what in cleaning.run(&tools).await? {
+                info!("{what} removed: they are where kubelet's are now");
+            }
+        }
+        self.left = None;
+        Ok(())
     }
 
     fn plan(&mut self) {
@@ -307,6 +365,7 @@ impl FirewallReconciler {
     /// Looks at everything, and puts right what is not. Returns whether something was not; fails if it is masquerading that
     /// cannot be had.
     async fn work(&mut self, occasion: Trigger) -> Result<bool, FirewallError> {
+        self.follow_kubelet().await;
         // Before the look: what changes after it is news.
         if let Some(watch) = &mut self.watch {
             watch.drain();
@@ -360,6 +419,9 @@ impl FirewallReconciler {
                 }
             }
             self.cleanings = remaining;
+            if let Err(error) = self.remove_left().await {
+                failures.push(format!("old rules cannot be removed: {error}"));
+            }
         }
         failures.dedup();
         for failure in failures.iter().filter(|failure| !self.said.contains(failure)) {

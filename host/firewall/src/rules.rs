@@ -62,6 +62,7 @@ pub(super) enum Owners {
 
 /// What is wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Rules {
     /// Whose they are.
     pub owner: Owner,
@@ -79,6 +80,8 @@ pub struct Rules {
     pub random_fully: bool,
     /// Accept forwarded packets from and to pods (`--iptables-forward-rules`).
     pub forward: bool,
+    /// A kubelet is on this node: rules of iptables go where its are, once it has made some.
+    pub beside_kubelet: bool,
 }
 
 impl Rules {

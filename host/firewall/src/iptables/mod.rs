@@ -1,5 +1,6 @@
 //! The rules as chains in the tables `nat` and `filter`.
 
+pub(super) mod kubelet;
 pub(super) mod payload;
 pub(super) mod rules;
 pub(super) mod saved;

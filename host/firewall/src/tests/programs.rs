@@ -171,3 +171,38 @@ fn rules_that_do_not_stay() {
         );
     });
 }
+
+/// Where the rules for IPv4 are.
+fn variants_with_rules() -> Vec<&'static str> {
+    let has = |variant: &&str| run(&format!("iptables{variant}-save"), "").contains("FLANNEL-POSTRTG");
+    ["-nft", "-legacy"].into_iter().filter(has).collect()
+}
+
+#[test]
+fn rules_go_where_kubelets_are_and_move_there_when_these_come_later() {
+    in_namespace(async || {
+        if !(ways().contains(&Way::IptablesNft) && ways().contains(&Way::IptablesLegacy)) {
+            return;
+        }
+        let system = if run("iptables", "--version").contains("nf_tables") { "-nft" } else { "-legacy" };
+        let other = if system == "-nft" { "-legacy" } else { "-nft" };
+        let rules = Rules { beside_kubelet: true, ..everything() };
+        let tools = || Tools { variant: "", path: None };
+        let firewall =
+            Firewall::start_with(tools(), Mode::Iptables, rules.clone(), NEVER).await.expect("rules");
+        assert_eq!(variants_with_rules(), [system], "nobody has said otherwise");
+        drop(firewall);
+
+        run(&format!("iptables{other}"), "-t mangle -N KUBE-IPTABLES-HINT");
+        let firewall = Firewall::start_with(tools(), Mode::Iptables, rules, NEVER).await.expect("rules");
+        assert_eq!(variants_with_rules(), [other]);
+        assert!(firewall.status().ok, "{:?}", firewall.status());
+        drop(firewall);
+
+        // Who is not beside a kubelet does not look for one.
+        let firewall =
+            Firewall::start_with(tools(), Mode::Iptables, everything(), NEVER).await.expect("rules");
+        assert!(variants_with_rules().contains(&system));
+        drop(firewall);
+    });
+}

@@ -13,7 +13,7 @@ use flannel_telemetry::status;
 use ipnet::IpNet;
 use tracing::warn;
 
-use crate::cli::Options;
+use crate::cli::{Options, Store};
 use crate::node::firewall_owner::Ownership;
 
 use super::DaemonError;
@@ -133,5 +133,6 @@ fn rules(options: &Options, config: &NetworkConfig, subnets: &Subnets, ownership
         random_fully: !options.ip_masq_fully_random_disable,
         forward: options.iptables_forward_rules,
         former_networks: Vec::new(),
+        beside_kubelet: options.store == Store::Kube,
     }
 }

@@ -236,11 +236,6 @@ fn from_wireguard_to_vxlan_with_both_families() -> Result<()> {
 }
 
 #[test]
-fn from_one_port_of_wireguard_to_another() -> Result<()> {
-    Row::new(WIREGUARD, r#"{"Type":"wireguard","ListenPort":51830}"#).holds()
-}
-
-#[test]
 fn from_one_keepalive_of_wireguard_to_another() -> Result<()> {
     Row::new(WIREGUARD, r#"{"Type":"wireguard","PersistentKeepaliveInterval":25}"#).holds()
 }

@@ -2,10 +2,11 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::lab::{Way, in_namespace, run, ways};
+use super::lab::{Way, in_namespace, run, until, ways};
 use super::{NEVER, everything, ipv4};
 use crate::tool::Tools;
 use crate::{Firewall, FirewallError, Mode, Rules, remove_with};
@@ -147,10 +148,8 @@ fn other_words_for_the_same_rules() {
         let good = run("iptables-nft", "-t nat -S");
         assert!(good.contains("-j MASQUERADE") && !good.contains("random"), "{good}");
         run("iptables-nft", "-t nat -D FLANNEL-POSTRTG 2");
-        super::lab::until("repaired", || {
-            run("iptables-nft", "-t nat -S") == good && firewall.status().repairs == 1
-        })
-        .await;
+        until("repaired", || run("iptables-nft", "-t nat -S") == good && firewall.status().repairs == 1)
+            .await;
         assert!(firewall.status().ok);
     });
 }
@@ -178,6 +177,9 @@ fn variants_with_rules() -> Vec<&'static str> {
     ["-nft", "-legacy"].into_iter().filter(has).collect()
 }
 
+/// Until the rules are looked at again.
+const SOON: Duration = Duration::from_millis(100);
+
 #[test]
 fn rules_go_where_kubelets_are_and_move_there_when_these_come_later() {
     in_namespace(async || {
@@ -189,11 +191,12 @@ fn rules_go_where_kubelets_are_and_move_there_when_these_come_later() {
         let rules = Rules { beside_kubelet: true, ..everything() };
         let tools = || Tools { variant: "", path: None };
         let firewall =
-            Firewall::start_with(tools(), Mode::Iptables, rules.clone(), NEVER).await.expect("rules");
+            Firewall::start_with(tools(), Mode::Iptables, rules.clone(), SOON).await.expect("rules");
         assert_eq!(variants_with_rules(), [system], "nobody has said otherwise");
-        drop(firewall);
-
         run(&format!("iptables{other}"), "-t mangle -N KUBE-IPTABLES-HINT");
+        until("the rules have moved", || variants_with_rules() == [other]).await;
+        drop(firewall);
+        // From the beginning, where it is known then.
         let firewall = Firewall::start_with(tools(), Mode::Iptables, rules, NEVER).await.expect("rules");
         assert_eq!(variants_with_rules(), [other]);
         assert!(firewall.status().ok, "{:?}", firewall.status());

@@ -109,7 +109,7 @@ async fn operate(
     let outcome = observer.alive_during(external).await;
     let mut external = match (outcome, &kube) {
         (Err(error @ DaemonError::External(_)), Some(kube)) => {
-            let waited = start::external_in_time(&options, &config, kube, &observer, error);
+            let waited = start::external_in_time(&options, &config, (&*store, kube), &observer, error);
             let found = observer.alive_during(waited).await?;
             (before, wish) = (Some(found.before), found.wish);
             found.external

@@ -249,7 +249,7 @@ pub(super) struct InTime {
 pub(super) async fn external_in_time(
     options: &Options,
     config: &NetworkConfig,
-    kube: &KubeNode,
+    (store, kube): (&dyn LeaseStore, &KubeNode),
     observer: &Observer,
     error: DaemonError,
 ) -> Result<InTime, DaemonError> {
@@ -266,15 +266,14 @@ pub(super) async fn external_in_time(
         tokio::time::sleep(EXTERNAL_RETRY).await;
         let before = Arc::new(kube.before(&observer.store).await?);
         is_annotated = before.hints.public_ip.is_some() || before.hints.public_ipv6.is_some();
-        let mut wish = wish(options, config, Some(&before));
-        let lasting = Arc::new(wish.clone());
-        wish.known_as = addresses(before.lease.as_ref());
-        match choose(&wish, &Inventory::take(wish.selector.can_reach).await?) {
+        let wish = Arc::new(wish(options, config, Some(&before)));
+        match external(options, &wish, store, Some(&before)).await {
             Ok(external) => {
                 observer.waits_for(String::new());
-                return Ok(InTime { before, wish: lasting, external });
+                return Ok(InTime { before, wish, external });
             }
-            Err(error) => last = error.into(),
+            Err(error @ DaemonError::External(_)) => last = error,
+            Err(error) => return Err(error),
         }
     }
 }

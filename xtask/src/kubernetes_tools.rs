@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{root, run, succeeds, target};
-use crate::setup;
+use crate::{pinned, setup};
 
 /// Where they are.
 pub fn place() -> PathBuf {
@@ -18,23 +18,7 @@ pub fn place() -> PathBuf {
 
 /// Makes sure that they are there, or that the tests know why they are not.
 pub fn install() -> Result<()> {
-    let requirements = std::fs::read(sources().join("requirements.txt"))
-        .context("tests/kubernetes-tools/requirements.txt")?;
-    let (mark, skipped) = (place().join("installed"), place().with_extension("skipped"));
-    if std::fs::read(&mark).is_ok_and(|installed| installed == requirements) {
-        return Ok(());
-    }
-    for stale in [&mark, &skipped] {
-        match std::fs::remove_file(stale) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-    }
-    if let Err(missing) = fetch() {
-        eprintln!("skipped: tests of deploy/: {missing:#}");
-        return Ok(std::fs::write(skipped, format!("{missing:#}"))?);
-    }
-    Ok(std::fs::write(mark, requirements)?)
+    pinned::install(&place(), "tests/kubernetes-tools/requirements.txt", "tests of deploy/", fetch)
 }
 
 fn sources() -> PathBuf {

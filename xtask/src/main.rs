@@ -14,6 +14,7 @@ mod kubernetes_node;
 mod kubernetes_tools;
 mod lab;
 mod languages;
+mod pinned;
 mod plugins;
 mod reference;
 mod release;

@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::restless_client;
-use common::told::Told;
+use common::told::{HASTY, Told};
 use flannel_fake_kube::{FakeKube, Fault, Kind, Mode, node};
 use flannel_kube_api::{KubeError, NodeEvent, Phase, ReflectorOptions, Strategy, WatchForm};
 use serde_json::json;
@@ -222,9 +222,31 @@ async fn a_node_that_cannot_be_read_is_asked_for_again() {
     let server = with_nodes(1).await;
     let mut told = Told::peers(&server);
     told.until_as(&server).await;
-    server.add_fault(Fault::status("GET /api/v1/nodes/", 2, 500));
-    server.create(peer(3));
+    for (index, code) in [(3, 500), (4, 404), (5, 403), (6, 410)] {
+        server.add_fault(Fault::status("GET /api/v1/nodes/", 2, code));
+        server.create(peer(index));
+        told.until_as(&server).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_goes_before_it_can_be_read_is_not_asked_for_any_more() {
+    let server = with_nodes(1).await;
+    let mut told = Told::peers(&server);
     told.until_as(&server).await;
+    server.add_fault(Fault::status("GET /api/v1/nodes/", usize::MAX, 404));
+    server.create(peer(3));
+    let asked = || server.requests_with("GET /api/v1/nodes/").len();
+    while asked() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.delete("n3");
+    told.until_version_of(&server).await;
+    // One may be under way.
+    tokio::time::sleep(HASTY.backoff.max * 2).await;
+    let before = asked();
+    tokio::time::sleep(HASTY.backoff.max * 5).await;
+    assert_eq!(asked(), before);
 }
 
 #[tokio::test]

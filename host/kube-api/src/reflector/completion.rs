@@ -94,11 +94,7 @@ impl Completion {
         let metadata = self.wanted.remove(&name)?;
         let read = match answer {
             Ok(read) => read,
-            // Its end is told by the watch.
-            Err(KubeError::NotFound { .. }) => {
-                self.attempts.remove(&name);
-                return None;
-            }
+            // Also if there is none: it is the watch that tells a node's end, and a server may know less than the one that is watched.
             Err(error) => {
                 tracing::debug!(node = name, %error, "a node cannot be read");
                 self.again(name, metadata);

@@ -236,6 +236,12 @@ fn from_wireguard_to_vxlan_with_both_families() -> Result<()> {
 }
 
 #[test]
+fn from_one_port_of_wireguard_to_another_with_both_families() -> Result<()> {
+    let others = r#"{"Type":"wireguard","ListenPort":51830,"ListenPortV6":51831}"#;
+    Row::new(WIREGUARD, others).families(Families::Both).holds()
+}
+
+#[test]
 fn from_one_keepalive_of_wireguard_to_another() -> Result<()> {
     Row::new(WIREGUARD, r#"{"Type":"wireguard","PersistentKeepaliveInterval":25}"#).holds()
 }

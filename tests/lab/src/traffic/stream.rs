@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use socket2::SockRef;
 
 use super::report::{StreamReport, Way};
 use super::socket_info;
@@ -16,6 +17,9 @@ use crate::Pod;
 const RATE: u64 = 200;
 /// As many bytes at a time.
 const BLOCK: usize = 4096;
+/// Bytes that are under way at most, all in all. On a machine that is too slow for the rate, TCP fills whatever queue there is until packets are
+/// dropped, and datagrams wait in it, too: that says something of the machine, and nothing of what is tried.
+const UNDER_WAY: usize = 16 << 10;
 
 /// What both ends know.
 #[derive(Debug, Default)]
@@ -64,6 +68,7 @@ pub fn open(from: &Pod, to: &Pod, way: &Way, seed: u64) -> Result<(Source, Sink,
     let source = from.namespace().run(|| TcpStream::connect(target))?;
     let source = source.with_context(|| format!("a TCP connection: {way}"))?;
     let (sink, _) = listener.accept()?;
+    SockRef::from(&source).set_send_buffer_size(UNDER_WAY)?;
     for socket in [&source, &sink] {
         socket.set_nonblocking(true)?;
     }

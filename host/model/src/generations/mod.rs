@@ -3,6 +3,8 @@
 //! All that either wants is there, but for routes: a peer's routes of the main table are those of the generation by which it is reached, and
 //! those of the one that is being moved to are in a table of their own besides, where they can be tried.
 
+mod sessions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -254,8 +256,9 @@ impl Generations {
         for slot in [Slot::Serving, Slot::Beside] {
             let wanted = &self.wanted[slot as usize];
             let entries = wanted.peers.get(&peer).map(|entries| {
+                let free = entries.iter().filter(|entry| !self.is_called_by_other(peer, slot, entry)).cloned();
                 let (routes, others): (Vec<Entry>, Vec<Entry>) =
-                    entries.iter().cloned().partition(|entry| matches!(entry, Entry::Route { .. }));
+                    free.partition(|entry| matches!(entry, Entry::Route { .. }));
                 let mut here = others;
                 let narrow = match self.subnets.get(&peer) {
                     Some(subnets) if routes.is_empty() => wanted.over_device(subnets),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use flannel_lab::log::Log;
 use flannel_lab::reference::{self, Reference};
 use flannel_lab::state::KernelState;
-use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, Place, wait};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, Place, control_plane, wait};
 use regex::Regex;
 
 /// The node with ours throughout.
@@ -32,19 +32,17 @@ struct Mixed {
 
 /// A cluster with ours on the first node and upstream's on two others, or none, with a reason on standard output, where there can be
 /// none.
-fn mixed(backend: Backend, config: &str, last: Place) -> Result<Option<Mixed>> {
+fn mixed(options: &ClusterOptions, last: Place) -> Result<Option<Mixed>> {
     let Some(program) = reference::program() else {
         flannel_test_support::skip(format_args!("{} names no upstream flanneld", reference::VARIABLE));
         return Ok(None);
     };
-    if let Some(reason) = backend.missing()? {
+    let plane = if options.kubernetes { control_plane::missing()? } else { None };
+    if let Some(reason) = options.backend.missing()?.or(plane) {
         flannel_test_support::skip(&reason);
         return Ok(None);
     }
-    // With iptables upstream does not start without the module br_netfilter.
-    let config = config.replacen('{', r#"{"EnableNFTables":true,"#, 1);
-    let options = ClusterOptions { backend, config, etcd: true, ..ClusterOptions::default() };
-    let mut cluster = Cluster::prepare(&options)?;
+    let mut cluster = Cluster::prepare(options)?;
     cluster.add_node(last)?;
     let (variable, file) = reference::KEY_FILE;
     cluster.set_options(cluster.options().clone().env(variable, file));
@@ -118,7 +116,7 @@ impl Mixed {
         let other_tun = Regex::new(r"\bflannel[0-9]+\b")?;
         let shown = |lines: Vec<String>| {
             let shown = lines.into_iter().map(|mut line| {
-                for own in [" scope link", " metric 100", " linkdown", " nodad"] {
+                for own in [" scope link", " metric 100", " linkdown", " nodad", " noprefixroute"] {
                     line = line.replace(own, "");
                 }
                 other_tun.replace_all(&line, "flannel0").into_owned()
@@ -180,13 +178,21 @@ impl Mixed {
     }
 }
 
-fn side_by_side(backend: Backend, config: &str, last: Place) -> Result<()> {
-    let Some(mut mixed) = mixed(backend, config, last)? else { return Ok(()) };
+fn side_by_side(backend: Backend, config: &str, last: Place, kubernetes: bool) -> Result<()> {
+    // With iptables upstream does not start without the module br_netfilter.
+    let config = config.replacen('{', r#"{"EnableNFTables":true,"#, 1);
+    let options =
+        ClusterOptions { backend, config, kubernetes, etcd: !kubernetes, ..ClusterOptions::default() };
+    let Some(mut mixed) = mixed(&options, last)? else { return Ok(()) };
     mixed.prove().with_context(|| mixed.story())
 }
 
 fn neighbours(backend: Backend, ipv6: bool) -> Result<()> {
-    side_by_side(backend, &backend.config(ipv6), Place::Near)
+    side_by_side(backend, &backend.config(ipv6), Place::Near, false)
+}
+
+fn neighbours_in_kubernetes(backend: Backend, ipv6: bool) -> Result<()> {
+    side_by_side(backend, &backend.config(ipv6), Place::Near, true)
 }
 
 #[test]
@@ -201,7 +207,7 @@ fn with_vxlan_of_both_families_upstreams_nodes_and_ours_are_one_cluster_and_chan
 
 #[test]
 fn with_direct_routing_upstreams_nodes_and_ours_are_one_cluster_and_change_places() -> Result<()> {
-    side_by_side(Backend::Vxlan, DIRECT_ROUTING, Place::Far)
+    side_by_side(Backend::Vxlan, DIRECT_ROUTING, Place::Far, false)
 }
 
 #[test]
@@ -228,4 +234,22 @@ fn with_wireguard_upstreams_nodes_and_ours_are_one_cluster_and_change_places() -
 fn with_wireguard_of_both_families_upstreams_nodes_and_ours_are_one_cluster_and_change_places() -> Result<()>
 {
     neighbours(Backend::Wireguard, true)
+}
+
+#[test]
+fn with_vxlan_and_leases_in_kubernetes_upstreams_nodes_and_ours_are_one_cluster_and_change_places()
+-> Result<()> {
+    neighbours_in_kubernetes(Backend::Vxlan, false)
+}
+
+#[test]
+fn with_vxlan_of_both_families_and_leases_in_kubernetes_upstreams_nodes_and_ours_are_one_cluster_and_change_places()
+-> Result<()> {
+    neighbours_in_kubernetes(Backend::Vxlan, true)
+}
+
+#[test]
+fn with_host_gw_and_leases_in_kubernetes_upstreams_nodes_and_ours_are_one_cluster_and_change_places()
+-> Result<()> {
+    neighbours_in_kubernetes(Backend::HostGw, false)
 }

@@ -18,6 +18,7 @@ const NODE: Program = Program {
     packages: ".",
     sources: &["go.mod", "go.sum", "main.go"],
     variables: VERSION,
+    with_c: false,
 };
 
 const CONTAINERD: Program = Program {
@@ -27,6 +28,7 @@ const CONTAINERD: Program = Program {
     packages: "tool",
     sources: &["go.mod", "go.sum"],
     variables: &[],
+    with_c: false,
 };
 
 /// Where the tests look for kubelet and the others: a link to the program.

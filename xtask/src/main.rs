@@ -22,6 +22,7 @@ mod setup;
 mod test;
 mod tools;
 mod unit;
+mod upstream;
 mod vm;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Command {
     KubernetesTools,
     /// Build and find what the tests' Kubernetes nodes run, once a machine, and print where it is: tests/kubernetes-node/, tests/containerd/
     KubernetesNode,
+    /// Build upstream's flanneld for tests and benchmarks that have it beside ours, once a machine, and print where it is: tests/upstream/
+    Upstream,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::ControlPlane => control_plane::print(),
         Command::KubernetesTools => kubernetes_tools::install(),
         Command::KubernetesNode => kubernetes_node::print(),
+        Command::Upstream => upstream::print(),
         Command::Reference => reference::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),

@@ -1,6 +1,7 @@
 //! All tests, and the lints.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -9,12 +10,13 @@ use anyhow::Result;
 use crate::cargo::{cargo, run, target};
 use crate::{
     build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node, kubernetes_tools,
-    languages, reference, setup, unit,
+    languages, reference, setup, unit, upstream,
 };
 
 /// What tests are told of this machine.
 pub struct Environment {
     etcd: OsString,
+    upstream: Option<(&'static str, PathBuf)>,
 }
 
 impl Environment {
@@ -29,12 +31,12 @@ impl Environment {
         // What takes ten minutes and more to build is tested where it has been built.
         timed("nodes of Kubernetes", kubernetes_node::install)?;
         timed("the container image", image::install)?;
-        Ok(Self { etcd: setup::etcd()?.join("etcd").into() })
+        Ok(Self { etcd: setup::etcd()?.join("etcd").into(), upstream: upstream::variable()? })
     }
 
     /// The variables that tests know.
     pub fn variables(&self) -> Vec<(OsString, OsString)> {
-        vec![
+        let mut variables = vec![
             ("FLANNELD_BIN".into(), build::daemon().into()),
             ("FLANNELD_TEST_ETCD".into(), self.etcd.clone()),
             ("FLANNELD_TEST_COMPONENTS".into(), target().join("components").into()),
@@ -45,7 +47,9 @@ impl Environment {
             ("FLANNELD_TEST_CNI_PLUGIN".into(), kubernetes_node::cni_plugin().into()),
             ("FLANNELD_TEST_IMAGE".into(), image::test_image().into()),
             ("FLANNELD_TEST_DOCKER".into(), image::test_docker().into()),
-        ]
+        ];
+        variables.extend(self.upstream.iter().map(|(name, program)| (name.into(), program.into())));
+        variables
     }
 
     /// `cargo test`, without its arguments. In the release profile, whose libraries are there already: building wasmtime a second time

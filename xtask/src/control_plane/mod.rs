@@ -21,6 +21,7 @@ const PROGRAM: Program = Program {
     packages: ".",
     sources: &["go.mod", "go.sum", "main.go"],
     variables: VERSION,
+    with_c: false,
 };
 
 /// Where the tests look for it: a link to the program.

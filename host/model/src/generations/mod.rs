@@ -256,7 +256,8 @@ impl Generations {
         for slot in [Slot::Serving, Slot::Beside] {
             let wanted = &self.wanted[slot as usize];
             let entries = wanted.peers.get(&peer).map(|entries| {
-                let free = entries.iter().filter(|entry| !self.is_called_by_other(peer, slot, entry)).cloned();
+                let free =
+                    entries.iter().filter(|entry| !self.is_called_by_other(peer, slot, entry)).cloned();
                 let (routes, others): (Vec<Entry>, Vec<Entry>) =
                     free.partition(|entry| matches!(entry, Entry::Route { .. }));
                 let mut here = others;

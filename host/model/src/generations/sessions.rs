@@ -20,7 +20,8 @@ impl Generations {
         let same = of_other.find(|(of, there)| *of != device && is_same_port(called, there));
         let Some((others_device, _)) = same else { return false };
         // All nodes have the same port, as a rule: it tells which generation the peer has.
-        let listens = |slot, device| self.listens_on(slot, device) == called.endpoint.map(|endpoint| endpoint.port());
+        let listens =
+            |slot, device| self.listens_on(slot, device) == called.endpoint.map(|endpoint| endpoint.port());
         match (listens(slot, device), listens(other, others_device)) {
             (true, false) => false,
             (false, true) => true,

@@ -2,17 +2,24 @@
 
 use std::net::IpAddr;
 
-/// Reads CIDRs that are separated by commas. `None` unless all of it makes sense.
-pub(super) fn cidrs(text: &str) -> Option<Vec<String>> {
-    let parts = text.split(',').map(str::trim);
-    parts.map(|part| is_cidr(part).then(|| part.to_owned())).collect()
+use ipnet::IpNet;
+
+/// Reads CIDRs that are separated by commas. `None` unless all of it makes sense for one node: one network of each family at most.
+pub(super) fn cidrs(text: &str) -> Option<Vec<IpNet>> {
+    let networks: Option<Vec<IpNet>> =
+        text.split(',').map(|part| network(part.trim()).filter(|net| net.prefix_len() > 0)).collect();
+    let families = |v4: bool| networks.iter().flatten().filter(|net| net.addr().is_ipv4() == v4).count();
+    (families(true) <= 1 && families(false) <= 1).then_some(networks).flatten().filter(is_canonical)
 }
 
-fn is_cidr(text: &str) -> bool {
-    let parsed = text
-        .split_once('/')
-        .and_then(|(address, length)| Some((address.parse::<IpAddr>().ok()?, length.parse::<u8>().ok()?)));
-    parsed.is_some_and(|(address, length)| length <= if address.is_ipv4() { 32 } else { 128 })
+/// A network of either family, as Kubernetes reads it.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let (address, length) = text.split_once('/')?;
+    IpNet::new(address.parse::<IpAddr>().ok()?, length.parse().ok()?).ok()
+}
+
+fn is_canonical(networks: &Vec<IpNet>) -> bool {
+    networks.iter().all(|net| net.trunc() == *net)
 }
 
 #[cfg(test)]
@@ -21,9 +28,22 @@ mod tests {
 
     #[test]
     fn cidrs_are_read_if_all_of_them_make_sense() {
-        assert_eq!(cidrs("10.0.1.0/24"), Some(vec!["10.0.1.0/24".to_owned()]));
+        assert_eq!(cidrs("10.0.1.0/24").map(|cidrs| cidrs[0].to_string()).as_deref(), Some("10.0.1.0/24"));
         assert_eq!(cidrs("10.0.1.0/24, fd00::/64").map(|cidrs| cidrs.len()), Some(2));
-        for wrong in ["", ",", "10.0.1.0/24,", "10.0.1.0", "10.0.1.0/33", "fd00::/129", "x/1"] {
+        for wrong in [
+            "",
+            ",",
+            "10.0.1.0/24,",
+            "10.0.1.0",
+            "10.0.1.0/33",
+            "fd00::/129",
+            "x/1",
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.1.7/24",
+            "10.0.1.0/24,10.0.2.0/24",
+            "fd00::/64,fd01::/64",
+        ] {
             assert_eq!(cidrs(wrong), None, "{wrong:?}");
         }
     }

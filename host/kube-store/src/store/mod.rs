@@ -7,6 +7,7 @@
 //! | `identity` | which node this is |
 //! | `config_file` | the network config, a file that is mounted from a ConfigMap |
 //! | `contact` | whether the API server is heard of, in the log and in the status |
+//! | `fight` | that who changes this node's annotations again and again is answered less and less often |
 //! | `figures` | what it costs |
 //! | `hub` | follows all nodes, and tells of their leases |
 //! | `keeper` | keeps this node's annotations, and its condition, as they should be |
@@ -15,6 +16,7 @@
 mod before;
 mod config_file;
 mod contact;
+mod fight;
 mod figures;
 mod hub;
 pub mod identity;

@@ -112,7 +112,7 @@ impl KubeStore {
         name.await.map(Arc::clone)
     }
 
-    /// Which families this node can serve, in a cluster with both. To be said before anything of the network config is read.
+    /// Which families this node can serve, in a cluster with both. To be said before anything is published, or asked of other nodes.
     pub fn serve(&self, families: Families) {
         self.families.send_replace(families);
     }

@@ -152,10 +152,13 @@ fn a_node_without_a_subnet_of_one_family_serves_the_other_and_takes_on_both_when
 fn a_node_without_a_subnet_of_ipv4_serves_ipv6() -> Result<()> {
     let ground = Ground::new()?;
     ground.make(&[V6]);
-    ground.start()?.wait_ready()?;
+    let mut daemon = ground.start()?;
+    daemon.wait_ready()?;
     ground.wait_readiness(200, "this node has no IPv4 podCIDR")?;
     ground.wait_subnets(&[V6])?;
-    ground.wait_routes(false, true)
+    ground.wait_routes(false, true)?;
+    assert!(daemon.runs()?);
+    Ok(())
 }
 
 #[test]

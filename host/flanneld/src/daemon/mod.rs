@@ -58,7 +58,7 @@ use observed_store::ObservedStore;
 use observer::Observer;
 use outside::Outside;
 use reload::Reloads;
-use serve::Operation;
+use serve::{Operation, Restart};
 use start::Started;
 
 /// Waits before a restart that failed is tried again with the same external interface.
@@ -208,19 +208,27 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
         let restarted = preserved.is_some();
         started.beginning.view = preserved.and_then(|preserved| preserved.view);
         let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
-        let start_over = operation.start_over();
-        let mut in_operation = pin!(operation.serve());
-        let restart = tokio::select! {
-            restart = &mut in_operation => restart?,
-            () = changed(serving.as_ref(), false) => {
-                start_over();
-                in_operation.await?;
-                return Ok(());
-            }
-        };
+        let Some(restart) = serve_until_changed(operation, serving.as_ref()).await? else { return Ok(()) };
         info!("starting over with what has changed; forwarding goes on meanwhile");
         config = Arc::clone(&restart.preserved.config);
         (external, preserved) = (restart.external, Some(restart.preserved));
+    }
+}
+
+/// Serves until there is something to start over with; none: other families.
+async fn serve_until_changed(
+    operation: Operation,
+    serving: Option<&(&Cluster<'_>, Served)>,
+) -> Result<Option<Restart>, DaemonError> {
+    let start_over = operation.start_over();
+    let mut in_operation = pin!(operation.serve());
+    tokio::select! {
+        restart = &mut in_operation => restart.map(Some),
+        () = changed(serving, false) => {
+            start_over();
+            in_operation.await?;
+            Ok(None)
+        }
     }
 }
 

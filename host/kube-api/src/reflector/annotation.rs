@@ -6,20 +6,21 @@ use ipnet::IpNet;
 
 /// Reads CIDRs that are separated by commas. `None` unless all of it makes sense for one node: one network of each family at most.
 pub(super) fn cidrs(text: &str) -> Option<Vec<IpNet>> {
-    let networks: Option<Vec<IpNet>> =
-        text.split(',').map(|part| network(part.trim()).filter(|net| net.prefix_len() > 0)).collect();
-    let families = |v4: bool| networks.iter().flatten().filter(|net| net.addr().is_ipv4() == v4).count();
-    (families(true) <= 1 && families(false) <= 1).then_some(networks).flatten().filter(is_canonical)
+    let networks = text.split(',').map(|part| network(part.trim()).filter(is_nodes));
+    let networks = networks.collect::<Option<Vec<IpNet>>>()?;
+    let of_family = |v4: bool| networks.iter().filter(|net| net.addr().is_ipv4() == v4).count();
+    (of_family(true) <= 1 && of_family(false) <= 1).then_some(networks)
+}
+
+/// Whether it can be one node's, as a daemon writes it.
+fn is_nodes(net: &IpNet) -> bool {
+    net.prefix_len() > 0 && net.trunc() == *net
 }
 
 /// A network of either family, as Kubernetes reads it.
 pub(super) fn network(text: &str) -> Option<IpNet> {
     let (address, length) = text.split_once('/')?;
     IpNet::new(address.parse::<IpAddr>().ok()?, length.parse().ok()?).ok()
-}
-
-fn is_canonical(networks: &Vec<IpNet>) -> bool {
-    networks.iter().all(|net| net.trunc() == *net)
 }
 
 #[cfg(test)]

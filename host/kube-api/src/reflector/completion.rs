@@ -82,12 +82,11 @@ impl Completion {
 
     /// Asks for a node some time, unless that is being done. `nodes`: how many there are.
     pub(super) fn check(&mut self, metadata: Node, nodes: usize) {
-        match self.wanted.get_mut(&metadata.name) {
-            Some(wanted) => wanted.metadata = metadata,
-            None => {
-                let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-                self.ask(metadata, When::Later(REST_PER_NODE.saturating_mul(nodes)));
-            }
+        if let Some(wanted) = self.wanted.get_mut(&metadata.name) {
+            wanted.metadata = metadata;
+        } else {
+            let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+            self.ask(metadata, When::Later(REST_PER_NODE.saturating_mul(nodes)));
         }
     }
 

@@ -465,6 +465,14 @@ async fn hostile_nodes_take_nothing_from_others_whether_they_are_there_first_or_
         let expected = if first { 1 } else { 1 + strangers().count() as u64 };
         let are_told = |figures: Figures| figures.relevant_events >= expected;
         ground.until("all are told", |ground| ground.store.figures().is_some_and(are_told)).await;
+        // What comes after them is heard after them.
+        ground.server.create(peer("last", "10.244.200.0/24", "192.168.77.13"));
+        let wait = async {
+            while !leases().await.iter().any(|lease| lease.subnets.to_string() == "10.244.200.0/24") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("it is heard");
         let of = |subnet: &str, leases: &[Lease]| -> Vec<String> {
             let those = leases.iter().filter(|lease| lease.subnets.to_string() == subnet);
             those.filter_map(|lease| Some(lease.attributes.public_ip?.to_string())).collect()

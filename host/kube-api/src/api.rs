@@ -118,6 +118,13 @@ impl KubeApi {
         list::read(answer, self.prefix.to_string(), self.sender.patience.piece).await
     }
 
+    /// The first of the nodes, as the server sorts them.
+    pub async fn some_nodes(&self, limit: u32) -> Result<NodeList, KubeError> {
+        let path = selected(None).with("limit", &limit.to_string());
+        let answer = self.sender.send(&get(path, Purpose { verb: "list", resource: "nodes" })).await?;
+        list::read(answer, self.prefix.to_string(), self.sender.patience.piece).await
+    }
+
     /// What changes after a version. `only`: of the node of this name.
     pub async fn watch_nodes(
         &self,

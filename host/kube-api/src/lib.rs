@@ -21,7 +21,9 @@ pub use connection::{ClusterAccess, ConnectionError, Place, PodEnvironment};
 pub use error::KubeError;
 pub use list::NodeList;
 pub use node::{Condition, LONGEST_ANNOTATION, Node, NodeProblem};
-pub use reflector::{NodeEvent, Pace, Phase, Reflector, ReflectorOptions, ReflectorState, Strategy};
+pub use reflector::{
+    CidrsAnnotation, NodeEvent, Pace, Phase, Reflector, ReflectorOptions, ReflectorState, Strategy,
+};
 pub use request::Patience;
 pub use watch::{NodeWatch, WatchEvent};
 

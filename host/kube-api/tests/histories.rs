@@ -25,6 +25,8 @@ enum Step {
     /// A node without CIDRs gets some.
     Allocate(usize),
     Publish(usize, u8),
+    /// A node says that it has other CIDRs than it has, maybe another one's: when it is made, if it is not there, or later.
+    Lie(usize, usize, u8),
     Beat(usize, u8),
     Cut,
     End,
@@ -45,6 +47,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (node(), any::<u8>()).prop_map(|(n, net)| Step::Replace(n, net)),
         1 => node().prop_map(Step::Allocate),
         2 => (node(), any::<u8>()).prop_map(|(n, ip)| Step::Publish(n, ip)),
+        3 => (node(), node(), 0..4_u8).prop_map(|(n, of, net)| Step::Lie(n, of, net)),
         1 => (node(), any::<u8>()).prop_map(|(n, beat)| Step::Beat(n, beat)),
         1 => Just(Step::Cut),
         1 => Just(Step::End),
@@ -86,6 +89,16 @@ async fn happen(server: &FakeKube, step: &Step) {
         Step::Publish(index, ip) => server.update(&name(index), |node| {
             node["metadata"]["annotations"][PUBLIC_IP] = json!(format!("192.0.2.{ip}"));
         }),
+        Step::Lie(index, of, net) => {
+            let (name, said) = (name(index), format!("10.{of}.{net}.0/24"));
+            if all(server).iter().any(|(there, ..)| *there == name) {
+                server.update(&name, |node| node["metadata"]["annotations"][POD_CIDRS] = json!(said));
+            } else {
+                let own = format!("10.{index}.0.0/24");
+                let cidrs: &[&str] = if net % 2 == 0 { &[&own] } else { &[] };
+                server.create(node(&name, cidrs, &[(POD_CIDRS, &said)]));
+            }
+        }
         Step::Beat(index, beat) => server.update(&name(index), |node| node["status"]["beat"] = json!(beat)),
         Step::Cut => server.cut_watches(),
         Step::End => server.end_watches(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::restless_client;
 use common::told::{HASTY, Told};
 use flannel_fake_kube::{FakeKube, Fault, Kind, Mode, node};
-use flannel_kube_api::{KubeError, NodeEvent, Phase, ReflectorOptions, Strategy, WatchForm};
+use flannel_kube_api::{KubeError, NodeEvent, Pace, Phase, ReflectorOptions, Strategy, WatchForm};
 use serde_json::json;
 
 const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
@@ -174,14 +174,104 @@ async fn a_node_that_is_made_again_under_its_name_has_its_new_cidrs() {
     assert_eq!(told.view["n1"].pod_cidrs, ["10.244.99.0/24"]);
 }
 
+/// A node with these CIDRs, whose annotation says it has those.
+fn saying(name: &str, cidrs: &[&str], said: &str) -> serde_json::Value {
+    node(name, cidrs, &[(POD_CIDRS, said)])
+}
+
+/// All CIDRs of a node that were told, without repetitions.
+fn told_of(told: &Told, name: &str) -> Vec<String> {
+    let nodes = told.events.iter().filter_map(|event| match event {
+        NodeEvent::Applied(node) if node.name == name => Some(node.pod_cidrs.join(",")),
+        _ => None,
+    });
+    let mut all: Vec<String> = nodes.collect();
+    all.dedup();
+    all
+}
+
 #[tokio::test]
-async fn a_node_whose_annotation_repeats_its_cidrs_is_not_asked_for() {
+async fn a_node_whose_annotation_repeats_its_cidrs_is_told_at_once_and_asked_for_later() {
     let server = with_nodes(1).await;
     let mut told = Told::peers(&server);
     told.until_as(&server).await;
-    server.create(node("n5", &["10.244.5.0/24", "fd00:5::/64"], &[(POD_CIDRS, "10.244.5.0/24,fd00:5::/64")]));
+    server.add_fault(Fault::status("GET /api/v1/nodes/", usize::MAX, 503));
+    server.create(saying("n5", &["10.244.5.0/24", "fd00:5::/64"], "10.244.5.0/24,fd00:5::/64"));
     told.until_as(&server).await;
+    assert!(told.view["n5"].cidrs_unverified);
+    // What it says otherwise, and what is nothing new, holds up nothing.
+    set_public_ip(&server, "n5", "192.0.2.5");
+    server.update("n5", |node| node["status"]["beat"] = json!(1));
+    told.until_as(&server).await;
+    server.clear_faults();
+    told.until("verified", |told| !told.view["n5"].cidrs_unverified).await;
+    told.until_as(&server).await;
+    assert_eq!(told_of(&told, "n5"), ["10.244.5.0/24,fd00:5::/64"]);
+}
+
+#[tokio::test]
+async fn an_annotation_that_lies_counts_until_the_object_was_read_and_never_again() {
+    for cidrs in [&["10.244.5.0/24"][..], &[]] {
+        let server = with_nodes(1).await;
+        let mut told = Told::peers(&server);
+        told.until_as(&server).await;
+        server.create(saying("n5", cidrs, "10.244.66.0/24"));
+        told.until_as(&server).await;
+        assert_eq!(told_of(&told, "n5"), ["10.244.66.0/24", &cidrs.join(",")]);
+        for said in ["10.244.67.0/24", "10.244.68.0/24"] {
+            server.update("n5", |node| node["metadata"]["annotations"][POD_CIDRS] = json!(said));
+            told.until_as(&server).await;
+        }
+        assert_eq!(told_of(&told, "n5").len(), 2);
+        // Another node of that name is.
+        server.delete("n5");
+        server.create(saying("n5", cidrs, "10.244.69.0/24"));
+        told.until_as(&server).await;
+        assert_eq!(told_of(&told, "n5")[2], "10.244.69.0/24");
+    }
+}
+
+#[tokio::test]
+async fn what_another_node_has_or_no_node_can_have_is_not_told_before_the_object_was_read() {
+    let server = with_nodes(2).await;
+    let mut told = Told::peers(&server);
+    told.until_as(&server).await;
+    let there = told.view["n1"].pod_cidrs[0].clone();
+    for said in [there.as_str(), "10.244.0.0/16", "0.0.0.0/0", "192.0.2.0/24", "10.244.6.7/24", "x", ""] {
+        server.create(saying("n5", &["10.244.5.0/24"], said));
+        told.until_as(&server).await;
+        assert_eq!(told_of(&told, "n5"), ["10.244.5.0/24"], "{said}");
+        server.delete("n5");
+        told.until_as(&server).await;
+        told.events.clear();
+    }
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_say_they_have_the_same_both_are_read_at_once() {
+    let server = with_nodes(1).await;
+    let mut told = Told::peers_at(&server, Pace { check: Duration::from_hours(1), ..HASTY });
+    told.until_as(&server).await;
+    server.create(saying("liar", &["10.244.5.0/24"], "10.244.66.0/24"));
+    told.until("believed", |told| told.view.contains_key("liar")).await;
     assert!(server.requests_with("GET /api/v1/nodes/").is_empty());
+    server.create(saying("n66", &["10.244.66.0/24"], "10.244.66.0/24"));
+    told.until_as(&server).await;
+    assert_eq!(told_of(&told, "n66"), ["10.244.66.0/24"]);
+}
+
+#[tokio::test]
+async fn a_list_says_what_there_is_whatever_an_annotation_says() {
+    let server = with_nodes(1).await;
+    let mut told = Told::peers_at(&server, Pace { check: Duration::from_hours(1), ..HASTY });
+    told.until_as(&server).await;
+    server.create(saying("n5", &["10.244.5.0/24"], "10.244.66.0/24"));
+    told.until("believed", |told| told.view.contains_key("n5")).await;
+    server.compact();
+    server.cut_watches();
+    server.create(peer(9));
+    server.compact();
+    told.until_as(&server).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use flannel_model::prefix;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::families::Families;
-use crate::prefix::Keys;
 use flannel_kube_api::Node;
 
 /// What a node's CIDRs are, in both families.
@@ -27,14 +26,6 @@ impl Cidrs {
     pub fn assigned(node: &Node) -> Self {
         let single = node.pod_cidr.iter().filter(|_| node.pod_cidrs.is_empty());
         Self::first(node.pod_cidrs.iter().chain(single).map(String::as_str))
-    }
-
-    /// Those that the node itself says it has. Whoever may write annotations can say so: believe who has been assigned them first.
-    pub fn mirrored(node: &Node, keys: &Keys) -> Self {
-        // One of each family has less.
-        const LONGEST: usize = 256;
-        let text = node.annotations.get(&keys.pod_cidrs).filter(|text| text.len() <= LONGEST);
-        Self::first(text.into_iter().flat_map(|text| text.split(',')))
     }
 
     fn first<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
@@ -218,21 +209,5 @@ mod tests {
         let found = own(&node("", &["10.244.1.0/24"]), DUAL).expect_err("no IPv6");
         let CidrError::NoneOfFamily { family: Family::Ipv6, found, .. } = found else { panic!("{found}") };
         assert_eq!(found.to_string(), "10.244.1.0/24");
-    }
-
-    #[test]
-    fn what_a_node_says_of_its_own_subnets_is_read_and_no_more_than_that() {
-        let keys = Keys::new("flannel.alpha.coreos.com").expect("a prefix");
-        let with = |text: &str| {
-            let annotations = [(keys.pod_cidrs.clone(), text.to_owned())].into();
-            Cidrs::mirrored(&Node { annotations, ..node("", &[]) }, &keys)
-        };
-        let both = Families { ipv4: true, ipv6: true };
-        assert_eq!(
-            with("10.244.1.0/24,fd00:10:244:1::/64").of(both).to_string(),
-            "10.244.1.0/24 and fd00:10:244:1::/64"
-        );
-        assert!(with("").is_empty() && with(&"10.244.1.0/24,".repeat(1 << 16)).is_empty());
-        assert_eq!(with("x").unreadable.as_deref(), Some("x"));
     }
 }

@@ -62,6 +62,11 @@ pub trait LeaseStore: Send + Sync {
     /// All leases, this node's too. Entries that cannot be read are left out, with a warning.
     async fn leases(&self) -> Result<Snapshot, StoreError>;
 
+    /// Leases, enough of them to see what most nodes say; all where that costs little.
+    async fn some_leases(&self) -> Result<Snapshot, StoreError> {
+        self.leases().await
+    }
+
     /// Takes a lease: the one that the node has already, else its previous subnets, else a random free one. Two nodes
     /// never get subnets that overlap.
     async fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError>;

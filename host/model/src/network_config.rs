@@ -160,6 +160,16 @@ impl NetworkConfig {
         Self::complete(text, Family::check)
     }
 
+    /// The same without a family, for a node that cannot serve both of a cluster's. There is always one: without any left, or of a cluster
+    /// that has one alone, it is as it was.
+    #[must_use]
+    pub fn of_families(self, ipv4: bool, ipv6: bool) -> Self {
+        if !(self.enable_ipv4 && self.enable_ipv6) || !(ipv4 || ipv6) {
+            return self;
+        }
+        Self { enable_ipv4: ipv4, enable_ipv6: ipv6, ..self }
+    }
+
     /// Reads a network config of a cluster in which somebody else assigns the subnets, as Kubernetes does. What is said of their size and
     /// place has to be readable and does nothing, and a network may be as small as it likes, as upstream has it there. A pod may be anywhere
     /// in the network: the length is the network's, and the first and last subnet are the whole of it.

@@ -394,7 +394,7 @@ mod tests {
             pid: 712,
             started: Some("2026-01-02T00:00:00Z".parse().expect("time")),
             time: "2026-01-02T03:05:00Z".parse().expect("time"),
-            ready: Ready { ready: true, missing: Vec::new() },
+            ready: Ready { ready: true, ..Ready::default() },
             node: Some(Node {
                 interface: "eth0".to_owned(),
                 mtu: 1500,
@@ -542,7 +542,8 @@ tunnel      flannel0, UDP port 8285, offloads tso, gso
     fn much_is_wrong() {
         let mut status = well();
         status.time = "2026-01-06T03:05:00Z".parse().expect("time");
-        status.ready = Ready { ready: false, missing: vec!["the subnet file is not written".to_owned()] };
+        status.ready =
+            Ready { missing: vec!["the subnet file is not written".to_owned()], ..Ready::default() };
         status.store.ok = false;
         status.store.last_error = Some(
             "no endpoint answers: http://10.0.0.1:2379: connection refused; http://10.0.0.2:2379: connection refused"

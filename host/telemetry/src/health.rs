@@ -1,5 +1,6 @@
 //! Health endpoints: `/healthz` and `/readyz` as upstream answers them, and `/metrics`.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -80,6 +81,15 @@ impl Step {
     }
 }
 
+/// What a node can be ready without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    /// A family that the cluster has.
+    Family,
+    /// All other nodes.
+    Peers,
+}
+
 /// Whether the node is ready: it is once all steps are done. A clone is the same one.
 ///
 /// Upstream never takes readiness back, and neither does what happens to peers, store or plugin here. But a node that takes up another
@@ -92,6 +102,8 @@ struct State {
     done: AtomicU8,
     /// What goes wrong meanwhile.
     trouble: Mutex<Option<String>>,
+    /// What is lacking, and not waited for.
+    lacks: Mutex<BTreeMap<Lack, String>>,
 }
 
 impl Readiness {
@@ -116,11 +128,25 @@ impl Readiness {
         *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    /// What the node is ready without, and why; none: it has that.
+    pub fn lacks(&self, lack: Lack, why: Option<String>) {
+        let mut lacks = self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => drop(lacks.insert(lack, why)),
+            None => drop(lacks.remove(&lack)),
+        }
+    }
+
+    /// What the node is ready without, in words.
+    pub fn lacking(&self) -> Vec<String> {
+        self.0.lacks.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Why the node is not ready, in a line.
     fn reasons(&self) -> String {
         let missing = self.missing().into_iter().map(|step| step.missing().to_owned());
         let trouble = self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        missing.chain(trouble).collect::<Vec<_>>().join("; ")
+        missing.chain(trouble).chain(self.lacking()).collect::<Vec<_>>().join("; ")
     }
 
     /// What is not done.
@@ -256,7 +282,11 @@ async fn connection(stream: TcpStream, told: Told, mut stopping: watch::Receiver
 fn answer<B: Body>(request: &Request<B>, told: &Told) -> Response<Full<Bytes>> {
     let (status, kind, body) = match request.uri().path() {
         "/healthz" => (StatusCode::OK, TEXT, "flanneld is running".into()),
-        "/readyz" if told.readiness.is_ready() => (StatusCode::OK, TEXT, "flanneld is ready".into()),
+        "/readyz" if told.readiness.is_ready() => {
+            let lacking = told.readiness.lacking().join("; ");
+            let but = if lacking.is_empty() { "" } else { ", but: " };
+            (StatusCode::OK, TEXT, format!("flanneld is ready{but}{lacking}").into())
+        }
         "/readyz" => {
             let body = format!("flanneld is not ready yet: {}", told.readiness.reasons());
             (StatusCode::SERVICE_UNAVAILABLE, TEXT, body.into())
@@ -373,6 +403,24 @@ mod tests {
         );
         server.readiness.trouble(None);
         assert!(!server.ask("GET", "/readyz").await.2.contains("away"));
+    }
+
+    #[tokio::test]
+    async fn who_is_ready_without_something_says_what_and_why() {
+        let server = start();
+        all_done(&server.readiness);
+        server.readiness.lacks(Lack::Peers, Some("the others are not known yet".to_owned()));
+        server.readiness.lacks(Lack::Family, Some("this node has no IPv6 podCIDR".to_owned()));
+        let said = "flanneld is ready, but: this node has no IPv6 podCIDR; the others are not known yet";
+        assert_eq!(server.ask("GET", "/readyz").await, text("200 OK", said));
+        server.readiness.lacks(Lack::Peers, None);
+        server.readiness.undone(Step::Lease);
+        let said =
+            "flanneld is not ready yet: the node's lease is not in the store; this node has no IPv6 podCIDR";
+        assert_eq!(server.ask("GET", "/readyz").await, text("503 Service Unavailable", said));
+        server.readiness.lacks(Lack::Family, None);
+        server.readiness.done(Step::Lease);
+        assert_eq!(server.ask("GET", "/readyz").await, text("200 OK", "flanneld is ready"));
     }
 
     #[tokio::test]

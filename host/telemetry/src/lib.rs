@@ -22,7 +22,7 @@ mod tunnel;
 
 pub use error::ObserveError;
 pub use fdstore::FdStore;
-pub use health::{HealthServer, Readiness, Step};
+pub use health::{HealthServer, Lack, Readiness, Step};
 pub use metrics::{CallOutcome, CloudOutcome, Metrics};
 pub use status::Status;
 pub use systemd::Systemd;

@@ -56,6 +56,9 @@ pub struct Ready {
     pub ready: bool,
     /// What is missing, in words.
     pub missing: Vec<String>,
+    /// What the cluster has and this node does without, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// This node.
@@ -382,6 +385,7 @@ impl Status {
         if !self.ready.ready {
             self.ready.missing.iter().for_each(|missing| add("not ready", missing.clone()));
         }
+        self.ready.lacking.iter().for_each(|lacking| add("lacking", lacking.clone()));
         if !self.store.ok {
             let text = self.store.last_error.clone();
             add("store", text.unwrap_or_else(|| "it has not answered yet".to_owned()));

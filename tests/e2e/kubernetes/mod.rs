@@ -1,9 +1,11 @@
 //! What a Kubernetes control plane does that daemons rely on, as a real one does it: kube-apiserver, node IPAM, etcd. Whoever imitates an API
-//! server has to pass what is here. No daemon of ours takes part but in [`daemon`] and [`set_image`].
+//! server has to pass what is here. No daemon of ours takes part but in [`daemon`] and [`set_image`]; in [`families`]
+//! one has an imitation.
 
 mod compaction;
 mod daemon;
 mod deployed;
+mod families;
 mod nodes;
 mod permissions;
 mod pod_cidrs;

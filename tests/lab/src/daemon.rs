@@ -77,6 +77,16 @@ impl DaemonOptions {
         Self::with_flags(etcd_flags(endpoint), None, None)
     }
 
+    /// With leases in the nodes of an API server that is not the lab's, which is asked in the clear.
+    pub fn with_api_server_at(url: &str, network_config: &Path) -> Result<Self> {
+        let flags = vec![
+            "--kube-subnet-mgr".to_owned(),
+            format!("--kube-api-url={url}"),
+            format!("--net-config-path={}", network_config.display()),
+        ];
+        Ok(Self { in_kubernetes: true, ..Self::with_flags(flags, None, None)? })
+    }
+
     fn with_flags(flags: Vec<String>, binary: Option<PathBuf>, plugin: Option<PathBuf>) -> Result<Self> {
         Ok(Self {
             binary: binary.map_or_else(artifacts::flanneld, Ok)?,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::{Backoff, LogThrottle};
+use flannel_kube_store::families::Families;
 use flannel_kube_store::store::{Before, KubeStore};
 use flannel_lease_store::StoreError;
 use flannel_telemetry::metrics::KubernetesFigures;
@@ -72,6 +73,8 @@ impl KubeNode {
     /// Has the store's health know when nothing is heard of the other nodes. Ends with the process.
     pub(super) fn watch_contact(&self, health: Arc<StoreHealth>) {
         let mut trouble = self.store.trouble();
+        // What was heard by another one counts no more.
+        health.hears(None);
         tokio::spawn(async move {
             while trouble.changed().await.is_ok() {
                 let trouble = trouble.borrow_and_update().clone();
@@ -92,6 +95,16 @@ impl KubeNode {
             silent_for: figures.silent_for,
             repairs: figures.repairs,
         })
+    }
+
+    /// In a cluster with both families these are served.
+    pub(super) fn serve(&self, families: Families) {
+        self.store.serve(families);
+    }
+
+    /// What is heard of this node; none: nothing, or nothing yet.
+    pub(super) fn heard(&self) -> Option<Before> {
+        self.store.heard()
     }
 
     /// Pods can be started here.

@@ -8,6 +8,7 @@ mod cni_config;
 mod confined;
 mod coordinator;
 mod error;
+mod families;
 mod firewall;
 mod former_backend;
 mod in_order;
@@ -35,6 +36,7 @@ mod tunnel_stats;
 
 pub use error::DaemonError;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,14 +49,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::Options;
+use crate::node::claims::Claims;
 use crate::node::external::External;
 use coordinator::{ADDRESS_GRACE, Preserved};
+use families::{Cluster, Served};
 use firewall::NodeFirewall;
 use observed_store::ObservedStore;
 use observer::Observer;
 use outside::Outside;
 use reload::Reloads;
-use serve::Operation;
+use serve::{Operation, Restart};
 use start::Started;
 
 /// Waits before a restart that failed is tried again with the same external interface.
@@ -88,38 +92,70 @@ fn stopped(signal: &str) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// What there is of a daemon whatever it serves.
+struct Ground {
+    options: Arc<Options>,
+    built_in: &'static [BuiltIn],
+    observer: Arc<Observer>,
+    outside: Outside,
+    claims: Arc<Claims>,
+    /// As soon as it is known what it is for.
+    firewall: Option<NodeFirewall>,
+}
+
 async fn operate(
     options: Arc<Options>,
     built_in: &'static [BuiltIn],
     observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
     let outside = Outside::start().map_err(DaemonError::Thread)?;
-    let (store, kube) = start::store(&options, &outside)?;
+    let mut ground = Ground { options, built_in, observer, outside, claims: Arc::default(), firewall: None };
+    loop {
+        serve_cluster(&mut ground).await?;
+    }
+}
+
+/// Serves the cluster, until it can be served in other families than it is.
+async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
+    let (options, observer, built_in) =
+        (Arc::clone(&ground.options), Arc::clone(&ground.observer), ground.built_in);
+    let (store, kube) = start::store(&options, &ground.outside)?;
     let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
-    let mut config = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
+    let whole = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
-    let claims = Arc::default();
-    let ownership = observer.alive_during(start::claim(&options, &config, &claims)).await?;
-    let (mut before, mut wish) = start::surroundings(&options, &config, kube.as_ref(), &observer).await?;
-    let firewall = NodeFirewall::new(&options, ownership, &wish.former)?;
+    let claims = Arc::clone(&ground.claims);
+    let ownership = observer.alive_during(start::claim(&options, &whole, &claims)).await?;
+    let (mut before, mut wish) = start::surroundings(&options, &whole, kube.as_ref(), &observer).await?;
+    let firewall = match &ground.firewall {
+        Some(firewall) => firewall.clone(),
+        None => ground.firewall.insert(NodeFirewall::new(&options, ownership, &wish.former)?).clone(),
+    };
     let mut preserved: Option<Preserved> = None;
-    let external = start::external(&options, &wish, &*store, before.as_deref());
-    let outcome = observer.alive_during(external).await;
-    let mut external = match (outcome, &kube) {
-        (Err(error @ DaemonError::External(_)), Some(kube)) => {
-            let waited = start::external_in_time(&options, &config, (&*store, kube), &observer, error);
-            let found = observer.alive_during(waited).await?;
-            (before, wish) = (Some(found.before), found.wish);
-            found.external
-        }
-        (outcome, _) => outcome?,
+    let cluster = kube.as_ref().map(|kube| Cluster {
+        options: &options,
+        config: &whole,
+        store: &*store,
+        kube,
+        observer: &observer,
+    });
+    let (mut config, mut external, mut serving) = (Arc::clone(&whole), None, None);
+    if let Some((cluster, known)) = cluster.as_ref().zip(before.clone()) {
+        let begun = observer.alive_during(cluster.begin(known, Arc::clone(&wish))).await?;
+        cluster.take(&begun.served);
+        (before, wish, external) = (Some(begun.before), begun.wish, Some(begun.external));
+        config = Arc::new(begun.served.of(&whole));
+        serving = Some((cluster, begun.served));
+    }
+    let mut external = match external {
+        Some(external) => external,
+        None => observer.alive_during(start::external(&options, &wish, &*store, before.as_deref())).await?,
     };
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
         start::announce(&external);
-        observer.node(&external, &config);
+        observer.node(&external, &whole);
         let node = start::Node {
             options: Arc::clone(&options),
             config: Arc::clone(&config),
@@ -131,8 +167,9 @@ async fn operate(
             built_in,
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
-            outside: outside.handle(),
+            outside: ground.outside.handle(),
             before: before.clone(),
+            networks: start::networks(&whole),
             plugin: preserved
                 .as_ref()
                 .map_or_else(|| options.plugin.clone(), |kept| kept.plugin.reference.clone()),
@@ -146,6 +183,8 @@ async fn operate(
                 external = elsewhere;
                 continue;
             }
+            // Or with subnets of other families.
+            () = changed(serving.as_ref(), true), if preserved.is_none() => return Ok(()),
         };
         let mut started = match begun {
             Ok(started) => started,
@@ -169,10 +208,35 @@ async fn operate(
         let restarted = preserved.is_some();
         started.beginning.view = preserved.and_then(|preserved| preserved.view);
         let operation = Operation::begin(node, started, restarted, firewall.clone(), Arc::clone(&observer))?;
-        let restart = operation.serve().await?;
+        let Some(restart) = serve_until_changed(operation, serving.as_ref()).await? else { return Ok(()) };
         info!("starting over with what has changed; forwarding goes on meanwhile");
         config = Arc::clone(&restart.preserved.config);
         (external, preserved) = (restart.external, Some(restart.preserved));
+    }
+}
+
+/// Serves until there is something to start over with; none: other families.
+async fn serve_until_changed(
+    operation: Operation,
+    serving: Option<&(&Cluster<'_>, Served)>,
+) -> Result<Option<Restart>, DaemonError> {
+    let start_over = operation.start_over();
+    let mut in_operation = pin!(operation.serve());
+    tokio::select! {
+        restart = &mut in_operation => restart.map(Some),
+        () = changed(serving, false) => {
+            start_over();
+            in_operation.await?;
+            Ok(None)
+        }
+    }
+}
+
+/// Waits until other families can be served than are; for ever, where that is nobody's question.
+async fn changed(serving: Option<&(&Cluster<'_>, Served)>, asks: bool) {
+    match serving {
+        Some((cluster, served)) => cluster.changed(served, asks).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -117,6 +117,10 @@ impl LeaseStore for ObservedStore {
         self.health.observe("list", self.inner.leases()).await
     }
 
+    async fn some_leases(&self) -> Result<Snapshot, StoreError> {
+        self.health.observe("list", self.inner.some_leases()).await
+    }
+
     async fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError> {
         self.health.observe("acquire", self.inner.acquire(request)).await
     }

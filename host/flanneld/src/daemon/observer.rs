@@ -2,7 +2,7 @@
 //! of everything from the loop. A question for the status is answered beside the loop, whatever that does.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flannel_base::Timestamp;
@@ -16,7 +16,7 @@ use flannel_telemetry::control::{
 };
 use flannel_telemetry::health::{self, HealthServer};
 use flannel_telemetry::{
-    CallOutcome, CloudOutcome, FdStore, Metrics, ObserveError, Readiness, Status, Step, Systemd, status,
+    CallOutcome, CloudOutcome, FdStore, Lack, Metrics, ObserveError, Readiness, Status, Step, Systemd, status,
 };
 use tokio::sync::mpsc::{Receiver, UnboundedSender, channel};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -70,7 +70,7 @@ pub(super) struct Observer {
     /// Who lets pods come.
     cni_config: Option<CniConfig>,
     /// Who says so in Kubernetes.
-    kube: OnceLock<Arc<KubeNode>>,
+    kube: Mutex<Option<Arc<KubeNode>>>,
     /// Without what changes with time, and without peers.
     base: Mutex<Status>,
     figures: Mutex<Stats>,
@@ -141,7 +141,7 @@ impl Observer {
             readiness,
             systemd,
             cni_config,
-            kube: OnceLock::new(),
+            kube: Mutex::default(),
             base: Mutex::new(base),
             figures: Mutex::default(),
             in_operation: Mutex::default(),
@@ -256,8 +256,11 @@ impl Observer {
 
     /// Who says in Kubernetes that the node is ready.
     pub(super) fn tells_when_ready(&self, kube: Arc<KubeNode>) {
-        // There is one for each process.
-        let _ = self.kube.set(kube);
+        // A node that starts over stays ready meanwhile.
+        if self.readiness.is_ready() {
+            kube.set_ready();
+        }
+        *lock(&self.kube) = Some(kube);
     }
 
     /// A step towards readiness is done, or has to be done again.
@@ -271,10 +274,15 @@ impl Observer {
             if let Some(cni_config) = &self.cni_config {
                 cni_config.node_is_ready();
             }
-            if let Some(kube) = self.kube.get() {
+            if let Some(kube) = &*lock(&self.kube) {
                 kube.set_ready();
             }
         }
+    }
+
+    /// What the node is ready without, and why; none: it has that.
+    pub(super) fn lacks(&self, lack: Lack, why: Option<String>) {
+        self.readiness.lacks(lack, why);
     }
 
     /// The node and its cluster.
@@ -473,11 +481,12 @@ impl Observer {
     /// How things stand, without peers.
     fn summary(&self) -> Status {
         let missing = self.readiness.missing().into_iter().map(|step| step.missing().to_owned()).collect();
+        let lacking = self.readiness.lacking();
         let (ok, last_error) = self.store.state();
         let base = lock(&self.base).clone();
         Status {
             time: Timestamp::now(),
-            ready: status::Ready { ready: self.readiness.is_ready(), missing },
+            ready: status::Ready { ready: self.readiness.is_ready(), missing, lacking },
             store: status::Store { ok, last_error, ..base.store.clone() },
             ..base
         }

@@ -111,6 +111,11 @@ impl<S: LeaseStore + 'static> LeaseStore for OutsideStore<S> {
         self.ask(async move { store.leases().await }).await
     }
 
+    async fn some_leases(&self) -> Result<Snapshot, StoreError> {
+        let store = Arc::clone(&self.store);
+        self.ask(async move { store.some_leases().await }).await
+    }
+
     async fn acquire(&self, request: &Acquire) -> Result<Lease, StoreError> {
         let (store, request) = (Arc::clone(&self.store), request.clone());
         self.ask(async move { store.acquire(&request).await }).await

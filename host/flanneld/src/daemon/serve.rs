@@ -39,6 +39,9 @@ use super::start::{self, Node, Started};
 use super::subnet_file_watch::SubnetFileWatch;
 use super::tunnel_sources::Devices;
 
+/// How long a node of Kubernetes waits for all others before pods are let in: a huge or sick cluster must not keep them away.
+const PEERS_PATIENCE: Duration = Duration::from_secs(30);
+
 /// What comes of work beside the loop.
 pub(super) enum Outcome {
     /// An event for the coordinator.
@@ -166,6 +169,7 @@ impl Operation {
             upkeep: Duration::from_secs(node.options.iptables_resync.unsigned_abs()),
             blackhole: node.options.ip_blackhole_route,
             first_failure_is_fatal: !restarted,
+            patience: node.before.is_some().then_some(PEERS_PATIENCE),
         };
         let coordinator = Coordinator::new(settings, beginning, Instant::now());
         let coordinator = Arc::new(Mutex::new(coordinator));
@@ -218,6 +222,12 @@ impl Operation {
             outcomes,
             news,
         })
+    }
+
+    /// The way to have it end as if the external interface had changed.
+    pub(super) fn start_over(&self) -> impl FnOnce() + use<> {
+        let outcomes = self.outcomes.clone();
+        move || drop(outcomes.send(Event::StartOver.into()))
     }
 
     /// Serves until the external interface has changed, or until something without which there is no going on has failed.
@@ -537,6 +547,7 @@ impl Operation {
         match news {
             News::Lease(lease, mtu) => observer.lease(&lease, mtu),
             News::Step(step, done) => observer.step(step, done),
+            News::Lacks(lack, why) => observer.lacks(lack, why),
             News::Peers { all, rejected, deferred } => observer.peers(all, rejected, deferred),
             News::PluginFailed(failure) => observer.failed(&failure),
             News::PluginRestarted => observer.restarted(),

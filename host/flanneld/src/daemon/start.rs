@@ -55,8 +55,6 @@ use super::tunnel_sources::Devices;
 const RETRY: Duration = Duration::from_secs(1);
 /// How often it is looked whether an address can be used by now: the kernel takes a second for it.
 const TENTATIVE_RETRY: Duration = Duration::from_millis(100);
-/// How often an external interface is looked for that is not there: each time the API server is asked, too.
-const EXTERNAL_RETRY: Duration = Duration::from_secs(2);
 /// How often the log repeats that we are waiting.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -89,6 +87,8 @@ pub(super) struct Node {
     pub outside: Handle,
     /// What Kubernetes has of this node, if leases are there, from before its daemon did anything.
     pub before: Option<Arc<Before>>,
+    /// The cluster's networks, of all families that it has.
+    pub networks: Vec<IpNet>,
 }
 
 /// Takes what only one daemon of a host can have, and says what this one is called in the firewall.
@@ -235,47 +235,6 @@ pub(super) async fn surroundings(
     }
     let wish = wish(options, config, Some(&before));
     Ok((Some(before), Arc::new(wish)))
-}
-
-/// What was looked for until there was an external interface.
-pub(super) struct InTime {
-    pub before: Arc<Before>,
-    pub wish: Arc<Wish>,
-    pub external: External,
-}
-
-/// The external interface of a node of Kubernetes that has none yet, or not the one that its operator wants: both are waited for, since
-/// interfaces come, and annotations can be mended.
-pub(super) async fn external_in_time(
-    options: &Options,
-    config: &NetworkConfig,
-    (store, kube): (&dyn LeaseStore, &KubeNode),
-    observer: &Observer,
-    error: DaemonError,
-) -> Result<InTime, DaemonError> {
-    let mut throttle = LogThrottle::new(Some(REMIND));
-    let mut last = error;
-    let mut is_annotated = false;
-    loop {
-        let annotated = if is_annotated { "; the address is that of the node's annotation" } else { "" };
-        let text = format!("{last}{annotated}");
-        if throttle.says(&text, Instant::now()) {
-            warn!("{text}; looking again until there is one");
-        }
-        observer.waits_for(text);
-        tokio::time::sleep(EXTERNAL_RETRY).await;
-        let before = Arc::new(kube.before(&observer.store).await?);
-        is_annotated = before.hints.public_ip.is_some() || before.hints.public_ipv6.is_some();
-        let wish = Arc::new(wish(options, config, Some(&before)));
-        match external(options, &wish, store, Some(&before)).await {
-            Ok(external) => {
-                observer.waits_for(String::new());
-                return Ok(InTime { before, wish, external });
-            }
-            Err(error @ DaemonError::External(_)) => last = error,
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// The external interface of a node in operation as it is now. `afresh`: an operator wants it chosen as at a start, though under the address
@@ -558,8 +517,9 @@ pub(super) async fn node(
     let (environment, clouds) = environment(node, &serving, Arc::new(links))?;
     let in_force = networks(&node.config);
     let former = node.wish.former.clone();
-    // What is left in a network of before is the cluster's, too.
-    let all = in_force.iter().chain(&former).copied().collect();
+    // What is left in a network of before is the cluster's, too, and in one of a family that this node does not serve any more.
+    let mut all: Vec<IpNet> = node.networks.iter().chain(&former).copied().collect();
+    all.extend(in_force.iter().filter(|network| !node.networks.contains(network)));
     let context = Context {
         tunnels: observer.tunnels.clone(),
         record: Some(node.options.state_dir.join("routes")),
@@ -679,7 +639,8 @@ async fn leases_from_before(node: &Node, needed: bool) -> (Option<Lease>, Vec<Le
         return (known, Vec::new());
     }
     let snapshot = loop {
-        match node.store.leases().await {
+        let asked = if needed { node.store.leases().await } else { node.store.some_leases().await };
+        match asked {
             Ok(snapshot) => break snapshot,
             Err(error @ StoreError::Unavailable { .. }) if needed => {
                 wait_for_store(&mut throttle, "cannot read the leases", &error).await;
@@ -740,7 +701,7 @@ fn former_networks(options: &Options, in_force: &[IpNet]) -> Vec<IpNet> {
     former_networks::remember(&options.state_dir, in_force, &named)
 }
 
-fn networks(config: &NetworkConfig) -> Vec<IpNet> {
+pub(super) fn networks(config: &NetworkConfig) -> Vec<IpNet> {
     let v4 = config.network.filter(|_| config.enable_ipv4).map(IpNet::V4);
     let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(IpNet::V6);
     v4.into_iter().chain(v6).collect()

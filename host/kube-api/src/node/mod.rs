@@ -28,6 +28,9 @@ pub struct Node {
     pub pod_cidr: Option<String>,
     /// `spec.podCIDRs`. Once set, they stay until the UID changes.
     pub pod_cidrs: Vec<String>,
+    /// Whether both of these are what an annotation says, and the object has not been read yet: whoever may write to the node may have
+    /// written that.
+    pub cidrs_unverified: bool,
     /// The condition of type `NetworkUnavailable`.
     pub network_unavailable: Option<Condition>,
     /// `status.addresses`: type and address.

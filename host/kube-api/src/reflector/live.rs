@@ -94,9 +94,10 @@ impl Reflector {
                 event = watch.next() => event,
                 answer = self.completion.next() => {
                     self.state.send_modify(|state| state.asked += 1);
-                    if let Some(node) = self.completion.conclude(answer)
-                        && let Verdict::Tell(node) = self.memory.apply(node)
-                    {
+                    let node = self.completion.conclude(answer);
+                    let verdict = node.map(|node| self.memory.apply(node));
+                    self.hasten_disputed();
+                    if let Some(Verdict::Tell(node)) = verdict {
                         self.tell(NodeEvent::Applied(node), events).await?;
                     }
                     continue;
@@ -135,16 +136,32 @@ impl Reflector {
             WatchEvent::Applied(node) if form == WatchForm::Metadata => self.memory.apply_metadata(node),
             WatchEvent::Applied(node) => self.memory.apply(node),
         };
+        self.hasten_disputed();
         match verdict {
+            Verdict::Tell(node) if node.cidrs_unverified => {
+                self.completion.check(node.clone(), self.memory.len());
+                Some(NodeEvent::Applied(node))
+            }
             Verdict::Tell(node) => {
                 self.completion.forget(&node.name);
                 Some(NodeEvent::Applied(node))
+            }
+            Verdict::Unverified(node) => {
+                self.completion.check(node, self.memory.len());
+                None
             }
             Verdict::Incomplete(node) => {
                 self.completion.want(node);
                 None
             }
             Verdict::Nothing => None,
+        }
+    }
+
+    /// Who says what another one says, too, has to be looked at before anybody else does.
+    fn hasten_disputed(&mut self) {
+        for name in self.memory.take_disputed() {
+            self.completion.hasten(&name);
         }
     }
 }

@@ -1,18 +1,36 @@
 //! What is remembered of each node: what the metadata form does not say, and whether anything that matters has changed.
+//!
+//! A node's annotation repeats its CIDRs, and is told at once. Whoever may write to the node may have written it, too: it counts until the
+//! object was read, takes nothing that another node has, and is never believed again of a node whose annotation was wrong.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
+use ipnet::IpNet;
+use tracing::warn;
 
 use crate::api::WatchForm;
 use crate::node::Node;
 
 use super::{annotation, number};
 
+/// The annotation that repeats a node's CIDRs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CidrsAnnotation {
+    /// Its key, which must begin with the API's prefix.
+    pub key: String,
+    /// Where it is told before anybody has read the node's object; of a family that is not among these: anywhere.
+    pub within: Vec<IpNet>,
+}
+
 /// Nodes as they were told.
 pub(super) struct Memory {
     nodes: HashMap<String, Known>,
     form: WatchForm,
-    cidrs_annotation: Option<String>,
+    annotation: Option<CidrsAnnotation>,
+    /// Nodes that are known by their annotation alone, and whose CIDRs others have, too.
+    disputed: Vec<String>,
     hasher: RandomState,
 }
 
@@ -21,36 +39,59 @@ struct Known {
     version: u64,
     pod_cidr: Option<String>,
     pod_cidrs: Vec<String>,
+    /// Those that are networks.
+    networks: Box<[IpNet]>,
+    source: Source,
     /// Of all that was told but for the version.
     digest: u64,
+}
+
+/// From where a node's CIDRs are known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The object was read.
+    Object,
+    /// It was read, and the annotation had said something else.
+    ObjectAgainstAnnotation,
+    /// Only the annotation says so.
+    Annotation,
 }
 
 /// What is to be done about a node.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// To be told.
+    /// To be told. If its CIDRs are unverified the object is to be read, some time.
     Tell(Node),
     /// Nothing that matters has changed, or it is older than what was told.
     Nothing,
+    /// The same, and its CIDRs are unverified still.
+    Unverified(Node),
     /// Its CIDRs are not known.
     Incomplete(Node),
 }
 
 impl Memory {
-    pub(super) fn new(form: WatchForm, cidrs_annotation: Option<String>) -> Self {
-        Self { nodes: HashMap::new(), form, cidrs_annotation, hasher: RandomState::new() }
+    pub(super) fn new(form: WatchForm, annotation: Option<CidrsAnnotation>) -> Self {
+        let (nodes, disputed) = (HashMap::new(), Vec::new());
+        Self { nodes, form, annotation, disputed, hasher: RandomState::new() }
     }
 
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
+    /// Nodes that are known by their annotation alone, and of which that should be known better soon. Each is answered once.
+    pub(super) fn take_disputed(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.disputed)
+    }
+
     /// All nodes at once; answers them as they are to be told.
     pub(super) fn replace(&mut self, nodes: Vec<Node>) -> Vec<Node> {
-        self.nodes.clear();
+        let before = std::mem::take(&mut self.nodes);
         let nodes: Vec<Node> = nodes.into_iter().map(|node| self.shape(node)).collect();
         for node in &nodes {
-            self.keep(node);
+            let source = self.verified(node, before.get(&node.name));
+            self.keep(node, source);
         }
         nodes
     }
@@ -62,30 +103,89 @@ impl Memory {
         if known.is_some_and(|known| known.version > number(&node.resource_version)) {
             return Verdict::Nothing;
         }
-        let before = known.map(|known| known.digest);
-        if before == Some(self.keep(&node)) { Verdict::Nothing } else { Verdict::Tell(node) }
+        let source = self.verified(&node, known);
+        if known.is_none_or(|known| known.pod_cidrs != node.pod_cidrs) {
+            self.dispute(&node.name, &networks(&node));
+        }
+        if self.keep(&node, source) { Verdict::Tell(node) } else { Verdict::Nothing }
     }
 
     /// A node of which the metadata are known.
-    pub(super) fn apply_metadata(&mut self, mut node: Node) -> Verdict {
+    pub(super) fn apply_metadata(&mut self, node: Node) -> Verdict {
+        let mut node = self.shape(node);
         let known = self.nodes.get(&node.name);
         if known.is_some_and(|known| known.version > number(&node.resource_version)) {
             return Verdict::Nothing;
         }
         // CIDRs stay for as long as the UID does.
         let same = known.filter(|known| known.uid == node.uid && !known.uid.is_empty());
+        let source = same.map_or(Source::Annotation, |known| known.source);
         if let Some(known) = same.filter(|known| known.pod_cidr.is_some() || !known.pod_cidrs.is_empty()) {
             node.pod_cidr.clone_from(&known.pod_cidr);
             node.pod_cidrs.clone_from(&known.pod_cidrs);
+            node.cidrs_unverified = source == Source::Annotation;
         } else {
-            let said = self.cidrs_annotation.as_ref().and_then(|key| node.annotations.get(key));
-            let Some(cidrs) = said.and_then(|text| annotation::cidrs(text)) else {
+            let said = self.said(&node).filter(|_| source != Source::ObjectAgainstAnnotation);
+            let Some(said) = said.filter(|said| !self.dispute(&node.name, said)) else {
                 return Verdict::Incomplete(node);
             };
-            node.pod_cidr = cidrs.first().cloned();
-            node.pod_cidrs = cidrs;
+            node.pod_cidrs = said.iter().map(IpNet::to_string).collect();
+            node.pod_cidr = node.pod_cidrs.first().cloned();
+            node.cidrs_unverified = true;
         }
-        self.apply(node)
+        let source = if node.cidrs_unverified { Source::Annotation } else { source };
+        match self.keep(&node, source) {
+            true => Verdict::Tell(node),
+            false if node.cidrs_unverified => Verdict::Unverified(node),
+            false => Verdict::Nothing,
+        }
+    }
+
+    /// What a node's annotation says, if it is where it may be.
+    fn said(&self, node: &Node) -> Option<Vec<IpNet>> {
+        let CidrsAnnotation { key, within } = self.annotation.as_ref()?;
+        let said = annotation::cidrs(node.annotations.get(key)?)?;
+        let is_within = |net: &IpNet| {
+            let is_same = |outer: &&IpNet| outer.addr().is_ipv4() == net.addr().is_ipv4();
+            let mut same = within.iter().filter(is_same).peekable();
+            same.peek().is_none() || same.any(|outer| outer.contains(net))
+        };
+        said.iter().all(is_within).then_some(said)
+    }
+
+    /// Whether another node has any of these. Those of them that are known by their annotation alone have to be looked at then.
+    fn dispute(&mut self, name: &str, networks: &[IpNet]) -> bool {
+        let overlap = |known: &Known| {
+            let pairs =
+                known.networks.iter().flat_map(|theirs| networks.iter().map(move |net| (theirs, net)));
+            pairs.into_iter().any(|(theirs, net)| theirs.contains(net) || net.contains(theirs))
+        };
+        let rivals = self.nodes.iter().filter(|(other, known)| *other != name && overlap(known));
+        let mut is_disputed = false;
+        for (other, known) in rivals {
+            is_disputed = true;
+            if known.source == Source::Annotation {
+                self.disputed.push(other.clone());
+            }
+        }
+        is_disputed
+    }
+
+    /// A node's object was read: what that says of its annotation.
+    fn verified(&self, node: &Node, known: Option<&Known>) -> Source {
+        let Some(known) = known.filter(|known| known.uid == node.uid) else { return Source::Object };
+        let there = networks(node);
+        // Its daemon may have said less: of the families that it has.
+        if known.source != Source::Annotation || known.networks.iter().all(|said| there.contains(said)) {
+            return if known.source == Source::Annotation { Source::Object } else { known.source };
+        }
+        let key = self.annotation.as_ref().map_or("", |annotation| &annotation.key);
+        let (said, there) = (Shown(&known.networks), Shown(&there));
+        warn!(
+            "node {}: its annotation {key} said {said}, and its object says {there}: that counts, and the annotation is not believed any more; whoever may write to this node has written it",
+            node.name
+        );
+        Source::ObjectAgainstAnnotation
     }
 
     /// A node that is gone; whether that is to be told. Not if another one has taken its place meanwhile.
@@ -106,22 +206,47 @@ impl Memory {
         node
     }
 
-    fn keep(&mut self, node: &Node) -> u64 {
+    /// Remembers a node; whether anything but the version has changed.
+    fn keep(&mut self, node: &Node, source: Source) -> bool {
         let mut hasher = self.hasher.build_hasher();
         // All but the version.
         let Node { name, uid, created, deleting, annotations, pod_cidr, pod_cidrs, .. } = node;
         (name, uid, created, deleting, annotations, pod_cidr, pod_cidrs).hash(&mut hasher);
-        (&node.network_unavailable, &node.addresses, &node.problems).hash(&mut hasher);
+        (node.cidrs_unverified, &node.network_unavailable, &node.addresses, &node.problems).hash(&mut hasher);
         let digest = hasher.finish();
         let known = Known {
             uid: uid.clone(),
             version: number(&node.resource_version),
             pod_cidr: pod_cidr.clone(),
             pod_cidrs: pod_cidrs.clone(),
+            networks: networks(node).into(),
+            source,
             digest,
         };
-        self.nodes.insert(name.clone(), known);
-        digest
+        let before = self.nodes.insert(name.clone(), known);
+        before.is_none_or(|before| before.digest != digest)
+    }
+}
+
+/// The networks among a node's CIDRs, without host bits.
+fn networks(node: &Node) -> Vec<IpNet> {
+    let single = node.pod_cidr.iter().filter(|_| node.pod_cidrs.is_empty());
+    let all = node.pod_cidrs.iter().chain(single);
+    all.filter_map(|text| annotation::network(text)).map(|net| net.trunc()).collect()
+}
+
+/// Networks, for people.
+struct Shown<'a>(&'a [IpNet]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, net) in self.0.iter().enumerate() {
+            write!(f, "{}{net}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
     }
 }
 
@@ -132,7 +257,8 @@ mod tests {
     const KEY: &str = "p/pod-cidrs";
 
     fn memory(form: WatchForm) -> Memory {
-        Memory::new(form, Some(KEY.to_owned()))
+        let within = ["10.0.0.0/16", "fd00::/16"].map(|net| net.parse().expect("a network")).to_vec();
+        Memory::new(form, Some(CidrsAnnotation { key: KEY.to_owned(), within }))
     }
 
     fn node(uid: &str, version: u64, cidrs: &[&str]) -> Node {
@@ -163,7 +289,7 @@ mod tests {
         let deleting = Node { deleting: true, addresses: Vec::new(), ..node("a", 2, &[]) };
         let Verdict::Tell(told) = memory.apply_metadata(deleting) else { panic!("not told") };
         assert_eq!(told.pod_cidrs, ["10.0.1.0/24"]);
-        let other = node("b", 3, &[]);
+        let other = Node { addresses: Vec::new(), ..node("b", 3, &[]) };
         assert_eq!(memory.apply_metadata(other.clone()), Verdict::Incomplete(other));
     }
 
@@ -174,6 +300,109 @@ mod tests {
         new.annotations.insert(KEY.to_owned(), "10.0.1.0/24,fd00::/64".to_owned());
         let Verdict::Tell(told) = memory.apply_metadata(new) else { panic!("not told") };
         assert_eq!((told.pod_cidr.as_deref(), told.pod_cidrs.len()), (Some("10.0.1.0/24"), 2));
+    }
+
+    /// A node of which metadata are told, with an annotation.
+    fn saying(name: &str, version: u64, cidrs: &str) -> Node {
+        let annotations = [(KEY.to_owned(), cidrs.to_owned())].into();
+        let node = Node { name: name.to_owned(), annotations, ..node(name, version, &[]) };
+        Node { addresses: Vec::new(), ..node }
+    }
+
+    /// What an object says.
+    fn having(node: &Node, version: u64, cidrs: &[&str]) -> Node {
+        Node {
+            name: node.name.clone(),
+            annotations: node.annotations.clone(),
+            ..self::node(&node.uid, version, cidrs)
+        }
+    }
+
+    #[test]
+    fn what_an_annotation_says_is_unverified_until_the_object_was_read() {
+        let mut memory = memory(WatchForm::Metadata);
+        let new = saying("a", 1, "10.0.1.0/24");
+        let Verdict::Tell(told) = memory.apply_metadata(new.clone()) else { panic!("not told") };
+        assert!(told.cidrs_unverified);
+        let again = Node { resource_version: "2".to_owned(), ..new.clone() };
+        assert!(matches!(memory.apply_metadata(again), Verdict::Unverified(_)));
+        let Verdict::Tell(told) = memory.apply(having(&new, 3, &["10.0.1.0/24"])) else { panic!("not told") };
+        assert!(!told.cidrs_unverified);
+        assert_eq!(memory.apply_metadata(Node { resource_version: "4".to_owned(), ..new }), Verdict::Nothing);
+    }
+
+    #[test]
+    fn of_a_node_whose_annotation_was_wrong_it_is_never_believed_again() {
+        for is in [&[][..], &["10.0.2.0/24"]] {
+            for by_list in [false, true] {
+                let mut memory = memory(WatchForm::Metadata);
+                let liar = saying("a", 1, "10.0.1.0/24");
+                assert!(matches!(memory.apply_metadata(liar.clone()), Verdict::Tell(_)));
+                let read = having(&liar, 2, is);
+                let told = if by_list {
+                    memory.replace(vec![read]).remove(0)
+                } else {
+                    let Verdict::Tell(told) = memory.apply(read) else { panic!("not told") };
+                    told
+                };
+                assert_eq!(
+                    (&*told.pod_cidrs, told.cidrs_unverified),
+                    (&*is.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>(), false)
+                );
+                memory.replace(vec![told]);
+                let other = saying("a", 3, "10.0.3.0/24");
+                match memory.apply_metadata(other) {
+                    Verdict::Tell(told) => assert_eq!(told.pod_cidrs, is),
+                    Verdict::Incomplete(_) => assert!(is.is_empty()),
+                    verdict => panic!("{verdict:?}"),
+                }
+                let other = Node { uid: "another".to_owned(), ..saying("a", 4, "10.0.3.0/24") };
+                assert!(
+                    matches!(memory.apply_metadata(other), Verdict::Tell(_)),
+                    "of another node by that name"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_annotation_that_leaves_out_a_family_is_no_lie() {
+        let mut memory = memory(WatchForm::Metadata);
+        let new = saying("a", 1, "10.0.1.0/24");
+        memory.apply_metadata(new.clone());
+        memory.apply(having(&new, 2, &["fd00::/64", "10.0.1.7/24"]));
+        assert!(memory.nodes["a"].source == Source::Object);
+    }
+
+    #[test]
+    fn what_another_node_has_or_is_out_of_place_is_not_told_before_the_object_was_read() {
+        let mut memory = memory(WatchForm::Metadata);
+        memory.replace(vec![node("x", 1, &["10.0.1.0/24", "fd00::/64"])]);
+        for cidrs in [
+            "10.0.1.0/24",
+            "10.0.1.128/25",
+            "10.0.0.0/16",
+            "10.0.9.0/24,fd00::/64",
+            "10.1.0.0/24",
+            "0.0.0.0/0",
+        ] {
+            assert!(
+                matches!(memory.apply_metadata(saying("a", 2, cidrs)), Verdict::Incomplete(_)),
+                "{cidrs}"
+            );
+        }
+        assert_eq!(memory.take_disputed(), [""; 0], "its object was read");
+    }
+
+    #[test]
+    fn of_two_who_say_the_same_both_are_looked_at() {
+        let mut memory = memory(WatchForm::Metadata);
+        assert!(matches!(memory.apply_metadata(saying("a", 1, "10.0.1.0/24")), Verdict::Tell(_)));
+        assert!(matches!(memory.apply_metadata(saying("b", 2, "10.0.1.0/24")), Verdict::Incomplete(_)));
+        assert_eq!(memory.take_disputed(), ["a"]);
+        assert!(memory.take_disputed().is_empty(), "once");
+        memory.apply(having(&saying("b", 2, "10.0.1.0/24"), 3, &["10.0.1.0/24"]));
+        assert_eq!(memory.take_disputed(), ["a"]);
     }
 
     #[test]

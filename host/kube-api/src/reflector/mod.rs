@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::random::up_to;
 
 use completion::Completion;
+pub use memory::CidrsAnnotation;
 use memory::Memory;
 pub use pace::Pace;
 pub use state::{Phase, ReflectorState, Strategy};
@@ -51,16 +52,16 @@ pub struct ReflectorOptions {
     /// How much is watched. In the metadata form CIDRs come from lists, from an annotation or are asked for, and neither addresses nor
     /// conditions are told.
     pub form: WatchForm,
-    /// The key of the annotation that repeats a node's CIDRs, separated by commas, so that nobody has to ask for them. It must begin with
-    /// the API's prefix.
-    pub cidrs_annotation: Option<String>,
+    /// The annotation that repeats a node's CIDRs, separated by commas, so that nobody has to wait for them. What it says is unverified
+    /// until the object was read, which is done later.
+    pub cidrs_annotation: Option<CidrsAnnotation>,
     /// Waits.
     pub pace: Pace,
 }
 
 impl ReflectorOptions {
     /// For all nodes, in the metadata form.
-    pub fn peers(cidrs_annotation: Option<String>) -> Self {
+    pub fn peers(cidrs_annotation: Option<CidrsAnnotation>) -> Self {
         Self { only: None, form: WatchForm::Metadata, cidrs_annotation, pace: Pace::default() }
     }
 

@@ -20,6 +20,8 @@ pub struct Pace {
     pub unknown: Duration,
     /// At most so long before a new node's CIDRs are asked for: thousands of daemons ask for the same one.
     pub spread: Duration,
+    /// At most so long before a new node's CIDRs, told as its annotation has them, are compared with its object, if nothing else is in the way.
+    pub check: Duration,
 }
 
 impl Default for Pace {
@@ -30,6 +32,7 @@ impl Default for Pace {
             empty: Duration::from_secs(5),
             unknown: Duration::from_hours(1),
             spread: Duration::from_secs(2),
+            check: Duration::from_mins(1),
         }
     }
 }

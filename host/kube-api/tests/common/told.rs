@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use flannel_base::Backoff;
 use flannel_fake_kube::FakeKube;
-use flannel_kube_api::{KubeApi, Node, NodeEvent, Pace, Reflector, ReflectorOptions, ReflectorState};
+use flannel_kube_api::{
+    CidrsAnnotation, KubeApi, Node, NodeEvent, Pace, Reflector, ReflectorOptions, ReflectorState,
+};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,6 +25,7 @@ pub const HASTY: Pace = Pace {
     empty: Duration::from_millis(50),
     unknown: Duration::from_hours(1),
     spread: Duration::from_millis(5),
+    check: Duration::from_millis(20),
 };
 
 /// A running reflector, and what it has told.
@@ -48,7 +51,10 @@ impl Told {
     }
 
     pub fn by(client: KubeApi, options: ReflectorOptions) -> Self {
-        let options = ReflectorOptions { pace: HASTY, ..options };
+        Self::at(client, ReflectorOptions { pace: HASTY, ..options })
+    }
+
+    fn at(client: KubeApi, options: ReflectorOptions) -> Self {
         let (reflector, state) = Reflector::new(client, options);
         let (sender, receiver) = mpsc::channel(4);
         let running = tokio::spawn(reflector.run(sender));
@@ -56,7 +62,14 @@ impl Told {
     }
 
     pub fn peers(server: &FakeKube) -> Self {
-        Self::of(server, ReflectorOptions::peers(Some(format!("{PREFIX}pod-cidrs"))))
+        Self::peers_at(server, HASTY)
+    }
+
+    /// With other waits.
+    pub fn peers_at(server: &FakeKube, pace: Pace) -> Self {
+        let within = ["10.0.0.0/8", "fd00::/8"].map(|net| net.parse().expect("a network")).to_vec();
+        let annotation = CidrsAnnotation { key: format!("{PREFIX}pod-cidrs"), within };
+        Self::at(client(server), ReflectorOptions { pace, ..ReflectorOptions::peers(Some(annotation)) })
     }
 
     /// Follows it until this is so.

@@ -232,6 +232,10 @@ impl PeerMap {
 
     /// Whether this node's own object has been assigned other subnets than those of its lease, which happens when it is made again.
     fn is_lost(&self, node: &Node) -> bool {
+        // What it only says may be anybody's word.
+        if node.cidrs_unverified {
+            return false;
+        }
         let assigned = Cidrs::assigned(node).of(self.families);
         self.own.as_ref().is_some_and(|own| assigned.iter().next().is_some() && assigned != own.lease.subnets)
     }

@@ -106,7 +106,7 @@ impl Peer {
 
     /// Reads the node again; the same UID as before.
     pub(super) fn read(&mut self, node: &Node, keys: &Keys, families: Families) {
-        let unreadable = self.take_cidrs(node, keys, families);
+        let unreadable = self.take_cidrs(node, families);
         let managed = Managed::read(node, keys);
         let said = Annotated::read(node, keys);
         let is_silent = said.is_silent(families);
@@ -132,20 +132,21 @@ impl Peer {
         };
     }
 
-    /// A node's CIDRs change with its UID only, so that they are known once they have been seen: where only metadata are read they are missing.
-    fn take_cidrs(&mut self, node: &Node, keys: &Keys, families: Families) -> Option<String> {
-        let assigned = Cidrs::assigned(node);
-        if !assigned.is_empty() {
-            let found = assigned.of(families);
-            if found.iter().next().is_some() || assigned.unreadable.is_none() {
-                (self.cidrs, self.assigned) = (found, true);
-            }
-            return assigned.unreadable;
+    /// A node's CIDRs change with its UID only, but for those that it only says it has: what it really has takes their place, and what was
+    /// made of them goes, whatever is remembered otherwise. What is no CIDR, if there is none beside it.
+    fn take_cidrs(&mut self, node: &Node, families: Families) -> Option<String> {
+        let told = Cidrs::assigned(node);
+        let found = told.of(families);
+        if found.iter().next().is_some() || told.unreadable.is_none() {
+            self.assigned = !told.is_empty() && !node.cidrs_unverified;
+            self.cidrs = found;
+            let lease = self.lease.take();
+            self.lease = lease.and_then(|lease| {
+                let Subnets { v4, v6 } = lease.subnets;
+                part(&lease, v4 == found.v4, v6 == found.v6)
+            });
         }
-        if !self.assigned {
-            self.cidrs = Cidrs::mirrored(node, keys).of(families);
-        }
-        None
+        told.unreadable
     }
 
     fn take_annotations(&mut self, said: Annotated, families: Families) -> State {

@@ -354,35 +354,45 @@ fn who_has_no_subnet_yet_is_waited_for() {
     assert_eq!(applied(&mut map, node(1)), "+ 10.244.1.0/24 at 192.168.77.1");
 }
 
-#[test]
-fn a_subnet_is_known_as_long_as_the_node_lives_though_metadata_say_nothing_of_it() {
-    let mut map = map(V4);
-    applied(&mut map, bare("n1", &["10.244.1.0/24"]));
-    let metadata = Node { pod_cidrs: Vec::new(), ..node(1) };
-    assert_eq!(applied(&mut map, metadata.clone()), "+ 10.244.1.0/24 at 192.168.77.1");
-    let moved = metadata.says(&[("public-ip", "192.168.78.1")]);
-    assert_eq!(applied(&mut map, moved), "+ 10.244.1.0/24 at 192.168.78.1");
+/// A node that only says that it has a subnet.
+fn saying(n: u8, cidr: &str) -> Node {
+    Node { pod_cidrs: vec![cidr.to_owned()], cidrs_unverified: true, ..node(n) }
 }
 
 #[test]
-fn a_new_node_is_known_by_its_metadata_if_it_says_its_subnet() {
+fn a_new_node_is_reached_by_what_it_says_and_then_by_what_it_has() {
     let mut map = map(V4);
-    let metadata = Node { pod_cidrs: Vec::new(), ..node(1) }.says(&[("pod-cidrs", "10.244.1.0/24")]);
-    assert_eq!(applied(&mut map, metadata.clone()), "+ 10.244.1.0/24 at 192.168.77.1");
+    assert_eq!(applied(&mut map, saying(1, "10.244.1.0/24")), "+ 10.244.1.0/24 at 192.168.77.1");
+    assert_eq!(applied(&mut map, node(1)), "", "it has");
+    assert_eq!(applied(&mut map, saying(2, "10.244.9.0/24")), "+ 10.244.9.0/24 at 192.168.77.2");
     assert_eq!(
-        applied(&mut map, node(1).says(&[("pod-cidrs", "10.244.9.0/24")])),
-        "",
-        "it has been assigned it"
+        applied(&mut map, node(2)),
+        "- 10.244.9.0/24
++ 10.244.2.0/24 at 192.168.77.2",
+        "it has not"
     );
-    assert_eq!(applied(&mut map, metadata.says(&[("pod-cidrs", "10.244.9.0/24")])), "", "once and for all");
+}
+
+#[test]
+fn of_who_turns_out_to_have_no_subnet_nothing_stays_even_if_he_falls_silent() {
+    for silent in [false, true] {
+        let mut map = map(V4);
+        applied(&mut map, saying(1, "10.244.9.0/24"));
+        let mut none = Node { pod_cidrs: Vec::new(), ..node(1) };
+        if silent {
+            applied(&mut map, saying(1, "10.244.9.0/24").silent_on(""));
+            none.annotations.clear();
+        }
+        assert_eq!(applied(&mut map, none), "- 10.244.9.0/24");
+        assert!(map.leases().is_empty());
+    }
 }
 
 #[test]
 fn who_only_says_that_he_has_a_subnet_takes_it_from_nobody() {
     let mut map = map(V4);
     applied(&mut map, node(1));
-    let liar = Node { pod_cidrs: Vec::new(), ..node(2) }.younger(9).says(&[("pod-cidrs", "10.244.1.0/24")]);
-    assert_eq!(applied(&mut map, liar), "");
+    assert_eq!(applied(&mut map, saying(2, "10.244.1.0/24").younger(9)), "");
     assert_eq!(map.counts(), Counts { ok: 1, displaced: 1, ..Counts::default() });
 }
 

@@ -4,7 +4,7 @@ use flannel_kube_api::Node;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 
 use crate::annotated::{Annotated, Hints, Managed};
-use crate::cidrs::Cidrs;
+use crate::cidrs::{CidrError, Cidrs};
 use crate::families::Families;
 use crate::prefix::Keys;
 
@@ -25,6 +25,11 @@ pub struct Before {
 }
 
 impl Before {
+    /// Why it has no subnet, if it has none.
+    pub fn not_assigned(&self) -> String {
+        CidrError::NotAssigned { node: self.name.clone() }.to_string()
+    }
+
     /// Reads the node.
     pub(super) fn read(node: &Node, keys: &Keys) -> Self {
         let assigned = Cidrs::assigned(node);

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flannel_kube_api::{Node, NodeEvent, Reflector, ReflectorOptions, ReflectorState};
+use flannel_kube_api::{CidrsAnnotation, Node, NodeEvent, Reflector, ReflectorOptions, ReflectorState};
 use flannel_lease_store::{Event, StoreError};
 use flannel_model::lease::Lease;
 use flannel_model::network_config::NetworkConfig;
+use ipnet::IpNet;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{oneshot, watch as state};
 use tokio::task::JoinSet;
@@ -31,6 +32,8 @@ pub(super) struct Hub {
     state: state::Receiver<ReflectorState>,
     /// Why nothing is heard of the nodes; none: something is.
     trouble: state::Receiver<Option<String>>,
+    /// This node's object; none: it is gone, or not known yet.
+    own_node: state::Receiver<Option<Node>>,
     /// They end with this.
     _tasks: JoinSet<()>,
 }
@@ -56,7 +59,11 @@ impl Hub {
         let (own_events, own_seen) = channel(QUEUE);
         let (events, seen) = channel(QUEUE);
         let (own_node, own_known) = state::channel(None);
-        let peers = ReflectorOptions::peers(Some(options.keys.pod_cidrs.clone()));
+        let v4 = config.network.filter(|_| config.enable_ipv4).map(IpNet::V4);
+        let v6 = config.ipv6_network.filter(|_| config.enable_ipv6).map(IpNet::V6);
+        let within = v4.into_iter().chain(v6).collect();
+        let annotation = CidrsAnnotation { key: options.keys.pod_cidrs.clone(), within };
+        let peers = ReflectorOptions::peers(Some(annotation));
         let mut tasks = JoinSet::new();
         let (peers, state) = Reflector::new(options.api.clone(), peers);
         tasks.spawn(peers.run(events));
@@ -71,11 +78,16 @@ impl Hub {
             waiting: Vec::new(),
             listener: None,
             published: published.clone(),
-            own_node: own_known,
+            own_node: own_known.clone(),
         };
         tasks.spawn(follower.run(asked, seen));
         tasks.spawn(keeper::run(options, Arc::clone(name), own_seen, own_node, published, ready, counters));
-        Self { questions, state, trouble: trouble.subscribe(), _tasks: tasks }
+        Self { questions, state, trouble: trouble.subscribe(), own_node: own_known, _tasks: tasks }
+    }
+
+    /// This node's object, if it is known.
+    pub(super) fn own_node(&self) -> Option<Node> {
+        self.own_node.borrow().clone()
     }
 
     /// How the nodes are followed.

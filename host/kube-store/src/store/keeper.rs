@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::fight::Fight;
 use super::figures::Counters;
 use super::{KubeOptions, Published};
 use crate::cidrs::Cidrs;
@@ -23,8 +24,6 @@ pub(super) const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Du
 const CALM: Duration = Duration::from_millis(200);
 /// How often a node that somebody else changes meanwhile is looked at again.
 const ATTEMPTS: u32 = 3;
-/// Somebody who changes our annotations so often in that time means it.
-const FIGHT: (usize, Duration) = (3, Duration::from_mins(10));
 /// How often trouble that lasts is said again.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -73,7 +72,8 @@ pub(super) async fn run(
         name,
         condition_written: false,
         failures: 0,
-        repairs: Vec::new(),
+        fight: Fight::default(),
+        fights: LogThrottle::new(Some(REMIND)),
         throttle: LogThrottle::new(Some(REMIND)),
         wrong: LogThrottle::new(None),
         counters,
@@ -120,7 +120,8 @@ pub(super) async fn run(
                 continue;
             }
         }
-        let soon = tokio::time::Instant::now() + CALM;
+        let calm = tokio::time::Instant::now() + CALM;
+        let soon = keeper.fight.rests_until().map_or(calm, |rest| calm.max(rest.into()));
         due = Some(due.map_or(soon, |due| due.min(soon)));
     }
 }
@@ -131,8 +132,8 @@ struct Keeper {
     /// The condition was written since the start.
     condition_written: bool,
     failures: u32,
-    /// When annotations were put back.
-    repairs: Vec<Instant>,
+    fight: Fight,
+    fights: LogThrottle,
     throttle: LogThrottle,
     wrong: LogThrottle,
     counters: Arc<Counters>,
@@ -183,14 +184,14 @@ impl Keeper {
     fn repaired(&mut self) {
         self.counters.repairs.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        self.repairs.retain(|at| now.saturating_duration_since(*at) < FIGHT.1);
-        self.repairs.push(now);
-        if self.repairs.len() > FIGHT.0 {
-            warn!(
-                node = &*self.name,
-                times = self.repairs.len(),
-                "somebody changes this node's annotations again and again, and they are put back: is there a second daemon for it, or a controller that strips annotations?"
-            );
+        if let Some(times) = self.fight.put_back(now) {
+            if self.fights.says(&self.name, now) {
+                warn!(
+                    node = &*self.name,
+                    times,
+                    "somebody changes this node's annotations again and again, and they are put back, less and less often: is there a second daemon for it, or a controller that strips annotations?"
+                );
+            }
         } else {
             info!(node = &*self.name, "this node's annotations are as they should be again");
         }

@@ -7,6 +7,7 @@
 //! | `identity` | which node this is |
 //! | `config_file` | the network config, a file that is mounted from a ConfigMap |
 //! | `contact` | whether the API server is heard of, in the log and in the status |
+//! | `fight` | that who changes this node's annotations again and again is answered less and less often |
 //! | `figures` | what it costs |
 //! | `hub` | follows all nodes, and tells of their leases |
 //! | `keeper` | keeps this node's annotations, and its condition, as they should be |
@@ -15,6 +16,7 @@
 mod before;
 mod config_file;
 mod contact;
+mod fight;
 mod figures;
 mod hub;
 pub mod identity;
@@ -27,7 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use flannel_kube_api::{KubeApi, Node};
+use flannel_kube_api::{KubeApi, Node, NodeEvent};
 use flannel_lease_store::{Acquire, ConfigWritten, Event, LeaseStore, Renewed, Snapshot, StoreError};
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::network_config::{ConfigError, NetworkConfig};
@@ -36,12 +38,16 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::cidrs::{CidrError, Cidrs, own_subnets};
 use crate::families::Families;
+use crate::peers::PeerMap;
 use crate::prefix::Keys;
 pub use before::Before;
 pub use figures::Figures;
 use hub::Hub;
 use identity::Identity;
 use keeper::write;
+
+/// So many nodes say what most of a cluster's do.
+const SAMPLE: u32 = 100;
 
 /// What a store is made of.
 pub struct KubeOptions {
@@ -69,6 +75,8 @@ pub(crate) struct Published {
 pub struct KubeStore {
     options: Arc<KubeOptions>,
     name: OnceCell<Arc<str>>,
+    /// What this node can serve of a cluster with both.
+    families: watch::Sender<Families>,
     /// What this node publishes; none: it has no lease yet, or has lost it.
     published: watch::Sender<Option<Published>>,
     /// Whether pods can be started here.
@@ -85,6 +93,7 @@ impl KubeStore {
         Self {
             options: Arc::new(options),
             name: OnceCell::new(),
+            families: watch::Sender::new(Families { ipv4: true, ipv6: true }),
             published: watch::Sender::new(None),
             ready: watch::Sender::new(false),
             trouble: watch::Sender::new(None),
@@ -101,6 +110,16 @@ impl KubeStore {
         let name =
             self.name.get_or_try_init(|| identity::find(self.options.identity.as_ref(), &self.options.api));
         name.await.map(Arc::clone)
+    }
+
+    /// Which families this node can serve, in a cluster with both. To be said before anything is published, or asked of other nodes.
+    pub fn serve(&self, families: Families) {
+        self.families.send_replace(families);
+    }
+
+    /// What is heard of this node while it publishes; none: nothing, or nothing any more.
+    pub fn heard(&self) -> Option<Before> {
+        Some(Before::read(&self.hub.get()?.own_node()?, &self.options.keys))
     }
 
     /// Why nothing is heard of the nodes, as long as that is so.
@@ -154,14 +173,15 @@ impl KubeStore {
         Ok(())
     }
 
+    fn config_error(&self, error: &ConfigError) -> StoreError {
+        StoreError::Unavailable { place: self.config_place(), reason: error.to_string() }
+    }
+
     /// What follows the nodes, begun when somebody wants to know of them.
     async fn hub(&self) -> Result<&Hub, StoreError> {
         let begin = || async {
             let text = config_file::read(&self.options.config_file).await?;
-            let config = self.parse_config(&text).map_err(|error| StoreError::Unavailable {
-                place: self.config_place(),
-                reason: error.to_string(),
-            })?;
+            let config = self.parse_config(&text).map_err(|error| self.config_error(&error))?;
             let name = self.node_name().await?;
             let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
             let options = Arc::clone(&self.options);
@@ -179,8 +199,12 @@ impl LeaseStore for KubeStore {
     }
 
     /// The subnets are chosen by Kubernetes: none has to fit into the network.
+    ///
+    /// A node that cannot serve both families of a cluster takes it for one of a single family.
     fn parse_config(&self, text: &str) -> Result<NetworkConfig, ConfigError> {
-        NetworkConfig::parse_for_assigned_subnets(text)
+        let config = NetworkConfig::parse_for_assigned_subnets(text)?;
+        let served = *self.families.borrow();
+        Ok(config.of_families(served.ipv4, served.ipv6))
     }
 
     fn watch_config(self: Arc<Self>) -> Receiver<String> {
@@ -203,6 +227,18 @@ impl LeaseStore for KubeStore {
     async fn leases(&self) -> Result<Snapshot, StoreError> {
         let leases = self.hub().await?.leases().await?;
         Ok(Snapshot { leases: leases.iter().map(|lease| Lease::clone(lease)).collect() })
+    }
+
+    /// A list of a large cluster takes its time, and who asks for this has not published anything yet.
+    async fn some_leases(&self) -> Result<Snapshot, StoreError> {
+        let text = config_file::read(&self.options.config_file).await?;
+        let config = self.parse_config(&text).map_err(|error| self.config_error(&error))?;
+        let name = self.node_name().await?;
+        let nodes = self.options.api.some_nodes(SAMPLE).await;
+        let nodes = nodes.map_err(|error| reasons::of("nodes".to_owned(), &error))?.nodes;
+        let mut map = PeerMap::new(self.options.keys.clone(), config, &name);
+        map.take(NodeEvent::Synced(nodes));
+        Ok(Snapshot { leases: map.leases().iter().map(|lease| Lease::clone(lease)).collect() })
     }
 
     /// Kubernetes has chosen the subnets, whatever the node would like to have. Nothing is published before they are known to be right.

@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::Receiver;
 
 use super::identity::Identity;
-use super::{KubeOptions, KubeStore};
+use super::{Before, Figures, KubeOptions, KubeStore};
+use crate::families::Families;
 use crate::prefix::Keys;
 
 const P: &str = "flannel.alpha.coreos.com";
@@ -47,6 +48,15 @@ impl Ground {
         let api = KubeApi::new(access(&server), &keys.prefix);
         let options = KubeOptions { api, keys, identity: Some(identity), config_file, sets_condition: true };
         Self { server, store: Arc::new(KubeStore::new(options)), directory }
+    }
+
+    /// Another daemon of the same node.
+    fn second(ground: &Self) -> Arc<KubeStore> {
+        let options = &ground.store.options;
+        let api = KubeApi::new(access(&ground.server), &options.keys.prefix);
+        let identity = options.identity.clone();
+        let (keys, config_file) = (options.keys.clone(), options.config_file.clone());
+        Arc::new(KubeStore::new(KubeOptions { api, keys, identity, config_file, sets_condition: true }))
     }
 
     async fn acquire(&self) -> Result<Lease, StoreError> {
@@ -337,4 +347,170 @@ async fn a_network_config_that_is_not_there_is_asked_for_where_it_should_be() {
     assert!(error.contains("net-conf.json"), "{error}");
     let refused = ground.store.write_network_config(CONFIG, None).await.expect_err("not ours").to_string();
     assert!(refused.contains("ConfigMap"), "{refused}");
+}
+
+#[tokio::test]
+async fn two_daemons_of_one_node_do_not_write_without_end() {
+    let ground = Ground::new().await;
+    let other = Ground::second(&ground);
+    ground.acquire().await.expect("a lease");
+    let request = Acquire { attributes: attributes("192.168.77.99"), ..request() };
+    other.acquire(&request).await.expect("the same");
+    let mut events = (Arc::clone(&ground.store).watch(), Arc::clone(&other).watch());
+    next(&mut events.0).await;
+    next(&mut events.1).await;
+    let repairs = |store: &KubeStore| store.figures().map_or(0, |figures| figures.repairs);
+    let both = || repairs(&ground.store) + repairs(&other);
+    ground.until("no accident any more", |_| both() >= 8).await;
+    let since = std::time::Instant::now();
+    // Neither gives up, and neither is as fast as it could be.
+    ground.until("again", |_| both() >= 14).await;
+    assert!(since.elapsed() >= Duration::from_secs(2), "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn some_leases_are_known_without_all_nodes() {
+    let ground = Ground::new().await;
+    for n in 0..250 {
+        ground.server.create(peer(&format!("p{n:03}"), &format!("10.244.{}.0/24", n + 2), "192.168.77.12"));
+    }
+    let some = ground.store.some_leases().await.expect("leases").leases.len();
+    assert!((1..250).contains(&some), "{some}");
+    assert!(ground.server.requests().iter().all(|request| !request.uri.contains("watch")));
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_serve_both_families_takes_the_cluster_for_one_of_the_other() {
+    let dual = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56","Backend":{"Type":"vxlan"}}"#;
+    let ground = Ground::new().await;
+    let parse = |text: &str| ground.store.parse_config(text).expect("a network config");
+    let config = parse(dual);
+    assert!(config.enable_ipv4 && config.enable_ipv6);
+    let error = ground.store.acquire(&Acquire { config, ..request() }).await.expect_err("no IPv6 subnet");
+    assert!(error.to_string().contains("no IPv6 podCIDR"), "{error}");
+    ground.store.serve(Families { ipv4: true, ipv6: false });
+    let config = parse(dual);
+    assert!(config.enable_ipv4 && !config.enable_ipv6);
+    let lease = ground.store.acquire(&Acquire { config, ..request() }).await.expect("a lease");
+    assert_eq!(lease.subnets.to_string(), "10.244.1.0/24");
+    assert!(parse(CONFIG).enable_ipv4, "there is but one");
+    ground.store.serve(Families { ipv4: false, ipv6: true });
+    assert!(parse(CONFIG).enable_ipv4, "whatever it serves");
+}
+
+#[tokio::test]
+async fn what_is_heard_of_this_node_is_known_while_it_publishes() {
+    let ground = Ground::new().await;
+    assert_eq!(ground.store.heard(), None);
+    ground.acquire().await.expect("a lease");
+    let mut events = Arc::clone(&ground.store).watch();
+    next(&mut events).await;
+    ground.until("heard", |ground| ground.store.heard().is_some_and(|it| it.assigned.is_some())).await;
+    ground.server.delete("n1");
+    ground.until("gone", |ground| ground.store.heard().is_none()).await;
+    ground.server.create(node("n1", &["10.244.1.0/24", "fd00:10:244:1::/64"], &[]));
+    let is_dual = |before: Before| before.assigned.is_some_and(|assigned| assigned.v6.is_some());
+    ground.until("both", |ground| ground.store.heard().is_some_and(is_dual)).await;
+}
+
+/// Nodes that mean no good, and what they say.
+fn hostile() -> Vec<Value> {
+    let key = |key: &str| format!("{P}/{key}");
+    let with = |name: &str, cidr: &str, said: &[(&str, &str)]| {
+        let mut node = peer(name, cidr, "192.168.77.66");
+        for (suffix, value) in said {
+            node["metadata"]["annotations"][key(suffix)] = json!(value);
+        }
+        node
+    };
+    let mut crowded = with("h5", "10.244.105.0/24", &[]);
+    // As much as a server takes.
+    for n in 0..4000 {
+        crowded["metadata"]["annotations"][key(&format!("x{n}"))] = json!("y".repeat(40));
+    }
+    let nested = "[".repeat(60_000);
+    vec![
+        with("h0", "10.244.1.0/24", &[]),
+        with("h1", "10.244.101.0/24", &[("public-ip", "192.168.77.11")]),
+        with("h2", "10.244.102.0/24", &[("pod-cidrs", "10.244.1.0/24")]),
+        with("h3", "10.244.103.0/24", &[("backend-data", &nested)]),
+        with("h4", "10.244.104.0/24", &[("backend-data", &"z".repeat(250_000)), ("generations", "{")]),
+        crowded,
+        with("h6", "10.244.106.0/24", &[("public-ipv6", "fd00::1"), ("backend-v6-data", "{\"VNI\":")]),
+        with("h7", "10.244.107.0/24", &[("kube-subnet-manager", "perhaps")]),
+        with("h8", "10.244.2.0/24", &[("pod-cidrs", "0.0.0.0/0")]),
+        with("h9", "fd00::/64", &[("pod-cidrs", "10.244.2.0/24")]),
+    ]
+}
+
+#[tokio::test]
+async fn hostile_nodes_take_nothing_from_others_whether_they_are_there_first_or_come_later() {
+    for first in [true, false] {
+        let ground = Ground::new().await;
+        let good = || peer("n2", "10.244.2.0/24", "192.168.77.12");
+        // Of two that have one subnet the later is reached: nobody but Kubernetes assigns it.
+        let strangers = || hostile().into_iter().filter(|node| node["metadata"]["name"] != "h8");
+        if first {
+            strangers().for_each(|node| ground.server.create(node));
+        }
+        ground.server.create(good());
+        ground.acquire().await.expect("a lease");
+        let mut events = Arc::clone(&ground.store).watch();
+        next(&mut events).await;
+        if !first {
+            strangers().for_each(|node| ground.server.create(node));
+        }
+        let leases = async || ground.store.leases().await.expect("leases").leases;
+        // Each is told, or all at once.
+        let expected = if first { 1 } else { 1 + strangers().count() as u64 };
+        let are_told = |figures: Figures| figures.relevant_events >= expected;
+        ground.until("all are told", |ground| ground.store.figures().is_some_and(are_told)).await;
+        // What comes after them is heard after them.
+        ground.server.create(peer("last", "10.244.200.0/24", "192.168.77.13"));
+        let wait = async {
+            while !leases().await.iter().any(|lease| lease.subnets.to_string() == "10.244.200.0/24") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("it is heard");
+        let of = |subnet: &str, leases: &[Lease]| -> Vec<String> {
+            let those = leases.iter().filter(|lease| lease.subnets.to_string() == subnet);
+            those.filter_map(|lease| Some(lease.attributes.public_ip?.to_string())).collect()
+        };
+        let all = leases().await;
+        assert_eq!(of("10.244.1.0/24", &all), ["192.168.77.11"], "its own");
+        assert_eq!(of("10.244.2.0/24", &all), ["192.168.77.12"], "the good one's");
+        assert_eq!(of("10.244.101.0/24", &all), [""; 0], "at this node's own address");
+        // What is too long counts as absent.
+        assert_eq!(of("10.244.104.0/24", &all), ["192.168.77.66"]);
+        for subnet in ["10.244.103.0/24", "10.244.107.0/24"] {
+            assert_eq!(of(subnet, &all), [""; 0], "{subnet}");
+        }
+        assert!(all.iter().all(|lease| lease.attributes.public_ipv6.is_none()), "not the cluster's family");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_says_it_is_none_again_and_again_is_at_last_what_it_said_last() {
+    let ground = Ground::new().await;
+    ground.server.create(peer("n2", "10.244.2.0/24", "192.168.77.12"));
+    ground.acquire().await.expect("a lease");
+    let mut events = Arc::clone(&ground.store).watch();
+    let mut there = std::collections::BTreeSet::new();
+    for turn in 0..100 {
+        let said = if turn % 2 == 0 { "false" } else { "true" };
+        ground.server.update("n2", |node| {
+            node["metadata"]["annotations"][format!("{P}/kube-subnet-manager")] = json!(said);
+        });
+    }
+    ground.server.create(peer("n3", "10.244.3.0/24", "192.168.77.13"));
+    while !there.contains("10.244.3.0/24") {
+        for said in shown(&next(&mut events).await) {
+            match said.strip_prefix('-') {
+                Some(gone) => drop(there.remove(gone)),
+                None => drop(there.insert(said)),
+            }
+        }
+    }
+    assert!(there.contains("10.244.2.0/24"), "{there:?}");
 }

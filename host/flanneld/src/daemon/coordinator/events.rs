@@ -13,7 +13,7 @@ use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
-use flannel_telemetry::{Step, status};
+use flannel_telemetry::{Lack, Step, status};
 use ipnet::IpNet;
 
 use super::CurrentPlugin;
@@ -81,6 +81,8 @@ pub(in crate::daemon) enum Event {
     PluginFileChanged,
     /// SIGHUP, and who has sent it.
     Reload(Option<Asker>),
+    /// What the node cannot take up while it is in operation has changed.
+    StartOver,
     /// The network config in the store is another one, or cannot be taken up.
     Config(Result<Arc<NetworkConfig>, String>),
     /// The generation beside the one that serves was to be started.
@@ -276,6 +278,8 @@ pub(in crate::daemon) enum News {
     Lease(Lease, u32),
     /// A step towards readiness is done, or has to be done again.
     Step(Step, bool),
+    /// What the node is ready without, and why; none: it has that.
+    Lacks(Lack, Option<String>),
     /// Counts of peers: all, those that the policy cannot serve, those that wait for the plugin.
     Peers { all: usize, rejected: usize, deferred: usize },
     /// A call of the plugin has failed.

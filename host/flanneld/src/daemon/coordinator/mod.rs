@@ -32,7 +32,7 @@ use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
 use flannel_telemetry::control::Asker;
-use flannel_telemetry::{Step, status};
+use flannel_telemetry::{Lack, Step, status};
 use tracing::{error, info, warn};
 
 use crate::node::external::External;
@@ -85,6 +85,8 @@ pub(super) struct Settings {
     pub blackhole: bool,
     /// Whether a plugin or firewall that fails for the first lease ends the daemon: nothing is in operation yet.
     pub first_failure_is_fatal: bool,
+    /// For so long the first peers are waited for, before pods are let in without; none: for ever.
+    pub patience: Option<Duration>,
 }
 
 /// What a node begins with.
@@ -186,6 +188,10 @@ pub(super) struct Coordinator {
     restart: Option<External>,
     /// The end of this has been asked for.
     ended: bool,
+    /// When the first peers have been waited for long enough.
+    patience: Option<Instant>,
+    /// The node is ready without all peers.
+    lacks_peers: bool,
     /// All peers are in the kernel, which is not said before the node's own things are in place.
     unsaid: Option<Report>,
     effects: Vec<Effect>,
@@ -243,6 +249,8 @@ impl Coordinator {
             upkeep: now + settings.upkeep,
             restart: None,
             ended: false,
+            patience: settings.patience.map(|patience| now + patience),
+            lacks_peers: false,
             unsaid: None,
             effects,
             settings,
@@ -265,6 +273,7 @@ impl Coordinator {
         due.extend(own.into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
         due.extend(self.change.deadline());
+        due.extend(self.patience);
         if self.policy_is_free() {
             due.extend([self.own.uptake_due(), self.retry, self.rest, self.tick].into_iter().flatten());
         }
@@ -355,6 +364,7 @@ impl Coordinator {
                 self.look_at_plugin_file(Trigger::FileWatch, now);
             }
             Event::Reload(sender) => self.reload(sender, now),
+            Event::StartOver => drop(self.restart.get_or_insert_with(|| self.external.clone())),
             Event::Config(outcome) => self.config_seen(outcome, now),
             Event::BesideStarted(outcome) => self.beside_started(outcome, now),
             Event::Beside(event) => self.beside_called(*event, now),
@@ -369,6 +379,7 @@ impl Coordinator {
     /// Does what has become due or possible.
     fn proceed(&mut self, now: Instant) {
         self.end_contest(now);
+        self.go_on_without_peers(now);
         self.renew_if_due(now);
         if self.own.file_due().is_some_and(|due| due <= now) {
             self.write_subnet_file();
@@ -472,8 +483,34 @@ impl Coordinator {
         }
     }
 
+    /// A store that does not tell of all nodes, or a cluster in which that takes its time, keeps no pods away.
+    fn go_on_without_peers(&mut self, now: Instant) {
+        if self.patience.is_none_or(|due| due > now) {
+            return;
+        }
+        self.patience = None;
+        let waited = self.settings.patience.unwrap_or_default().as_secs();
+        let what = if self.phase == Phase::Waiting {
+            "the store has not told of all nodes"
+        } else {
+            "not all nodes are in the kernel"
+        };
+        let why = format!(
+            "{what} {waited} s after this one was published: pods are let in, and reach those of other nodes as these become known"
+        );
+        warn!("{why}");
+        self.lacks_peers = true;
+        self.tell(News::Lacks(Lack::Peers, Some(why)));
+        self.tell(News::Step(Step::Snapshot, true));
+    }
+
     fn adopted(&mut self, report: &Report, now: Instant) {
         let Phase::Adopting { complete } = self.phase else { return };
+        self.patience = None;
+        if std::mem::take(&mut self.lacks_peers) {
+            info!("all nodes are known by now");
+        }
+        self.tell(News::Lacks(Lack::Peers, None));
         self.phase = Phase::Ready { adopted: complete };
         self.unsaid = Some(report.clone());
         self.say_ready();

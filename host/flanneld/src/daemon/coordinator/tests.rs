@@ -76,6 +76,8 @@ struct Node {
     /// What was done otherwise, in its order.
     done: Vec<String>,
     ready: BTreeSet<&'static str>,
+    /// What it is ready without.
+    lacks: Option<String>,
     /// The peers that may send into tunnels; `None`: nothing was said.
     admitted: Option<BTreeSet<PeerId>>,
     /// The last byte of the address that the external interface has; none while it has none.
@@ -136,8 +138,12 @@ impl Node {
             external,
             avoid: Vec::new(),
         };
-        let settings =
-            Settings { upkeep: Duration::from_hours(1000), blackhole: false, first_failure_is_fatal };
+        let settings = Settings {
+            upkeep: Duration::from_hours(1000),
+            blackhole: false,
+            first_failure_is_fatal,
+            patience: None,
+        };
         Self {
             coordinator: Coordinator::new(settings, beginning, now),
             now,
@@ -152,6 +158,7 @@ impl Node {
             calls: Vec::new(),
             done: Vec::new(),
             ready: BTreeSet::new(),
+            lacks: None,
             admitted: None,
             address: Some(1),
             silent: HashMap::new(),
@@ -258,6 +265,10 @@ impl Node {
             Effect::Tell(News::Step(step, done)) => {
                 let name = step.missing();
                 let _ = if done { self.ready.insert(name) } else { self.ready.remove(name) };
+                Ok(None)
+            }
+            Effect::Tell(News::Lacks(Lack::Peers, why)) => {
+                self.lacks = why;
                 Ok(None)
             }
             Effect::Tell(News::PluginSuspended(suspended)) => {
@@ -446,6 +457,73 @@ fn a_node_takes_up_its_lease_and_then_its_peers_and_is_ready() {
     assert_eq!(node.calls[1..], ["put 10.5.2.0/24", "tick"]);
     assert_eq!(node.done[2..], ["suspended false", "adopted"]);
     assert!(!node.coordinator.is_starting() && node.ready.len() == 3, "{:?}", node.ready);
+}
+
+/// A node that waits for the first peers for half a minute.
+fn patient() -> Node {
+    let mut node = Node::new();
+    node.coordinator.settings.patience = Some(Duration::from_secs(30));
+    node.coordinator.patience = Some(node.now + Duration::from_secs(30));
+    node.hear(Event::Time);
+    node
+}
+
+fn is_ready(node: &Node) -> bool {
+    node.ready.contains(Step::Snapshot.missing())
+}
+
+#[test]
+fn pods_are_let_in_without_peers_when_the_store_tells_of_none_for_long() {
+    let mut node = patient();
+    node.pass(Duration::from_secs(29));
+    assert!(!is_ready(&node) && node.lacks.is_none());
+    node.pass(Duration::from_secs(2));
+    assert!(
+        is_ready(&node) && node.lacks.as_ref().is_some_and(|why| why.contains("the store")),
+        "{:?}",
+        node.lacks
+    );
+    assert!(node.coordinator.is_starting() && node.admitted.is_none(), "nobody is a stranger yet");
+    let leases = vec![Arc::new(lease("10.5.1.0/24", 1)), Arc::new(lease("10.5.2.0/24", 2))];
+    node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+    assert_eq!(node.calls[1..], ["put 10.5.2.0/24", "tick"], "all goes on when they come");
+    assert!(is_ready(&node) && node.lacks.is_none() && !node.coordinator.is_starting());
+}
+
+#[test]
+fn pods_are_let_in_without_peers_when_the_plugin_takes_long_for_them() {
+    let mut node = patient();
+    node.policy_hangs = true;
+    let leases = vec![Arc::new(lease("10.5.1.0/24", 1)), Arc::new(lease("10.5.2.0/24", 2))];
+    node.hear(Event::Store(StoreEvent::Snapshot(leases)));
+    node.pass(Duration::from_secs(31));
+    assert!(
+        is_ready(&node) && node.lacks.as_ref().is_some_and(|why| why.contains("kernel")),
+        "{:?}",
+        node.lacks
+    );
+    node.policy_hangs = false;
+    node.go_on();
+    assert!(is_ready(&node) && node.lacks.is_none());
+}
+
+#[test]
+fn who_has_his_peers_in_time_lacks_nothing() {
+    let mut node = patient();
+    node.hear(Event::Store(StoreEvent::Snapshot(vec![Arc::new(lease("10.5.1.0/24", 1))])));
+    node.pass(Duration::from_mins(5));
+    assert!(is_ready(&node) && node.lacks.is_none());
+}
+
+#[test]
+fn who_is_to_start_over_does_so_when_the_policy_is_free() {
+    let mut node = Node::serving(&[]);
+    node.begin_tick_that_hangs();
+    node.hear(Event::StartOver);
+    assert!(node.coordinator.restart.is_some());
+    node.policy_hangs = false;
+    node.go_on();
+    assert!(node.coordinator.restart.is_none() && node.coordinator.ended);
 }
 
 #[test]

@@ -106,11 +106,7 @@ impl Completion {
             self.again(name, metadata);
             return None;
         }
-        let node = if is_older {
-            Node { pod_cidr: read.pod_cidr, pod_cidrs: read.pod_cidrs, ..metadata }
-        } else {
-            read
-        };
+        let node = if is_older { Node { pod_cidrs: read.pod_cidrs, ..metadata } } else { read };
         if node.has_pod_cidrs() {
             self.attempts.remove(&name);
         } else if is_older {

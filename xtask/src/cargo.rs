@@ -6,9 +6,10 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// The top of the workspace.
+/// The top of the workspace: where the cargo that runs us has found it, since a target directory may have come from elsewhere.
 pub fn root() -> PathBuf {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let here = PathBuf::from(here);
     here.parent().map_or_else(|| here.clone(), PathBuf::from)
 }
 
@@ -41,6 +42,19 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// Where cargo puts what it builds.
 pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
+}
+
+/// Flags of the compiler with which nothing that it makes has a path of this machine, so that it is the same wherever it is made.
+pub fn without_paths() -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
+    let home = home.context("neither CARGO_HOME nor HOME is set")?;
+    let mut places = vec![(root(), "/flanneld"), (home, "/cargo")];
+    if !target().starts_with(root()) {
+        places.push((target(), "/flanneld/target"));
+    }
+    let flags = places.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()));
+    Ok(flags.collect::<Vec<_>>().join(" "))
 }
 
 /// Shows a command and runs it. What it prints goes to standard error, which is where progress belongs.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{cargo, root, run, target};
+use crate::cargo::{cargo, root, run, target, without_paths};
 use crate::setup::{self, WasmToolchain};
 
 const WASM: &str = "wasm32-unknown-unknown";
@@ -70,6 +70,11 @@ fn compile(packages: &[&str]) -> Result<PathBuf> {
         WasmToolchain::Debian => debian_cargo(),
     };
     command.args(["--quiet", "--profile", "plugin", "--target", WASM]).env("CARGO_TARGET_DIR", &out);
+    // Panics say where they were. Flags for all targets would be taken instead of these.
+    command
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", without_paths()?)
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
     for package in packages {
         command.args(["--package", package]);
     }

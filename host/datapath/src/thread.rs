@@ -12,11 +12,14 @@ use flannel_model::entry::{DeviceSpec, Mac};
 use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::oneshot;
 
+use super::kinds;
 use super::links;
-use super::netlink::{NetlinkError, RequestSocket};
+use super::netlink::{NetlinkError, Payload, RequestSocket};
 use super::reconciler::{Event, Reconciler};
 use super::report::{PeerReport, Report};
 use super::tunnels::TunnelContext;
@@ -260,6 +263,19 @@ impl Probe {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, NetlinkError> {
         Ok(Self { socket: Mutex::new(RequestSocket::open()?) })
+    }
+
+    /// All routes of the main tables, one by one: of many, not all are in memory at once. What changes meanwhile may come twice.
+    pub fn each_route(&self, mut take: impl FnMut(RouteMessage)) -> Result<(), NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        for ipv4 in [true, false] {
+            socket.dump_each(&kinds::route::all_routes(ipv4), |found| {
+                if let Payload::Route(RouteNetlinkMessage::NewRoute(route)) = found {
+                    take(route);
+                }
+            })?;
+        }
+        Ok(())
     }
 
     /// Whether an address is reached over a link, by its name, without a gateway.

@@ -7,10 +7,11 @@ use hyper::Method;
 use hyper::body::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
+use tokio::sync::mpsc;
 
 use crate::connection::{ClusterAccess, Connection, Place};
 use crate::error::KubeError;
-use crate::list::{self, NodeList};
+use crate::list::{self, ListEnd};
 use crate::node::{Node, NodeSeed};
 use crate::query::Query;
 use crate::random::random_between;
@@ -103,8 +104,13 @@ impl KubeApi {
         self.read_node(&body)
     }
 
-    /// The nodes, or a page of them. `only`: the one of this name.
-    pub async fn nodes(&self, version: ListVersion<'_>, only: Option<&str>) -> Result<NodeList, KubeError> {
+    /// The nodes, or a page of them, one after the other; what was passed on is of no use without a good end. `only`: the one of this name.
+    pub async fn nodes(
+        &self,
+        version: ListVersion<'_>,
+        only: Option<&str>,
+        nodes: mpsc::Sender<Node>,
+    ) -> Result<ListEnd, KubeError> {
         let path = selected(only);
         let path = match version {
             ListVersion::NotOlderThan("0" | "") => path.with("resourceVersion", "0"),
@@ -115,14 +121,27 @@ impl KubeApi {
             ListVersion::Newest(more) => path.with("limit", PAGE).with("continue", more),
         };
         let answer = self.sender.send(&get(path, Purpose { verb: "list", resource: "nodes" })).await?;
-        list::read(answer, self.prefix.to_string(), self.sender.patience.piece).await
+        list::read(answer, self.prefix.to_string(), self.sender.patience.piece, nodes).await
     }
 
-    /// The first of the nodes, as the server sorts them.
-    pub async fn some_nodes(&self, limit: u32) -> Result<NodeList, KubeError> {
+    /// The first of the nodes, as the server sorts them: at most `limit`.
+    pub async fn some_nodes(&self, limit: usize) -> Result<Vec<Node>, KubeError> {
         let path = selected(None).with("limit", &limit.to_string());
         let answer = self.sender.send(&get(path, Purpose { verb: "list", resource: "nodes" })).await?;
-        list::read(answer, self.prefix.to_string(), self.sender.patience.piece).await
+        // Room for all that was asked for; of what a server sends beyond that nobody takes note.
+        let (nodes, mut read) = mpsc::channel(limit.max(1));
+        let reading = list::read(answer, self.prefix.to_string(), self.sender.patience.piece, nodes);
+        let taking = async {
+            let mut taken = Vec::new();
+            while let Some(node) = read.recv().await {
+                if taken.len() < limit {
+                    taken.push(node);
+                }
+            }
+            taken
+        };
+        let (end, taken) = tokio::join!(reading, taking);
+        end.map(|_| taken)
     }
 
     /// What changes after a version. `only`: of the node of this name.

@@ -19,7 +19,7 @@ mod watch;
 pub use api::{KubeApi, ListVersion, WatchForm};
 pub use connection::{ClusterAccess, ConnectionError, Place, PodEnvironment};
 pub use error::KubeError;
-pub use list::NodeList;
+pub use list::ListEnd;
 pub use node::{Condition, LONGEST_ANNOTATION, Node, NodeProblem};
 pub use reflector::{
     CidrsAnnotation, NodeEvent, Pace, Phase, Reflector, ReflectorOptions, ReflectorState, Strategy,

@@ -1,4 +1,4 @@
-//! Reads a list of nodes while it comes: of the whole answer one node at a time is in memory, and of each what is kept of it.
+//! Reads a list of nodes while it comes: of the whole answer a few nodes at a time are in memory.
 
 use std::fmt;
 use std::io::{Error, Read};
@@ -16,28 +16,27 @@ use crate::request::Answer;
 /// Pieces of the body, of some 8 KiB to 400 KiB each, that may be ahead of what is read of them.
 const AHEAD: usize = 4;
 
-/// A list, or a page of one.
+/// What is known of a list, or of a page of one, when it has been read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeList {
-    /// The nodes, in the server's order.
-    pub nodes: Vec<Node>,
+pub struct ListEnd {
     /// The version that all of it has.
     pub resource_version: String,
     /// What the next page is asked for with; empty on the last one.
     pub more: String,
 }
 
-/// Reads the body of an answer to its end.
+/// Reads the body of an answer to its end, and passes the nodes on, in the server's order.
 pub(crate) async fn read(
     mut answer: Answer,
     prefix: String,
     patience: Duration,
-) -> Result<NodeList, KubeError> {
+    nodes: mpsc::Sender<Node>,
+) -> Result<ListEnd, KubeError> {
     let (pieces, body) = mpsc::channel(AHEAD);
     let parsed = tokio::task::spawn_blocking(move || {
         let body = PieceReader { pieces: body, now: Bytes::new() };
         let mut json = serde_json::Deserializer::from_reader(body);
-        let list = ListSeed { prefix: &prefix }.deserialize(&mut json)?;
+        let list = ListSeed { prefix: &prefix, nodes: &nodes }.deserialize(&mut json)?;
         json.end().map(|()| list)
     });
     let outcome = loop {
@@ -102,25 +101,26 @@ struct ListMetadata {
 
 struct ListSeed<'a> {
     prefix: &'a str,
+    nodes: &'a mpsc::Sender<Node>,
 }
 
 impl<'de> DeserializeSeed<'de> for ListSeed<'_> {
-    type Value = NodeList;
+    type Value = ListEnd;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<NodeList, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ListEnd, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ListSeed<'_> {
-    type Value = NodeList;
+    type Value = ListEnd;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of nodes")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeList, A::Error> {
-        let mut list = NodeList::default();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ListEnd, A::Error> {
+        let mut list = ListEnd::default();
         while let Some(field) = map.next_key()? {
             match field {
                 ListField::Metadata => {
@@ -129,7 +129,7 @@ impl<'de> Visitor<'de> for ListSeed<'_> {
                     list.more = metadata.r#continue.unwrap_or_default();
                 }
                 ListField::Items => {
-                    map.next_value_seed(ItemsSeed { prefix: self.prefix, nodes: &mut list.nodes })?;
+                    map.next_value_seed(ItemsSeed { prefix: self.prefix, nodes: self.nodes })?;
                 }
                 ListField::Kind => {
                     let kind: String = map.next_value()?;
@@ -150,7 +150,7 @@ impl<'de> Visitor<'de> for ListSeed<'_> {
 
 struct ItemsSeed<'a> {
     prefix: &'a str,
-    nodes: &'a mut Vec<Node>,
+    nodes: &'a mpsc::Sender<Node>,
 }
 
 impl<'de> DeserializeSeed<'de> for ItemsSeed<'_> {
@@ -177,7 +177,9 @@ impl<'de> Visitor<'de> for ItemsSeed<'_> {
             if pieces.node.name.is_empty() {
                 return Err(serde::de::Error::custom("a node has no name"));
             }
-            self.nodes.push(pieces.node);
+            // This is a thread that may wait.
+            let passed = self.nodes.blocking_send(pieces.node);
+            passed.map_err(|_| serde::de::Error::custom("nobody wants the nodes any more"))?;
         }
         Ok(())
     }

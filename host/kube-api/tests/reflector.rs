@@ -5,9 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::restless_client;
-use common::told::{HASTY, Told};
+use common::told::{HASTY, Heard, Told};
 use flannel_fake_kube::{FakeKube, Fault, Kind, Mode, node};
-use flannel_kube_api::{KubeError, NodeEvent, Pace, Phase, ReflectorOptions, Strategy, WatchForm};
+use flannel_kube_api::{KubeError, Pace, Phase, ReflectorOptions, Strategy, WatchForm};
 use serde_json::json;
 
 const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
@@ -34,14 +34,14 @@ async fn all_nodes_are_told_first_and_then_what_changes() {
     let server = with_nodes(3).await;
     let mut told = Told::peers(&server);
     told.until_as(&server).await;
-    assert!(matches!(&told.events[..], [NodeEvent::Synced(nodes)] if nodes.len() == 3), "{:?}", told.events);
+    assert!(matches!(&told.events[..], [Heard::All(3)]), "{:?}", told.events);
     set_public_ip(&server, "n1", "192.0.2.9");
     told.until_as(&server).await;
     server.create(peer(7));
     told.until_as(&server).await;
     server.delete("n0");
     told.until_as(&server).await;
-    assert!(matches!(told.events.last(), Some(NodeEvent::Deleted { name, .. }) if name == "n0"));
+    assert!(matches!(told.events.last(), Some(Heard::Gone(name)) if name == "n0"));
     // One list, one watch of metadata, and the one node whose CIDRs nobody knew.
     let asked = server.requests();
     let forms: Vec<bool> =
@@ -182,7 +182,7 @@ fn saying(name: &str, cidrs: &[&str], said: &str) -> serde_json::Value {
 /// All CIDRs of a node that were told, without repetitions.
 fn told_of(told: &Told, name: &str) -> Vec<String> {
     let nodes = told.events.iter().filter_map(|event| match event {
-        NodeEvent::Applied(node) if node.name == name => Some(node.pod_cidrs.join(",")),
+        Heard::One(node, cidrs) if node == name => Some(cidrs.join(",")),
         _ => None,
     });
     let mut all: Vec<String> = nodes.collect();
@@ -371,7 +371,7 @@ async fn an_empty_list_is_read_twice_before_it_is_believed() {
     server.compact();
     server.cut_watches();
     told.until_as(&server).await;
-    assert!(told.events.iter().all(|event| *event != NodeEvent::Synced(Vec::new())));
+    assert!(told.events.iter().all(|event| !matches!(event, Heard::All(0))));
     for index in 0..5 {
         server.delete(&format!("n{index}"));
     }
@@ -390,7 +390,7 @@ async fn a_list_that_is_older_than_what_was_told_is_not_believed() {
     server.compact();
     server.cut_watches();
     told.until_as(&server).await;
-    assert!(told.events.iter().all(|event| *event != NodeEvent::Synced(Vec::new())));
+    assert!(told.events.iter().all(|event| !matches!(event, Heard::All(0))));
     assert_eq!(told.state.borrow().strategy, Some(Strategy::Cache));
 }
 

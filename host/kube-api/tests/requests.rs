@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use common::{IMPATIENT, PREFIX, client, nowhere, restless_client};
 use flannel_fake_kube::{FakeKube, Fault, Kind, Mode, node};
-use flannel_kube_api::{ClusterAccess, KubeApi, KubeError, ListVersion, WatchEvent, WatchForm};
+use flannel_kube_api::{
+    ClusterAccess, KubeApi, KubeError, ListEnd, ListVersion, Node, WatchEvent, WatchForm,
+};
+use tokio::sync::mpsc;
 
 const PUBLIC_IP: &str = "flannel.alpha.coreos.com/public-ip";
 
@@ -23,8 +26,22 @@ async fn with_nodes(number: usize) -> (FakeKube, KubeApi) {
     (server, client)
 }
 
-fn names(list: &flannel_kube_api::NodeList) -> Vec<&str> {
-    list.nodes.iter().map(|node| node.name.as_str()).collect()
+/// The names of all nodes of a list, or of a page of one, and its end.
+async fn list(
+    client: &KubeApi,
+    version: ListVersion<'_>,
+    only: Option<&str>,
+) -> Result<(Vec<String>, ListEnd), KubeError> {
+    let (nodes, mut read) = mpsc::channel::<Node>(1);
+    let names = async move {
+        let mut names = Vec::new();
+        while let Some(node) = read.recv().await {
+            names.push(node.name);
+        }
+        names
+    };
+    let (end, names) = tokio::join!(client.nodes(version, only, nodes), names);
+    Ok((names, end?))
 }
 
 #[tokio::test]
@@ -49,12 +66,12 @@ async fn requests_name_the_daemon() {
 #[tokio::test]
 async fn a_list_from_the_cache_has_all_nodes_and_a_version() {
     let (server, client) = with_nodes(7).await;
-    let list = client.nodes(ListVersion::NotOlderThan("0"), None).await.expect("a list");
-    assert_eq!(names(&list), ["n0", "n1", "n2", "n3", "n4", "n5", "n6"]);
-    assert_eq!(list.resource_version, server.version().to_string());
-    assert!(list.more.is_empty());
-    let list = client.nodes(ListVersion::NotOlderThan("103"), Some("n3")).await.expect("a list");
-    assert_eq!(names(&list), ["n3"]);
+    let (names, end) = list(&client, ListVersion::NotOlderThan("0"), None).await.expect("a list");
+    assert_eq!(names, ["n0", "n1", "n2", "n3", "n4", "n5", "n6"]);
+    assert_eq!(end.resource_version, server.version().to_string());
+    assert!(end.more.is_empty());
+    let (names, _) = list(&client, ListVersion::NotOlderThan("103"), Some("n3")).await.expect("a list");
+    assert_eq!(names, ["n3"]);
     let asked = server.requests_with("GET /api/v1/nodes");
     assert_eq!(
         asked,
@@ -69,13 +86,13 @@ async fn a_list_from_the_cache_has_all_nodes_and_a_version() {
 async fn a_list_in_pages_stays_at_one_version() {
     let (server, client) = with_nodes(5).await;
     server.set_largest_page(3);
-    let first = client.nodes(ListVersion::Newest(""), None).await.expect("a page");
+    let (one, first) = list(&client, ListVersion::Newest(""), None).await.expect("a page");
     server.delete("n4");
-    let second = client.nodes(ListVersion::Newest(&first.more), None).await.expect("a page");
-    assert_eq!((names(&first), names(&second)), (vec!["n0", "n1", "n2"], vec!["n3", "n4"]));
+    let (other, second) = list(&client, ListVersion::Newest(&first.more), None).await.expect("a page");
+    assert_eq!((one.join(" "), other.join(" ")), ("n0 n1 n2".to_owned(), "n3 n4".to_owned()));
     assert_eq!((&second.resource_version, second.more.as_str()), (&first.resource_version, ""));
     server.compact();
-    let late = client.nodes(ListVersion::Newest(&first.more), None).await;
+    let late = list(&client, ListVersion::Newest(&first.more), None).await;
     assert!(matches!(late, Err(KubeError::Gone { .. })), "{late:?}");
     assert!(server.requests_with("limit=500").len() == 3);
 }
@@ -85,15 +102,15 @@ async fn a_list_that_breaks_off_or_stops_is_no_list() {
     let (server, client) = with_nodes(9).await;
     for kind in [Kind::Cut, Kind::Stop] {
         server.add_fault(Fault::of("GET /api/v1/nodes", 1, kind));
-        let list = client.nodes(ListVersion::NotOlderThan("0"), None).await;
+        let list = list(&client, ListVersion::NotOlderThan("0"), None).await;
         assert!(matches!(list, Err(KubeError::Unreachable { .. })), "{list:?}");
     }
     for body in ["", "[]", "<html>", r#"{"kind":"NodeList","items":[]}"#, r#"{"kind":"Status"}"#] {
         server.add_fault(Fault::of("GET /api/v1/nodes", 1, Kind::Body(body.to_owned())));
-        let list = client.nodes(ListVersion::NotOlderThan("0"), None).await;
+        let list = list(&client, ListVersion::NotOlderThan("0"), None).await;
         assert!(matches!(list, Err(KubeError::Malformed { .. })), "{body}: {list:?}");
     }
-    assert!(client.nodes(ListVersion::NotOlderThan("0"), None).await.is_ok());
+    assert!(list(&client, ListVersion::NotOlderThan("0"), None).await.is_ok());
 }
 
 #[tokio::test]
@@ -109,7 +126,7 @@ async fn a_watch_tells_what_changes_and_ends_with_the_server() {
         "{added:?}"
     );
     let changed = watch.next().await;
-    let is_changed = |node: &flannel_kube_api::Node| node.annotations[PUBLIC_IP] == "192.0.2.7";
+    let is_changed = |node: &Node| node.annotations[PUBLIC_IP] == "192.0.2.7";
     assert!(matches!(&changed, Ok(Some(WatchEvent::Applied(node))) if is_changed(node)), "{changed:?}");
     server.send_bookmarks();
     let bookmark =
@@ -143,7 +160,7 @@ async fn the_metadata_form_brings_metadata_alone() {
     let (server, client) = with_nodes(1).await;
     let mut watch = client.watch_nodes("100", WatchForm::Metadata, None).await.expect("a watch");
     let event = watch.next().await.expect("an event");
-    let is_bare = |node: &flannel_kube_api::Node| {
+    let is_bare = |node: &Node| {
         node.annotations.contains_key(PUBLIC_IP) && node.uid == "uid-1" && !node.has_pod_cidrs()
     };
     assert!(matches!(&event, Some(WatchEvent::Applied(node)) if is_bare(node)), "{event:?}");
@@ -253,7 +270,7 @@ async fn what_is_not_allowed_is_said_in_the_words_of_a_rule() {
     server.add_fault(Fault::of("/api/v1/", usize::MAX, kind));
     let (verb, resource) = ("list", "nodes");
     let expected = KubeError::Forbidden { verb, resource, message: message.to_owned() };
-    assert_eq!(client.nodes(ListVersion::Newest(""), None).await, Err(expected));
+    assert_eq!(list(&client, ListVersion::Newest(""), None).await, Err(expected));
     let patch = client.patch_node_status("n0", "{}").await.expect_err("an error").to_string();
     assert!(patch.starts_with("not allowed to patch nodes/status: nodes is forbidden: User"), "{patch}");
 }

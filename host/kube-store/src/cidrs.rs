@@ -22,10 +22,9 @@ pub struct Cidrs {
 }
 
 impl Cidrs {
-    /// Those that Kubernetes has assigned: the first of each family in `podCIDRs`, or `podCIDR` if that is empty. Their order says nothing.
+    /// Those that Kubernetes has assigned: the first of each family. Their order says nothing.
     pub fn assigned(node: &Node) -> Self {
-        let single = node.pod_cidr.iter().filter(|_| node.pod_cidrs.is_empty());
-        Self::first(node.pod_cidrs.iter().chain(single).map(String::as_str))
+        Self::first(node.pod_cidrs.iter().map(String::as_str))
     }
 
     fn first<'a>(texts: impl Iterator<Item = &'a str>) -> Self {
@@ -140,10 +139,9 @@ mod tests {
     const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/56"}"#;
     const V4: &str = r#"{"Network":"10.244.0.0/16"}"#;
 
-    fn node(single: &str, cidrs: &[&str]) -> Node {
+    fn node(cidrs: &[&str]) -> Node {
         Node {
             name: "n1".to_owned(),
-            pod_cidr: Some(single.to_owned()).filter(|single| !single.is_empty()),
             pod_cidrs: cidrs.iter().map(|cidr| (*cidr).to_owned()).collect(),
             ..Node::default()
         }
@@ -156,27 +154,16 @@ mod tests {
 
     #[test]
     fn the_first_of_each_family_counts_in_whatever_order() {
-        for (single, cidrs, config, expected) in [
-            (
-                "10.244.1.0/24",
-                &["10.244.1.0/24", "fd00:10:244:1::/64"][..],
-                DUAL,
-                "10.244.1.0/24 and fd00:10:244:1::/64",
-            ),
-            (
-                "fd00:10:244:1::/64",
-                &["fd00:10:244:1::/64", "10.244.1.0/24"],
-                DUAL,
-                "10.244.1.0/24 and fd00:10:244:1::/64",
-            ),
-            ("10.244.1.0/24", &["10.244.1.0/24", "fd00:10:244:1::/64"], V4, "10.244.1.0/24"),
-            ("10.244.1.0/24", &["10.244.1.0/24", "10.244.9.0/24", "10.244.8.0/24"], V4, "10.244.1.0/24"),
-            ("10.244.1.0/24", &[], V4, "10.244.1.0/24"),
-            ("10.244.7.0/24", &["10.244.1.0/24"], V4, "10.244.1.0/24"),
-            ("", &["10.244.1.9/24"], V4, "10.244.1.0/24"),
-            ("", &["x", "10.244.1.0/24"], V4, "10.244.1.0/24"),
+        for (cidrs, config, expected) in [
+            (&["10.244.1.0/24", "fd00:10:244:1::/64"][..], DUAL, "10.244.1.0/24 and fd00:10:244:1::/64"),
+            (&["fd00:10:244:1::/64", "10.244.1.0/24"], DUAL, "10.244.1.0/24 and fd00:10:244:1::/64"),
+            (&["10.244.1.0/24", "fd00:10:244:1::/64"], V4, "10.244.1.0/24"),
+            (&["10.244.1.0/24", "10.244.9.0/24", "10.244.8.0/24"], V4, "10.244.1.0/24"),
+            (&["10.244.1.0/24"], V4, "10.244.1.0/24"),
+            (&["10.244.1.9/24"], V4, "10.244.1.0/24"),
+            (&["x", "10.244.1.0/24"], V4, "10.244.1.0/24"),
         ] {
-            assert_eq!(own(&node(single, cidrs), config).as_deref(), Ok(expected), "{single} {cidrs:?}");
+            assert_eq!(own(&node(cidrs), config).as_deref(), Ok(expected), "{cidrs:?}");
         }
     }
 
@@ -199,14 +186,14 @@ mod tests {
                 "podCIDR fd00:11::/64 of node n1 does not lie in IPv6Network fd00:10:244::/56",
             ),
         ] {
-            let error = own(&node("", cidrs), config).expect_err(expected).to_string();
+            let error = own(&node(cidrs), config).expect_err(expected).to_string();
             assert!(error.starts_with(expected) && error.lines().count() == 1, "{error}");
         }
     }
 
     #[test]
     fn who_lacks_one_family_is_told_what_there_is_in_the_other() {
-        let found = own(&node("", &["10.244.1.0/24"]), DUAL).expect_err("no IPv6");
+        let found = own(&node(&["10.244.1.0/24"]), DUAL).expect_err("no IPv6");
         let CidrError::NoneOfFamily { family: Family::Ipv6, found, .. } = found else { panic!("{found}") };
         assert_eq!(found.to_string(), "10.244.1.0/24");
     }

@@ -223,7 +223,9 @@ fn a_node_of_upstreams_is_a_peer_that_says_what_its_backend_has_published() {
             continue;
         }
         let mut map = PeerMap::new(start.keys, start.config, "n0");
-        map.take(NodeEvent::Synced(vec![node.clone()]));
+        for event in [NodeEvent::Syncing, NodeEvent::Applied(node.clone()), NodeEvent::Synced] {
+            map.take(event);
+        }
         let leases = map.leases();
         let [lease] = &leases[..] else { panic!("{}: {leases:?}", start.name) };
         assert_eq!(lease.subnets, expected, "{}", start.name);

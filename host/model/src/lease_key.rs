@@ -36,7 +36,7 @@ impl fmt::Display for LeaseKey {
 
 impl LeaseKey {
     /// All that a lease says. What cannot be read says nothing.
-    pub fn of(attributes: &Attributes) -> Vec<Self> {
+    pub fn of(attributes: &Attributes) -> Box<[Self]> {
         let data = [(Family::Ipv4, &attributes.backend_data), (Family::Ipv6, &attributes.backend_v6_data)];
         let data = data.into_iter().filter_map(|(family, data)| Some((family, data.as_deref()?)));
         let mut keys = Vec::new();
@@ -48,7 +48,8 @@ impl LeaseKey {
             };
             keys.extend(key.filter(|key| !keys.contains(key)));
         }
-        keys
+        // As many as there are, which is one as a rule: each peer's are kept.
+        keys.into()
     }
 }
 

@@ -9,7 +9,7 @@ use super::architecture::Architecture;
 use super::debian;
 use super::sbom::{self, Crate};
 use super::tree::Entry;
-use crate::cargo::{cargo, output, plugin_crates, root, run, succeeds, target};
+use crate::cargo::{cargo, output, plugin_crates, root, run, succeeds, target, without_paths};
 use crate::plugins::{self, Wanted};
 use crate::{release, setup};
 
@@ -113,16 +113,11 @@ fn started(architecture: Architecture, program: &Path) -> Result<Command> {
 fn for_target<'a>(command: &'a mut Command, triple: &str) -> Result<&'a mut Command> {
     let name = triple.replace('-', "_");
     let upper = name.to_uppercase();
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let home = home.context("neither CARGO_HOME nor HOME is set")?;
-    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags = [remap(&root(), "/flanneld"), remap(&home, "/cargo")].join(" ");
     Ok(command
         .args(["--target", triple])
         .env(format!("CC_{name}"), "clang")
         .env(format!("CARGO_TARGET_{upper}_LINKER"), "rust-lld")
-        .env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flags)
+        .env(format!("CARGO_TARGET_{upper}_RUSTFLAGS"), without_paths()?)
         // They would be taken instead of these.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS"))

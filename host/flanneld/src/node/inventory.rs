@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flannel_datapath::Probe;
 use futures::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
 use rtnetlink::packet_route::AddressFamily;
@@ -13,6 +14,7 @@ use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHopFlags, RouteType,
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
+use tokio::task::spawn_blocking;
 
 /// One address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,11 +165,8 @@ impl Inventory {
                 interface.addresses.extend(address(message));
             }
         }
-        let mut gateways = BTreeSet::new();
-        let [v4, v6] =
-            [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
-        let default_v4 = default_route(handle, v4, &mut gateways).await?;
-        let default_v6 = default_route(handle, v6, &mut gateways).await?;
+        let Routes { default_v4, default_v6, gateways } =
+            look_at_routes(Routes::default(), Routes::see).await?;
         let has = |target: &IpAddr| interfaces.iter().find(|interface| interface.has(*target));
         let reach = match target {
             // The kernel's answer would be the loopback.
@@ -175,6 +174,8 @@ impl Inventory {
             Some(target) => reach(handle, target).await?,
             None => None,
         };
+        let [default_v4, default_v6] =
+            [default_v4, default_v6].map(|best| best.map(|(_, interfaces)| interfaces).unwrap_or_default());
         Ok(Self { interfaces, default_v4, default_v6, gateways, reach })
     }
 }
@@ -233,32 +234,52 @@ fn address(message: &AddressMessage) -> Option<Address> {
     })
 }
 
-/// The interfaces of the default route with the lowest metric. Takes note of the next hops of all routes.
-async fn default_route(
-    handle: &Handle,
-    request: RouteMessage,
-    gateways: &mut BTreeSet<Gateway>,
-) -> Result<BTreeSet<u32>, rtnetlink::Error> {
-    let routes: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
-    let mut best: Option<(u32, BTreeSet<u32>)> = None;
-    for route in routes {
-        if route.header.kind != RouteType::Unicast || route.header.table != RouteHeader::RT_TABLE_MAIN {
-            continue;
+/// What is taken note of while routes pass: there may be tens of thousands, nearly all of them ours.
+#[derive(Default)]
+struct Routes {
+    /// The lowest metric, and the interfaces that it leads over.
+    default_v4: Option<(u32, BTreeSet<u32>)>,
+    default_v6: Option<(u32, BTreeSet<u32>)>,
+    gateways: BTreeSet<Gateway>,
+}
+
+impl Routes {
+    fn see(&mut self, route: &RouteMessage) {
+        if !is_plain(route) {
+            return;
         }
-        gateways.extend(gateways_of(&route));
+        self.gateways.extend(gateways_of(route));
         if route.header.destination_prefix_length != 0 {
-            continue;
+            return;
         }
         let metric = route.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Priority(metric) => Some(*metric),
             _ => None,
         });
-        let (metric, interfaces) = (metric.unwrap_or(0), interfaces_of(&route));
+        let is_v6 = route.header.address_family == AddressFamily::Inet6;
+        let best = if is_v6 { &mut self.default_v6 } else { &mut self.default_v4 };
+        let (metric, interfaces) = (metric.unwrap_or(0), interfaces_of(route));
         if !interfaces.is_empty() && best.as_ref().is_none_or(|(lowest, _)| metric < *lowest) {
-            best = Some((metric, interfaces));
+            *best = Some((metric, interfaces));
         }
     }
-    Ok(best.map(|(_, interfaces)| interfaces).unwrap_or_default())
+}
+
+/// Whether it is an ordinary one of the main table.
+fn is_plain(route: &RouteMessage) -> bool {
+    route.header.kind == RouteType::Unicast && route.header.table == RouteHeader::RT_TABLE_MAIN
+}
+
+/// Lets all routes pass, and answers what was taken note of. Not by rtnetlink, which has a whole dump in memory.
+async fn look_at_routes<T: Send + 'static>(
+    mut seen: T,
+    see: impl Fn(&mut T, &RouteMessage) + Send + 'static,
+) -> Result<T, rtnetlink::Error> {
+    let failed = |error: &dyn fmt::Display| rtnetlink::Error::NamespaceError(error.to_string());
+    // Opened here: its network namespace is this thread's.
+    let probe = Probe::open().map_err(|error| failed(&error))?;
+    let looking = spawn_blocking(move || probe.each_route(|route| see(&mut seen, &route)).map(|()| seen));
+    looking.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 
 /// The interfaces that a route leads over; without those that are down, if there are others.
@@ -283,24 +304,21 @@ fn interfaces_of(route: &RouteMessage) -> BTreeSet<u32> {
 
 /// The next hop of a route of the main table that leads to exactly this network, if there is one.
 pub(crate) async fn gateway_to(network: Ipv4Net) -> Result<Option<IpAddr>, rtnetlink::Error> {
-    let (connection, handle, _) =
-        rtnetlink::new_connection().map_err(|error| rtnetlink::Error::NamespaceError(error.to_string()))?;
-    let task = tokio::spawn(connection);
-    let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
-    let routes: Result<Vec<RouteMessage>, _> = handle.route().get(request).execute().try_collect().await;
-    task.abort();
     let wanted = RouteAddress::Inet(network.network());
-    let leads_there = |route: &&RouteMessage| {
-        route.header.kind == RouteType::Unicast
-            && route.header.table == RouteHeader::RT_TABLE_MAIN
+    let leads_there = move |route: &RouteMessage| {
+        is_plain(route)
             && route.header.destination_prefix_length == network.prefix_len()
             && route
                 .attributes
                 .iter()
                 .any(|attribute| matches!(attribute, RouteAttribute::Destination(to) if *to == wanted))
     };
-    let routes = routes?;
-    Ok(routes.iter().filter(leads_there).flat_map(gateways_of).map(|gateway| gateway.ip).next())
+    let first = look_at_routes(None, move |found: &mut Option<IpAddr>, route| {
+        if found.is_none() && leads_there(route) {
+            *found = gateways_of(route).first().map(|gateway| gateway.ip);
+        }
+    });
+    first.await
 }
 
 /// The next hops of a route, of which there may be several.

@@ -24,9 +24,7 @@ pub struct Node {
     pub deleting: bool,
     /// Those whose key begins with the prefix that was asked for.
     pub annotations: BTreeMap<String, String>,
-    /// `spec.podCIDR`.
-    pub pod_cidr: Option<String>,
-    /// `spec.podCIDRs`. Once set, they stay until the UID changes.
+    /// `spec.podCIDRs`, or `spec.podCIDR` alone if that is empty. Once set, they stay until the UID changes.
     pub pod_cidrs: Vec<String>,
     /// Whether both of these are what an annotation says, and the object has not been read yet: whoever may write to the node may have
     /// written that.
@@ -66,7 +64,7 @@ pub enum NodeProblem {
 impl Node {
     /// Whether it is known which CIDRs its pods have.
     pub fn has_pod_cidrs(&self) -> bool {
-        !self.pod_cidrs.is_empty() || self.pod_cidr.is_some()
+        !self.pod_cidrs.is_empty()
     }
 }
 

@@ -99,8 +99,9 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
                 }
                 NodeField::Spec => {
                     if let Some(spec) = map.next_value::<Option<Spec>>()? {
-                        pieces.node.pod_cidr = spec.pod_cidr.filter(|cidr| !cidr.is_empty());
-                        pieces.node.pod_cidrs = spec.pod_cidrs.unwrap_or_default();
+                        let single = spec.pod_cidr.filter(|cidr| !cidr.is_empty());
+                        let several = spec.pod_cidrs.filter(|cidrs| !cidrs.is_empty());
+                        pieces.node.pod_cidrs = several.unwrap_or_else(|| single.into_iter().collect());
                     }
                 }
                 NodeField::Status => {

@@ -29,7 +29,6 @@ fn a_node_is_reduced_to_what_is_looked_at() {
         resource_version: "17".to_owned(),
         created: "2026-01-02T03:04:05Z".to_owned(),
         annotations: [("flannel.alpha.coreos.com/public-ip".to_owned(), "192.0.2.1".to_owned())].into(),
-        pod_cidr: Some("10.244.1.0/24".to_owned()),
         pod_cidrs: vec!["10.244.1.0/24".to_owned(), "fd00:1::/64".to_owned()],
         network_unavailable: Some(Condition {
             status: "False".to_owned(),
@@ -51,6 +50,19 @@ fn a_node_as_it_is_created_has_nothing() {
     assert_eq!(node, Node { name: "n1".to_owned(), ..Node::default() });
     assert!(!node.has_pod_cidrs());
     assert_eq!(read(r#"{"metadata":{"name":"n1"},"spec":{"podCIDR":"","podCIDRs":null}}"#).node, node);
+}
+
+#[test]
+fn several_cidrs_count_before_a_single_one() {
+    for (spec, cidrs) in [
+        (r#"{"podCIDR":"10.244.7.0/24","podCIDRs":["10.244.1.0/24"]}"#, &["10.244.1.0/24"][..]),
+        (r#"{"podCIDR":"10.244.1.0/24","podCIDRs":[]}"#, &["10.244.1.0/24"]),
+        (r#"{"podCIDR":"10.244.1.0/24"}"#, &["10.244.1.0/24"]),
+        (r#"{"podCIDR":""}"#, &[]),
+    ] {
+        let node = read(&format!(r#"{{"metadata":{{"name":"n1"}},"spec":{spec}}}"#)).node;
+        assert_eq!(node.pod_cidrs, cidrs, "{spec}");
+    }
 }
 
 #[test]

@@ -167,8 +167,7 @@ impl Completion {
             return None;
         }
         let node = if is_older {
-            let Node { pod_cidr, pod_cidrs, .. } = read;
-            Node { pod_cidr, pod_cidrs, cidrs_unverified: false, ..metadata }
+            Node { pod_cidrs: read.pod_cidrs, cidrs_unverified: false, ..metadata }
         } else {
             read
         };

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::num::NonZeroU64;
 
 use ipnet::IpNet;
 use tracing::warn;
@@ -26,7 +27,9 @@ pub struct CidrsAnnotation {
 
 /// Nodes as they were told.
 pub(super) struct Memory {
-    nodes: HashMap<String, Known>,
+    nodes: HashMap<Box<str>, Known>,
+    /// Those of a list that has no end yet.
+    listed: HashMap<Box<str>, Known>,
     form: WatchForm,
     annotation: Option<CidrsAnnotation>,
     /// Nodes that are known by their annotation alone, and whose CIDRs others have, too.
@@ -34,12 +37,14 @@ pub(super) struct Memory {
     hasher: RandomState,
 }
 
+/// Small: there may be tens of thousands.
 struct Known {
-    uid: String,
+    /// The UID's digest; none: it has none.
+    uid: Option<NonZeroU64>,
     version: u64,
-    pod_cidr: Option<String>,
-    pod_cidrs: Vec<String>,
-    /// Those that are networks.
+    /// With commas between them.
+    pod_cidrs: Box<str>,
+    /// Those of them that are networks.
     networks: Box<[IpNet]>,
     source: Source,
     /// Of all that was told but for the version.
@@ -72,8 +77,8 @@ pub(super) enum Verdict {
 
 impl Memory {
     pub(super) fn new(form: WatchForm, annotation: Option<CidrsAnnotation>) -> Self {
-        let (nodes, disputed) = (HashMap::new(), Vec::new());
-        Self { nodes, form, annotation, disputed, hasher: RandomState::new() }
+        let (nodes, listed, disputed) = (HashMap::new(), HashMap::new(), Vec::new());
+        Self { nodes, listed, form, annotation, disputed, hasher: RandomState::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,26 +90,43 @@ impl Memory {
         std::mem::take(&mut self.disputed)
     }
 
-    /// All nodes at once; answers them as they are to be told.
-    pub(super) fn replace(&mut self, nodes: Vec<Node>) -> Vec<Node> {
-        let before = std::mem::take(&mut self.nodes);
-        let nodes: Vec<Node> = nodes.into_iter().map(|node| self.shape(node)).collect();
-        for node in &nodes {
-            let source = self.verified(node, before.get(&node.name));
-            self.keep(node, source);
-        }
-        nodes
+    /// A list of all nodes begins. One that has begun before is void.
+    pub(super) fn begin_list(&mut self) {
+        self.listed = HashMap::with_capacity(self.nodes.len());
+    }
+
+    /// A node of it; answers it as it is to be told.
+    pub(super) fn list(&mut self, node: Node) -> Node {
+        let node = self.shape(node);
+        let source = self.verified(&node, self.nodes.get(&*node.name));
+        self.listed.insert(node.name.as_str().into(), self.known(&node, source));
+        node
+    }
+
+    /// A node that has gone meanwhile; whether it was listed.
+    pub(super) fn unlist(&mut self, name: &str) -> bool {
+        self.listed.remove(name).is_some()
+    }
+
+    /// How many nodes are listed.
+    pub(super) fn listed(&self) -> usize {
+        self.listed.len()
+    }
+
+    /// There are those that are listed, and no others.
+    pub(super) fn end_list(&mut self) {
+        self.nodes = std::mem::take(&mut self.listed);
     }
 
     /// A node of which everything is known.
     pub(super) fn apply(&mut self, node: Node) -> Verdict {
         let node = self.shape(node);
-        let known = self.nodes.get(&node.name);
+        let known = self.nodes.get(&*node.name);
         if known.is_some_and(|known| known.version > number(&node.resource_version)) {
             return Verdict::Nothing;
         }
         let source = self.verified(&node, known);
-        if known.is_none_or(|known| known.pod_cidrs != node.pod_cidrs) {
+        if known.is_none_or(|known| *known.pod_cidrs != *node.pod_cidrs.join(",")) {
             self.dispute(&node.name, &networks(&node));
         }
         if self.keep(&node, source) { Verdict::Tell(node) } else { Verdict::Nothing }
@@ -113,16 +135,15 @@ impl Memory {
     /// A node of which the metadata are known.
     pub(super) fn apply_metadata(&mut self, node: Node) -> Verdict {
         let mut node = self.shape(node);
-        let known = self.nodes.get(&node.name);
+        let known = self.nodes.get(&*node.name);
         if known.is_some_and(|known| known.version > number(&node.resource_version)) {
             return Verdict::Nothing;
         }
         // CIDRs stay for as long as the UID does.
-        let same = known.filter(|known| known.uid == node.uid && !known.uid.is_empty());
+        let same = known.filter(|known| known.uid.is_some() && known.uid == self.uid(&node));
         let source = same.map_or(Source::Annotation, |known| known.source);
-        if let Some(known) = same.filter(|known| known.pod_cidr.is_some() || !known.pod_cidrs.is_empty()) {
-            node.pod_cidr.clone_from(&known.pod_cidr);
-            node.pod_cidrs.clone_from(&known.pod_cidrs);
+        if let Some(known) = same.filter(|known| !known.pod_cidrs.is_empty()) {
+            node.pod_cidrs = known.pod_cidrs.split(',').map(ToOwned::to_owned).collect();
             node.cidrs_unverified = source == Source::Annotation;
         } else {
             let said = self.said(&node).filter(|_| source != Source::ObjectAgainstAnnotation);
@@ -130,7 +151,6 @@ impl Memory {
                 return Verdict::Incomplete(node);
             };
             node.pod_cidrs = said.iter().map(IpNet::to_string).collect();
-            node.pod_cidr = node.pod_cidrs.first().cloned();
             node.cidrs_unverified = true;
         }
         let source = if node.cidrs_unverified { Source::Annotation } else { source };
@@ -160,12 +180,12 @@ impl Memory {
                 known.networks.iter().flat_map(|theirs| networks.iter().map(move |net| (theirs, net)));
             pairs.into_iter().any(|(theirs, net)| theirs.contains(net) || net.contains(theirs))
         };
-        let rivals = self.nodes.iter().filter(|(other, known)| *other != name && overlap(known));
+        let rivals = self.nodes.iter().filter(|(other, known)| &***other != name && overlap(known));
         let mut is_disputed = false;
         for (other, known) in rivals {
             is_disputed = true;
             if known.source == Source::Annotation {
-                self.disputed.push(other.clone());
+                self.disputed.push(other.to_string());
             }
         }
         is_disputed
@@ -173,7 +193,7 @@ impl Memory {
 
     /// A node's object was read: what that says of its annotation.
     fn verified(&self, node: &Node, known: Option<&Known>) -> Source {
-        let Some(known) = known.filter(|known| known.uid == node.uid) else { return Source::Object };
+        let Some(known) = known.filter(|known| known.uid == self.uid(node)) else { return Source::Object };
         let there = networks(node);
         // Its daemon may have said less: of the families that it has.
         if known.source != Source::Annotation || known.networks.iter().all(|said| there.contains(said)) {
@@ -190,15 +210,15 @@ impl Memory {
 
     /// A node that is gone; whether that is to be told. Not if another one has taken its place meanwhile.
     pub(super) fn delete(&mut self, node: &Node) -> bool {
-        let Some(known) = self.nodes.get(&node.name) else { return false };
-        if known.uid != node.uid && known.version > number(&node.resource_version) {
+        let Some(known) = self.nodes.get(&*node.name) else { return false };
+        if known.uid != self.uid(node) && known.version > number(&node.resource_version) {
             return false;
         }
-        self.nodes.remove(&node.name).is_some()
+        self.nodes.remove(&*node.name).is_some()
     }
 
     /// What is watched as metadata is told without the rest, even if it was read.
-    pub(super) fn shape(&self, mut node: Node) -> Node {
+    fn shape(&self, mut node: Node) -> Node {
         if self.form == WatchForm::Metadata {
             node.network_unavailable = None;
             node.addresses = Vec::new();
@@ -208,31 +228,37 @@ impl Memory {
 
     /// Remembers a node; whether anything but the version has changed.
     fn keep(&mut self, node: &Node, source: Source) -> bool {
+        let known = self.known(node, source);
+        let digest = known.digest;
+        let before = self.nodes.insert(node.name.as_str().into(), known);
+        before.is_none_or(|before| before.digest != digest)
+    }
+
+    fn known(&self, node: &Node, source: Source) -> Known {
         let mut hasher = self.hasher.build_hasher();
         // All but the version.
-        let Node { name, uid, created, deleting, annotations, pod_cidr, pod_cidrs, .. } = node;
-        (name, uid, created, deleting, annotations, pod_cidr, pod_cidrs).hash(&mut hasher);
+        let Node { name, uid, created, deleting, annotations, pod_cidrs, .. } = node;
+        (name, uid, created, deleting, annotations, pod_cidrs).hash(&mut hasher);
         (node.cidrs_unverified, &node.network_unavailable, &node.addresses, &node.problems).hash(&mut hasher);
-        let digest = hasher.finish();
-        let known = Known {
-            uid: uid.clone(),
+        Known {
+            uid: self.uid(node),
             version: number(&node.resource_version),
-            pod_cidr: pod_cidr.clone(),
-            pod_cidrs: pod_cidrs.clone(),
+            pod_cidrs: pod_cidrs.join(",").into(),
             networks: networks(node).into(),
             source,
-            digest,
-        };
-        let before = self.nodes.insert(name.clone(), known);
-        before.is_none_or(|before| before.digest != digest)
+            digest: hasher.finish(),
+        }
+    }
+
+    fn uid(&self, node: &Node) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.hasher.hash_one(&node.uid)).filter(|_| !node.uid.is_empty())
     }
 }
 
 /// The networks among a node's CIDRs, without host bits.
 fn networks(node: &Node) -> Vec<IpNet> {
-    let single = node.pod_cidr.iter().filter(|_| node.pod_cidrs.is_empty());
-    let all = node.pod_cidrs.iter().chain(single);
-    all.filter_map(|text| annotation::network(text)).map(|net| net.trunc()).collect()
+    let networks = node.pod_cidrs.iter().filter_map(|text| annotation::network(text));
+    networks.map(|net| net.trunc()).collect()
 }
 
 /// Networks, for people.
@@ -266,11 +292,32 @@ mod tests {
             name: "n".to_owned(),
             uid: uid.to_owned(),
             resource_version: version.to_string(),
-            pod_cidr: cidrs.first().map(|cidr| (*cidr).to_owned()),
             pod_cidrs: cidrs.iter().map(|cidr| (*cidr).to_owned()).collect(),
             addresses: vec![("InternalIP".to_owned(), "192.0.2.1".to_owned())],
             ..Node::default()
         }
+    }
+
+    /// A whole list with one node, as it is told.
+    fn list(memory: &mut Memory, node: Node) -> Node {
+        memory.begin_list();
+        let told = memory.list(node);
+        memory.end_list();
+        told
+    }
+
+    #[test]
+    fn a_list_counts_from_its_end_on() {
+        let mut memory = memory(WatchForm::Full);
+        list(&mut memory, node("a", 1, &["10.0.1.0/24"]));
+        memory.begin_list();
+        memory.list(node("b", 2, &["10.0.2.0/24"]));
+        assert_eq!((memory.len(), memory.listed()), (1, 1));
+        assert_eq!(memory.apply(node("a", 1, &["10.0.1.0/24"])), Verdict::Nothing);
+        // What has broken off is void.
+        memory.begin_list();
+        memory.end_list();
+        assert_eq!(memory.len(), 0);
     }
 
     #[test]
@@ -285,7 +332,7 @@ mod tests {
     #[test]
     fn metadata_get_the_cidrs_that_are_known_of_the_same_uid() {
         let mut memory = memory(WatchForm::Metadata);
-        memory.replace(vec![node("a", 1, &["10.0.1.0/24"])]);
+        list(&mut memory, node("a", 1, &["10.0.1.0/24"]));
         let deleting = Node { deleting: true, addresses: Vec::new(), ..node("a", 2, &[]) };
         let Verdict::Tell(told) = memory.apply_metadata(deleting) else { panic!("not told") };
         assert_eq!(told.pod_cidrs, ["10.0.1.0/24"]);
@@ -299,7 +346,7 @@ mod tests {
         let mut new = node("a", 1, &[]);
         new.annotations.insert(KEY.to_owned(), "10.0.1.0/24,fd00::/64".to_owned());
         let Verdict::Tell(told) = memory.apply_metadata(new) else { panic!("not told") };
-        assert_eq!((told.pod_cidr.as_deref(), told.pod_cidrs.len()), (Some("10.0.1.0/24"), 2));
+        assert_eq!(told.pod_cidrs, ["10.0.1.0/24", "fd00::/64"]);
     }
 
     /// A node of which metadata are told, with an annotation.
@@ -340,7 +387,7 @@ mod tests {
                 assert!(matches!(memory.apply_metadata(liar.clone()), Verdict::Tell(_)));
                 let read = having(&liar, 2, is);
                 let told = if by_list {
-                    memory.replace(vec![read]).remove(0)
+                    list(&mut memory, read)
                 } else {
                     let Verdict::Tell(told) = memory.apply(read) else { panic!("not told") };
                     told
@@ -349,7 +396,7 @@ mod tests {
                     (&*told.pod_cidrs, told.cidrs_unverified),
                     (&*is.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>(), false)
                 );
-                memory.replace(vec![told]);
+                list(&mut memory, told);
                 let other = saying("a", 3, "10.0.3.0/24");
                 match memory.apply_metadata(other) {
                     Verdict::Tell(told) => assert_eq!(told.pod_cidrs, is),
@@ -377,7 +424,7 @@ mod tests {
     #[test]
     fn what_another_node_has_or_is_out_of_place_is_not_told_before_the_object_was_read() {
         let mut memory = memory(WatchForm::Metadata);
-        memory.replace(vec![node("x", 1, &["10.0.1.0/24", "fd00::/64"])]);
+        list(&mut memory, node("x", 1, &["10.0.1.0/24", "fd00::/64"]));
         for cidrs in [
             "10.0.1.0/24",
             "10.0.1.128/25",
@@ -408,15 +455,15 @@ mod tests {
     #[test]
     fn a_node_without_cidrs_stays_incomplete() {
         let mut memory = memory(WatchForm::Metadata);
-        memory.replace(vec![node("a", 1, &[])]);
+        list(&mut memory, node("a", 1, &[]));
         assert!(matches!(memory.apply_metadata(node("a", 2, &[])), Verdict::Incomplete(_)));
     }
 
     #[test]
     fn what_is_watched_as_metadata_is_told_as_metadata() {
         let mut memory = memory(WatchForm::Metadata);
-        let told = memory.replace(vec![node("a", 1, &["10.0.1.0/24"])]);
-        assert!(told[0].addresses.is_empty());
+        let told = list(&mut memory, node("a", 1, &["10.0.1.0/24"]));
+        assert!(told.addresses.is_empty());
         assert_eq!(memory.apply(node("a", 2, &["10.0.1.0/24"])), Verdict::Nothing);
     }
 

@@ -29,8 +29,11 @@ use sync::Refusals;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "few wait at a time, and most of them are nodes")]
 pub enum NodeEvent {
-    /// All nodes that there are: whatever is not among them is gone.
-    Synced(Vec<Node>),
+    /// All nodes are told from here on, up to [`Synced`](Self::Synced). Until then what was told before goes on to count; a list that breaks
+    /// off is begun again by this event.
+    Syncing,
+    /// Those told since [`Syncing`](Self::Syncing) are all nodes that there are: whatever is not among them is gone.
+    Synced,
     /// A node as it is now, new or changed. One of another UID takes the place of the one of this name.
     Applied(Node),
     /// A node that is gone.

@@ -1,18 +1,19 @@
 //! Reads all nodes: in the cheapest way that the server knows.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use crate::api::ListVersion;
 use crate::error::KubeError;
-use crate::list::NodeList;
+use crate::list::ListEnd;
 use crate::node::Node;
 use crate::watch::WatchEvent;
 
 use super::{NobodyListens, NodeEvent, Phase, Reflector, Strategy, number};
 
+/// Nodes that may be ahead of who is told.
+const AHEAD: usize = 16;
 /// Nodes of which nobody believes at once that they are all gone.
 const FEW: usize = 3;
 /// How often a list in pages begins anew when the server has forgotten its version meanwhile.
@@ -39,6 +40,14 @@ enum Failure {
     NotThisTime(KubeError),
     /// Nothing would work now.
     Nothing(KubeError),
+    /// It is of no use.
+    NobodyListens,
+}
+
+impl From<NobodyListens> for Failure {
+    fn from(_: NobodyListens) -> Self {
+        Self::NobodyListens
+    }
 }
 
 impl Reflector {
@@ -46,22 +55,22 @@ impl Reflector {
     pub(super) async fn sync(&mut self, events: &mpsc::Sender<NodeEvent>) -> Result<(), NobodyListens> {
         let mut failures = 0;
         let mut is_checked = false;
-        let list = loop {
+        let version = loop {
             self.state.send_modify(|state| state.phase = Phase::Syncing);
             let begun = Instant::now();
             let read = tokio::select! {
-                read = self.read_all(failures) => read,
+                read = self.read_all(failures, events) => read?,
                 () = events.closed() => return Err(NobodyListens),
             };
             match read {
-                Ok(list) if list.nodes.is_empty() && self.memory.len() > FEW && !is_checked => {
+                Ok(_) if self.memory.listed() == 0 && self.memory.len() > FEW && !is_checked => {
                     tracing::warn!("the API server says that there are no nodes any more: it is asked again");
                     is_checked = true;
                     self.rest(self.options.pace.empty, events).await?;
                 }
-                Ok(list) => {
+                Ok(version) => {
                     self.state.send_modify(|state| state.sync_took = Some(begun.elapsed()));
-                    break list;
+                    break version;
                 }
                 Err(error) => {
                     self.pause(&error, failures, events).await?;
@@ -70,17 +79,22 @@ impl Reflector {
             }
         };
         self.completion.clear();
-        self.version = list.resource_version;
-        let nodes = self.memory.replace(list.nodes);
+        self.version = version;
+        self.memory.end_list();
         self.state.send_modify(|state| {
             state.syncs += 1;
             state.version.clone_from(&self.version);
             state.heard();
         });
-        self.tell(NodeEvent::Synced(nodes), events).await
+        self.tell(NodeEvent::Synced, events).await
     }
 
-    async fn read_all(&mut self, failures: u32) -> Result<NodeList, KubeError> {
+    /// Tells all nodes. Answers the version that they have.
+    async fn read_all(
+        &mut self,
+        failures: u32,
+        events: &mpsc::Sender<NodeEvent>,
+    ) -> Result<Result<String, KubeError>, NobodyListens> {
         let mut last = None;
         for strategy in Strategy::ALL {
             if self.refusals.has(strategy, self.options.pace.unknown) {
@@ -88,13 +102,13 @@ impl Reflector {
             }
             self.state.send_modify(|state| state.strategy = Some(strategy));
             let read = match strategy {
-                Strategy::Stream => self.read_stream(failures).await,
-                Strategy::Cache => self.read_cache(failures).await,
-                Strategy::Pages => self.read_pages().await,
+                Strategy::Stream => self.read_stream(failures, events).await,
+                Strategy::Cache => self.read_cache(failures, events).await,
+                Strategy::Pages => self.read_pages(events).await,
             };
             match read {
-                Ok(list) => match self.check_age(&list, strategy) {
-                    Ok(()) => return Ok(list),
+                Ok(version) => match self.check_age(&version, strategy) {
+                    Ok(()) => return Ok(Ok(version)),
                     Err(error) => last = Some(error),
                 },
                 Err(Failure::Unknown(error)) => {
@@ -106,16 +120,18 @@ impl Reflector {
                     tracing::debug!(strategy = strategy.label(), %error, "nodes cannot be read this way now");
                     last = Some(error);
                 }
-                Err(Failure::Nothing(error)) => return Err(error),
+                Err(Failure::Nothing(error)) => return Ok(Err(error)),
+                Err(Failure::NobodyListens) => return Err(NobodyListens),
             }
         }
         // The last strategy is never given up for long.
-        Err(last.unwrap_or_else(|| KubeError::Malformed { reason: "no way to read nodes".to_owned() }))
+        let none = || KubeError::Malformed { reason: "no way to read nodes".to_owned() };
+        Ok(Err(last.unwrap_or_else(none)))
     }
 
     /// Versions do not go back, but for what etcd itself says: somebody has restored a backup then.
-    fn check_age(&self, list: &NodeList, strategy: Strategy) -> Result<(), KubeError> {
-        let (now, before) = (&list.resource_version, &self.version);
+    fn check_age(&self, now: &str, strategy: Strategy) -> Result<(), KubeError> {
+        let before = &self.version;
         if number(now) >= number(before) {
             return Ok(());
         }
@@ -130,11 +146,28 @@ impl Reflector {
         if self.version.is_empty() { "0" } else { &self.version }
     }
 
-    async fn read_stream(&self, failures: u32) -> Result<NodeList, Failure> {
+    /// Nodes are told from here on, whatever was told of a list before.
+    async fn begin_list(&mut self, events: &mpsc::Sender<NodeEvent>) -> Result<(), NobodyListens> {
+        self.memory.begin_list();
+        events.send(NodeEvent::Syncing).await.map_err(|_| NobodyListens)
+    }
+
+    /// Tells a node of the list.
+    async fn list(&mut self, node: Node, events: &mpsc::Sender<NodeEvent>) -> Result<(), NobodyListens> {
+        let node = self.memory.list(node);
+        self.state.send_modify(|state| state.last_contact = Some(Instant::now()));
+        events.send(NodeEvent::Applied(node)).await.map_err(|_| NobodyListens)
+    }
+
+    async fn read_stream(
+        &mut self,
+        failures: u32,
+        events: &mpsc::Sender<NodeEvent>,
+    ) -> Result<String, Failure> {
         let only = self.options.only.as_deref();
         let stream = self.api.stream_nodes(self.seen(), only).await;
         let mut stream = stream.map_err(|error| classify(error, failures))?;
-        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+        self.begin_list(events).await?;
         let markless = || KubeError::Malformed { reason: "a streamed list without an end".to_owned() };
         loop {
             // What began well and breaks off may do so again.
@@ -143,57 +176,74 @@ impl Reflector {
                 failure => failure,
             })?;
             match event {
-                // All of them are there at once: what nobody is told of is not kept until the end.
-                Some(WatchEvent::Applied(node)) => {
-                    drop(nodes.insert(node.name.clone(), self.memory.shape(node)));
+                Some(WatchEvent::Applied(node)) => self.list(node, events).await?,
+                Some(WatchEvent::Deleted(node)) => {
+                    if self.memory.unlist(&node.name) {
+                        let gone = NodeEvent::Deleted { name: node.name, uid: node.uid };
+                        events.send(gone).await.map_err(|_| NobodyListens)?;
+                    }
                 }
-                Some(WatchEvent::Deleted(node)) => drop(nodes.remove(&node.name)),
                 Some(WatchEvent::Bookmark { resource_version, is_end_of_list: true }) => {
-                    let nodes = nodes.into_values().collect();
-                    return Ok(NodeList { nodes, resource_version, more: String::new() });
+                    return Ok(resource_version);
                 }
                 // Whoever sends these first has not understood what was asked for.
                 Some(WatchEvent::Bookmark { .. }) => return Err(Failure::Unknown(markless())),
                 None => return Err(Failure::NotThisTime(markless())),
             }
-            self.state.send_modify(|state| state.last_contact = Some(Instant::now()));
         }
     }
 
-    async fn read_cache(&self, failures: u32) -> Result<NodeList, Failure> {
-        let version = ListVersion::NotOlderThan(self.seen());
-        let list = self.api.nodes(version, self.options.only.as_deref()).await;
-        match list {
+    async fn read_cache(
+        &mut self,
+        failures: u32,
+        events: &mpsc::Sender<NodeEvent>,
+    ) -> Result<String, Failure> {
+        self.begin_list(events).await?;
+        let version = self.seen().to_owned();
+        match self.read_list(ListVersion::NotOlderThan(&version), events).await? {
             // Servers ignore the limit here, proxies may not.
             Ok(list) if !list.more.is_empty() => {
                 Err(Failure::NotThisTime(KubeError::Malformed { reason: "part of a list".to_owned() }))
             }
-            Ok(list) => Ok(list),
+            Ok(list) => Ok(list.resource_version),
             Err(error) => Err(classify(error, failures)),
         }
     }
 
-    async fn read_pages(&self) -> Result<NodeList, Failure> {
-        let only = self.options.only.as_deref();
-        let mut attempts = 1;
-        let mut list = NodeList::default();
+    async fn read_pages(&mut self, events: &mpsc::Sender<NodeEvent>) -> Result<String, Failure> {
+        let (mut attempts, mut more) = (1, String::new());
+        self.begin_list(events).await?;
         loop {
-            match self.api.nodes(ListVersion::Newest(&list.more), only).await {
-                Ok(page) => {
-                    list.nodes.extend(page.nodes);
-                    list.resource_version = page.resource_version;
-                    list.more = page.more;
-                    if list.more.is_empty() {
-                        return Ok(list);
-                    }
-                }
+            match self.read_list(ListVersion::Newest(&more), events).await? {
+                Ok(page) if page.more.is_empty() => return Ok(page.resource_version),
+                Ok(page) => more = page.more,
                 Err(KubeError::Gone { .. }) if attempts < PAGED_ATTEMPTS => {
                     attempts += 1;
-                    list = NodeList::default();
+                    more.clear();
+                    self.begin_list(events).await?;
                 }
                 Err(error) => return Err(Failure::Nothing(error)),
             }
         }
+    }
+
+    /// Tells the nodes of a list, or of a page of one, while they come.
+    async fn read_list(
+        &mut self,
+        version: ListVersion<'_>,
+        events: &mpsc::Sender<NodeEvent>,
+    ) -> Result<Result<ListEnd, KubeError>, NobodyListens> {
+        let (api, only) = (self.api.clone(), self.options.only.clone());
+        let (nodes, mut read) = mpsc::channel(AHEAD);
+        // Drops the channel with its end, so that nobody reads on for it.
+        let telling = async move {
+            while let Some(node) = read.recv().await {
+                self.list(node, events).await?;
+            }
+            Ok(())
+        };
+        let (end, told) = tokio::join!(api.nodes(version, only.as_deref(), nodes), telling);
+        told.map(|()| end)
     }
 }
 

@@ -28,12 +28,25 @@ pub const HASTY: Pace = Pace {
     check: Duration::from_millis(20),
 };
 
+/// What has been told at once.
+#[derive(Debug)]
+pub enum Heard {
+    /// All nodes, and how many they are.
+    All(usize),
+    /// A node that is new or has changed, and its CIDRs.
+    One(String, Vec<String>),
+    /// A node that is gone.
+    Gone(String),
+}
+
 /// A running reflector, and what it has told.
 pub struct Told {
     /// All nodes.
     pub view: BTreeMap<String, Node>,
-    /// All events, without bookmarks.
-    pub events: Vec<NodeEvent>,
+    /// All that was told.
+    pub events: Vec<Heard>,
+    /// The nodes of a list that has no end yet.
+    listed: Option<BTreeMap<String, Node>>,
     pub state: watch::Receiver<ReflectorState>,
     receiver: mpsc::Receiver<NodeEvent>,
     running: JoinHandle<()>,
@@ -58,7 +71,7 @@ impl Told {
         let (reflector, state) = Reflector::new(client, options);
         let (sender, receiver) = mpsc::channel(4);
         let running = tokio::spawn(reflector.run(sender));
-        Self { view: BTreeMap::new(), events: Vec::new(), state, receiver, running }
+        Self { view: BTreeMap::new(), events: Vec::new(), listed: None, state, receiver, running }
     }
 
     pub fn peers(server: &FakeKube) -> Self {
@@ -127,18 +140,32 @@ impl Told {
     }
 
     fn fold(&mut self, event: NodeEvent) {
-        match &event {
-            NodeEvent::Synced(nodes) => {
-                self.view = nodes.iter().map(|node| (node.name.clone(), node.clone())).collect();
+        let is_listing = self.listed.is_some();
+        let nodes = self.listed.as_mut().unwrap_or(&mut self.view);
+        let heard = match event {
+            NodeEvent::Syncing => {
+                self.listed = Some(BTreeMap::new());
+                return;
             }
-            NodeEvent::Applied(node) => drop(self.view.insert(node.name.clone(), node.clone())),
+            NodeEvent::Synced => {
+                self.view = self.listed.take().expect("it has begun");
+                Heard::All(self.view.len())
+            }
+            NodeEvent::Applied(node) => {
+                let heard = Heard::One(node.name.clone(), node.pod_cidrs.clone());
+                nodes.insert(node.name.clone(), node);
+                heard
+            }
             NodeEvent::Deleted { name, uid } => {
-                let gone = self.view.remove(name).expect("it was there");
-                assert_eq!(gone.uid, *uid);
+                let gone = nodes.remove(&name).expect("it was there");
+                assert_eq!(gone.uid, uid);
+                Heard::Gone(name)
             }
             NodeEvent::Bookmark => return,
+        };
+        if !is_listing || matches!(heard, Heard::All(_)) {
+            self.events.push(heard);
         }
-        self.events.push(event);
     }
 }
 

@@ -102,8 +102,19 @@ pub struct PeerMap {
     families: Families,
     own_name: Arc<str>,
     own: Option<OwnLease>,
-    peers: HashMap<Arc<str>, Peer>,
+    /// Each in a place of its own: a table of tens of thousands is half empty just after it has grown.
+    peers: HashMap<Arc<str>, Box<Peer>>,
     claims: Claims,
+    /// All nodes anew, as far as they have been told.
+    listed: Option<Listed>,
+}
+
+/// Nodes of a list that has no end yet.
+#[derive(Debug)]
+struct Listed {
+    peers: HashMap<Arc<str>, Box<Peer>>,
+    /// What this node has been assigned; none: it is not among them, or has not been.
+    assigned: Option<Subnets>,
 }
 
 impl PeerMap {
@@ -117,6 +128,7 @@ impl PeerMap {
             own: None,
             peers: HashMap::new(),
             claims: Claims::default(),
+            listed: None,
         }
     }
 
@@ -124,18 +136,38 @@ impl PeerMap {
     pub fn take(&mut self, event: NodeEvent) -> News {
         let mut news = News::default();
         match event {
-            NodeEvent::Synced(nodes) => self.sync(nodes, &mut news),
+            NodeEvent::Syncing => {
+                let peers = HashMap::with_capacity(self.peers.len());
+                self.listed = Some(Listed { peers, assigned: None });
+            }
+            NodeEvent::Synced => {
+                if let Some(listed) = self.listed.take() {
+                    self.sync(listed, &mut news);
+                }
+            }
             NodeEvent::Applied(node) if *node.name == *self.own_name => {
-                if self.is_lost(&node) {
+                let assigned = Cidrs::assigned(&node).of(self.families);
+                // What it only says may be anybody's word.
+                let assigned = Some(assigned).filter(|_| !node.cidrs_unverified);
+                if let Some(listed) = &mut self.listed {
+                    listed.assigned = assigned;
+                } else if assigned.is_some_and(|assigned| self.is_lost(assigned)) {
                     return self.set_own(None);
                 }
             }
             NodeEvent::Applied(node) => {
                 let (name, peer) = self.read(&node);
-                self.exchange(&name, Some(peer), &mut news);
+                match &mut self.listed {
+                    Some(listed) => drop(listed.peers.insert(name, peer)),
+                    None => self.exchange(&name, Some(peer), &mut news),
+                }
             }
             NodeEvent::Bookmark => {}
             NodeEvent::Deleted { name, uid } => {
+                if let Some(listed) = &mut self.listed {
+                    listed.peers.remove(&*name);
+                    return news;
+                }
                 // Of a node that was made again by the same name the former one's end is no news.
                 let is_this = |peer: &Peer| uid.is_empty() || *peer.uid == *uid;
                 if let Some((name, _)) = self.peers.get_key_value(&*name).filter(|(_, peer)| is_this(peer)) {
@@ -203,50 +235,37 @@ impl PeerMap {
     }
 
     /// All nodes anew, with what is remembered of those that were there before.
-    fn sync(&mut self, nodes: Vec<Node>, news: &mut News) {
-        let mut peers = HashMap::with_capacity(nodes.len());
-        for node in nodes {
-            if *node.name == *self.own_name {
-                if self.is_lost(&node) {
-                    self.own = None;
-                }
-                continue;
-            }
-            let (name, peer) = self.read(&node);
-            peers.insert(name, peer);
+    fn sync(&mut self, listed: Listed, news: &mut News) {
+        if listed.assigned.is_some_and(|assigned| self.is_lost(assigned)) {
+            self.own = None;
         }
-        self.peers = peers;
+        self.peers = listed.peers;
         self.judge_all(news);
         news.event = Some(Event::Snapshot(self.leases()));
     }
 
     /// Reads a node, beside what is known of it.
-    fn read(&self, node: &Node) -> (Arc<str>, Peer) {
+    fn read(&self, node: &Node) -> (Arc<str>, Box<Peer>) {
         let known = self.peers.get_key_value(&*node.name);
         let name = known.map_or_else(|| node.name.as_str().into(), |(name, _)| Arc::clone(name));
         let same = known.filter(|(_, peer)| *peer.uid == *node.uid);
         let mut peer = same.map_or_else(|| Peer::of(node), |(_, peer)| peer.remembered());
         peer.read(node, &self.keys, self.families);
-        (name, peer)
+        (name, Box::new(peer))
     }
 
     /// Whether this node's own object has been assigned other subnets than those of its lease, which happens when it is made again.
-    fn is_lost(&self, node: &Node) -> bool {
-        // What it only says may be anybody's word.
-        if node.cidrs_unverified {
-            return false;
-        }
-        let assigned = Cidrs::assigned(node).of(self.families);
+    fn is_lost(&self, assigned: Subnets) -> bool {
         self.own.as_ref().is_some_and(|own| assigned.iter().next().is_some() && assigned != own.lease.subnets)
     }
 
     /// A node is another one from now on, or none. Besides it only those can be concerned who are reached by its CIDRs, before or after.
-    fn exchange(&mut self, name: &Arc<str>, mut peer: Option<Peer>, news: &mut News) {
+    fn exchange(&mut self, name: &Arc<str>, mut peer: Option<Box<Peer>>, news: &mut News) {
         if let Some(peer) = &mut peer {
             self.judge(name, peer, news);
         }
-        let old = self.peers.get(name).and_then(Peer::claims);
-        let new = peer.as_ref().and_then(Peer::claims);
+        let old = self.peers.get(name).and_then(|peer| peer.claims());
+        let new = peer.as_ref().and_then(|peer| peer.claims());
         let cidrs: Vec<IpNet> = old.iter().chain(&new).flat_map(Subnets::iter).collect();
         let winners = |claims: &Claims| -> Vec<Arc<str>> {
             cidrs.iter().filter_map(|cidr| claims.winner(*cidr)).cloned().collect()
@@ -268,7 +287,7 @@ impl PeerMap {
         let served = |peer: &Peer| peer.served.clone();
         let others = concerned.iter().filter(|other| *other != name);
         let before = others.filter_map(|other| served(self.peers.get(other)?));
-        let before = by_subnets(before.chain(former.as_ref().and_then(served)));
+        let before = by_subnets(before.chain(former.as_deref().and_then(served)));
         for name in &concerned {
             self.settle(name, news);
         }
@@ -359,8 +378,8 @@ impl PeerMap {
     }
 }
 
-fn rank<'a>(peers: &'a HashMap<Arc<str>, Peer>, name: &str) -> Rank<'a> {
-    peers.get(name).map(Peer::rank).unwrap_or_default()
+fn rank<'a>(peers: &'a HashMap<Arc<str>, Box<Peer>>, name: &str) -> Rank<'a> {
+    peers.get(name).map(|peer| peer.rank()).unwrap_or_default()
 }
 
 fn seconds(time: &str) -> u64 {

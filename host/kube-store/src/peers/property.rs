@@ -330,8 +330,12 @@ impl World {
             Step::Unheard => self.is_heard = false,
             Step::Sync => {
                 self.is_heard = true;
-                let nodes = self.there.iter().map(|(node, there)| there.node(*node)).collect();
-                self.hear(NodeEvent::Synced(nodes));
+                self.hear(NodeEvent::Syncing);
+                let nodes: Vec<Node> = self.there.iter().map(|(node, there)| there.node(*node)).collect();
+                for node in nodes {
+                    self.hear(NodeEvent::Applied(node));
+                }
+                self.hear(NodeEvent::Synced);
                 let read =
                     |(node, there): (&usize, &There)| (*node, Memory::read(self.seen.get(node), there));
                 self.seen = self.there.iter().map(read).collect();

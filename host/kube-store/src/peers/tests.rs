@@ -103,7 +103,29 @@ fn deleted(map: &mut PeerMap, name: &str, uid: &str) -> String {
 }
 
 fn synced(map: &mut PeerMap, nodes: Vec<Node>) -> String {
-    shown(map.take(NodeEvent::Synced(nodes)).event.as_ref())
+    let mut told = vec![shown(map.take(NodeEvent::Syncing).event.as_ref())];
+    told.extend(nodes.into_iter().map(|node| applied(map, node)));
+    // Until the end of the list nothing is new.
+    assert_eq!(told.concat(), "");
+    shown(map.take(NodeEvent::Synced).event.as_ref())
+}
+
+#[test]
+fn a_list_that_breaks_off_changes_nothing_and_is_begun_anew() {
+    let mut map = map(V4);
+    synced(&mut map, vec![node(1), node(2)]);
+    let before = map.leases();
+    map.take(NodeEvent::Syncing);
+    assert_eq!(applied(&mut map, node(7)), "");
+    assert_eq!(deleted(&mut map, "n1", &node(1).uid), "");
+    assert_eq!(map.leases(), before);
+    assert_eq!(synced(&mut map, vec![node(2), node(3)]).lines().count(), 2);
+    // What goes while the list is told is not in it.
+    map.take(NodeEvent::Syncing);
+    applied(&mut map, node(2));
+    applied(&mut map, node(3));
+    deleted(&mut map, "n3", &node(3).uid);
+    assert_eq!(shown(map.take(NodeEvent::Synced).event.as_ref()).lines().count(), 1);
 }
 
 fn shown(event: Option<&Event>) -> String {

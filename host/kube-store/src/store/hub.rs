@@ -172,7 +172,7 @@ impl Follower {
                 },
                 event = events.recv() => {
                     let Some(event) = event else { return };
-                    self.synced |= matches!(event, NodeEvent::Synced(_));
+                    self.synced |= matches!(event, NodeEvent::Synced);
                     let news = self.map.take(event);
                     self.tell(news).await;
                 }

@@ -79,6 +79,8 @@ pub(super) async fn run(
         counters,
     };
     let mut due: Option<tokio::time::Instant> = None;
+    // The node as a list has it that has no end yet.
+    let (mut is_listing, mut listed) = (false, None);
     loop {
         let at = due;
         let wait = async move {
@@ -89,7 +91,22 @@ pub(super) async fn run(
         };
         tokio::select! {
             event = events.recv() => match event {
-                Some(NodeEvent::Synced(mut nodes)) => drop(known.send_replace(nodes.pop())),
+                Some(NodeEvent::Syncing) => {
+                    (is_listing, listed) = (true, None);
+                    continue;
+                }
+                Some(NodeEvent::Synced) => {
+                    is_listing = false;
+                    known.send_replace(listed.take());
+                }
+                Some(NodeEvent::Applied(node)) if is_listing => {
+                    listed = Some(node);
+                    continue;
+                }
+                Some(NodeEvent::Deleted { .. }) if is_listing => {
+                    listed = None;
+                    continue;
+                }
                 Some(NodeEvent::Applied(node)) => drop(known.send_replace(Some(node))),
                 Some(NodeEvent::Deleted { .. }) => {
                     warn!(node = &*keeper.name, "this node's object is gone: peers take it for gone, too; waiting for it to come back");

@@ -47,7 +47,7 @@ use identity::Identity;
 use keeper::write;
 
 /// So many nodes say what most of a cluster's do.
-const SAMPLE: u32 = 100;
+const SAMPLE: usize = 100;
 
 /// What a store is made of.
 pub struct KubeOptions {
@@ -235,9 +235,13 @@ impl LeaseStore for KubeStore {
         let config = self.parse_config(&text).map_err(|error| self.config_error(&error))?;
         let name = self.node_name().await?;
         let nodes = self.options.api.some_nodes(SAMPLE).await;
-        let nodes = nodes.map_err(|error| reasons::of("nodes".to_owned(), &error))?.nodes;
+        let nodes = nodes.map_err(|error| reasons::of("nodes".to_owned(), &error))?;
         let mut map = PeerMap::new(self.options.keys.clone(), config, &name);
-        map.take(NodeEvent::Synced(nodes));
+        map.take(NodeEvent::Syncing);
+        for node in nodes {
+            map.take(NodeEvent::Applied(node));
+        }
+        map.take(NodeEvent::Synced);
         Ok(Snapshot { leases: map.leases().iter().map(|lease| Lease::clone(lease)).collect() })
     }
 

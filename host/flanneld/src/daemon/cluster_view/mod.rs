@@ -40,7 +40,7 @@ struct Known {
     /// As the store has it.
     stored: Arc<Lease>,
     /// What of it no other node can have.
-    keys: Vec<LeaseKey>,
+    keys: Box<[LeaseKey]>,
     /// The smaller, the older.
     age: u64,
     standing: Standing,
@@ -48,9 +48,10 @@ struct Known {
 
 impl Known {
     /// Of a lease that has not been looked at yet.
-    fn unjudged(stored: Arc<Lease>, age: u64) -> Self {
+    fn unjudged(stored: Arc<Lease>, age: u64) -> Box<Self> {
         let keys = LeaseKey::of(&stored.attributes);
-        Self { stored, keys, age, standing: Standing::Refused { reason: String::new(), overlaps: false } }
+        let standing = Standing::Refused { reason: String::new(), overlaps: false };
+        Box::new(Self { stored, keys, age, standing })
     }
 
     fn served(&self) -> Option<(PeerId, &Arc<Lease>)> {
@@ -92,12 +93,13 @@ pub(super) struct ClusterView {
     own: Subnets,
     identity: NodeIdentity,
     /// What we publish that no other node can have.
-    own_keys: Vec<LeaseKey>,
+    own_keys: Box<[LeaseKey]>,
     /// How old our own lease is, as far as the store has told; `None` while it has none.
     own_age: Option<u64>,
     /// What somebody else has written in place of our lease. No peer as long as we hold on to these subnets.
     usurper: Option<Arc<Lease>>,
-    known: HashMap<Subnets, Known>,
+    /// Each in a place of its own: a table of tens of thousands is half empty just after it has grown.
+    known: HashMap<Subnets, Box<Known>>,
     /// Which of the served ones has which part of the address space, and which keys.
     taken: Taken,
     by_id: HashMap<PeerId, Subnets>,
@@ -255,7 +257,7 @@ impl ClusterView {
 
     /// All peers, for a policy that is new or whose surroundings have changed; in the order in which they came.
     pub(super) fn all(&self) -> Vec<PeerChange> {
-        let served = self.known.values().filter_map(Known::served);
+        let served = self.known.values().filter_map(|known| known.served());
         let mut all: Vec<PeerChange> =
             served.map(|(id, lease)| PeerChange::Put(id, Arc::clone(lease))).collect();
         all.sort_unstable_by_key(PeerChange::id);
@@ -275,7 +277,7 @@ impl ClusterView {
         reports: &HashMap<PeerId, PeerReport>,
         plugin: &PluginHealth,
     ) -> Vec<status::Peer> {
-        let mut known: Vec<&Known> = self.known.values().collect();
+        let mut known: Vec<&Known> = self.known.values().map(|known| &**known).collect();
         known.sort_by_key(|known| known.stored.subnets);
         let status = |known: &Known| {
             let stored = &known.stored;
@@ -406,7 +408,7 @@ impl ClusterView {
     }
 
     /// A lease has other keys than before.
-    fn rekey(&mut self, subnets: Subnets, keys: Vec<LeaseKey>) {
+    fn rekey(&mut self, subnets: Subnets, keys: Box<[LeaseKey]>) {
         let Some(known) = self.known.get_mut(&subnets) else { return };
         let before = std::mem::replace(&mut known.keys, keys);
         if let Some((_, lease)) = known.served() {

@@ -4,7 +4,6 @@
 //!
 //! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
 
-mod c;
 mod node;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +12,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::build;
 use crate::cargo::{root, run, target};
+use crate::go::Go;
 use crate::setup;
 
 /// A language that examples are written in.
@@ -22,7 +23,11 @@ enum Language {
     Python,
     Js,
     C,
+    Go,
 }
+
+/// What all examples are called.
+const EXAMPLE: &str = "example-host-gw";
 
 /// A component to be built.
 struct Project {
@@ -42,7 +47,7 @@ pub fn build() -> Result<()> {
 }
 
 fn projects() -> Result<Vec<Project>> {
-    let examples = [Language::Python, Language::Js, Language::C];
+    let examples = [Language::Python, Language::Js, Language::C, Language::Go];
     let mut all: Vec<Project> = examples
         .into_iter()
         .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
@@ -66,6 +71,7 @@ impl Language {
             Self::Python => "python",
             Self::Js => "js",
             Self::C => "c",
+            Self::Go => "go",
         }
     }
 
@@ -99,6 +105,7 @@ impl Language {
                 Ok(std::fs::write(mark, lock)?)
             }
             Self::C => setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")]),
+            Self::Go => Go::choose().path().map(drop),
         }
     }
 
@@ -107,10 +114,31 @@ impl Language {
         match self {
             Self::Python => run(Command::new("./build.sh").env("TOOLS", tools(self)).current_dir(copy))?,
             Self::Js => run(node::npm()?.args(["run", "--silent", "build"]).current_dir(copy))?,
-            Self::C => c::compile(copy)?,
+            Self::C => run(Command::new("make")
+                .args(["--silent", "--always-make"])
+                .env("FLANNELD", daemon()?)
+                .current_dir(copy))?,
+            Self::Go => {
+                let mut build = Command::new("./build.sh");
+                build.env("FLANNELD", daemon()?).env("PATH", Go::choose().path()?);
+                run(build
+                    .env("GOTOOLCHAIN", "local")
+                    .env("GOWORK", "off")
+                    .env_remove("GOFLAGS")
+                    .current_dir(copy))?;
+            }
         }
-        Ok(copy.join("plugin.wasm"))
+        Ok(copy.join(EXAMPLE).with_extension("wasm"))
     }
+}
+
+/// The daemon, which makes components of modules.
+fn daemon() -> Result<PathBuf> {
+    let daemon = build::daemon();
+    if !daemon.is_file() {
+        build::all()?;
+    }
+    Ok(daemon)
 }
 
 /// What all components of a language share.
@@ -129,6 +157,10 @@ impl Project {
             return Ok(());
         }
         let copy = target().join("languages").join(&self.name);
+        // What has gone from the sources goes there, too; but not what toolchains have put there.
+        for folder in ["wit", "bindings"] {
+            let _ = std::fs::remove_dir_all(copy.join(folder));
+        }
         for source in sources {
             copy_over(source, &copy)?;
         }
@@ -180,7 +212,12 @@ fn files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
 }
 
 /// Directories that builds make, as in `.gitignore`.
-const LEFT_BEHIND: [&str; 4] = ["node_modules", ".tools", "bindings", "__pycache__"];
+const LEFT_BEHIND: [&str; 3] = ["node_modules", ".tools", "__pycache__"];
+
+const COMPONENTIZE: &str = concat!(
+    include_str!("../../host/flanneld/src/commands/componentize/mod.rs"),
+    include_str!("../../host/flanneld/src/commands/componentize/adapter.rs")
+);
 
 fn copy_over(from: &Path, to: &Path) -> Result<()> {
     for (inside, full) in files(from)? {
@@ -193,9 +230,9 @@ fn copy_over(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Of all that a component is made of: sources, contract and pins, and of the tools that come with xtask.
+/// Of all that a component is made of: sources, contract, pins, and how the daemon makes components.
 fn digest(directories: &[&Path]) -> Result<String> {
-    let mut hash = Sha256::new_with_prefix(c::GENERATOR);
+    let mut hash = Sha256::new_with_prefix(COMPONENTIZE);
     for directory in directories {
         for (inside, full) in files(directory)? {
             let content = std::fs::read(&full).with_context(|| format!("cannot read {}", full.display()))?;

@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
 use crate::{
-    build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node, kubernetes_tools,
-    languages, reference, setup, unit,
+    bindings, build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node,
+    kubernetes_tools, languages, reference, setup, unit,
 };
 
 /// What tests are told of this machine.
@@ -93,6 +93,7 @@ pub fn lint() -> Result<()> {
     setup::system_packages()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     timed("the documentation of the contract", reference::check)?;
+    timed("bindings in other languages", bindings::check)?;
     timed("lints", clippy)?;
     timed("documentation", rustdoc)?;
     timed("the unit of systemd", unit::check)?;

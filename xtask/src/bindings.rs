@@ -17,6 +17,9 @@ const SHARED: &str = "go.bytecodealliance.org/pkg/wit";
 /// Where Go's bindings look for the functions that the host calls.
 const EXPORTS: &str = "export_flannel_backend_policy";
 
+/// How the end of C's bindings begins, which refers to an object file that says what the world is.
+const FORCES_LINK: &str = "// Ensure that the *_component_type.o object is linked in";
+
 /// Generates them.
 pub fn write() -> Result<()> {
     for (place, content) in all()? {
@@ -39,19 +42,30 @@ pub fn check() -> Result<()> {
 }
 
 fn all() -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let c = wit_bindgen_c::Opts {
-        // `flanneld plugin componentize` is told the world, and needs no object file that says it.
-        no_object_file: true,
-        rename_world: Some("plugin".to_owned()),
-        ..wit_bindgen_c::Opts::default()
-    };
-    let mut found = generate(c.build(), &root().join("sdk/c/example/bindings"))?;
+    let mut found = c()?;
     if installed("gofmt") {
         found.extend(go()?);
     } else {
         eprintln!("skipped: the bindings in Go: there is no gofmt");
     }
     Ok(found)
+}
+
+/// `flanneld plugin componentize` is told the world, so that there is no need of an object file that says it.
+fn c() -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let options = wit_bindgen_c::Opts {
+        no_object_file: true,
+        rename_world: Some("plugin".to_owned()),
+        ..wit_bindgen_c::Opts::default()
+    };
+    let files = generate(options.build(), &root().join("sdk/c/example/bindings"))?;
+    let without_object = |content: Vec<u8>| -> Result<Vec<u8>> {
+        let text = String::from_utf8(content).context("generated C is text")?;
+        Ok(text.split_once(FORCES_LINK).map_or(text.as_str(), |(before, _)| before).trim_end().to_owned()
+            + "\n")
+        .map(String::into_bytes)
+    };
+    files.into_iter().map(|(place, content)| Ok((place, without_object(content)?))).collect()
 }
 
 fn go() -> Result<Vec<(PathBuf, Vec<u8>)>> {

@@ -2459,11 +2459,3 @@ uint8_t * __wasm_export_exports_flannel_backend_policy_tick(void) {
   }
   return ptr;
 }
-
-// Ensure that the *_component_type.o object is linked in
-
-extern void __component_type_object_force_link_plugin(void);
-__attribute__((used))
-void __component_type_object_force_link_plugin_public_use_in_this_compilation_unit(void) {
-  __component_type_object_force_link_plugin();
-}

@@ -152,6 +152,56 @@ fn the_example_in_go_conforms_and_is_what_a_project_begins_with() -> Result<()> 
     the_example_conforms_and_is_what_a_project_begins_with("go", "policy.go", "wit")
 }
 
+/// An option is read by its name in any case and whether it is there or not, and a wrong one is refused with its value and what would be
+/// right.
+fn options_are_read(language: &str) -> Result<()> {
+    let Some(built) = Built::find(&format!("{language}-host-gw"))? else { return Ok(()) };
+    let leases = artifacts::workspace().join("sdk").join(language).join("example/leases.json");
+    let says = |options: &str| -> Result<String> {
+        let mut run = built.plugin("run")?;
+        let backend = format!(r#"{{"Type":"{EXAMPLE}"{options}}}"#);
+        let output = run.arg("--leases").arg(&leases).args(["--backend", &backend]).output()?;
+        Ok([output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat())
+    };
+    for (options, mtu) in [
+        ("", 1500),
+        (r#","MTU":null"#, 1500),
+        (r#","MTU":1400"#, 1400),
+        (r#","mtu":1280,"Other":{"MTU":[1]}"#, 1280),
+        (r#","M\u0054U":1401"#, 1401),
+        (r#","MTU":65535"#, 1500),
+    ] {
+        let said = says(options)?;
+        assert!(said.contains(&format!("pods have an MTU of {mtu}\n")), "{options}: {said}");
+    }
+    for wrong in [r#""1400""#, "1279", "65536", "-1", "1400.5", "true", "[]", "{}", "99999999999999999999"] {
+        let said = says(&format!(r#","MTU":{wrong}"#))?;
+        assert!(said.contains("register: MTU: "), "{wrong}: {said}");
+        assert!(said.contains(" is not a whole number from 1280 to 65535"), "{wrong}: {said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_backend_in_python_reads_its_options() -> Result<()> {
+    options_are_read("python")
+}
+
+#[test]
+fn a_backend_in_javascript_reads_its_options() -> Result<()> {
+    options_are_read("js")
+}
+
+#[test]
+fn a_backend_in_c_reads_its_options() -> Result<()> {
+    options_are_read("c")
+}
+
+#[test]
+fn a_backend_in_go_reads_its_options() -> Result<()> {
+    options_are_read("go")
+}
+
 /// Peers that are not on the link, of either family, are named with the reason, and so are those of other backends.
 fn who_cannot_be_reached_is_named(language: &str) -> Result<()> {
     let Some(cluster) = example(language)? else { return Ok(()) };

@@ -109,27 +109,36 @@ impl Language {
         }
     }
 
-    /// Builds a component with a toolchain that is there; answers where it is.
+    /// Builds a component with a toolchain that is there, as its README says; answers where it is.
     fn compile(self, copy: &Path) -> Result<PathBuf> {
-        match self {
-            Self::Python => run(Command::new("./build.sh").env("TOOLS", tools(self)).current_dir(copy))?,
-            Self::Js => run(node::npm()?.args(["run", "--silent", "build"]).current_dir(copy))?,
-            Self::C => run(Command::new("make")
-                .args(["--silent", "--always-make"])
-                .env("FLANNELD", daemon()?)
-                .current_dir(copy))?,
-            Self::Go => {
-                let mut build = Command::new("./build.sh");
-                build.env("FLANNELD", daemon()?).env("PATH", Go::choose().path()?);
-                run(build
-                    .env("GOTOOLCHAIN", "local")
-                    .env("GOWORK", "off")
-                    .env_remove("GOFLAGS")
-                    .current_dir(copy))?;
-            }
+        let readme = copy.join("README.md");
+        let readme = std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+        for command in first_commands(&readme) {
+            let mut shell = match self {
+                // `prepare` has done it, unless it was done before.
+                Self::Js if command.starts_with("npm ci") => continue,
+                Self::Js => node::path()?,
+                Self::Go => Go::choose().path()?,
+                Self::Python | Self::C => std::env::var_os("PATH").unwrap_or_default(),
+            };
+            shell.push(":");
+            shell.push(daemon()?.parent().unwrap_or(Path::new("/")));
+            let mut sh = Command::new("sh");
+            sh.args(["-c", command]).current_dir(copy).env("PATH", shell).env("TOOLS", tools(self));
+            sh.env("GOTOOLCHAIN", "local")
+                .env("GOWORK", "off")
+                .env_remove("GOFLAGS")
+                .env("MAKEFLAGS", "--always-make");
+            run(&mut sh)?;
         }
         Ok(copy.join(EXAMPLE).with_extension("wasm"))
     }
+}
+
+/// The first of a README's blocks of commands.
+fn first_commands(readme: &str) -> impl Iterator<Item = &str> {
+    let lines = readme.lines().map(|line| line.strip_prefix("    "));
+    lines.skip_while(Option::is_none).map_while(|line| line)
 }
 
 /// The daemon, which makes components of modules.

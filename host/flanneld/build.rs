@@ -69,7 +69,7 @@ struct Template {
 /// What the examples in other languages than Rust are called.
 const EXAMPLE: &str = "example-host-gw";
 
-const LANGUAGES: [Template; 5] = [
+const LANGUAGES: [Template; 6] = [
     Template {
         name: "rust",
         alias: "",
@@ -102,6 +102,17 @@ const LANGUAGES: [Template; 5] = [
         ],
         placeholder: EXAMPLE,
         sources: &[("sdk/c/example", "")],
+    },
+    Template {
+        name: "cpp",
+        alias: "c++",
+        tools: &[
+            ("clang++", "clang 14 or later; Debian's clang"),
+            ("wasm-ld", "LLVM's linker; Debian's lld"),
+            ("make", "Debian's make"),
+        ],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/cpp/example", "")],
     },
     Template {
         name: "python",

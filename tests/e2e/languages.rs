@@ -100,6 +100,11 @@ fn with_a_backend_in_c_pods_reach_each_other() -> Result<()> {
 }
 
 #[test]
+fn with_a_backend_in_cpp_pods_reach_each_other() -> Result<()> {
+    pods_reach_each_other("cpp")
+}
+
+#[test]
 fn with_a_backend_in_go_pods_reach_each_other() -> Result<()> {
     pods_reach_each_other("go")
 }
@@ -145,6 +150,11 @@ fn the_example_in_javascript_conforms_and_is_what_a_project_begins_with() -> Res
 #[test]
 fn the_example_in_c_conforms_and_is_what_a_project_begins_with() -> Result<()> {
     the_example_conforms_and_is_what_a_project_begins_with("c", "policy.c", "wit")
+}
+
+#[test]
+fn the_example_in_cpp_conforms_and_is_what_a_project_begins_with() -> Result<()> {
+    the_example_conforms_and_is_what_a_project_begins_with("cpp", "policy.cpp", "wit")
 }
 
 #[test]
@@ -198,6 +208,11 @@ fn a_backend_in_c_reads_its_options() -> Result<()> {
 }
 
 #[test]
+fn a_backend_in_cpp_reads_its_options() -> Result<()> {
+    options_are_read("cpp")
+}
+
+#[test]
 fn a_backend_in_go_reads_its_options() -> Result<()> {
     options_are_read("go")
 }
@@ -248,6 +263,11 @@ fn a_backend_in_javascript_names_who_cannot_be_reached() -> Result<()> {
 #[test]
 fn a_backend_in_c_names_who_cannot_be_reached() -> Result<()> {
     who_cannot_be_reached_is_named("c")
+}
+
+#[test]
+fn a_backend_in_cpp_names_who_cannot_be_reached() -> Result<()> {
+    who_cannot_be_reached_is_named("cpp")
 }
 
 #[test]

@@ -187,10 +187,19 @@ fn the_readme_of_a_project_in_go_is_right() -> Result<()> {
 
 #[test]
 fn the_readme_of_a_project_in_c_is_right() -> Result<()> {
-    if is_missing("c") {
+    is_right_as_it_is("c")
+}
+
+#[test]
+fn the_readme_of_a_project_in_cpp_is_right() -> Result<()> {
+    is_right_as_it_is("cpp")
+}
+
+fn is_right_as_it_is(language: &str) -> Result<()> {
+    if is_missing(language) {
         return Ok(());
     }
-    let project = Project::new("c")?;
+    let project = Project::new(language)?;
     has_said_what_it_wants(&project.type_all(|_| {})?);
     project.serves_nodes()
 }

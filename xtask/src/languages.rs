@@ -23,6 +23,7 @@ enum Language {
     Python,
     Js,
     C,
+    Cpp,
     Go,
 }
 
@@ -47,7 +48,7 @@ pub fn build() -> Result<()> {
 }
 
 fn projects() -> Result<Vec<Project>> {
-    let examples = [Language::Python, Language::Js, Language::C, Language::Go];
+    let examples = [Language::Python, Language::Js, Language::C, Language::Cpp, Language::Go];
     let mut all: Vec<Project> = examples
         .into_iter()
         .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
@@ -71,6 +72,7 @@ impl Language {
             Self::Python => "python",
             Self::Js => "js",
             Self::C => "c",
+            Self::Cpp => "cpp",
             Self::Go => "go",
         }
     }
@@ -104,7 +106,9 @@ impl Language {
                 run(&mut npm).context("JavaScript components need componentize-js from npm's registry")?;
                 Ok(std::fs::write(mark, lock)?)
             }
-            Self::C => setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")]),
+            Self::C | Self::Cpp => {
+                setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")])
+            }
             Self::Go => Go::choose().path().map(drop),
         }
     }
@@ -119,7 +123,7 @@ impl Language {
                 Self::Js if command.starts_with("npm ci") => continue,
                 Self::Js => node::path()?,
                 Self::Go => Go::choose().path()?,
-                Self::Python | Self::C => std::env::var_os("PATH").unwrap_or_default(),
+                Self::Python | Self::C | Self::Cpp => std::env::var_os("PATH").unwrap_or_default(),
             };
             shell.push(":");
             shell.push(daemon()?.parent().unwrap_or(Path::new("/")));

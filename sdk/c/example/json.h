@@ -7,6 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 // A value where it is in the text; without bytes, none.
 typedef struct {
     const char *bytes;
@@ -28,5 +32,9 @@ bool json_boolean(json_t value, bool *answer);
 
 // Writes a string, with its escapes resolved, and a zero behind it; false if it is something else, or does not fit.
 bool json_string(json_t value, char *to, size_t size);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -98,7 +98,7 @@ void abort(void) {
     __builtin_trap();
 }
 
-void *memcpy(void *restrict to, const void *restrict from, size_t size) {
+void *memcpy(void *to, const void *from, size_t size) {
     unsigned char *target = to;
     const unsigned char *source = from;
     for (size_t i = 0; i < size; i++) {

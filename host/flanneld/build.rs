@@ -179,7 +179,7 @@ fn collect(path: &Path, place: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> st
         let name = entry.file_name();
         let built = ["target", "Cargo.lock", "node_modules", ".tools", "__pycache__"];
         if built.iter().any(|built| name == *built)
-            || Path::new(&name).extension().is_some_and(|e| e == "wasm")
+            || Path::new(&name).extension().is_some_and(|e| e == "wasm" || e == "o")
         {
             continue;
         }

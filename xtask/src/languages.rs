@@ -215,7 +215,7 @@ fn files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
                 if !LEFT_BEHIND.iter().any(|left| name == *left) {
                     waiting.push(inside);
                 }
-            } else if full.extension().is_none_or(|extension| extension != "wasm") {
+            } else if full.extension().is_none_or(|extension| extension != "wasm" && extension != "o") {
                 found.push((inside, full));
             }
         }

@@ -320,8 +320,8 @@ fn the_languages_are_listed_with_what_they_take_and_where_that_is() -> Result<()
 fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let project = directory.path().join("my project's");
-    let printed = self::printed(&["new", "sky-hook", "--lang", "go", "--dir", path(&project)?])?;
-    let (begin, rest) = printed.split_once("\n\n").context("a line, and the commands")?;
+    let shown = printed(&["new", "sky-hook", "--lang", "go", "--dir", path(&project)?])?;
+    let (begin, rest) = shown.split_once("\n\n").context("a line, and the commands")?;
     assert_eq!(begin, "sky-hook is written, in go. Next:");
     let quoted = path(&project)?.replace('\'', r"'\''");
     assert!(rest.starts_with(&format!("    cd '{quoted}'\n    ./build.sh ")), "{rest}");
@@ -331,8 +331,8 @@ fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Res
     assert!(error.contains("<NAME>"), "{error}");
     for (also, language) in [("golang", "go"), ("c++", "cpp"), ("py", "python"), ("javascript", "js")] {
         let project = directory.path().join(language);
-        let printed = self::printed(&["new", "sky", "--lang", also, "--dir", path(&project)?])?;
-        assert!(printed.starts_with(&format!("sky is written, in {language}. Next:")), "{printed}");
+        let shown = printed(&["new", "sky", "--lang", also, "--dir", path(&project)?])?;
+        assert!(shown.starts_with(&format!("sky is written, in {language}. Next:")), "{shown}");
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ impl Project {
         assert_eq!(self.commands.first(), Some(&format!("cd {NAME}")));
         assert_eq!(self.commands[1..], shown_as_code(&self.readme), "the README has the same");
         let kept = self.commands.iter().filter(|line| !leave_out.iter().any(|begin| line.starts_with(begin)));
-        let script: String = kept.map(|line| format!("{line}\n")).collect();
+        let script = kept.map(String::as_str).collect::<Vec<_>>().join("\n");
         let path = std::env::var("PATH").unwrap_or_default();
         let mut shell = Command::new("sh");
         shell.args(["-eux", "-c", &script]).current_dir(&self.place);

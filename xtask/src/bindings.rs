@@ -61,9 +61,8 @@ fn c() -> Result<Vec<(PathBuf, Vec<u8>)>> {
     let files = generate(options.build(), &root().join("sdk/c/example/bindings"))?;
     let without_object = |content: Vec<u8>| -> Result<Vec<u8>> {
         let text = String::from_utf8(content).context("generated C is text")?;
-        Ok(text.split_once(FORCES_LINK).map_or(text.as_str(), |(before, _)| before).trim_end().to_owned()
-            + "\n")
-        .map(String::into_bytes)
+        let before = text.split_once(FORCES_LINK).map_or(text.as_str(), |(before, _)| before);
+        Ok(format!("{}\n", before.trim_end()).into_bytes())
     };
     files.into_iter().map(|(place, content)| Ok((place, without_object(content)?))).collect()
 }

@@ -1,5 +1,6 @@
 //! A project to begin with: `flanneld plugin new`.
 
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -36,7 +37,7 @@ pub fn list(languages: &[Language]) -> String {
     for language in languages {
         for (index, tool) in language.tools.iter().enumerate() {
             let name = if index == 0 { language.name } else { "" };
-            text.push_str(&format!("{name:<8}{tool}\n"));
+            let _ = writeln!(text, "{name:<8}{tool}");
         }
     }
     text

@@ -191,7 +191,7 @@ fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<(
         text.extend(["    ", &command, "\n"]);
     }
     for tool in language.tools.iter().filter(|tool| tool.find().is_none()) {
-        text.push_str(&format!("\n{tool}\n"));
+        text.extend(["\n", &tool.to_string(), "\n"]);
     }
     Ok(output::text(text)?)
 }

@@ -54,27 +54,86 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A language for `flanneld plugin new`: its name, what the backend is called in its files, and where they are in this repository and
-/// in the project.
-type Template = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+/// A language for `flanneld plugin new`.
+struct Template {
+    name: &'static str,
+    alias: &'static str,
+    /// What it is built with, and where that comes from.
+    tools: &'static [(&'static str, &'static str)],
+    /// What the backend is called in its files.
+    placeholder: &'static str,
+    /// Where these are in this repository, and in the project.
+    sources: &'static [(&'static str, &'static str)],
+}
 
 /// What the examples in other languages than Rust are called.
 const EXAMPLE: &str = "example-host-gw";
 
-const LANGUAGES: [Template; 4] = [
-    (
-        "rust",
-        "my-backend",
-        &[
+const LANGUAGES: [Template; 6] = [
+    Template {
+        name: "rust",
+        alias: "",
+        tools: &[
+            ("cargo", "Rust 1.95 or later, by rustup"),
+            ("wasm32-unknown-unknown", "rustup target add wasm32-unknown-unknown"),
+        ],
+        placeholder: "my-backend",
+        sources: &[
             ("sdk/rust/template", ""),
             ("sdk/rust/Cargo.toml", "sdk/rust/Cargo.toml"),
             ("sdk/rust/src", "sdk/rust/src"),
             ("wit", "wit"),
         ],
-    ),
-    ("python", EXAMPLE, &[("sdk/python/example", "")]),
-    ("js", EXAMPLE, &[("sdk/js/example", "")]),
-    ("c", EXAMPLE, &[("sdk/c/example", "")]),
+    },
+    Template {
+        name: "go",
+        alias: "golang",
+        tools: &[("go", "Go 1.24 or later")],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/go/example", "")],
+    },
+    Template {
+        name: "c",
+        alias: "",
+        tools: &[
+            ("clang", "clang 14 or later; Debian's clang"),
+            ("wasm-ld", "LLVM's linker; Debian's lld"),
+            ("make", "Debian's make"),
+        ],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/c/example", "")],
+    },
+    Template {
+        name: "cpp",
+        alias: "c++",
+        tools: &[
+            ("clang++", "clang 14 or later; Debian's clang"),
+            ("wasm-ld", "LLVM's linker; Debian's lld"),
+            ("make", "Debian's make"),
+        ],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/cpp/example", "")],
+    },
+    Template {
+        name: "python",
+        alias: "py",
+        tools: &[(
+            "python3",
+            "Python 3.10 or later with venv; componentize-py comes from PyPI with the first build",
+        )],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/python/example", "")],
+    },
+    Template {
+        name: "js",
+        alias: "javascript",
+        tools: &[
+            ("node", "Node.js 20 or later"),
+            ("npm", "comes with Node.js; componentize-js comes from its registry with the first build"),
+        ],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/js/example", "")],
+    },
 ];
 
 /// The list of all languages with their files, as source.
@@ -82,8 +141,15 @@ fn languages(top: &Path) -> Result<String, Box<dyn std::error::Error>> {
     let top = top.canonicalize()?;
     let mut code =
         String::from("/// What `flanneld plugin new` writes.\nstatic LANGUAGES: &[Language] = &[\n");
-    for (name, placeholder, sources) in LANGUAGES {
-        writeln!(code, "    Language {{ name: {name:?}, placeholder: {placeholder:?}, files: &[")?;
+    for Template { name, alias, tools, placeholder, sources } in LANGUAGES {
+        writeln!(
+            code,
+            "    Language {{ name: {name:?}, alias: {alias:?}, placeholder: {placeholder:?}, tools: &["
+        )?;
+        for (name, hint) in tools {
+            writeln!(code, "        Tool {{ name: {name:?}, hint: {hint:?} }},")?;
+        }
+        writeln!(code, "    ], files: &[")?;
         for (from, to) in sources {
             let mut files = Vec::new();
             collect(&top.join(from), Path::new(to), &mut files)?;
@@ -111,9 +177,9 @@ fn collect(path: &Path, place: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> st
         let entry = entry?;
         // Left there by somebody who has built the project in its place.
         let name = entry.file_name();
-        let built = ["target", "Cargo.lock", "node_modules", "bindings", ".tools", "__pycache__"];
+        let built = ["target", "Cargo.lock", "node_modules", ".tools", "__pycache__"];
         if built.iter().any(|built| name == *built)
-            || Path::new(&name).extension().is_some_and(|e| e == "wasm")
+            || Path::new(&name).extension().is_some_and(|e| e == "wasm" || e == "o")
         {
             continue;
         }

@@ -1,6 +1,6 @@
 //! What the daemon's binary has for authors of plugins: without root, without a node, and nothing is changed anywhere.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail};
@@ -164,60 +164,6 @@ fn the_checks_outcome_can_be_had_by_a_program() -> Result<()> {
     Ok(())
 }
 
-/// Builds a project as its README says; where rustup's toolchain has no wasm, with what Debian's packages have, as `cargo xtask` does it.
-fn build(project: &Path) -> Result<Output> {
-    const WASM: &str = "wasm32-unknown-unknown";
-    // The very dependencies that have been built before, and no newer ones.
-    std::fs::copy(workspace().join("Cargo.lock"), project.join("Cargo.lock"))?;
-    let mut command = Command::new(project.join("build.sh"));
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO") && text != "CARGO_HOME"
-            || text.starts_with("RUST") && text != "RUSTUP_HOME"
-        {
-            command.env_remove(&name);
-        }
-    }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    command.env("CARGO_TARGET_DIR", target.join("wasm")).env("FLANNELD", artifacts::flanneld()?);
-    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output()?;
-    let sysroot = PathBuf::from(text(&sysroot.stdout).trim());
-    if !sysroot.join("lib/rustlib").join(WASM).is_dir() {
-        let path = std::env::var("PATH").unwrap_or_default();
-        command
-            .env("PATH", format!("/usr/bin:{path}"))
-            .env("RUSTC", "/usr/bin/rustc")
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
-            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld");
-    }
-    command.output().context("cannot run build.sh")
-}
-
-#[test]
-fn a_new_project_in_rust_builds_and_conforms() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let project = directory.path().join("project");
-    printed(&["new", "a-1-", "--lang", "rust", "--dir", path(&project)?])?;
-    let built = build(&project)?;
-    assert!(built.status.success(), "{}{}", text(&built.stdout), text(&built.stderr));
-    let component = project.join("a-1-.wasm");
-    let shown = printed(&["check", path(&component)?])?;
-    assert!(shown.contains("ok       start: a-1- 0.1.0, with {\"Type\":\"a-1-\"}"), "{shown}");
-    assert!(shown.contains("apply: IPv4 and IPv6: 2 entries each"), "{shown}");
-    let leases = project.join("leases.json");
-    let table = printed(&["run", path(&component)?, "--leases", path(&leases)?])?;
-    for row in [
-        "10.5.3.0/24  192.168.0.3  route  eth0    10.5.3.0/24  via 192.168.0.3",
-        "10.5.4.0/24  203.0.113.4  rejected: 203.0.113.4 is not on the link of eth0",
-        "10.5.5.0/24  192.168.0.5  nothing",
-    ] {
-        assert!(table.lines().any(|line| line == row), "{row}: {table}");
-    }
-    Ok(())
-}
-
 #[test]
 fn a_new_project_has_the_backends_name_and_the_versions_of_this_repository() -> Result<()> {
     let directory = tempfile::tempdir()?;
@@ -254,7 +200,10 @@ fn bad_names_taken_places_and_unknown_languages_are_refused_in_one_line() -> Res
         (["new", "../x", "--dir", path(&free)?], "no name for a backend"),
         (["new", "sky", "--dir", taken], "is there already; name another place with --dir"),
         (["new", "sky", "--dir", "/nowhere/sky"], "cannot make /nowhere/sky: No such file"),
-        (["new", "sky", "--lang", "cobol"], "there is no project in \"cobol\"; there are: rust"),
+        (
+            ["new", "sky", "--lang", "cobol"],
+            "there is no project in \"cobol\"; there are: rust, go, c, cpp, python, js",
+        ),
     ] {
         let error = refusal(&arguments)?;
         assert!(error.contains(said) && error.lines().count() == 1, "{arguments:?}: {error}");
@@ -278,6 +227,112 @@ fn what_is_no_module_is_not_made_a_component() -> Result<()> {
         let error = refusal(&["componentize", path(&module)?, "-o", path(&output)?])?;
         assert!(error.contains(said) && error.lines().count() == 1, "{said}: {error}");
         assert!(!output.exists());
+    }
+    Ok(())
+}
+
+/// Runs `flanneld plugin componentize` on a module in text form; answers what it says, which has to be one line, and nothing is written.
+fn not_componentized(module: &str, more: &[&str]) -> Result<String> {
+    let directory = tempfile::tempdir()?;
+    let (file, output) = (directory.path().join("m.wasm"), directory.path().join("c.wasm"));
+    std::fs::write(&file, wat::parse_str(module)?)?;
+    let error = refusal(&[&["componentize", path(&file)?, "-o", path(&output)?], more].concat())?;
+    assert!(!output.exists(), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    Ok(error)
+}
+
+#[test]
+fn what_is_missing_to_make_a_component_is_said() -> Result<()> {
+    const PLAIN: &str = "(module)";
+    const WASI: &str = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func (param i32))))"#;
+    const PROGRAM: &str = r#"(module (func (export "_start")))"#;
+    const FOREIGN: &str = r#"(module (import "env" "puts" (func (param i32) (result i32))))"#;
+    let wit = workspace().join("wit");
+    let of_ours = ["--wit", path(&wit)?, "--world", "backend"];
+    let empty = tempfile::tempdir()?;
+    let own = tempfile::tempdir()?;
+    std::fs::write(own.path().join("one.wit"), "package a:b;\nworld one {}\nworld two {}\n")?;
+    let broken = tempfile::tempdir()?;
+    std::fs::write(broken.path().join("broken.wit"), "package a:b;\nworld one { impor }\n")?;
+    let nowhere: &[&str] = &["--wit", "/nowhere/wit", "--world", "backend"];
+    for (module, more, said) in [
+        (PLAIN, &[] as &[&str], "does not say what its world is: it has no component-type section"),
+        (PLAIN, &[], "--wit DIR --world NAME"),
+        (PLAIN, nowhere, "--wit /nowhere/wit is not there"),
+        (PLAIN, &["--wit", path(empty.path())?, "--world", "backend"], "--wit /"),
+        (PLAIN, &["--wit", path(broken.path())?], "expected"),
+        (PLAIN, &["--wit", path(own.path())?], "has several worlds; name one of them with --world: one, two"),
+        (
+            PLAIN,
+            &["--wit", path(&wit)?, "--world", "frontend"],
+            "the worlds of flannel:backend@0.1.0 are kernel-backend, backend",
+        ),
+        (
+            PLAIN,
+            &of_ours,
+            "failed to find export of interface `flannel:backend/policy@0.1.0` function `describe`",
+        ),
+        (
+            WASI,
+            &of_ours,
+            "imports wasi_snapshot_preview1: fd_write and 1 more; components have another WASI: --adapt",
+        ),
+        (PROGRAM, &of_ours, "is a program: it exports _start"),
+        (FOREIGN, &of_ours, "module requires an import interface named `env`"),
+    ] {
+        let error = not_componentized(module, more)?;
+        assert!(error.contains(said), "{said}: {error}");
+    }
+    let error = refusal(&["componentize", "m.wasm", "-o", "c.wasm", "--world", "backend"])?;
+    assert!(error.contains("--wit <DIR>"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn the_languages_are_listed_with_what_they_take_and_where_that_is() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let go = directory.path().join("go");
+    std::fs::write(&go, "#!/bin/sh\n")?;
+    std::fs::set_permissions(&go, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    // Not a program: nobody may run it.
+    std::fs::write(directory.path().join("clang"), "")?;
+    let mut list = Command::new(artifacts::flanneld()?);
+    list.args(["plugin", "new", "--list"]).env_clear().env("PATH", directory.path());
+    let output = list.output()?;
+    let listed = text(&output.stdout);
+    assert!(output.status.success(), "{listed}{}", text(&output.stderr));
+    for line in [
+        "rust    cargo: MISSING (Rust 1.95 or later, by rustup)".to_owned(),
+        "        wasm32-unknown-unknown: MISSING (rustup target add wasm32-unknown-unknown)".to_owned(),
+        format!("go      go: {}", go.display()),
+        "c       clang: MISSING (clang 14 or later; Debian's clang)".to_owned(),
+        "        npm: MISSING (comes with Node.js; componentize-js comes from its registry with the first build)".to_owned(),
+    ] {
+        assert!(listed.lines().any(|listed| listed == line), "{line}: {listed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let project = directory.path().join("my project's");
+    let shown = printed(&["new", "sky-hook", "--lang", "go", "--dir", path(&project)?])?;
+    let (begin, rest) = shown.split_once("\n\n").context("a line, and the commands")?;
+    assert_eq!(begin, "sky-hook is written, in go. Next:");
+    let quoted = path(&project)?.replace('\'', r"'\''");
+    assert!(rest.starts_with(&format!("    cd '{quoted}'\n    ./build.sh ")), "{rest}");
+    assert!(rest.contains("    flanneld plugin check sky-hook.wasm --golden golden.txt\n"), "{rest}");
+    assert!(rest.ends_with("\ngo: MISSING (Go 1.24 or later)\n"), "{rest}");
+    let error = refusal(&["new"])?;
+    assert!(error.contains("<NAME>"), "{error}");
+    for (also, language) in [("golang", "go"), ("c++", "cpp"), ("py", "python"), ("javascript", "js")] {
+        let project = directory.path().join(language);
+        let shown = printed(&["new", "sky", "--lang", also, "--dir", path(&project)?])?;
+        assert!(shown.starts_with(&format!("sky is written, in {language}. Next:")), "{shown}");
     }
     Ok(())
 }

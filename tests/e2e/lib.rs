@@ -37,6 +37,7 @@ mod own_address;
 mod ownership;
 mod privileges;
 mod rates;
+mod readmes;
 mod reference;
 mod refusals;
 mod registry;

@@ -4,7 +4,6 @@
 //!
 //! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
 
-mod c;
 mod node;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +12,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use crate::build;
 use crate::cargo::{root, run, target};
+use crate::go::Go;
 use crate::setup;
 
 /// A language that examples are written in.
@@ -22,7 +23,12 @@ enum Language {
     Python,
     Js,
     C,
+    Cpp,
+    Go,
 }
+
+/// What all examples are called.
+const EXAMPLE: &str = "example-host-gw";
 
 /// A component to be built.
 struct Project {
@@ -42,7 +48,7 @@ pub fn build() -> Result<()> {
 }
 
 fn projects() -> Result<Vec<Project>> {
-    let examples = [Language::Python, Language::Js, Language::C];
+    let examples = [Language::Python, Language::Js, Language::C, Language::Cpp, Language::Go];
     let mut all: Vec<Project> = examples
         .into_iter()
         .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
@@ -66,6 +72,8 @@ impl Language {
             Self::Python => "python",
             Self::Js => "js",
             Self::C => "c",
+            Self::Cpp => "cpp",
+            Self::Go => "go",
         }
     }
 
@@ -98,19 +106,52 @@ impl Language {
                 run(&mut npm).context("JavaScript components need componentize-js from npm's registry")?;
                 Ok(std::fs::write(mark, lock)?)
             }
-            Self::C => setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")]),
+            Self::C | Self::Cpp => {
+                setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")])
+            }
+            Self::Go => Go::choose().path().map(drop),
         }
     }
 
-    /// Builds a component with a toolchain that is there; answers where it is.
+    /// Builds a component with a toolchain that is there, as its README says; answers where it is.
     fn compile(self, copy: &Path) -> Result<PathBuf> {
-        match self {
-            Self::Python => run(Command::new("./build.sh").env("TOOLS", tools(self)).current_dir(copy))?,
-            Self::Js => run(node::npm()?.args(["run", "--silent", "build"]).current_dir(copy))?,
-            Self::C => c::compile(copy)?,
+        let readme = copy.join("README.md");
+        let readme = std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
+        for command in first_commands(&readme) {
+            let mut shell = match self {
+                // `prepare` has done it, unless it was done before.
+                Self::Js if command.starts_with("npm ci") => continue,
+                Self::Js => node::path()?,
+                Self::Go => Go::choose().path()?,
+                Self::Python | Self::C | Self::Cpp => std::env::var_os("PATH").unwrap_or_default(),
+            };
+            shell.push(":");
+            shell.push(daemon()?.parent().unwrap_or(Path::new("/")));
+            let mut sh = Command::new("sh");
+            sh.args(["-c", command]).current_dir(copy).env("PATH", shell).env("TOOLS", tools(self));
+            sh.env("GOTOOLCHAIN", "local")
+                .env("GOWORK", "off")
+                .env_remove("GOFLAGS")
+                .env("MAKEFLAGS", "--always-make");
+            run(&mut sh)?;
         }
-        Ok(copy.join("plugin.wasm"))
+        Ok(copy.join(EXAMPLE).with_extension("wasm"))
     }
+}
+
+/// The first of a README's blocks of commands.
+fn first_commands(readme: &str) -> impl Iterator<Item = &str> {
+    let lines = readme.lines().map(|line| line.strip_prefix("    "));
+    lines.skip_while(Option::is_none).map_while(|line| line)
+}
+
+/// The daemon, which makes components of modules.
+fn daemon() -> Result<PathBuf> {
+    let daemon = build::daemon();
+    if !daemon.is_file() {
+        build::all()?;
+    }
+    Ok(daemon)
 }
 
 /// What all components of a language share.
@@ -129,6 +170,10 @@ impl Project {
             return Ok(());
         }
         let copy = target().join("languages").join(&self.name);
+        // What has gone from the sources goes there, too; but not what toolchains have put there.
+        for folder in ["wit", "bindings"] {
+            let _ = std::fs::remove_dir_all(copy.join(folder));
+        }
         for source in sources {
             copy_over(source, &copy)?;
         }
@@ -170,7 +215,7 @@ fn files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
                 if !LEFT_BEHIND.iter().any(|left| name == *left) {
                     waiting.push(inside);
                 }
-            } else if full.extension().is_none_or(|extension| extension != "wasm") {
+            } else if full.extension().is_none_or(|extension| extension != "wasm" && extension != "o") {
                 found.push((inside, full));
             }
         }
@@ -180,7 +225,12 @@ fn files(directory: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
 }
 
 /// Directories that builds make, as in `.gitignore`.
-const LEFT_BEHIND: [&str; 4] = ["node_modules", ".tools", "bindings", "__pycache__"];
+const LEFT_BEHIND: [&str; 3] = ["node_modules", ".tools", "__pycache__"];
+
+const COMPONENTIZE: &str = concat!(
+    include_str!("../../host/flanneld/src/commands/componentize/mod.rs"),
+    include_str!("../../host/flanneld/src/commands/componentize/adapter.rs")
+);
 
 fn copy_over(from: &Path, to: &Path) -> Result<()> {
     for (inside, full) in files(from)? {
@@ -193,9 +243,9 @@ fn copy_over(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Of all that a component is made of: sources, contract and pins, and of the tools that come with xtask.
+/// Of all that a component is made of: sources, contract, pins, and how the daemon makes components.
 fn digest(directories: &[&Path]) -> Result<String> {
-    let mut hash = Sha256::new_with_prefix(c::GENERATOR);
+    let mut hash = Sha256::new_with_prefix(COMPONENTIZE);
     for directory in directories {
         for (inside, full) in files(directory)? {
             let content = std::fs::read(&full).with_context(|| format!("cannot read {}", full.display()))?;

@@ -1,5 +1,6 @@
 //! Everything one does with this project.
 
+mod bindings;
 mod build;
 mod cargo;
 mod clouds;
@@ -57,6 +58,8 @@ enum Command {
     Upstream,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
+    /// Generate the contract's bindings that `flanneld plugin new` writes: Go's and C's
+    Bindings,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
     /// Build the daemon for others: with the list of its dependencies inside, and an SBOM beside it
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Command::KubernetesNode => kubernetes_node::print(),
         Command::Upstream => upstream::print(),
         Command::Reference => reference::write(),
+        Command::Bindings => bindings::write(),
         Command::Build => build::all(),
         Command::Release => release::build(),
         Command::Image(options) => image::build(&options),

@@ -9,8 +9,8 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
 use crate::{
-    build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node, kubernetes_tools,
-    languages, reference, setup, unit, upstream,
+    bindings, build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node,
+    kubernetes_tools, languages, reference, setup, unit, upstream,
 };
 
 /// What tests are told of this machine.
@@ -97,6 +97,7 @@ pub fn lint() -> Result<()> {
     setup::system_packages()?;
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     timed("the documentation of the contract", reference::check)?;
+    timed("bindings in other languages", bindings::check)?;
     timed("lints", clippy)?;
     timed("documentation", rustdoc)?;
     timed("the unit of systemd", unit::check)?;

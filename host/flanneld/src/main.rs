@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use flannel_plugin_devkit::new::Language;
+use flannel_plugin_devkit::toolchain::Tool;
 use flannel_plugin_host::BuiltIn;
 use flannel_telemetry::control::ask_status;
 use flanneld::cli::{self, Cli, Command, DockerOpts, FirewallCommand, Options};

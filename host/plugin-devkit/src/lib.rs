@@ -15,6 +15,7 @@ pub mod preview;
 pub mod run;
 mod session;
 mod table;
+pub mod toolchain;
 
 #[cfg(test)]
 mod tests;

@@ -231,6 +231,19 @@ fn handles_that_are_kept_are_seen_before_they_are_over() {
 }
 
 #[test]
+fn a_trap_that_a_fresh_instance_heals_is_a_failure_and_told_with_its_cause() {
+    let (conforms, checks) = checks("hostile", Some(r#"{"Type":"hostile","In":"apply","Do":"tire"}"#));
+    assert!(!conforms);
+    for name in
+        ["limits: memory for the same leases again and again", "limits: memory and handles in a long run"]
+    {
+        let verdict = checks.iter().find(|check| check.name == name).map(|check| check.verdict.clone());
+        let Some(Verdict::Failed(reason)) = verdict else { panic!("{name}: {verdict:?}") };
+        assert!(reason.contains("it was started afresh") && reason.contains("tired"), "{reason}");
+    }
+}
+
+#[test]
 fn differences_are_shown_line_by_line() {
     assert!(difference("a\nb\n", "a\nb\n").is_empty());
     assert_eq!(difference("a\nb\n", "a\nc\n"), ["- b", "+ c"]);

@@ -295,7 +295,7 @@ impl RawPlugin {
 /// Tells what people take for a component from what is one, by the first bytes: a magic number, then version and layer.
 fn check_kind(source: &Source, bytes: &[u8]) -> Result<(), ArtifactError> {
     const MAKE: &str = "make one of it with `flanneld plugin componentize`";
-    const BUILD: &str = "a plugin is what `cargo xtask plugins` or `wasm-tools component new` writes";
+    const BUILD: &str = "a plugin is what `cargo xtask plugins` or `flanneld plugin componentize` writes";
     let (what, hint) = match bytes {
         [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => return Ok(()),
         [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => ("a core WebAssembly module", MAKE),

@@ -65,9 +65,9 @@ pub enum Cause {
 const FUNCTIONS: usize = 4;
 
 /// What the names of a language's own machinery begin with.
-const MACHINERY: [&str; 11] = [
+const MACHINERY: [&str; 12] = [
     "std::", "core::", "alloc::", "rust_", "__rust", "_rust", "<alloc::", "<std::", "<core::", "dlmalloc",
-    "abort",
+    "abort", "runtime.",
 ];
 
 /// What a trap is, in words, and where: the functions with what is known of their lines.

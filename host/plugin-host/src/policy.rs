@@ -139,6 +139,8 @@ pub struct ApplyOutcome {
     pub deferred: Vec<PeerChange>,
     /// A fresh instance was made, which has not been told of the other peers.
     pub restarted: bool,
+    /// The first call that failed and was made again in parts. Whether these failed, too, is in `failures`.
+    pub split: Option<PluginError>,
 }
 
 impl ApplyOutcome {
@@ -373,6 +375,7 @@ impl Policy {
             if batch.len() > 1 && splits > 0 {
                 debug!(%error, changes = batch.len(), "looking for the peer that it fails for");
                 splits -= 1;
+                applied.split.get_or_insert(error);
                 let second = batch.split_off(batch.len() / 2);
                 work.extend([second, batch]);
             } else {

@@ -5,6 +5,7 @@
 //
 // Arguments belong to the function that is called, which frees them; what it answers is freed by the caller.
 
+#include "json.h"
 #include "plugin.h"
 
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static void append_text(text_t *text, const char *more) {
 }
 
 static void append_number(text_t *text, unsigned number, unsigned base) {
-    char digits[8];
+    char digits[10];
     size_t at = sizeof digits;
     do {
         digits[--at] = "0123456789abcdef"[number % base];
@@ -72,6 +73,30 @@ static void answer(plugin_string_t *string, const text_t *text) {
     plugin_string_dup_n(string, text->bytes, text->length);
 }
 
+// A whole number within bounds, if the option is there. What is wrong with it is added to `error`.
+static bool option_number(
+    json_t options, const char *name, uint32_t least, uint32_t most, uint32_t *number, text_t *error
+) {
+    json_t value = json_member(options, name);
+    uint32_t read;
+    if (value.bytes == NULL) {
+        return true;
+    }
+    if (json_number(value, &read) && read >= least && read <= most) {
+        *number = read;
+        return true;
+    }
+    append_text(error, name);
+    append_text(error, ": ");
+    // A few words of it are enough to find it.
+    append(error, value.bytes, value.length < 100 ? value.length : 100);
+    append_text(error, " is not a whole number from ");
+    append_number(error, least, 10);
+    append_text(error, " to ");
+    append_number(error, most, 10);
+    return false;
+}
+
 void exports_flannel_backend_policy_describe(exports_flannel_backend_policy_description_t *description) {
     plugin_string_dup(&description->name, NAME);
     plugin_string_dup(&description->version, VERSION);
@@ -86,22 +111,33 @@ bool exports_flannel_backend_policy_register(
 ) {
     has_ipv4 = node->ipv4_network.is_some;
     has_ipv6 = node->ipv6_network.is_some;
-    *registration = (exports_flannel_backend_policy_registration_t){.mtu = node->external.mtu};
-    plugin_string_dup(&registration->backend_type, NAME);
+    uint32_t mtu = node->external.mtu;
+    text_t wrong = {0};
 
     bool own_ipv4 = node->external.ipv4.is_some && node->public_ipv4.is_some
         && memcmp(&node->external.ipv4.val, &node->public_ipv4.val, sizeof node->public_ipv4.val) == 0;
     bool own_ipv6 = node->external.ipv6.is_some && node->public_ipv6.is_some
         && memcmp(&node->external.ipv6.val, &node->public_ipv6.val, sizeof node->public_ipv6.val) == 0;
-    bool works = (!has_ipv4 || own_ipv4) && (!has_ipv6 || own_ipv6);
-    if (!works) {
+    json_t options = json_read((const char *)config->ptr, config->len);
+    bool works = false;
+    if ((has_ipv4 && !own_ipv4) || (has_ipv6 && !own_ipv6)) {
         // Peers send to the public address: behind NAT, nothing would listen there.
-        text_t text = {0};
-        append_text(&text, "the public address is not ");
-        append(&text, node->external.name.ptr, node->external.name.len);
-        append_text(&text, "'s own: this backend cannot work through NAT");
-        answer(error, &text);
-        exports_flannel_backend_policy_registration_free(registration);
+        append_text(&wrong, "the public address is not ");
+        append(&wrong, node->external.name.ptr, node->external.name.len);
+        append_text(&wrong, "'s own: this backend cannot work through NAT");
+    } else if (!json_is_object(options)) {
+        append_text(&wrong, "the options are not a JSON object such as {\"Key\": 1}");
+    } else {
+        // An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by option_number.
+        works = option_number(options, "MTU", 1280, 65535, &mtu, &wrong);
+    }
+    if (works) {
+        *registration = (exports_flannel_backend_policy_registration_t){
+            .mtu = mtu < node->external.mtu ? mtu : node->external.mtu,
+        };
+        plugin_string_dup(&registration->backend_type, NAME);
+    } else {
+        answer(error, &wrong);
     }
     exports_flannel_backend_policy_node_free(node);
     plugin_string_free(config);

@@ -23,7 +23,7 @@ export const policy = {
     return { name: NAME, version: VERSION, backendTypes: [NAME] };
   },
 
-  register(node, _config) {
+  register(node, config) {
     const { external } = node;
     hasIpv4 = node.ipv4Network !== undefined;
     hasIpv6 = node.ipv6Network !== undefined;
@@ -32,7 +32,9 @@ export const policy = {
       // Peers send to the public address: behind NAT, nothing would listen there.
       throw `the public address is not ${external.name}'s own: this backend cannot work through NAT`;
     }
-    return { backendType: NAME, mtu: external.mtu };
+    // An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by `number`.
+    const mtu = number(options(config), 'MTU', 1280, 65535, external.mtu);
+    return { backendType: NAME, mtu: Math.min(mtu, external.mtu) };
   },
 
   leaseAcquired(_nodeLease) {
@@ -58,6 +60,30 @@ export const policy = {
 
   tick() {},
 };
+
+/** The options by name, in lower case: names match without regard to case. */
+function options(config) {
+  let read;
+  try {
+    read = JSON.parse(config);
+  } catch (error) {
+    throw `not JSON: ${error.message}`;
+  }
+  if (read === null || typeof read !== 'object' || Array.isArray(read)) {
+    throw `${JSON.stringify(read)} is not a JSON object such as {"Key": 1}`;
+  }
+  return new Map(Object.entries(read).map(([name, value]) => [name.toLowerCase(), value]));
+}
+
+/** A whole number within bounds; `missing` stands for one that is absent or null. */
+function number(options, name, least, most, missing) {
+  const value = options.get(name.toLowerCase()) ?? missing;
+  if (value === missing) return missing;
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw `${name}: ${JSON.stringify(value)} is not a whole number from ${least} to ${most}`;
+  }
+  return value;
+}
 
 /** Declares what a peer needs. */
 function put(peer, lease) {

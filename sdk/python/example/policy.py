@@ -4,6 +4,7 @@ Each call is a transaction of the host's: it is applied when the function return
 a peer is forgotten before the peer is handed over again, so there is nothing to delete.
 """
 
+import json
 from ipaddress import IPv4Address, IPv6Address
 
 from componentize_py_types import Err
@@ -53,7 +54,9 @@ class Policy(exports.Policy):
         if behind_nat:
             # Peers send to the public address: behind NAT, nothing would listen there.
             raise Err(f"the public address is not {external.name}'s own: this backend cannot work through NAT")
-        return Registration(NAME, None, None, external.mtu)
+        # An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by `number`.
+        mtu = number(options(config), "MTU", 1280, 65535, external.mtu)
+        return Registration(NAME, None, None, min(mtu, external.mtu))
 
     def lease_acquired(self, node_lease: Lease) -> None:
         # No device of its own, so no address to put anywhere.
@@ -77,6 +80,28 @@ class Policy(exports.Policy):
 
     def tick(self) -> int | None:
         return None
+
+
+def options(config: str) -> dict:
+    """The options by name, in lower case: names match without regard to case. What is null is as good as absent."""
+    try:
+        read = json.loads(config)
+    except (ValueError, RecursionError) as error:
+        raise Err(f"not JSON: {error}")
+    if not isinstance(read, dict):
+        raise Err(f'{json.dumps(read)} is not a JSON object such as {{"Key": 1}}')
+    return {name.lower(): value for name, value in read.items() if value is not None}
+
+
+def number(options: dict, name: str, least: int, most: int, missing: int) -> int:
+    """A whole number within bounds; `missing` stands for one that is absent."""
+    value = options.get(name.lower())
+    if value is None:
+        return missing
+    # A bool is an int for Python.
+    if type(value) is not int or not least <= value <= most:
+        raise Err(f"{name}: {json.dumps(value)} is not a whole number from {least} to {most}")
+    return value
 
 
 def put(peer: int, lease: Lease) -> None:

@@ -44,8 +44,10 @@ pub struct ClusterOptions {
     pub etcd: bool,
     /// Whether they are in Kubernetes instead.
     pub kubernetes: bool,
-    /// The plugin's file, which may do everything then; none: the backend's that was built.
+    /// The plugin's file; none: the backend's that was built.
     pub plugin: Option<PathBuf>,
+    /// What that file is granted; none: everything.
+    pub allow: Option<String>,
     /// The daemon; none: the one that was built.
     pub binary: Option<PathBuf>,
 }
@@ -59,6 +61,7 @@ impl Default for ClusterOptions {
             etcd: false,
             kubernetes: false,
             plugin: None,
+            allow: None,
             binary: None,
         }
     }
@@ -101,7 +104,8 @@ impl Cluster {
         store.put_config(&options.config)?;
         let plugin = options.plugin.clone().map_or_else(|| artifacts::plugin(options.backend.name()), Ok)?;
         let how = DaemonOptions::new(&store, options.binary.clone(), Some(plugin))?;
-        let how = if options.plugin.is_some() { how.arg(format!("--allow={EVERYTHING}")) } else { how };
+        let allow = options.allow.as_deref().unwrap_or(EVERYTHING);
+        let how = if options.plugin.is_some() { how.arg(format!("--allow={allow}")) } else { how };
         let cloud = cloud::start(options.backend, &lab)?;
         let how = cloud.iter().fold(how, |how, cloud| {
             let how = cloud.arguments().into_iter().fold(how, DaemonOptions::arg);

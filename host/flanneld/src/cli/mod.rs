@@ -231,11 +231,15 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Write a project for a new backend; its README says how it is built
+    /// Write a project for a new backend, and print the commands that build and try it
     New {
         /// The backend's name and type: 1 to 64 of a-z, 0-9, `-`
-        name: String,
-        /// The language: rust, python, js or c
+        #[arg(required_unless_present = "list")]
+        name: Option<String>,
+        /// List the languages, with what each is built with, and whether that is here
+        #[arg(long, conflicts_with_all = ["name", "dir"])]
+        list: bool,
+        /// The language: rust, go, c, cpp, python or js
         #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
         lang: String,
         /// The directory to make; without it one of the backend's name
@@ -249,6 +253,15 @@ pub enum PluginCommand {
         /// The component to write
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
+        /// The directory with the contract, for a module whose bindings left no metadata in it (Go, Zig)
+        #[arg(long, value_name = "DIR")]
+        wit: Option<PathBuf>,
+        /// The module's world in that directory; without it the only one
+        #[arg(long, value_name = "NAME", requires = "wit")]
+        world: Option<String>,
+        /// Put an adapter below a module that imports wasi_snapshot_preview1
+        #[arg(long)]
+        adapt: bool,
     },
 }
 

@@ -1,6 +1,7 @@
 //! The commands that need more than a line.
 
 mod check;
+mod componentize;
 pub(crate) mod config;
 pub(crate) mod output;
 pub(crate) mod plugin;

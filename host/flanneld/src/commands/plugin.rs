@@ -10,7 +10,7 @@ use flanneld::cli::{Options, PluginCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
-use super::{output, publish, verify, wait_for};
+use super::{componentize, output, publish, verify, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
@@ -54,8 +54,13 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
             check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
         }
-        PluginCommand::New { name, lang, dir } => new(&name, &lang, dir),
-        PluginCommand::Componentize { module, output } => componentize(&module, &output),
+        PluginCommand::New { list: true, .. } => Ok(output::text(devkit::new::list(LANGUAGES))?),
+        PluginCommand::New { name, lang, dir, list: false } => {
+            new(&name.context("name the backend: flanneld plugin new NAME")?, &lang, dir)
+        }
+        PluginCommand::Componentize { module, output, wit, world, adapt } => {
+            componentize::run(&componentize::Order { module, output, wit, world, adapt })
+        }
     }
 }
 
@@ -174,32 +179,27 @@ fn dry_run(
 }
 
 fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {
-    let Some(language) = LANGUAGES.iter().find(|language| language.name == wanted) else {
+    let Some(language) = LANGUAGES.iter().find(|language| language.is(wanted)) else {
         let there: Vec<&str> = LANGUAGES.iter().map(|language| language.name).collect();
         bail!("there is no project in {wanted:?}; there are: {}", there.join(", "));
     };
     let directory = directory.unwrap_or_else(|| PathBuf::from(name));
-    devkit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
-    let readme = directory.join("README.md");
-    Ok(output::line(format_args!("{name} is written; how it is built is in {}", readme.display()))?)
+    let commands = devkit::new::write(language, name, &directory).map_err(anyhow::Error::msg)?;
+    let mut text =
+        format!("{name} is written, in {}. Next:\n\n    cd {}\n", language.name, quoted(&directory));
+    for command in commands {
+        text.extend(["    ", &command, "\n"]);
+    }
+    for tool in language.tools.iter().filter(|tool| tool.find().is_none()) {
+        text.extend(["\n", &tool.to_string(), "\n"]);
+    }
+    Ok(output::text(text)?)
 }
 
-fn componentize(module: &Path, output: &Path) -> anyhow::Result<()> {
-    let shown = module.display();
-    let bytes = std::fs::read(module).with_context(|| format!("cannot read {shown}"))?;
-    // Behind the magic number: the version, and 1 for components or 0 for modules.
-    match bytes.as_slice() {
-        [b'\0', b'a', b's', b'm', _, _, 0, 0, ..] => {}
-        [b'\0', b'a', b's', b'm', _, _, 1, 0, ..] => bail!("{shown} is a component already"),
-        _ => bail!("{shown} is no WebAssembly module"),
-    }
-    let component = wit_component::ComponentEncoder::default()
-        .module(&bytes)
-        .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| {
-            let reason = format!("{error:#}");
-            let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-            anyhow::anyhow!("{shown} cannot be made a component: {reason}")
-        })?;
-    std::fs::write(output, component).with_context(|| format!("cannot write {}", output.display()))
+/// A path as a shell takes it for one word.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+,:@%=".contains(&byte);
+    let dashed = if text.starts_with('-') { format!("./{text}") } else { text };
+    if dashed.bytes().all(is_plain) { dashed } else { format!("'{}'", dashed.replace('\'', r"'\''")) }
 }

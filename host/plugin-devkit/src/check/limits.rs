@@ -105,20 +105,18 @@ pub(super) fn memory_of_others(subject: &Subject) -> Outcome {
 fn memory(subject: &Subject, changes: impl Fn(u64) -> Vec<PeerChange>) -> Outcome {
     let mut session = subject.start()?;
     let mut round = 0;
-    // Memory never shrinks: less of it is that of a fresh instance, which has taken the place of one that wanted too much.
     let mut largest = 0;
     let mut after = |rounds: u64| -> Result<usize, Stop> {
         for _ in 0..rounds {
-            subject::expect(&mut session, &changes(round))?;
+            let failed = subject::hand_over(&mut session, &changes(round))?;
             round += 1;
-            let memory = session.policy.memory();
-            if memory < largest {
+            if let Some(error) = failed {
                 let kilobytes = largest >> 10;
                 return Err(Stop::Failed(format!(
-                    "it was started afresh after {round} rounds of {ROUND} leases, when it wanted more than {kilobytes} KiB"
+                    "it was started afresh after {round} rounds of {ROUND} leases, with {kilobytes} KiB: {error}"
                 )));
             }
-            largest = memory;
+            largest = session.policy.memory();
         }
         Ok(largest)
     };

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use flannel_model::entry::Entry;
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::ledger::PeerId;
-use flannel_plugin_host::{ApplyOutcome, Artifact, Description, DirState, Limits, PeerChange, Policy, WASI};
+use flannel_plugin_host::{
+    ApplyOutcome, Artifact, Description, DirState, Limits, PeerChange, PluginError, Policy, WASI,
+};
 
 use super::super::desired::Desired;
 use super::super::node::{Families, SampleNode};
@@ -145,7 +147,15 @@ pub(super) fn removed(id: u64) -> PeerChange {
 
 /// Hands over changes that nothing is wrong with.
 pub(super) fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<(), String> {
-    let ApplyOutcome { failures, rejected, .. } = session.apply(changes);
+    hand_over(session, changes)?.map_or(Ok(()), |error| Err(error.to_string()))
+}
+
+/// The same; answers why it took a fresh instance, if it did.
+pub(super) fn hand_over(
+    session: &mut Session,
+    changes: &[PeerChange],
+) -> Result<Option<PluginError>, String> {
+    let ApplyOutcome { failures, rejected, split, .. } = session.apply(changes);
     if let Some(error) = failures.first() {
         return Err(error.to_string());
     }
@@ -157,7 +167,7 @@ pub(super) fn expect(session: &mut Session, changes: &[PeerChange]) -> Result<()
             });
             Err(format!("it rejects {}: {reason}", lease.unwrap_or_else(|| id.to_string())))
         }
-        None => Ok(()),
+        None => Ok(split),
     }
 }
 

@@ -19,6 +19,8 @@ use crate::log_rate::LogRate;
 /// componentize-py's, and componentize-js's.
 const EPILOGUE: [&str; 5] =
     ["thread '", "Python function threw", "note: run with", "Stack:", "Redirecting call to abort"];
+/// How the line begins that says what went wrong where everything behind it says where: Go's.
+const LAST_WORD: [&str; 2] = ["panic: ", "fatal error: "];
 /// Bytes that one write may have.
 const LARGEST_WRITE: usize = 64 << 10;
 
@@ -139,7 +141,11 @@ impl Written {
         let says_nothing = |line: &str| {
             line.starts_with(char::is_whitespace) || EPILOGUE.iter().any(|known| line.starts_with(known))
         };
-        if matches!(channel, Channel::Stderr) && !says_nothing(&line) {
+        let is_said = |line: &String| LAST_WORD.iter().any(|known| line.starts_with(known));
+        if matches!(channel, Channel::Stderr)
+            && !says_nothing(&line)
+            && !self.panic_message.as_ref().is_some_and(is_said)
+        {
             self.panic_message = Some(line);
         }
     }

@@ -136,6 +136,23 @@ fn an_exception_is_named_in_the_failure() {
 }
 
 #[test]
+fn of_what_a_runtime_leaves_behind_the_line_that_says_what_went_wrong_is_kept() {
+    for (written, told) in [
+        ("panic: boom\n\ngoroutine 1 [running]:\nmain.main()\n\t/my-net/main.go:5 +0x2\n", "panic: boom"),
+        (
+            "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [chan receive]:\n",
+            "fatal error: all goroutines are asleep - deadlock!",
+        ),
+        ("Traceback (most recent call last):\n  File \"policy.py\"\nValueError: boom\n", "ValueError: boom"),
+    ] {
+        let console = Console::new(&Limits::default(), LogRate::new(Instant::now()));
+        let mut stream = console.stderr().p2_stream();
+        stream.write(written.to_owned().into()).expect("written");
+        assert_eq!(console.panic_message().as_deref(), Some(told));
+    }
+}
+
+#[test]
 fn an_hour_of_sleep_ends_when_the_time_of_the_call_does() {
     let limits = Limits { call_time: Duration::from_secs(2), ..Limits::default() };
     let Some((outcome, _)) = snoop("sleep", limits) else { return };

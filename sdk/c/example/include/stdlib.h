@@ -4,10 +4,18 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 void *malloc(size_t size);
 void *calloc(size_t count, size_t size);
 void *realloc(void *block, size_t size);
 void free(void *block);
-_Noreturn void abort(void);
+__attribute__((noreturn)) void abort(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -4,9 +4,17 @@
 
 #include <stddef.h>
 
-void *memcpy(void *restrict to, const void *restrict from, size_t size);
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+void *memcpy(void *to, const void *from, size_t size);
 void *memset(void *to, int byte, size_t size);
 int memcmp(const void *one, const void *other, size_t size);
 size_t strlen(const char *text);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -115,6 +115,7 @@ impl Policy for Hostile {
         if self.does("hoard") && self.leases.is_multiple_of(100) {
             std::mem::forget(links::external());
         }
+        assert!(!self.does("tire") || self.leases < 6000, "tired");
         if self.does("leak") {
             std::mem::forget(std::hint::black_box(vec![1_u8; 512]));
         }

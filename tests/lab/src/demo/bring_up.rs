@@ -24,6 +24,7 @@ pub fn network(step: &mut Step, options: &DemoOptions) -> Result<Cluster> {
         kubernetes: false,
         etcd: options.etcd,
         plugin: options.plugin.clone(),
+        allow: None,
         binary: options.binary.clone(),
     })?;
     cluster.set_backend(options.backend);

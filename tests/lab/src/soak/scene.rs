@@ -60,6 +60,7 @@ impl Scene {
             etcd: setting.store == StoreKind::Etcd,
             // With all that can be granted, so that another build may take over.
             plugin: Some(artifacts::plugin(setting.backend.name())?),
+            allow: None,
             binary: None,
         })?;
         if setting.firewall.is_some() {

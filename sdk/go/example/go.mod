@@ -1,0 +1,3 @@
+module example-host-gw
+
+go 1.24

@@ -98,9 +98,9 @@ mod tests {
             LeaseKey::VtepMac { family: Family::Ipv4, mac },
             LeaseKey::VtepMac { family: Family::Ipv6, mac },
         ];
-        assert_eq!(LeaseKey::of(&attributes), both);
+        assert_eq!(*LeaseKey::of(&attributes), both);
         let foreign = Attributes { backend_type: "host-gw".to_owned(), ..attributes };
-        assert_eq!(LeaseKey::of(&foreign), []);
+        assert_eq!(*LeaseKey::of(&foreign), []);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::fmt::MakeWriter;
 use wasmtime::component::Component;
 use wasmtime::{Store, Trap};
+use wasmtime_wasi::cli::StdoutStream as _;
 
 use super::*;
 use crate::engine;

@@ -111,7 +111,7 @@ async fn operate(
     let outside = Outside::start().map_err(DaemonError::Thread)?;
     let mut ground = Ground { options, built_in, observer, outside, claims: Arc::default(), firewall: None };
     loop {
-        serve_cluster(&mut ground).await?;
+        Box::pin(serve_cluster(&mut ground)).await?;
     }
 }
 

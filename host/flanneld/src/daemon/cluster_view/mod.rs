@@ -48,10 +48,10 @@ struct Known {
 
 impl Known {
     /// Of a lease that has not been looked at yet.
-    fn unjudged(stored: Arc<Lease>, age: u64) -> Box<Self> {
+    fn unjudged(stored: Arc<Lease>, age: u64) -> Self {
         let keys = LeaseKey::of(&stored.attributes);
         let standing = Standing::Refused { reason: String::new(), overlaps: false };
-        Box::new(Self { stored, keys, age, standing })
+        Self { stored, keys, age, standing }
     }
 
     fn served(&self) -> Option<(PeerId, &Arc<Lease>)> {
@@ -191,7 +191,7 @@ impl ClusterView {
             let usurped = self.own_age.replace(age).zip(usurper);
             self.remove(&own.subnets, &mut delta);
             if let Some((age, lease)) = usurped {
-                self.known.insert(lease.subnets, Known::unjudged(lease, age));
+                self.known.insert(lease.subnets, Box::new(Known::unjudged(lease, age)));
             }
             self.settle(&mut delta);
         } else if self.own_age.is_none() {
@@ -420,7 +420,7 @@ impl ClusterView {
     /// The newest of all: it takes nobody's place.
     fn put_new(&mut self, lease: Arc<Lease>, delta: &mut Delta) {
         let (age, subnets) = (self.next_age(), lease.subnets);
-        let known = Known::unjudged(lease, age);
+        let known = Box::new(Known::unjudged(lease, age));
         let verdict = self.judge(&known, &self.taken);
         self.known.insert(subnets, known);
         self.follow(subnets, verdict, delta);

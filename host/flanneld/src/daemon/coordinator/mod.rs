@@ -144,6 +144,17 @@ enum Phase {
     Ready { adopted: bool },
 }
 
+/// How the first peers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstPeers {
+    /// However long it takes, or not any more, since they are there.
+    Whenever,
+    /// Until then.
+    Until(Instant),
+    /// The node is ready without all of them.
+    Lacking,
+}
+
 /// A call of the policy that is under way.
 enum Job {
     LeaseAcquired(Lease),
@@ -188,10 +199,7 @@ pub(super) struct Coordinator {
     restart: Option<External>,
     /// The end of this has been asked for.
     ended: bool,
-    /// When the first peers have been waited for long enough.
-    patience: Option<Instant>,
-    /// The node is ready without all peers.
-    lacks_peers: bool,
+    first_peers: FirstPeers,
     /// All peers are in the kernel, which is not said before the node's own things are in place.
     unsaid: Option<Report>,
     effects: Vec<Effect>,
@@ -249,8 +257,9 @@ impl Coordinator {
             upkeep: now + settings.upkeep,
             restart: None,
             ended: false,
-            patience: settings.patience.map(|patience| now + patience),
-            lacks_peers: false,
+            first_peers: settings
+                .patience
+                .map_or(FirstPeers::Whenever, |patience| FirstPeers::Until(now + patience)),
             unsaid: None,
             effects,
             settings,
@@ -273,7 +282,9 @@ impl Coordinator {
         due.extend(own.into_iter().flatten());
         due.extend(self.debounce.filter(|_| !self.looking));
         due.extend(self.change.deadline());
-        due.extend(self.patience);
+        if let FirstPeers::Until(end) = self.first_peers {
+            due.push(end);
+        }
         if self.policy_is_free() {
             due.extend([self.own.uptake_due(), self.retry, self.rest, self.tick].into_iter().flatten());
         }
@@ -485,10 +496,10 @@ impl Coordinator {
 
     /// A store that does not tell of all nodes, or a cluster in which that takes its time, keeps no pods away.
     fn go_on_without_peers(&mut self, now: Instant) {
-        if self.patience.is_none_or(|due| due > now) {
+        if !matches!(self.first_peers, FirstPeers::Until(end) if end <= now) {
             return;
         }
-        self.patience = None;
+        self.first_peers = FirstPeers::Lacking;
         let waited = self.settings.patience.unwrap_or_default().as_secs();
         let what = if self.phase == Phase::Waiting {
             "the store has not told of all nodes"
@@ -499,15 +510,13 @@ impl Coordinator {
             "{what} {waited} s after this one was published: pods are let in, and reach those of other nodes as these become known"
         );
         warn!("{why}");
-        self.lacks_peers = true;
         self.tell(News::Lacks(Lack::Peers, Some(why)));
         self.tell(News::Step(Step::Snapshot, true));
     }
 
     fn adopted(&mut self, report: &Report, now: Instant) {
         let Phase::Adopting { complete } = self.phase else { return };
-        self.patience = None;
-        if std::mem::take(&mut self.lacks_peers) {
+        if std::mem::replace(&mut self.first_peers, FirstPeers::Whenever) == FirstPeers::Lacking {
             info!("all nodes are known by now");
         }
         self.tell(News::Lacks(Lack::Peers, None));

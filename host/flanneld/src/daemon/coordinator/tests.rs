@@ -463,7 +463,7 @@ fn a_node_takes_up_its_lease_and_then_its_peers_and_is_ready() {
 fn patient() -> Node {
     let mut node = Node::new();
     node.coordinator.settings.patience = Some(Duration::from_secs(30));
-    node.coordinator.patience = Some(node.now + Duration::from_secs(30));
+    node.coordinator.first_peers = FirstPeers::Until(node.now + Duration::from_secs(30));
     node.hear(Event::Time);
     node
 }

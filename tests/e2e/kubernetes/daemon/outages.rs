@@ -107,7 +107,7 @@ fn a_list_that_is_refused_keeps_the_node_waiting_until_it_is_not() -> Result<()>
         0,
         &["the first snapshot", r#"resources: ["nodes"], verbs: ["list", "watch"]"#],
     )?;
-    assert!(cluster.daemon(0)?.log().of_level("WARN").iter().any(|line| line.raw().contains("ClusterRole")));
+    cluster.daemon(0)?.wait_log("the rule to add", |line| line.raw().contains("ClusterRole"))?;
     admin.patch(role, Patch::Merge, &json!({ "rules": whole }))?.object()?;
     cluster.launch(1)?;
     for index in 0..2 {

@@ -62,7 +62,9 @@ impl KubeStore {
     pub fn join(&self, node: &Node) -> Result<()> {
         let number = node.name().trim_start_matches(|c: char| !c.is_ascii_digit());
         let cidrs = [format!("10.5.{number}.0/24"), format!("fc00:5:0:{number}::/64")];
-        self.admin().create_node(node.name(), &[&cidrs[0], &cidrs[1]], &[])?;
+        // As the controller manager has it: upstream's daemon ends by a panic where a node has no annotation at all.
+        let by_controller = ("node.alpha.kubernetes.io/ttl", "0");
+        self.admin().create_node(node.name(), &[&cidrs[0], &cidrs[1]], &[by_controller])?;
         Ok(())
     }
 

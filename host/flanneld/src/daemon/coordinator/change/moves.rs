@@ -1,7 +1,6 @@
 //! By which generation each peer is reached. A peer moves when a probe by the new way has been answered; one that is not reached by the
 //! former at all moves at once.
 
-use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +39,8 @@ pub(super) struct Try {
 }
 
 impl Try {
-    fn new(due: Instant) -> Self {
-        Self { due: Some(due), failures: 0, since: due, reason: None, news: false }
+    fn new(now: Instant) -> Self {
+        Self { due: Some(now), failures: 0, since: now, reason: None, news: false }
     }
 
     /// The peer has another lease: it may be otherwise now.
@@ -114,10 +113,9 @@ impl Coordinator {
             match (standing.target_ready, standing.used == target) {
                 // Nothing can be lost by it, or nothing can be reached by the new one anyway.
                 (true, false) if !standing.other || is_resumed || blind => moved.push((id, target, lease)),
-                (true, false) => match beside.tries.entry(id) {
-                    Entry::Occupied(mut one) => one.get_mut().is_news(now),
-                    Entry::Vacant(none) => drop(none.insert(Try::new(now + standing.target.patience()))),
-                },
+                (true, false) => {
+                    beside.tries.entry(id).or_insert_with(|| Try::new(now)).is_news(now);
+                }
                 (false, true) if standing.other => moved.push((id, target.other(), lease)),
                 // Nothing was said of it to the datapath yet, and the policy that it is usually reached by cannot serve it.
                 (false, false) if usual == target && standing.other && !beside.awaits(id, target) => {

@@ -1,7 +1,7 @@
 //! What nodes say of their generations in their leases.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flannel_model::lease::{Attributes, Generation, Lease};
 use flannel_model::ledger::Slot;
@@ -117,13 +117,6 @@ pub(super) enum Offer {
     Maybe,
     /// It does not serve it.
     None,
-}
-
-impl Offer {
-    /// How long before it is first tried: who says nothing may be about to, if its backend is changed just now.
-    pub(super) fn patience(self) -> Duration {
-        if self == Self::Maybe { Duration::from_secs(1) } else { Duration::ZERO }
-    }
 }
 
 /// How a lease stands to a generation that publishes this type.

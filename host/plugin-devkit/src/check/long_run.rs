@@ -138,8 +138,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A language's runtime decides itself when it collects garbage, and may do so too late for what a plugin has: its author can only make
-    /// less of it. Who manages memory himself has forgotten something.
     /// Whoever has little memory left may have failed for want of it; for whom that was not the reason, it is no question of garbage.
     fn started_afresh(&self, why: &dyn std::fmt::Display) -> Stop {
         let finding = format!(
@@ -154,6 +152,8 @@ impl Run<'_> {
         }
     }
 
+    /// A language's runtime decides itself when it collects garbage, and may do so too late for what a plugin has: its author can only make
+    /// less of it. Who manages memory himself has forgotten something.
     fn verdict(&self, finding: String) -> Stop {
         if self.subject.has_runtime() {
             Stop::Warned(format!(

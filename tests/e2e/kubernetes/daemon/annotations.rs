@@ -1,11 +1,11 @@
 //! What the node's object says, while the daemon runs, whoever changes it.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use flannel_lab::kube_store::{PREFIX, annotation};
 use flannel_lab::{Backend, Cluster, wait};
 use serde_json::Value;
 
-use super::{condition, kube, two_nodes, wait_reaches};
+use super::{condition, kube, strip_and_wait, two_nodes, wait_reaches};
 
 fn key(suffix: &str) -> String {
     format!("{PREFIX}/{suffix}")
@@ -23,11 +23,7 @@ fn annotations_that_somebody_strips_come_back() -> Result<()> {
     cluster.bring_up()?;
     let name = cluster.node(0).name().to_owned();
     let admin = kube(&cluster)?.admin();
-    let before = admin.node(&name)?["metadata"]["annotations"].clone();
-    let all: Vec<String> = before.as_object().context("annotations")?.keys().cloned().collect();
-    let none: Vec<_> = all.iter().map(|key| (key.as_str(), None)).collect();
-    admin.annotate_node(&name, &none)?;
-    admin.wait_node(&name, "its annotations", |node| node["metadata"]["annotations"] == before)?;
+    strip_and_wait(&admin, &name)?;
     cluster.pod(1)?.reaches(cluster.pod(0)?)
 }
 

@@ -1,10 +1,10 @@
 //! With which credentials the API server is asked: those of a pod, which are exchanged while it runs.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use flannel_lab::control_plane::volume::Volume;
 use flannel_lab::{Backend, Cluster, wait};
 
-use super::{kube, two_nodes};
+use super::{kube, strip_and_wait, two_nodes};
 
 /// In a pod there is no kubeconfig: the variables and the volume say where the API server is, and who asks.
 fn in_pod(cluster: &mut Cluster, pod: &str) -> Result<Volume> {
@@ -37,11 +37,5 @@ fn in_a_pod_its_own_credentials_are_used_and_new_ones_when_they_are_exchanged() 
     wait::until_true("the token is refused", || Ok(first.get("/api/v1/nodes")?.status == 401))?;
     admin.create_pod("kube-flannel-ds-2", &name)?;
     volume.rotate(&admin.token("kube-flannel-ds-2", 600)?)?;
-
-    let before = admin.node(&name)?["metadata"]["annotations"].clone();
-    let keys: Vec<String> = before.as_object().context("annotations")?.keys().cloned().collect();
-    let none: Vec<_> = keys.iter().map(|key| (key.as_str(), None)).collect();
-    admin.annotate_node(&name, &none)?;
-    admin.wait_node(&name, "its annotations", |node| node["metadata"]["annotations"] == before)?;
-    Ok(())
+    strip_and_wait(&admin, &name)
 }

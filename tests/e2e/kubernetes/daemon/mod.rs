@@ -8,11 +8,12 @@ mod start;
 
 use anyhow::Result;
 use flannel_lab::control_plane;
+use flannel_lab::control_plane::client::Client;
 use flannel_lab::http::{self, Answer};
-use flannel_lab::kube_store::KubeStore;
+use flannel_lab::kube_store::{KubeStore, PREFIX};
 use flannel_lab::store::Store;
 use flannel_lab::{Backend, Cluster, ClusterOptions, wait};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Where the health endpoints are, on a node.
 const HEALTH: &str = "127.0.0.1:8081";
@@ -80,4 +81,21 @@ fn wait_reaches(cluster: &Cluster, from: usize, to: usize) -> Result<()> {
 pub(super) fn condition(node: &Value) -> Option<&Value> {
     let conditions = node["status"]["conditions"].as_array()?;
     conditions.iter().find(|condition| condition["type"] == "NetworkUnavailable")
+}
+
+/// What flannel says of a node in its annotations: others', the controller manager's say, are not among them.
+fn said(node: &Value) -> Map<String, Value> {
+    let all = node["metadata"]["annotations"].as_object().into_iter().flatten();
+    all.filter(|(key, _)| key.starts_with(PREFIX)).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// Strips a node of all that flannel says in its annotations, and waits until the same is there again.
+fn strip_and_wait(admin: &Client, name: &str) -> Result<()> {
+    let before = said(&admin.node(name)?);
+    assert!(!before.is_empty(), "nothing to strip");
+    let none: Vec<_> = before.keys().map(|key| (key.as_str(), None)).collect();
+    let stripped = admin.annotate_node(name, &none)?;
+    assert!(said(&stripped).is_empty(), "{stripped}");
+    admin.wait_node(name, "its annotations", |node| said(node) == before)?;
+    Ok(())
 }

@@ -407,7 +407,13 @@ fn correct(
     if corrections.differences.is_empty() {
         return Ok(());
     }
-    warn!(device = %wanted.name(), differences = corrections.differences.join(", "), "device corrected");
+    let differences = corrections.differences.join(", ");
+    if link.up {
+        warn!(device = %wanted.name(), differences, "device corrected");
+    } else {
+        // Just made, as a rule: a tunnel's device has its MTU from us.
+        info!(device = %wanted.name(), differences, "device set up");
+    }
     // One by one: what the kernel refuses is not to keep the rest from being put right.
     let corrections = corrections.attributes.into_iter().map(|attribute| {
         let mut message = LinkUnspec::new_with_index(link.index).build();

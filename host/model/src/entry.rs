@@ -407,6 +407,26 @@ impl Entry {
         }
     }
 
+    /// Whether this is what identifies it: as by [`Self::key`], for which there is nothing to be made.
+    pub fn has_key(&self, key: &Key) -> bool {
+        match (self, key) {
+            (Self::Route { destination, .. }, Key::Route(wanted))
+            | (Self::TrialRoute { destination, .. }, Key::TrialRoute(wanted))
+            | (Self::Blackhole { destination }, Key::Blackhole(wanted)) => destination == wanted,
+            (Self::Neighbour { address, device, .. }, Key::Neighbour(on, wanted)) => {
+                address == wanted && device == on
+            }
+            (Self::Fdb { mac, device, .. }, Key::Fdb(on, wanted)) => mac == wanted && device == on,
+            (Self::WireguardPeer { peer, device }, Key::WireguardPeer(on, wanted)) => {
+                peer.key == **wanted && device == on
+            }
+            (Self::TunnelPeer { destination, device, .. }, Key::TunnelPeer(on, wanted)) => {
+                destination == wanted && device == on
+            }
+            _ => false,
+        }
+    }
+
     /// The same on a device that has another name.
     #[must_use]
     pub fn renamed(mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) -> Self {

@@ -12,7 +12,7 @@ use super::network_config;
 use super::wireguard::PublicKey;
 
 /// Something by which a node is known to all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum LeaseKey {
     /// The Ethernet address of the VTEP for IPv4, or of the one for IPv6: each device has a forwarding database of its own.
     VtepMac {

@@ -2,7 +2,7 @@
 //! reconciler knows nothing about peers.
 
 use std::collections::btree_map::Entry as Place;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -104,71 +104,16 @@ pub struct Ledger {
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     blackholes: BTreeSet<IpNet>,
-    peers: BTreeMap<PeerId, Box<[Key]>>,
-    /// Nearly always one owner for each key. Where several peers claim the same key, the first one counts, since nobody may take what
-    /// somebody else has; the next one's turn comes when it goes.
-    /// (Tens of thousands: a hash table would be half empty just after it has grown.)
-    entries: BTreeMap<Key, Owners>,
+    /// What each peer claims, whether it counts or not: one entry for each key.
+    peers: BTreeMap<PeerId, Box<[Entry]>>,
+    /// Whose claim to a key counts. The entry is the peer's alone, since there are tens of thousands. (A hash table would be half empty
+    /// just after it has grown.)
+    holders: BTreeMap<Key, PeerId>,
+    /// Where several peers claim the same key, the first one counts, since nobody may take what somebody else has. The others, in the
+    /// order of their claims: the next one's turn comes when the first goes. Nearly always empty.
+    waiting: BTreeMap<Key, Vec<PeerId>>,
     /// How many entries of each kind there are.
     kinds: [usize; Kind::ALL.len()],
-}
-
-/// Who claims a key: nearly always one peer, and then there is no list.
-#[derive(Clone, Debug)]
-enum Owners {
-    One(PeerId, Entry),
-    /// In the order of their claims.
-    Many(Vec<(PeerId, Entry)>),
-}
-
-impl Owners {
-    /// What counts: the first claim.
-    fn holder(&self) -> Option<(PeerId, &Entry)> {
-        match self {
-            Self::One(peer, entry) => Some((*peer, entry)),
-            Self::Many(claims) => claims.first().map(|(peer, entry)| (*peer, entry)),
-        }
-    }
-
-    fn peers(&self) -> impl Iterator<Item = PeerId> {
-        let (one, many) = match self {
-            Self::One(peer, _) => (Some(*peer), &[][..]),
-            Self::Many(claims) => (None, claims.as_slice()),
-        };
-        one.into_iter().chain(many.iter().map(|(peer, _)| *peer))
-    }
-
-    fn claim(&self, peer: PeerId) -> Option<&Entry> {
-        match self {
-            Self::One(owner, entry) => (*owner == peer).then_some(entry),
-            Self::Many(claims) => claims.iter().find(|(owner, _)| *owner == peer).map(|(_, entry)| entry),
-        }
-    }
-
-    fn of(&mut self, peer: PeerId) -> Option<&mut Entry> {
-        match self {
-            Self::One(owner, entry) => (*owner == peer).then_some(entry),
-            Self::Many(claims) => claims.iter_mut().find(|(owner, _)| *owner == peer).map(|(_, entry)| entry),
-        }
-    }
-
-    fn add(&mut self, peer: PeerId, entry: Entry) {
-        match self {
-            Self::One(owner, first) => *self = Self::Many(vec![(*owner, first.clone()), (peer, entry)]),
-            Self::Many(claims) => claims.push((peer, entry)),
-        }
-    }
-
-    /// Takes a peer's claim away; answers whether there is another.
-    fn remove(&mut self, peer: PeerId) -> bool {
-        match self {
-            Self::One(owner, _) => *owner != peer,
-            Self::Many(claims) => {
-                claims.retain(|(owner, _)| *owner != peer);
-                !claims.is_empty()
-            }
-        }
-    }
 }
 
 impl Ledger {
@@ -214,49 +159,52 @@ impl Ledger {
 
     fn replace_peer(&mut self, peer: PeerId, entries: Vec<Entry>, changed: &mut BTreeSet<Key>) {
         let old = self.peers.remove(&peer).unwrap_or_default();
-        let new: HashMap<Key, Entry> = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
-        for key in old {
-            if !new.contains_key(&key)
-                && let Some(owners) = self.entries.get_mut(&key)
-            {
-                if !owners.remove(peer) {
-                    self.entries.remove(&key);
-                    self.kinds[key.kind() as usize] -= 1;
-                }
-                changed.insert(key);
-            }
+        let old: BTreeMap<Key, &Entry> = old.iter().map(|entry| (entry.key(), entry)).collect();
+        let new: BTreeMap<Key, Entry> = entries.into_iter().map(|entry| (entry.key(), entry)).collect();
+        for key in old.keys().filter(|key| !new.contains_key(key)) {
+            self.release(peer, key);
         }
-        let mut keys: Vec<Key> = Vec::with_capacity(new.len());
-        for (key, entry) in new {
-            match self.entries.entry(key.clone()) {
-                Place::Vacant(slot) => {
-                    self.kinds[key.kind() as usize] += 1;
-                    slot.insert(Owners::One(peer, entry));
-                    changed.insert(key.clone());
-                }
-                Place::Occupied(mut slot) => match slot.get_mut().of(peer) {
-                    Some(same) if *same == entry => {}
-                    Some(other) => {
-                        *other = entry;
-                        changed.insert(key.clone());
-                    }
-                    None => {
-                        slot.get_mut().add(peer, entry);
-                        changed.insert(key.clone());
-                    }
-                },
-            }
-            keys.push(key);
+        for key in new.keys().filter(|key| !old.contains_key(key)) {
+            self.claim(peer, key);
         }
-        if !keys.is_empty() {
-            self.peers.insert(peer, keys.into_boxed_slice());
+        changed.extend(old.keys().filter(|key| !new.contains_key(key)).cloned());
+        changed.extend(
+            new.iter().filter(|(key, entry)| old.get(key) != Some(entry)).map(|(key, _)| key.clone()),
+        );
+        if !new.is_empty() {
+            self.peers.insert(peer, new.into_values().collect());
+        }
+    }
+
+    fn claim(&mut self, peer: PeerId, key: &Key) {
+        match self.holders.entry(key.clone()) {
+            Place::Vacant(slot) => {
+                self.kinds[key.kind() as usize] += 1;
+                slot.insert(peer);
+            }
+            Place::Occupied(_) => self.waiting.entry(key.clone()).or_default().push(peer),
+        }
+    }
+
+    fn release(&mut self, peer: PeerId, key: &Key) {
+        let mut waiting = self.waiting.remove(key).unwrap_or_default();
+        if self.holders.get(key) != Some(&peer) {
+            waiting.retain(|other| *other != peer);
+        } else if waiting.is_empty() {
+            self.holders.remove(key);
+            self.kinds[key.kind() as usize] -= 1;
+        } else {
+            self.holders.insert(key.clone(), waiting.remove(0));
+        }
+        if !waiting.is_empty() {
+            self.waiting.insert(key.clone(), waiting);
         }
     }
 
     /// What another ledger in this one's place would change.
     pub fn difference(&self, other: &Self) -> Changed {
         let here = self.entries().filter(|(key, entry)| other.entry(key) != Some(*entry));
-        let there = other.entries.keys().filter(|key| !self.entries.contains_key(key));
+        let there = other.holders.keys().filter(|key| !self.holders.contains_key(key));
         Changed {
             devices: self.devices != other.devices || self.addresses != other.addresses,
             keys: here.map(|(key, _)| key).chain(there).cloned().collect(),
@@ -265,27 +213,32 @@ impl Ledger {
 
     /// The entry that should exist under a key.
     pub fn entry(&self, key: &Key) -> Option<&Entry> {
-        self.entries.get(key).and_then(Owners::holder).map(|(_, entry)| entry)
+        self.claimed(*self.holders.get(key)?, key)
     }
 
     /// All entries that should exist.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.entries.iter().filter_map(|(key, owners)| owners.holder().map(|(_, entry)| (key, entry)))
+        self.holders.iter().filter_map(|(key, peer)| Some((key, self.claimed(*peer, key)?)))
+    }
+
+    /// What a peer claims under a key. Peers have a few entries each.
+    fn claimed(&self, peer: PeerId, key: &Key) -> Option<&Entry> {
+        self.entries_of(peer).iter().find(|entry| entry.has_key(key))
     }
 
     /// The peer whose claim to a key counts.
     pub fn holder(&self, key: &Key) -> Option<PeerId> {
-        self.entries.get(key).and_then(Owners::holder).map(|(peer, _)| peer)
+        self.holders.get(key).copied()
     }
 
     /// The peers that claim a key, the one that counts first.
     pub fn owners(&self, key: &Key) -> impl Iterator<Item = PeerId> {
-        self.entries.get(key).into_iter().flat_map(Owners::peers)
+        self.holder(key).into_iter().chain(self.waiting.get(key).into_iter().flatten().copied())
     }
 
     /// The entries that a peer claims, whether they count or not.
-    pub fn entries_of(&self, peer: PeerId) -> impl Iterator<Item = &Entry> {
-        self.keys_of(peer).iter().filter_map(move |key| self.entries.get(key)?.claim(peer))
+    pub fn entries_of(&self, peer: PeerId) -> &[Entry] {
+        self.peers.get(&peer).map_or(&[], |entries| entries)
     }
 
     /// The networks that are reached over each device without a next hop.
@@ -313,14 +266,9 @@ impl Ledger {
         self.addresses.get(device)
     }
 
-    /// The peers that have entries, with their keys.
-    pub fn peers(&self) -> impl Iterator<Item = (PeerId, &[Key])> {
-        self.peers.iter().map(|(peer, keys)| (*peer, &**keys))
-    }
-
-    /// The keys of a peer's entries.
-    pub fn keys_of(&self, peer: PeerId) -> &[Key] {
-        self.peers.get(&peer).map_or(&[], |keys| keys)
+    /// The peers that claim entries, with these, whether they count or not.
+    pub fn peers(&self) -> impl Iterator<Item = (PeerId, &[Entry])> {
+        self.peers.iter().map(|(peer, entries)| (*peer, &**entries))
     }
 
     /// How many entries of a kind should exist.
@@ -330,12 +278,12 @@ impl Ledger {
 
     /// How many entries should exist.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.holders.len()
     }
 
     /// Whether no entry should exist.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.holders.is_empty()
     }
 }
 
@@ -410,5 +358,27 @@ mod tests {
         );
         ledger.commit(Transaction { peers: [(PeerId(2), None)].into(), ..Transaction::default() });
         assert_eq!(ledger.entry(&first.key()), Some(&second));
+    }
+
+    #[test]
+    fn a_claim_that_waits_may_change_and_go_and_its_turn_comes_in_order() {
+        let mut ledger = Ledger::default();
+        let [first, second, third, other] =
+            ["192.168.0.1", "192.168.0.2", "192.168.0.3", "192.168.0.4"].map(|via| route("10.5.1.0/24", via));
+        let (key, gone) =
+            (first.key(), |peer| Transaction { peers: [(PeerId(peer), None)].into(), ..put(0, vec![]) });
+        for (peer, entry) in [(3, &first), (2, &second), (1, &third)] {
+            ledger.commit(put(peer, vec![entry.clone()]));
+        }
+        assert_eq!(ledger.owners(&key).collect::<Vec<_>>(), [3, 2, 1].map(PeerId));
+        ledger.commit(put(1, vec![other.clone()]));
+        assert_eq!((ledger.entry(&key), ledger.entries_of(PeerId(1))), (Some(&first), &[other.clone()][..]));
+        ledger.commit(gone(2));
+        assert_eq!(ledger.entry(&key), Some(&first));
+        ledger.commit(gone(3));
+        assert_eq!((ledger.entry(&key), ledger.count(Kind::Route)), (Some(&other), 1));
+        ledger.commit(gone(1));
+        assert_eq!((ledger.is_empty(), ledger.count(Kind::Route)), (true, 0));
+        assert_eq!(ledger.owners(&key).count(), 0);
     }
 }

@@ -334,8 +334,8 @@ impl Draft<'_> {
             // Whoever writes a lease chooses its address, and must not get hold of an operator's route by that.
             || route.via.filter(|_| self.planner.adopts).is_some_and(|via| {
                 let key = Key::Route(*destination);
-                let mut keys = ledger.owners(&key).flat_map(|peer| ledger.keys_of(peer));
-                keys.any(|key| ledger.entry(key).is_some_and(|entry| is_address(entry, via)))
+                let mut claimed = ledger.owners(&key).flat_map(|peer| ledger.entries_of(peer));
+                claimed.any(|claim| ledger.entry(&claim.key()).is_some_and(|entry| is_address(entry, via)))
             })
     }
 

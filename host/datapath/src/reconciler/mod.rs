@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flannel_base::Backoff;
-use flannel_model::entry::{Device, DeviceSpec, Key, Kind, TunnelDevice};
+use flannel_model::entry::{Device, DeviceSpec, Entry, Key, Kind, TunnelDevice};
 use flannel_model::generations::{Generations, Names, renamed};
 use flannel_model::ledger::{Changed, Ledger, PeerId, Slot, Transaction};
 use ipnet::IpNet;
@@ -296,22 +296,22 @@ impl Reconciler {
     /// What is, peer by peer.
     pub(crate) fn peers(&self) -> HashMap<PeerId, PeerReport> {
         let (mut peers, traffic): (HashMap<PeerId, PeerReport>, _) = (HashMap::new(), self.tunnels.traffic());
-        for (peer, keys) in self.ledger.peers() {
+        for (peer, entries) in self.ledger.peers() {
             // What both generations want for a peer is one peer's, during a change of the backend.
             let peer = peer.in_slot(Slot::Serving);
             let report: &mut PeerReport = peers.entry(peer).or_default();
-            for key in keys {
-                if let Key::TunnelPeer(Device::Own(device), subnet) = key
+            for key in entries.iter().map(Entry::key) {
+                if let Key::TunnelPeer(Device::Own(device), subnet) = &key
                     && let Some(counters) = traffic.get(&(Arc::clone(device), *subnet))
                 {
                     report.carried = Some(counters.plus(report.carried));
                 }
                 *report.entries.entry(key.kind()).or_default() += 1;
-                if let Some(failure) = self.failures.get(key) {
+                if let Some(failure) = self.failures.get(&key) {
                     report.problems.push(format!("{key}: {}", failure.reason));
-                } else if self.waiting.contains(key) {
+                } else if self.waiting.contains(&key) {
                     report.problems.push(format!("{key}: waits for its device"));
-                } else if self.holder(key) != Some(peer) {
+                } else if self.holder(&key) != Some(peer) {
                     report.problems.push(format!("{key}: another peer has it, too, and comes first"));
                 }
             }

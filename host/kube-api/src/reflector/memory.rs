@@ -27,9 +27,10 @@ pub struct CidrsAnnotation {
 
 /// Nodes as they were told.
 pub(super) struct Memory {
-    nodes: HashMap<Box<str>, Known>,
+    /// Each in a place of its own: a table of tens of thousands is half empty just after it has grown.
+    nodes: HashMap<Box<str>, Box<Known>>,
     /// Those of a list that has no end yet.
-    listed: HashMap<Box<str>, Known>,
+    listed: HashMap<Box<str>, Box<Known>>,
     form: WatchForm,
     annotation: Option<CidrsAnnotation>,
     /// Nodes that are known by their annotation alone, and whose CIDRs others have, too.
@@ -98,8 +99,8 @@ impl Memory {
     /// A node of it; answers it as it is to be told.
     pub(super) fn list(&mut self, node: Node) -> Node {
         let node = self.shape(node);
-        let source = self.verified(&node, self.nodes.get(&*node.name));
-        self.listed.insert(node.name.as_str().into(), self.known(&node, source));
+        let source = self.verified(&node, self.nodes.get(&*node.name).map(|known| &**known));
+        self.listed.insert(node.name.as_str().into(), Box::new(self.known(&node, source)));
         node
     }
 
@@ -125,7 +126,7 @@ impl Memory {
         if known.is_some_and(|known| known.version > number(&node.resource_version)) {
             return Verdict::Nothing;
         }
-        let source = self.verified(&node, known);
+        let source = self.verified(&node, known.map(|known| &**known));
         if known.is_none_or(|known| *known.pod_cidrs != *node.pod_cidrs.join(",")) {
             self.dispute(&node.name, &networks(&node));
         }
@@ -228,7 +229,7 @@ impl Memory {
 
     /// Remembers a node; whether anything but the version has changed.
     fn keep(&mut self, node: &Node, source: Source) -> bool {
-        let known = self.known(node, source);
+        let known = Box::new(self.known(node, source));
         let digest = known.digest;
         let before = self.nodes.insert(node.name.as_str().into(), known);
         before.is_none_or(|before| before.digest != digest)

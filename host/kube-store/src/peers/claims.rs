@@ -1,7 +1,8 @@
 //! Which nodes have been assigned which CIDRs. Two nodes can have one, if somebody has assigned it by hand or restored a backup: the one that
 //! was made later is reached then, and the other is again when that one goes.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -20,30 +21,45 @@ pub(super) struct Rank<'a> {
 /// The claims to all CIDRs.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Names of nodes, never none, the best claim's first.
-    of: HashMap<IpNet, Vec<Arc<str>>>,
+    /// The node with the best claim.
+    winners: HashMap<IpNet, Arc<str>>,
+    /// The others, the best claim first. Almost always there are none.
+    others: BTreeMap<IpNet, Vec<Arc<str>>>,
 }
 
 impl Claims {
     /// Who is reached by a CIDR.
     pub(super) fn winner(&self, cidr: IpNet) -> Option<&Arc<str>> {
-        self.of.get(&cidr)?.first()
+        self.winners.get(&cidr)
     }
 
     /// A node claims a CIDR, once; how good a claim is does not change as long as it is there.
     pub(super) fn insert<'a>(&mut self, cidr: IpNet, name: &Arc<str>, rank: impl Fn(&str) -> Rank<'a>) {
-        // Almost always there is one: no room for more is taken.
-        let claimants = self.of.entry(cidr).or_insert_with(|| Vec::with_capacity(1));
-        let at = claimants.partition_point(|other| rank(other) > rank(name));
-        claimants.insert(at, Arc::clone(name));
+        let loser = match self.winners.entry(cidr) {
+            Entry::Vacant(slot) => {
+                slot.insert(Arc::clone(name));
+                return;
+            }
+            Entry::Occupied(mut slot) if rank(slot.get()) <= rank(name) => slot.insert(Arc::clone(name)),
+            Entry::Occupied(_) => Arc::clone(name),
+        };
+        let others = self.others.entry(cidr).or_default();
+        let at = others.partition_point(|other| rank(other) > rank(&loser));
+        others.insert(at, loser);
     }
 
     /// A node claims a CIDR no longer.
     pub(super) fn remove(&mut self, cidr: IpNet, name: &str) {
-        let Some(claimants) = self.of.get_mut(&cidr) else { return };
-        claimants.retain(|claimant| **claimant != *name);
-        if claimants.is_empty() {
-            self.of.remove(&cidr);
+        let mut others = self.others.remove(&cidr).unwrap_or_default();
+        if self.winners.get(&cidr).is_none_or(|winner| **winner != *name) {
+            others.retain(|claimant| **claimant != *name);
+        } else if others.is_empty() {
+            self.winners.remove(&cidr);
+        } else {
+            self.winners.insert(cidr, others.remove(0));
+        }
+        if !others.is_empty() {
+            self.others.insert(cidr, others);
         }
     }
 }

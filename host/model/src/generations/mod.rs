@@ -51,7 +51,7 @@ impl Wanted {
         let addresses =
             devices.keys().filter_map(|name| Some((Arc::clone(name), ledger.addresses(name)?.clone())));
         let peers = ledger.peers().filter(|(peer, _)| *peer != PeerId::NODE);
-        let peers = peers.map(|(peer, _)| (peer, ledger.entries_of(peer).cloned().collect()));
+        let peers = peers.map(|(peer, entries)| (peer, entries.to_vec()));
         Self {
             addresses: addresses.collect(),
             networks: ledger.networks().clone(),

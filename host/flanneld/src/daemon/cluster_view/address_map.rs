@@ -3,61 +3,76 @@
 use std::collections::BTreeMap;
 
 use flannel_model::lease::Subnets;
-use ipnet::IpNet;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 /// Subnets that do not overlap, each with the lease that it is of.
 #[derive(Debug, Default)]
 pub(super) struct AddressMap {
-    /// By the first address: the last one, and the lease.
-    v4: BTreeMap<u128, (u128, Subnets)>,
-    v6: BTreeMap<u128, (u128, Subnets)>,
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
 }
 
 impl AddressMap {
     /// Gives subnets that overlap nobody's to a lease.
     pub(super) fn insert(&mut self, subnets: &Subnets, lease: Subnets) {
-        for subnet in subnets.iter() {
-            let (first, last) = range(&subnet);
-            self.of_mut(&subnet).insert(first, (last, lease));
+        if let Some(net) = subnets.v4 {
+            self.v4.insert(v4_range(net), lease);
+        }
+        if let Some(net) = subnets.v6 {
+            self.v6.insert(v6_range(net), lease);
         }
     }
 
     /// Gives them back.
     pub(super) fn remove(&mut self, subnets: &Subnets) {
-        for subnet in subnets.iter() {
-            self.of_mut(&subnet).remove(&range(&subnet).0);
+        if let Some(net) = subnets.v4 {
+            self.v4.remove(v4_range(net));
+        }
+        if let Some(net) = subnets.v6 {
+            self.v6.remove(v6_range(net));
         }
     }
 
     /// A lease that has some of these addresses.
     pub(super) fn overlapping(&self, subnets: &Subnets) -> Option<Subnets> {
-        subnets.iter().find_map(|subnet| {
-            let (first, last) = range(&subnet);
-            // The last one that begins before the end: all others end before it begins, or begin later.
-            let (_, (end, lease)) = self.of(&subnet).range(..=last).next_back()?;
-            (*end >= first).then_some(*lease)
-        })
+        let v4 = subnets.v4.and_then(|net| self.v4.overlapping(v4_range(net)));
+        v4.or_else(|| subnets.v6.and_then(|net| self.v6.overlapping(v6_range(net))))
+    }
+}
+
+/// By the first address: the last one, and the lease. As wide as the family's addresses are: there are tens of thousands.
+#[derive(Debug, Default)]
+struct Ranges<A>(BTreeMap<A, (A, Subnets)>);
+
+impl<A: Copy + Ord> Ranges<A> {
+    fn insert(&mut self, (first, last): (A, A), lease: Subnets) {
+        self.0.insert(first, (last, lease));
     }
 
-    fn of(&self, subnet: &IpNet) -> &BTreeMap<u128, (u128, Subnets)> {
-        if subnet.addr().is_ipv4() { &self.v4 } else { &self.v6 }
+    fn remove(&mut self, (first, _): (A, A)) {
+        self.0.remove(&first);
     }
 
-    fn of_mut(&mut self, subnet: &IpNet) -> &mut BTreeMap<u128, (u128, Subnets)> {
-        if subnet.addr().is_ipv4() { &mut self.v4 } else { &mut self.v6 }
+    fn overlapping(&self, (first, last): (A, A)) -> Option<Subnets> {
+        // The last one that begins before the end: all others end before it begins, or begin later.
+        let (_, (end, lease)) = self.0.range(..=last).next_back()?;
+        (*end >= first).then_some(*lease)
     }
 }
 
 /// The first and the last address, as numbers.
-fn range(subnet: &IpNet) -> (u128, u128) {
-    match subnet {
-        IpNet::V4(net) => (u32::from(net.network()).into(), u32::from(net.broadcast()).into()),
-        IpNet::V6(net) => (net.network().into(), net.broadcast().into()),
-    }
+fn v4_range(net: Ipv4Net) -> (u32, u32) {
+    (net.network().into(), net.broadcast().into())
+}
+
+fn v6_range(net: Ipv6Net) -> (u128, u128) {
+    (net.network().into(), net.broadcast().into())
 }
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
 
     fn subnets(text: &str) -> Subnets {

@@ -1,6 +1,6 @@
 //! What the leases that are believed have, and no other can.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use flannel_model::lease::Subnets;
 use flannel_model::lease_key::LeaseKey;
@@ -11,7 +11,7 @@ use super::address_map::AddressMap;
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) addresses: AddressMap,
-    keys: HashMap<LeaseKey, Subnets>,
+    keys: BTreeMap<LeaseKey, Subnets>,
     /// Further leases with a key that one of `keys` has: leases of one node may share it.
     shared: Vec<(LeaseKey, Subnets)>,
 }

@@ -32,6 +32,7 @@ mod lab;
 mod languages;
 mod lease_gate;
 mod leases;
+mod node_info;
 mod output;
 mod own_address;
 mod ownership;

@@ -1,5 +1,6 @@
 //! A node that there is not.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::{Keys, SecretKey};
 use flannel_plugin_host::{
-    Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, Registration, Secrets, extract_secrets,
+    Environment, Family, Grants, LinkFacts, NoClouds, NodeFacts, NodeInfo, Registration, Secrets,
+    extract_secrets,
 };
 use ipnet::IpNet;
 use serde_json::Value;
@@ -102,6 +104,7 @@ impl SampleNode {
         let (config, secrets): (String, Secrets) = extract_secrets(&backend_type, backend)?;
         Ok(Environment {
             node: self.facts.clone(),
+            about: Arc::new(NodeInfo::new("node-1".to_owned(), BTreeMap::new())),
             backend_type,
             config,
             secrets,

@@ -11,6 +11,7 @@ use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::Keys;
 use ipnet::{Ipv4Net, Ipv6Net};
 
+use super::about::NodeInfo;
 use super::grants::Grants;
 use super::secrets::Secrets;
 
@@ -83,6 +84,8 @@ impl Clouds for NoClouds {
 pub struct Environment {
     /// This node.
     pub node: NodeFacts,
+    /// What else is known of it.
+    pub about: Arc<NodeInfo>,
     /// `Backend.Type` of the network config, in lower case.
     pub backend_type: String,
     /// The network config's `Backend` object, as JSON text, without its secrets.

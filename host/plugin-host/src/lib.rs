@@ -3,6 +3,7 @@
 
 #![warn(unreachable_pub)]
 
+mod about;
 mod artifact;
 mod bindings;
 mod budget;
@@ -39,6 +40,7 @@ mod state;
 mod wasi;
 mod watchdog;
 
+pub use about::NodeInfo;
 pub use artifact::{Artifact, ArtifactError, BuiltIn, Source};
 pub use budget::processor_time;
 pub use capability::CloudRecord;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use serde_json::value::RawValue;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy as wit;
@@ -31,6 +31,8 @@ use super::state::DirState;
 const SPLITS: u32 = 64;
 /// Milliseconds that a policy has to leave between two ticks.
 const SHORTEST_TICK: u64 = 100;
+/// The interface that says what is known of the node.
+const NODE_INFO: &str = "node-info";
 /// Characters of names and types.
 const LONGEST_NAME: usize = 64;
 
@@ -165,6 +167,8 @@ pub struct Policy {
     state: Arc<DirState>,
     instance: Option<Instance>,
     registered: Option<Registration>,
+    /// Which state of what is known of the node the instance has begun with.
+    known_about: u64,
     /// A fresh instance has registered with something else, and nobody has asked for it yet.
     registered_anew: Option<Registration>,
     /// How much its instances may write into the log.
@@ -185,6 +189,7 @@ impl Policy {
         state: Arc<DirState>,
     ) -> Result<(Self, Registration), PluginError> {
         let mut policy = Self::link(artifact, environment, limits, state)?;
+        policy.known_about = policy.environment.about.version();
         let (instance, registered) = policy.register()?;
         policy.name.clone_from(&registered.name);
         policy.instance = Some(instance);
@@ -245,6 +250,7 @@ impl Policy {
             state,
             instance: None,
             registered: None,
+            known_about: 0,
             registered_anew: None,
             log_rate: LogRate::new(Instant::now()),
             end: None,
@@ -297,7 +303,10 @@ impl Policy {
     /// Tells the policy of the node's own lease.
     pub fn lease_acquired(&mut self, own: &Lease) -> Result<Transaction, PluginError> {
         self.own = Some(Arc::new(own.clone()));
-        if let Some(transaction) = self.ensure_instance()? {
+        let followed = self.follow_node();
+        if let Some(transaction) =
+            followed.map_or_else(|| self.ensure_instance(), |followed| Ok(Some(followed)))?
+        {
             // A fresh instance has been told already.
             return Ok(transaction);
         }
@@ -339,7 +348,8 @@ impl Policy {
 
     /// The same with another number of fresh instances that it may cost than the limits say.
     pub fn apply_within(&mut self, changes: &[PeerChange], restarts: Option<u32>) -> ApplyOutcome {
-        let mut applied = ApplyOutcome::default();
+        let transaction = self.follow_node().unwrap_or_default();
+        let mut applied = ApplyOutcome { transaction, ..ApplyOutcome::default() };
         let allowed = restarts.unwrap_or(self.limits.restarts);
         let (mut splits, mut restarts) = (SPLITS, allowed);
         let begun = processor_time();
@@ -391,7 +401,8 @@ impl Policy {
 
     /// Gives the policy a chance to look after state outside of the kernel; answers after what time it wants the next.
     pub fn tick(&mut self) -> Result<(Transaction, Option<Duration>), PluginError> {
-        let mut transaction = self.ensure_instance()?.unwrap_or_default();
+        let mut transaction = self.follow_node().unwrap_or_default();
+        transaction.merge(self.ensure_instance()?.unwrap_or_default());
         let Some(instance) = self.instance.as_mut() else { return Ok((transaction, None)) };
         let outcome = instance.transact(
             &self.component,
@@ -469,6 +480,7 @@ impl Policy {
         if self.is_usable() {
             return Ok(None);
         }
+        self.known_about = self.environment.about.version();
         if let Some(mut dead) = self.instance.take() {
             self.entries = std::mem::take(&mut dead.state().entries);
             self.end = dead.take_end();
@@ -482,6 +494,45 @@ impl Policy {
             warn!(plugin = self.name, because, "plugin started afresh");
         }
         self.instance = Some(instance);
+        self.take_registered(registered);
+        Ok(Some(transaction))
+    }
+
+    /// Whether a change of what is known of the node is a new beginning for it.
+    pub fn follows_node(&self) -> bool {
+        self.imports.iter().any(|import| import == NODE_INFO)
+    }
+
+    /// Makes a fresh instance if more is known of the node, or something else, than when the last one began; answers what it declared. One
+    /// that does not get on with that changes nothing.
+    fn follow_node(&mut self) -> Option<Transaction> {
+        let version = self.environment.about.version();
+        if version == self.known_about || !self.follows_node() || !self.is_usable() {
+            return None;
+        }
+        self.known_about = version;
+        match self.start_afresh() {
+            Ok((mut instance, registered, transaction)) => {
+                let before = self.instance.take();
+                let entries = before.map(|mut before| std::mem::take(&mut before.state().entries));
+                instance.state().entries = entries.unwrap_or_default();
+                info!(
+                    plugin = self.name,
+                    "the node's labels have changed: the plugin has begun anew with them"
+                );
+                self.instance = Some(instance);
+                self.take_registered(registered);
+                Some(transaction)
+            }
+            Err(error) => {
+                warn!(plugin = self.name, %error, "the node's labels have changed, and the plugin does not begin with them: it goes on with those that it had");
+                None
+            }
+        }
+    }
+
+    /// A fresh instance has registered with this.
+    fn take_registered(&mut self, registered: Registration) {
         if self.registered.as_ref().is_some_and(|before| !before.agrees(&registered)) {
             if self.log_rate.admits(&self.name, 0, Instant::now()) {
                 warn!(plugin = self.name, "it registers with something else than before: that is published");
@@ -489,7 +540,6 @@ impl Policy {
             self.registered_anew = Some(registered.clone());
             self.registered = Some(registered);
         }
-        Ok(Some(transaction))
     }
 
     /// Makes an instance that can go on in the place of the last one; answers what it registered, and all that it declared.

@@ -48,6 +48,7 @@ pub(super) fn environment(config: &str) -> Environment {
             ipv4_network: Some("10.5.0.0/16".parse().expect("prefix")),
             ipv6_network: None,
         },
+        about: Arc::default(),
         backend_type: value["Type"].as_str().expect("a type").to_owned(),
         config: config.to_owned(),
         secrets: Secrets::default(),

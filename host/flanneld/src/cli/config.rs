@@ -9,7 +9,7 @@ use super::environment;
 use super::options::Options;
 
 /// The daemon's flags that count for these commands. Its others are taken, too, so that its command line can be given as it is.
-const OF_USE: [&str; 24] = [
+const OF_USE: [&str; 25] = [
     "store",
     "etcd_endpoints",
     "etcd_prefix",
@@ -21,6 +21,7 @@ const OF_USE: [&str; 24] = [
     "plugin",
     "plugin_grants",
     "allow",
+    "plugin_option",
     "plugin_compile_time",
     "plugin_compile_memory",
     "cache_dir",

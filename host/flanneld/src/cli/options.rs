@@ -38,6 +38,10 @@ pub struct Options {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 
+    /// What plugins are told of this node alone (interface node-info), separated by commas, such as zone=a,rack=7
+    #[arg(long = "plugin-option", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option, help_heading = "Plugins and files")]
+    pub plugin_option: Vec<(String, String)>,
+
     /// Directory for what has to survive a reboot: MAC addresses, plugins' state; with an --etcd-prefix of one's own a directory
     /// below it, if it is not given
     #[arg(long, value_name = "DIR", default_value = "/var/lib/flanneld", help_heading = "Plugins and files")]
@@ -323,6 +327,20 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         .ok_or_else(|| "a network is an address and a prefix length, such as 10.5.0.0/16".to_owned())
 }
 
+fn parse_plugin_option(text: &str) -> Result<(String, String), String> {
+    let is_name = |name: &str| {
+        let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        (1..=64).contains(&name.len()) && name.bytes().all(of_a_name)
+    };
+    match text.split_once('=') {
+        Some((name, value)) if is_name(name) => Ok((name.to_owned(), value.to_owned())),
+        Some((name, _)) => {
+            Err(format!("{name:?} is no name of an option: 1 to 64 letters, digits, -, _, . and /"))
+        }
+        None => Err("an option of a plugin is NAME=VALUE, such as zone=a".to_owned()),
+    }
+}
+
 fn parse_offloads(text: &str) -> Result<Offloads, String> {
     let mut offloads = Offloads::NONE;
     if text == "none" {
@@ -365,6 +383,18 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         definition().debug_assert();
+    }
+
+    #[test]
+    fn options_of_plugins_are_names_with_values() {
+        let given = options(&["--plugin-option=zone=a,topology.example/rack=7=b", "--plugin-option=empty="]);
+        let wanted = [("zone", "a"), ("topology.example/rack", "7=b"), ("empty", "")];
+        let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(given.expect("right").plugin_option, wanted);
+        for wrong in ["zone", "=a", "zo ne=a", ",", &format!("{}=a", "z".repeat(65))] {
+            let error = options(&[&format!("--plugin-option={wrong}")]).expect_err(wrong).to_string();
+            assert!(error.contains("option"), "{error}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) struct BesideGeneration {
     artifact: Artifact,
     registered: Registration,
     plugin: CurrentPlugin,
-    policy: PolicyThread,
+    pub(super) policy: PolicyThread,
     place: Place,
     surroundings: Surroundings,
     clouds: CloudClientGuard,

@@ -29,6 +29,12 @@ pub enum DaemonError {
         "--watch-plugin watches files, and --plugin names a registry: SIGHUP asks the registry for the tag again"
     )]
     NothingToWatch,
+    /// An option of plugins with two values.
+    #[error("--plugin-option {name} is given twice: once is right")]
+    PluginOptionTwice {
+        /// Its name.
+        name: String,
+    },
     /// The network config is wrong.
     #[error("network config ({place}): {error}")]
     Config {

@@ -7,8 +7,10 @@ use flannel_base::{Backoff, LogThrottle};
 use flannel_kube_store::families::Families;
 use flannel_kube_store::store::{Before, KubeStore};
 use flannel_lease_store::StoreError;
+use flannel_plugin_host::NodeInfo;
 use flannel_telemetry::metrics::KubernetesFigures;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::DaemonError;
@@ -81,6 +83,21 @@ impl KubeNode {
                 health.hears(trouble);
             }
         });
+    }
+
+    /// Follows the node's labels. Whoever gets this is told when they change.
+    pub(super) fn follow_labels(&self, about: Arc<NodeInfo>) -> watch::Receiver<()> {
+        let mut labels = self.store.labels();
+        about.set_labels(&labels.borrow_and_update());
+        let (changes, changed) = watch::channel(());
+        tokio::spawn(async move {
+            while labels.changed().await.is_ok() {
+                if about.set_labels(&labels.borrow_and_update()) && changes.send(()).is_err() {
+                    return;
+                }
+            }
+        });
+        changed
     }
 
     /// What the store has cost until now; none: it has not been asked for the other nodes yet.

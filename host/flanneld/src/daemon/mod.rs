@@ -152,6 +152,8 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
         Some(external) => external,
         None => observer.alive_during(start::external(&options, &wish, &*store, before.as_deref())).await?,
     };
+    let about = Arc::new(start::about(&options, before.as_deref()));
+    let about_changed = kube.as_ref().map(|kube| kube.follow_labels(Arc::clone(&about)));
     let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
     loop {
         start::announce(&external);
@@ -168,6 +170,8 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
             outside: ground.outside.handle(),
+            about: Arc::clone(&about),
+            about_changed: about_changed.clone(),
             before: before.clone(),
             networks: start::networks(&whole),
             plugin: preserved

@@ -63,6 +63,8 @@ pub(super) struct PolicyThread {
     orders: Sender<Order>,
     /// Whether it has something to do when its backend ends.
     retires: bool,
+    /// Whether it begins anew when what is known of the node changes.
+    pub(super) follows_node: bool,
 }
 
 enum Order {
@@ -79,7 +81,7 @@ impl PolicyThread {
         outcomes: UnboundedSender<Outcome>,
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
-        let retires = policy.retires();
+        let (retires, follows_node) = (policy.retires(), policy.follows_node());
         let run = move || {
             let outcomes = LastWords(outcomes);
             let mut keeper = Keeper::default();
@@ -104,7 +106,7 @@ impl PolicyThread {
             keeper.keep(policy.state());
         };
         spawn_confined("policy", Profile::Plugin, run)?;
-        Ok(Self { orders, retires })
+        Ok(Self { orders, retires, follows_node })
     }
 
     /// Calls the policy after all earlier calls.

@@ -12,6 +12,7 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::{DirState, PluginReference, Registration};
 use flannel_telemetry::control::Attended;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant as At, sleep_until};
 use tracing::{error, info};
@@ -126,6 +127,7 @@ struct Sources {
     swaps: UnboundedReceiver<SwapRequest>,
     plugin_file: PluginWatch,
     reload: Reloads,
+    about_changed: Option<watch::Receiver<()>>,
 }
 
 impl Sources {
@@ -149,9 +151,21 @@ impl Sources {
             }
             Some(()) = self.plugin_file.changed() => Outcome::Event(Event::PluginFileChanged),
             Some(sender) = self.reload.next() => Outcome::Event(Event::Reload(sender)),
+            () = changed(&mut self.about_changed) => Outcome::Event(Event::NodeInfoChanged),
             () = sleep_until(deadline.into()) => Outcome::Event(Event::Time),
         }
     }
+}
+
+/// Waits for a change; for ever, where there is none.
+async fn changed(receiver: &mut Option<watch::Receiver<()>>) {
+    if let Some(changes) = receiver {
+        if changes.changed().await.is_ok() {
+            return;
+        }
+        *receiver = None;
+    }
+    std::future::pending().await
 }
 
 impl Operation {
@@ -190,6 +204,7 @@ impl Operation {
             swaps,
             plugin_file: PluginWatch::start(watched),
             reload: Reloads::listen().map_err(DaemonError::Signals)?,
+            about_changed: node.about_changed.clone(),
         };
         observer.operates(Some(InOperation {
             coordinator: Arc::clone(&coordinator),
@@ -251,6 +266,11 @@ impl Operation {
         }
     }
 
+    fn follows_node(&self) -> bool {
+        let beside = self.beside.as_ref().is_some_and(|beside| beside.policy.follows_node);
+        self.policy.follows_node || beside
+    }
+
     fn coordinate(&self, event: Event) -> Vec<Effect> {
         let mut coordinator = self.coordinator.lock().unwrap_or_else(PoisonError::into_inner);
         coordinator.on(event, Instant::now())
@@ -265,6 +285,8 @@ impl Operation {
     /// What an outcome means for the coordinator; nothing, maybe.
     fn hear(&mut self, outcome: Outcome) -> Result<Option<Event>, DaemonError> {
         Ok(Some(match outcome {
+            // Nobody else is asked about all peers for that.
+            Outcome::Event(Event::NodeInfoChanged) if !self.follows_node() => return Ok(None),
             Outcome::Event(event) => {
                 if let Event::Committed { report, .. } | Event::Adopted(report) = &event {
                     self.observer.datapath(report);

@@ -1,5 +1,6 @@
 //! The way from the command line to a node that has its lease, its devices and its subnet file.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_model::wireguard::Keys;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts,
+    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts, NodeInfo,
     PluginReference, Policy, Registration, extract_secrets,
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::cli::{Options, Store};
@@ -85,6 +87,10 @@ pub(super) struct Node {
     pub claims: Arc<Claims>,
     /// Where servers are talked to, by threads without privileges.
     pub outside: Handle,
+    /// What else plugins are told of this node.
+    pub about: Arc<NodeInfo>,
+    /// Tells when that has changed; none: it does not.
+    pub about_changed: Option<watch::Receiver<()>>,
     /// What Kubernetes has of this node, if leases are there, from before its daemon did anything.
     pub before: Option<Arc<Before>>,
     /// The cluster's networks, of all families that it has.
@@ -119,6 +125,10 @@ pub(super) async fn claim(
 pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     if options.watch_plugin && matches!(options.plugin, Some(PluginReference::Registry(_))) {
         return Err(DaemonError::NothingToWatch);
+    }
+    let mut names = BTreeSet::new();
+    if let Some((name, _)) = options.plugin_option.iter().find(|(name, _)| !names.insert(name)) {
+        return Err(DaemonError::PluginOptionTwice { name: name.clone() });
     }
     if options.store == Store::Kube
         && let Ok(depth) = std::env::var("EVENT_QUEUE_DEPTH")
@@ -669,6 +679,7 @@ pub(super) fn environment(
     let clouds = CloudClientGuard::open(clouds);
     let environment = Environment {
         node: facts(node),
+        about: Arc::clone(&node.about),
         backend_type: config.backend_type.clone(),
         config: options,
         secrets,
@@ -692,6 +703,13 @@ fn facts(node: &Node) -> NodeFacts {
         ipv4_network: node.config.network.filter(|_| node.config.enable_ipv4),
         ipv6_network: node.config.ipv6_network.filter(|_| node.config.enable_ipv6),
     }
+}
+
+/// What plugins are told of the node besides its addresses; its labels are heard later.
+pub(super) fn about(options: &Options, before: Option<&Before>) -> NodeInfo {
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let name = before.map_or_else(host, |before| before.name.clone());
+    NodeInfo::new(name, options.plugin_option.iter().cloned().collect())
 }
 
 /// Networks that the cluster had before: those that the operator names, that this node has known, and that the subnet file is of.

@@ -24,6 +24,8 @@ pub struct Node {
     pub deleting: bool,
     /// Those whose key begins with the prefix that was asked for.
     pub annotations: BTreeMap<String, String>,
+    /// `metadata.labels`. Told where the object is watched in full.
+    pub labels: BTreeMap<String, String>,
     /// `spec.podCIDRs`, or `spec.podCIDR` alone if that is empty. Once set, they stay until the UID changes.
     pub pod_cidrs: Vec<String>,
     /// Whether both of these are what an annotation says, and the object has not been read yet: whoever may write to the node may have

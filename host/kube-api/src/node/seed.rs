@@ -1,5 +1,6 @@
 //! Reads a node from JSON: what is not looked at is skipped, and nothing of it is kept.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserialize;
@@ -42,6 +43,7 @@ enum MetadataField {
     CreationTimestamp,
     DeletionTimestamp,
     Annotations,
+    Labels,
     #[serde(other)]
     Other,
 }
@@ -162,6 +164,9 @@ impl<'de> Visitor<'de> for MetadataSeed<'_> {
                 }
                 MetadataField::Annotations => {
                     map.next_value_seed(AnnotationsSeed { prefix: self.prefix, pieces: self.pieces })?;
+                }
+                MetadataField::Labels => {
+                    node.labels = map.next_value::<Option<BTreeMap<String, String>>>()?.unwrap_or_default();
                 }
                 MetadataField::Other => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -3,7 +3,7 @@
 //! A node's annotation repeats its CIDRs, and is told at once. Whoever may write to the node may have written it, too: it counts until the
 //! object was read, takes nothing that another node has, and is never believed again of a node whose annotation was wrong.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::num::NonZeroU64;
@@ -223,6 +223,7 @@ impl Memory {
         if self.form == WatchForm::Metadata {
             node.network_unavailable = None;
             node.addresses = Vec::new();
+            node.labels = BTreeMap::new();
         }
         node
     }
@@ -240,7 +241,8 @@ impl Memory {
         // All but the version.
         let Node { name, uid, created, deleting, annotations, pod_cidrs, .. } = node;
         (name, uid, created, deleting, annotations, pod_cidrs).hash(&mut hasher);
-        (node.cidrs_unverified, &node.network_unavailable, &node.addresses, &node.problems).hash(&mut hasher);
+        (node.cidrs_unverified, &node.network_unavailable, &node.addresses).hash(&mut hasher);
+        (&node.labels, &node.problems).hash(&mut hasher);
         Known {
             uid: self.uid(node),
             version: number(&node.resource_version),

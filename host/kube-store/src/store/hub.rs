@@ -90,6 +90,11 @@ impl Hub {
         self.own_node.borrow().clone()
     }
 
+    /// The same, whenever it is another one.
+    pub(super) fn watch_own_node(&self) -> state::Receiver<Option<Node>> {
+        self.own_node.clone()
+    }
+
     /// How the nodes are followed.
     pub(super) fn state(&self) -> ReflectorState {
         self.state.borrow().clone()

@@ -25,6 +25,7 @@ mod reasons;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -83,6 +84,8 @@ pub struct KubeStore {
     ready: watch::Sender<bool>,
     /// Why nothing is heard of the nodes; none: something is, or nobody wants to know yet.
     trouble: watch::Sender<Option<String>>,
+    /// This node's labels, as they were heard last.
+    labels: watch::Sender<BTreeMap<String, String>>,
     counters: Arc<figures::Counters>,
     hub: OnceCell<Hub>,
 }
@@ -97,6 +100,7 @@ impl KubeStore {
             published: watch::Sender::new(None),
             ready: watch::Sender::new(false),
             trouble: watch::Sender::new(None),
+            labels: watch::Sender::new(BTreeMap::new()),
             counters: Arc::default(),
             hub: OnceCell::new(),
         }
@@ -127,6 +131,11 @@ impl KubeStore {
         self.trouble.subscribe()
     }
 
+    /// This node's labels: of the object that was read or heard of last. None before there was any.
+    pub fn labels(&self) -> watch::Receiver<BTreeMap<String, String>> {
+        self.labels.subscribe()
+    }
+
     /// What it has cost until now; none: nobody has wanted to know of the nodes yet.
     pub fn figures(&self) -> Option<Figures> {
         let hub = self.hub.get()?;
@@ -154,6 +163,7 @@ impl KubeStore {
     /// While the API server does not answer, or has no such node.
     pub async fn before(&self) -> Result<Before, StoreError> {
         let node = self.own_node().await?;
+        hear_labels(&self.labels, &node);
         Ok(Before::read(&node, &self.options.keys))
     }
 
@@ -186,10 +196,34 @@ impl KubeStore {
             let (published, ready) = (self.published.subscribe(), self.ready.subscribe());
             let options = Arc::clone(&self.options);
             let counters = Arc::clone(&self.counters);
-            Ok(Hub::start(options, config, &name, published, ready, &self.trouble, counters))
+            let hub = Hub::start(options, config, &name, published, ready, &self.trouble, counters);
+            follow_labels(hub.watch_own_node(), self.labels.clone());
+            Ok(hub)
         };
         self.hub.get_or_try_init(begin).await
     }
+}
+
+/// Tells of a node's labels, if they are others than before.
+fn hear_labels(labels: &watch::Sender<BTreeMap<String, String>>, node: &Node) {
+    labels.send_if_modified(|known| {
+        let is_other = *known != node.labels;
+        if is_other {
+            known.clone_from(&node.labels);
+        }
+        is_other
+    });
+}
+
+/// The same whenever the node is told of. Ends with the hub.
+fn follow_labels(mut node: watch::Receiver<Option<Node>>, labels: watch::Sender<BTreeMap<String, String>>) {
+    tokio::spawn(async move {
+        while node.changed().await.is_ok() {
+            if let Some(node) = &*node.borrow_and_update() {
+                hear_labels(&labels, node);
+            }
+        }
+    });
 }
 
 #[async_trait]

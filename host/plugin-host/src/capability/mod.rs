@@ -7,6 +7,7 @@ mod cloud_scope;
 mod entries;
 mod links;
 mod log;
+mod node_info;
 mod state;
 mod tunnel;
 mod wireguard;
@@ -85,6 +86,8 @@ pub(crate) struct HostState {
     pub routes_seen: cloud_scope::SeenRoutes,
     /// Requests to clouds that have ended.
     pub cloud_records: Vec<CloudRecord>,
+    /// The labels that the node had when this was made.
+    pub labels: Vec<(String, String)>,
     /// The rest of WASI; made when it is used first.
     pub wasi: Option<WasiCtx>,
     /// What its handles stand for.
@@ -158,6 +161,7 @@ impl HostState {
             operations: Arc::default(),
             routes_seen: cloud_scope::SeenRoutes::default(),
             cloud_records: Vec::new(),
+            labels: environment.about.labels(),
             wasi: None,
             plugin,
             store: String::new(),

@@ -62,6 +62,17 @@ extern void __wasm_import_flannel_backend_cloud_send(uint8_t *, uint8_t *);
 __attribute__((__import_module__("flannel:backend/cloud@0.1.0"), __import_name__("describe-instance")))
 extern void __wasm_import_flannel_backend_cloud_describe_instance(uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/node-info@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/node-info@0.1.0"), __import_name__("name")))
+extern void __wasm_import_flannel_backend_node_info_name(uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/node-info@0.1.0"), __import_name__("labels")))
+extern void __wasm_import_flannel_backend_node_info_labels(uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/node-info@0.1.0"), __import_name__("options")))
+extern void __wasm_import_flannel_backend_node_info_options(uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -1681,6 +1692,30 @@ bool flannel_backend_cloud_describe_instance(flannel_backend_cloud_provider_t *p
     *err = result.val.err;
     return 0;
   }
+}
+
+void flannel_backend_node_info_name(plugin_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_node_info_name(ptr);
+  *ret = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void flannel_backend_node_info_labels(plugin_list_tuple2_string_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_node_info_labels(ptr);
+  *ret = (plugin_list_tuple2_string_string_t) { (plugin_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+void flannel_backend_node_info_options(plugin_list_tuple2_string_string_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_node_info_options(ptr);
+  *ret = (plugin_list_tuple2_string_string_t) { (plugin_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
 }
 
 bool flannel_backend_routes_put(flannel_backend_routes_peer_id_t peer, flannel_backend_routes_route_t *route, flannel_backend_routes_borrow_link_t device, flannel_backend_routes_error_t *err) {

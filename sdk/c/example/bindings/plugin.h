@@ -807,6 +807,17 @@ extern bool flannel_backend_cloud_send(flannel_backend_cloud_request_t *request,
 // What the cloud's metadata service says of this machine. The host keeps the answer for a minute.
 extern bool flannel_backend_cloud_describe_instance(flannel_backend_cloud_provider_t *provider, flannel_backend_cloud_instance_t *ret, flannel_backend_cloud_error_t *err);
 
+// Imported Functions from `flannel:backend/node-info@0.1.0`
+// What the node is called: in Kubernetes as its object is, elsewhere as the host calls itself.
+extern void flannel_backend_node_info_name(plugin_string_t *ret);
+// The labels of the node's object in Kubernetes, by name; none elsewhere. When they change, the host starts the plugin afresh, as if it
+// were swapped for itself: `policy.register` sees the new ones, what it publishes takes the place of what it had published, and no packet
+// is lost. At most 4,096, and 64 KiB in all: those that come later by name are left out.
+extern void flannel_backend_node_info_labels(plugin_list_tuple2_string_string_t *ret);
+// What the node's operator has given with `--plugin-option NAME=VALUE`, by name. They are the same for every plugin that the daemon
+// loads, and do not change while it runs.
+extern void flannel_backend_node_info_options(plugin_list_tuple2_string_string_t *ret);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.

@@ -126,6 +126,12 @@ pub struct Host {
     pub instance: Result<cloud::Instance, cloud::Error>,
     /// The cloud; none: it cannot be reached.
     pub cloud: Option<Cloud>,
+    /// What this node is called.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What its operator has given with `--plugin-option`.
+    pub options: BTreeMap<String, String>,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -144,6 +150,9 @@ impl Default for Host {
             preshared: false,
             instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),
             cloud: None,
+            name: "node-1".to_owned(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
             now: Duration::ZERO,
         }
     }

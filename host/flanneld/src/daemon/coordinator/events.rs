@@ -81,6 +81,8 @@ pub(in crate::daemon) enum Event {
     PluginFileChanged,
     /// SIGHUP, and who has sent it.
     Reload(Option<Asker>),
+    /// What is known of the node has changed, and the policy, or the one beside it, begins anew with that.
+    NodeInfoChanged,
     /// What the node cannot take up while it is in operation has changed.
     StartOver,
     /// The network config in the store is another one, or cannot be taken up.

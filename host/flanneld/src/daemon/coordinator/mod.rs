@@ -375,6 +375,11 @@ impl Coordinator {
                 self.look_at_plugin_file(Trigger::FileWatch, now);
             }
             Event::Reload(sender) => self.reload(sender, now),
+            Event::NodeInfoChanged => {
+                // It begins anew with the next call: all peers are asked about again, and there may be none.
+                self.tick = Some(now);
+                self.replay(now);
+            }
             Event::StartOver => drop(self.restart.get_or_insert_with(|| self.external.clone())),
             Event::Config(outcome) => self.config_seen(outcome, now),
             Event::BesideStarted(outcome) => self.beside_started(outcome, now),

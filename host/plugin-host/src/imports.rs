@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 11] = [
+pub const INTERFACES: [&str; 12] = [
     "types",
     "links",
     "routes",
@@ -16,6 +16,7 @@ pub const INTERFACES: [&str; 11] = [
     "wireguard",
     "udp-tunnel",
     "cloud",
+    "http",
     "log",
     "clock",
     "state",

@@ -5,6 +5,7 @@ mod clock;
 mod cloud;
 mod cloud_scope;
 mod entries;
+mod http;
 mod links;
 mod log;
 mod state;
@@ -29,6 +30,7 @@ use super::bindings::flannel::backend::types as wit;
 use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
+use super::grants::EndpointGrants;
 use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::Pattern;
@@ -81,9 +83,11 @@ pub(crate) struct HostState {
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
     pub operations: Arc<[Pattern]>,
+    /// The endpoints that the plugin is granted.
+    pub endpoints: EndpointGrants,
     /// Routes that clouds have shown to it.
     pub routes_seen: cloud_scope::SeenRoutes,
-    /// Requests to clouds that have ended.
+    /// Requests to clouds and endpoints that have ended.
     pub cloud_records: Vec<CloudRecord>,
     /// The rest of WASI; made when it is used first.
     pub wasi: Option<WasiCtx>,
@@ -156,6 +160,7 @@ impl HostState {
             budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
+            endpoints: EndpointGrants::default(),
             routes_seen: cloud_scope::SeenRoutes::default(),
             cloud_records: Vec::new(),
             wasi: None,

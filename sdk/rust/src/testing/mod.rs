@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::cloud;
+use crate::http;
 use crate::log::Level;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
@@ -102,6 +103,9 @@ impl fmt::Display for Declared {
 /// A cloud for tests: a function from requests to answers.
 pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Response, cloud::Error>>;
 
+/// Endpoints for tests: a function from requests to answers.
+pub type Endpoints = Box<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>;
+
 /// The host that is not there: what capabilities answer, and what was declared.
 pub struct Host {
     /// Name of the external interface.
@@ -126,6 +130,8 @@ pub struct Host {
     pub instance: Result<cloud::Instance, cloud::Error>,
     /// The cloud; none: it cannot be reached.
     pub cloud: Option<Cloud>,
+    /// Endpoints; none: they cannot be reached.
+    pub endpoints: Option<Endpoints>,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -144,6 +150,7 @@ impl Default for Host {
             preshared: false,
             instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),
             cloud: None,
+            endpoints: None,
             now: Duration::ZERO,
         }
     }

@@ -24,6 +24,7 @@ mod firewall;
 mod firewall_tools;
 mod gce;
 mod gce_cloud;
+mod hetzner;
 mod hostile;
 mod ipip;
 mod kernel;

@@ -1,13 +1,17 @@
 //! The API of the cloud that the node runs in: finds the endpoint, adds credentials, signs, sends and repeats; and asks the metadata
 //! service what this machine is. Everything secret stays in this crate: it comes out of neither answers nor errors.
 //!
-//! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`].
+//! What clouds have in common is here; a folder for each has what is its own, behind [`Vendor`]. Other APIs over HTTP, of which nothing is
+//! known here but what the operator says, are in `endpoints/`.
 
 #![warn(unreachable_pub)]
 
+mod access_token;
 mod alibaba;
 mod aws;
 mod client;
+mod endpoints;
+mod exchange;
 mod given;
 mod google;
 pub mod http;
@@ -26,6 +30,7 @@ use std::sync::Arc;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 pub use client::Client;
+pub use endpoints::{EndpointClient, EndpointRequest, Endpoints, EndpointsError};
 pub use names::{is_parameter, is_reserved};
 pub use options::{CloudOptions, Endpoint, EndpointError, Variables};
 pub use reach::{Reach, Target, routes_in};

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use flannel_cloud::Provider;
-use flannel_plugin_host::GrantRequest;
 use flannel_plugin_host::Need;
 use flannel_plugin_host::{Artifact, DirState, Grants, Limits, Policy, needs_grant};
 use flannel_plugin_host::{CONTRACT, INTERFACES, WASI};
+use flannel_plugin_host::{EndpointGrants, GrantRequest};
 use serde::Serialize;
 
 use super::environment;
@@ -31,6 +31,9 @@ pub struct Inspection {
     /// The operations of clouds that it asks for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<CloudOperation>,
+    /// The endpoints that it is granted; which it asks for is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
     /// What an operator attaches to the machines so that they may do that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<CloudPolicy>,
@@ -111,6 +114,10 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
         permissions: need.permissions,
     };
     let operations = needs.iter().cloned().map(operation).collect();
+    let endpoints = match &granted.endpoints {
+        EndpointGrants::Only(names) => names.iter().cloned().collect(),
+        EndpointGrants::Every => Vec::new(),
+    };
     let import = |interface: String| Import {
         allows: allows(&interface).to_owned(),
         granted: needs_grant(&interface).then(|| granted.interfaces.contains(&interface)),
@@ -124,6 +131,7 @@ pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, Strin
         contract: format!("flannel:backend@{CONTRACT}"),
         imports: imports.iter().cloned().map(import).collect(),
         operations,
+        endpoints,
         policies,
         missing,
         refusal,
@@ -150,6 +158,9 @@ fn allows(interface: &str) -> &'static str {
         "udp-tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
         "cloud" => {
             "what the cloud says of this machine, and requests to its API, signed by the host, of the operations below"
+        }
+        "http" => {
+            "requests that the file of --http-endpoints allows, with the credentials in there, to the endpoints that are granted as http:NAME"
         }
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
@@ -195,6 +206,9 @@ impl fmt::Display for Inspection {
             let mark = if *granted { "granted    " } else { "NOT GRANTED" };
             row(label, &format!("{mark}  {operation}"))?;
             label = "";
+        }
+        if !self.endpoints.is_empty() {
+            row("endpoints", &self.endpoints.join(", "))?;
         }
         for CloudPolicy { provider, policy } in &self.policies {
             row(&format!("for {provider}"), policy)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flannel_base::Family;
-use flannel_cloud::{Answer, Failure, Instance, Provider, Request};
+use flannel_cloud::{Answer, EndpointRequest, Failure, Instance, Provider, Request};
 use flannel_model::entry::Mac;
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::Keys;
@@ -66,6 +66,35 @@ pub trait Clouds: Send + Sync {
     }
 }
 
+/// Requests to endpoints that the operator has named.
+pub trait Endpoints: Send + Sync {
+    /// Their names.
+    fn names(&self) -> Vec<String>;
+
+    /// Which of the operator's entries allows a request. The error says what is wrong with it, or not allowed.
+    fn operation(&self, request: &EndpointRequest) -> Result<String, Failure>;
+
+    /// Sends a request. The call waits for the answer, until the deadline at the latest.
+    fn send(&self, request: &EndpointRequest, deadline: Instant) -> Result<Answer, Failure>;
+}
+
+/// Where nobody can be asked, whatever is asked for.
+pub struct NoEndpoints;
+
+impl Endpoints for NoEndpoints {
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn operation(&self, request: &EndpointRequest) -> Result<String, Failure> {
+        Ok(format!("{} {}", request.method.name(), request.path))
+    }
+
+    fn send(&self, _: &EndpointRequest, _: Instant) -> Result<Answer, Failure> {
+        Err(Failure::Unreachable("there is no endpoint here".to_owned()))
+    }
+}
+
 /// Where there is no cloud.
 pub struct NoClouds;
 
@@ -100,4 +129,6 @@ pub struct Environment {
     pub links: Arc<dyn LinkFacts>,
     /// Whom to ask about clouds.
     pub clouds: Arc<dyn Clouds>,
+    /// Whom to ask about endpoints.
+    pub endpoints: Arc<dyn Endpoints>,
 }

@@ -1,8 +1,11 @@
 //! What plugins may do: nothing but what they are granted. A component's imports say what it asks for; the built-in plugins'
-//! grants are in here, others' are in the operator's file, or are given for one run. Of clouds each operation is granted by itself.
+//! grants are in here, others' are in the operator's file, or are given for one run. Of clouds each operation is granted by itself, and of
+//! APIs over HTTP each endpoint.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+
+use flannel_cloud::is_label;
 
 use super::artifact::BuiltIn;
 use super::digest::Digest;
@@ -14,8 +17,13 @@ use super::signature::{Provenance, TrustedKey};
 /// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
 const UNRESTRICTED: [&str; 3] = ["types", "log", "clock"];
 
+/// What grants of endpoints begin with; the interface's own name.
+const HTTP: &str = "http";
+/// What stands where the name of an endpoint is not known: which endpoints there are is the operator's to say.
+const ANY_NAME: &str = "http:NAME";
+
 /// What the built-in plugins are granted, by backend type.
-const BUILT_IN: [(&str, &[&str]); 9] = [
+const BUILT_IN: [(&str, &[&str]); 10] = [
     ("alloc", &[]),
     (
         "ali-vpc",
@@ -50,6 +58,7 @@ const BUILT_IN: [(&str, &[&str]); 9] = [
             "cloud:google:compute:GET projects/*/global/operations/*",
         ],
     ),
+    ("hetzner", &["http:hetzner"]),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
     ("udp", &["links", "udp-tunnel"]),
@@ -75,6 +84,16 @@ pub enum GrantError {
         path: PathBuf,
         /// What is wrong, and where.
         reason: String,
+    },
+    /// There is no such endpoint.
+    #[error(
+        "http:{name} is granted, and the file of --http-endpoints has no [endpoint.{name}]; there are: {there}"
+    )]
+    NoEndpoint {
+        /// What is granted.
+        name: String,
+        /// The endpoints that there are, with commas.
+        there: String,
     },
     /// A plugin asks for more than it has.
     #[error(
@@ -110,6 +129,41 @@ pub struct GrantRequest<'a> {
     pub needs: &'a [Need],
 }
 
+/// Which endpoints a plugin may ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointGrants {
+    /// All that there are.
+    Every,
+    /// Those of these names.
+    Only(BTreeSet<String>),
+}
+
+impl EndpointGrants {
+    /// Whether one is among them.
+    pub fn has(&self, name: &str) -> bool {
+        match self {
+            Self::Every => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+
+    /// Whether those that are named are among those that there are. The error names the first that is not.
+    pub fn check(&self, there: &[String]) -> Result<(), GrantError> {
+        let Self::Only(names) = self else { return Ok(()) };
+        let missing = names.iter().find(|name| !there.contains(name));
+        missing.map_or(Ok(()), |name| {
+            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+            Err(GrantError::NoEndpoint { name: name.clone(), there })
+        })
+    }
+}
+
+impl Default for EndpointGrants {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
 /// What a plugin has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Granted {
@@ -117,6 +171,8 @@ pub struct Granted {
     pub interfaces: BTreeSet<String>,
     /// Operations of clouds.
     pub operations: Vec<Pattern>,
+    /// Endpoints.
+    pub endpoints: EndpointGrants,
 }
 
 impl Granted {
@@ -135,6 +191,12 @@ impl Granted {
         if !operations.is_empty() {
             // Who has one of them has the interface.
             missing.retain(|import| import != CLOUD);
+        }
+        // Which endpoint it asks for, it says when it asks.
+        for import in &mut missing {
+            if import == HTTP {
+                ANY_NAME.clone_into(import);
+            }
         }
         missing.sort_unstable();
         missing.extend(operations);
@@ -162,12 +224,11 @@ impl Grants {
         Self { everything: true, ..Self::default() }
     }
 
-    /// Whether a plugin has all that it asks for; answers which operations of clouds it may ask for. The error says what is missing,
-    /// and how to grant it.
-    pub fn check(&self, asker: &GrantRequest) -> Result<Vec<Pattern>, GrantError> {
+    /// Whether a plugin has all that it asks for; answers with all that it has. The error says what is missing, and how to grant it.
+    pub fn check(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
         let granted = self.of(asker)?;
         missing_is_error(&granted.missing(asker), asker)?;
-        Ok(granted.operations)
+        Ok(granted)
     }
 
     /// Whether a component could have what it imports, whatever it is going to call itself: it has to be compiled to say that. Of clouds
@@ -179,10 +240,7 @@ impl Grants {
         provenance: &Provenance,
     ) -> Result<(), GrantError> {
         let asker = GrantRequest { digest, name: "", imports, needs: &[], provenance };
-        let mut granted = Granted {
-            interfaces: self.texts(&asker, |grant| grant.could_be_for(&asker))?,
-            operations: Vec::new(),
-        };
+        let mut granted = self.sorted(self.texts(&asker, |grant| grant.could_be_for(&asker))?);
         granted.interfaces.insert(CLOUD.to_owned());
         missing_is_error(&granted.missing(&asker), &asker)
     }
@@ -228,19 +286,30 @@ impl Grants {
 
     /// What a plugin is granted, beyond what needs no grant.
     pub fn of(&self, asker: &GrantRequest) -> Result<Granted, GrantError> {
-        let all = self.texts(asker, |grant| grant.is_for(asker))?;
-        let (operations, interfaces): (Vec<_>, Vec<_>) = all.into_iter().partition(|text| is_operation(text));
-        // They were read once already.
-        let mut operations: Vec<Pattern> =
-            operations.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+        let mut granted = self.sorted(self.texts(asker, |grant| grant.is_for(asker))?);
         if self.everything {
-            operations.extend(asker.needs.iter().map(|need| need.pattern.clone()));
+            granted.operations.extend(asker.needs.iter().map(|need| need.pattern.clone()));
         }
-        let mut interfaces: BTreeSet<String> = interfaces.into_iter().collect();
-        if !operations.is_empty() {
-            interfaces.insert(CLOUD.to_owned());
+        Ok(granted)
+    }
+
+    /// Grants by their kinds.
+    fn sorted(&self, texts: BTreeSet<String>) -> Granted {
+        let (mut granted, mut names) = (Granted::default(), BTreeSet::new());
+        for text in texts {
+            if let Some(name) = granted_endpoint(&text) {
+                names.insert(name.to_owned());
+                granted.interfaces.insert(HTTP.to_owned());
+            } else if is_operation(&text) {
+                // It was read once already.
+                granted.operations.extend(Pattern::parse(&text));
+                granted.interfaces.insert(CLOUD.to_owned());
+            } else {
+                granted.interfaces.insert(text);
+            }
         }
-        Ok(Granted { interfaces, operations })
+        granted.endpoints = if self.everything { EndpointGrants::Every } else { EndpointGrants::Only(names) };
+        granted
     }
 
     /// What is granted to who asks, by those grants of the file that are for it.
@@ -277,6 +346,9 @@ fn missing_is_error(missing: &[String], asker: &GrantRequest) -> Result<(), Gran
     let quoted: Vec<String> = missing.iter().map(|wanted| format!("{wanted:?}")).collect();
     let flag = missing.join(",");
     let mut reasons: Vec<String> = asker.provenance.signatures().into_iter().collect();
+    if missing.iter().any(|wanted| wanted == ANY_NAME) {
+        reasons.push("NAME is that of an endpoint in the file of --http-endpoints".to_owned());
+    }
     if let Some(why) = &asker.provenance.exchangeable {
         reasons
             .push(format!("no grant is for it by its name alone, since others can exchange its file: {why}"));
@@ -304,16 +376,30 @@ fn is_operation(text: &str) -> bool {
     text.strip_prefix(CLOUD).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// One interface that can be granted, or an operation of a cloud; the error says which can.
+/// The endpoint that a grant is for; none: it is for something else.
+pub fn granted_endpoint(text: &str) -> Option<&str> {
+    text.strip_prefix(HTTP)?.strip_prefix(':')
+}
+
+/// One interface that can be granted, an operation of a cloud, or an endpoint; the error says which can.
 pub fn parse_grant(text: &str) -> Result<String, String> {
     let text = text.trim();
+    if text == HTTP || granted_endpoint(text).is_some_and(|name| !is_label(name)) {
+        return Err(format!(
+            "{text:?}: right would be {ANY_NAME}, with the name of an endpoint in the file of --http-endpoints: 1 to 63 of a-z, 0-9 and `-`"
+        ));
+    }
+    if granted_endpoint(text).is_some() {
+        return Ok(text.to_owned());
+    }
     if is_operation(text) {
         return Pattern::parse(text).map(|pattern| pattern.to_string());
     }
     if needs_grant(text) {
         return Ok(text.to_owned());
     }
-    let there: Vec<&str> = INTERFACES.into_iter().filter(|name| needs_grant(name)).collect();
+    let named = |name| if name == HTTP { ANY_NAME } else { name };
+    let there: Vec<&str> = INTERFACES.into_iter().filter(|name| needs_grant(name)).map(named).collect();
     Err(format!("{text:?} cannot be granted; there are {}", there.join(", ")))
 }
 
@@ -361,8 +447,36 @@ mod tests {
         assert!(error.contains("--allow 'cloud:google:compute:GET projects/*/global/routes/*'"), "{error}");
         grants.allow.push("cloud:google:compute:*".to_owned());
         let granted = grants.check(&asker).expect("granted");
-        let granted: Vec<String> = granted.iter().map(Pattern::to_string).collect();
+        let granted: Vec<String> = granted.operations.iter().map(Pattern::to_string).collect();
         assert_eq!(granted, ["cloud:aws:ec2:*", "cloud:google:compute:*"]);
+    }
+
+    #[test]
+    fn of_apis_over_http_each_endpoint_is_granted_by_itself() {
+        let imports = imports(&["log", "http"]);
+        let provenance = Provenance::default();
+        let asker = GrantRequest {
+            digest: DIGEST,
+            name: "p",
+            provenance: &provenance,
+            imports: &imports,
+            needs: &[],
+        };
+        let mut grants = Grants::default();
+        let error = grants.check(&asker).expect_err("refused").to_string();
+        assert!(error.contains("it asks for http:NAME, which it is not granted (NAME is that of"), "{error}");
+        assert!(error.contains("allow = [\"http:NAME\"]"), "{error}");
+        grants.allow = vec![parse_grant("http:hetzner").expect("a grant")];
+        let granted = grants.check(&asker).expect("granted").endpoints;
+        assert!(granted.has("hetzner") && !granted.has("router"));
+        assert_eq!(granted.check(&["hetzner".to_owned()]), Ok(()));
+        let error = granted.check(&["router".to_owned()]).expect_err("not there").to_string();
+        assert!(error.contains("no [endpoint.hetzner]; there are: router"), "{error}");
+        for wrong in ["http", "http:", "http:NAME", "http:a b", "http:a/b", "https:a"] {
+            let error = parse_grant(wrong).expect_err("refused");
+            assert!(error.contains("http:NAME"), "{wrong}: {error}");
+        }
+        assert!(Grants::everything().check(&asker).expect("granted").endpoints.has("any"));
     }
 
     fn file(text: &str) -> (tempfile::TempDir, Grants) {

@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 12] = [
+pub const INTERFACES: [&str; 13] = [
     "types",
     "links",
     "routes",
@@ -17,6 +17,7 @@ pub const INTERFACES: [&str; 12] = [
     "udp-tunnel",
     "cloud",
     "node-info",
+    "http",
     "log",
     "clock",
     "state",

@@ -47,9 +47,11 @@ pub use capability::CloudRecord;
 pub use compile::{CHILD, CompileError, CompileLimits, Compiler, compile_for_embedding, run_child};
 pub use digest::{Digest, NoDigest};
 pub use error::{Cause, PluginError};
-pub use facts::{Clouds, Environment, LinkFacts, NoClouds, NodeFacts};
+pub use facts::{Clouds, Endpoints, Environment, LinkFacts, NoClouds, NoEndpoints, NodeFacts};
 pub use flannel_base::Family;
-pub use grants::{GrantError, GrantRequest, Grants, needs_grant, parse_grant};
+pub use grants::{
+    EndpointGrants, GrantError, GrantRequest, Granted, Grants, granted_endpoint, needs_grant, parse_grant,
+};
 pub use imports::{CONTRACT, INTERFACES, WASI};
 pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
@@ -70,5 +72,7 @@ pub use state::DirState;
 mod cloud_scope_tests;
 #[cfg(test)]
 mod cloud_tests;
+#[cfg(test)]
+mod http_tests;
 #[cfg(test)]
 mod tests;

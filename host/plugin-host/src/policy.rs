@@ -613,7 +613,10 @@ impl Policy {
             imports: &self.imports,
             needs: &needs,
         };
-        let operations = self.environment.grants.check(&asker).map_err(|error| PluginError {
+        let there = self.environment.endpoints.names();
+        let granted = self.environment.grants.check(&asker);
+        let granted = granted.and_then(|granted| granted.endpoints.check(&there).map(|()| granted));
+        let granted = granted.map_err(|error| PluginError {
             plugin: description.name.clone(),
             function: "loading",
             cause: Cause::NotGranted(Box::new(error)),
@@ -623,7 +626,8 @@ impl Policy {
                 warn!(plugin = description.name, "{doubt}");
             }
         }
-        instance.state().operations = operations.into();
+        instance.state().operations = granted.operations.into();
+        instance.state().endpoints = granted.endpoints;
         instance.state().plugin.clone_from(&description.name);
         instance.state().store = self.begin_store(&description.name)?;
         let registering = |cause| PluginError {

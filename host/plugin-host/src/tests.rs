@@ -55,6 +55,7 @@ pub(super) fn environment(config: &str) -> Environment {
         offloads: Offloads::ALL,
         grants: Arc::new(Grants::everything()),
         clouds: Arc::new(NoClouds),
+        endpoints: Arc::new(NoEndpoints),
         links: Arc::new(FakeLinks),
     }
 }

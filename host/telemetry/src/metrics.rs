@@ -32,7 +32,7 @@ type Gauge = GaugeOf<u64, AtomicU64>;
 /// Names that are known when this is compiled: a plugin cannot make new time series.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
-type CloudLabels = [(&'static str, String); 3];
+type CloudLabels<const N: usize> = [(&'static str, String); N];
 
 /// A metric that is absent where it does not apply.
 #[derive(Clone, Debug, Default)]
@@ -151,9 +151,9 @@ struct Inner {
     plugin_suspended: Gauge,
     plugin_tick_failing: Gauge,
     plugin_memory: Gauge,
-    cloud_requests: Family<CloudLabels, Counter>,
-    cloud_retries: Family<Labels<1>, Counter>,
-    cloud_request_duration: Histograms,
+    cloud_requests: Family<CloudLabels<3>, Counter>,
+    cloud_retries: Family<CloudLabels<1>, Counter>,
+    cloud_request_duration: Family<CloudLabels<1>, Histogram, fn() -> Histogram>,
     lease_changes: Counter,
     lease_expires: Optional<Gauge>,
     peers: Gauge,
@@ -262,18 +262,18 @@ impl Metrics {
             ),
             cloud_requests: r.add(
                 "cloud_requests",
-                "Requests to clouds on behalf of the plugin, by how they ended",
+                "Requests to clouds and endpoints on behalf of the plugin, by how they ended",
                 Family::default(),
             ),
             cloud_retries: r.add(
                 "cloud_retries",
-                "How often requests to clouds were sent again",
+                "How often requests to clouds and endpoints were sent again",
                 Family::default(),
             ),
             cloud_request_duration: r.with_unit(
                 "cloud_request_duration",
                 Unit::Seconds,
-                "How long requests to clouds took, with all repetitions",
+                "How long requests to clouds and endpoints took, with all repetitions",
                 Family::new_with_constructor(slow_histogram),
             ),
             plugin_memory: r.with_unit(
@@ -435,10 +435,10 @@ impl Metrics {
         self.0.plugin_tick_failing.set(u64::from(failing));
     }
 
-    /// A request to a cloud has ended. It was sent so often; 0: not known.
+    /// A request to a cloud, or to an endpoint (`http:NAME`), has ended. It was sent so often; 0: not known.
     pub fn cloud_request(
         &self,
-        provider: &'static str,
+        provider: &str,
         operation: &str,
         took: Duration,
         outcome: CloudOutcome,
@@ -450,7 +450,7 @@ impl Metrics {
             ("outcome", outcome.as_str().to_owned()),
         ];
         self.0.cloud_requests.get_or_create(&labels).inc();
-        let provider = [("provider", provider)];
+        let provider = [("provider", provider.to_owned())];
         self.0.cloud_request_duration.get_or_create(&provider).observe(took.as_secs_f64());
         self.0.cloud_retries.get_or_create(&provider).inc_by(u64::from(attempts.saturating_sub(1)));
     }

@@ -23,6 +23,8 @@ pub const SECRET: &str = "made-up/secret+of=the&test";
 pub enum Turn {
     /// Answers.
     Answer(u16, &'static str),
+    /// Answers with just that.
+    Raw(String),
     /// Repeats all that it was sent, as the body.
     Echo,
     /// Says how much will come, and breaks off before that.
@@ -34,7 +36,7 @@ pub enum Turn {
 /// A server on loopback that takes its turns one after the other, the last one again and again, and counts.
 pub struct Server {
     url: Url,
-    asked: Arc<Mutex<u32>>,
+    questions: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
@@ -45,18 +47,22 @@ impl Server {
     pub async fn start(turns: &[Turn]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let address = listener.local_addr().expect("an address");
-        let asked = Arc::new(Mutex::new(0));
-        let counter = Arc::clone(&asked);
+        let questions = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&questions);
         let mut turns: VecDeque<Turn> = turns.iter().cloned().collect();
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                *counter.lock().unwrap_or_else(PoisonError::into_inner) += 1;
                 let turn = if turns.len() > 1 { turns.pop_front() } else { turns.front().cloned() };
                 let mut question = vec![0; 64 << 10];
                 let length = stream.read(&mut question).await.unwrap_or(0);
                 let said = String::from_utf8_lossy(&question[..length]).into_owned();
+                heard.lock().unwrap_or_else(PoisonError::into_inner).push(said.clone());
                 let (status, body, missing) = match turn.expect("a turn") {
                     Turn::Answer(status, body) => (status, body.to_owned(), 0),
+                    Turn::Raw(text) => {
+                        let _ = stream.write_all(text.as_bytes()).await;
+                        continue;
+                    }
                     Turn::Echo => (200, said, 0),
                     Turn::Half => (200, "half".to_owned(), 4),
                     Turn::Silence => {
@@ -72,12 +78,25 @@ impl Server {
             }
         });
         let url = Url::parse(&format!("http://{address}/")).expect("a URL");
-        Self { url, asked }
+        Self { url, questions }
     }
 
     /// How often it was asked.
+    ///
+    /// # Panics
+    /// If it was more often than can be counted.
     pub fn asked(&self) -> u32 {
-        *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+        self.questions().len().try_into().expect("a number")
+    }
+
+    /// What it was asked, as it came.
+    pub fn questions(&self) -> Vec<String> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it is: `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.url.authority())
     }
 }
 

@@ -27,11 +27,13 @@ pub enum Backend {
     Gce,
     /// Entries in a route table of Alibaba's.
     AliVpc,
+    /// Routes of a network of Hetzner's.
+    Hetzner,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Vxlan,
         Self::HostGw,
         Self::Alloc,
@@ -41,6 +43,7 @@ impl Backend {
         Self::AwsVpc,
         Self::Gce,
         Self::AliVpc,
+        Self::Hetzner,
     ];
 
     /// `Backend.Type`, and the name of the plugin.
@@ -55,6 +58,7 @@ impl Backend {
             Self::AwsVpc => "aws-vpc",
             Self::Gce => "gce",
             Self::AliVpc => "ali-vpc",
+            Self::Hetzner => "hetzner",
         }
     }
 
@@ -66,7 +70,11 @@ impl Backend {
 
     /// The `Backend` section of [`Backend::config`].
     pub fn section(self) -> String {
-        format!(r#"{{"Type":"{}"}}"#, self.name())
+        let more = match self {
+            Self::Hetzner => format!(r#","NetworkID":{}"#, crate::cloud::hetzner::NETWORK),
+            _ => String::new(),
+        };
+        format!(r#"{{"Type":"{}"{more}}}"#, self.name())
     }
 
     /// Whether it makes pods on different nodes reach each other.
@@ -86,7 +94,7 @@ impl Backend {
 
     /// Whether routes are rows in a cloud's table, and none of the kernel's.
     pub fn is_cloud(self) -> bool {
-        matches!(self, Self::AwsVpc | Self::Gce | Self::AliVpc)
+        matches!(self, Self::AwsVpc | Self::Gce | Self::AliVpc | Self::Hetzner)
     }
 
     /// Whether each peer has a route of its own; otherwise one route leads to a device that knows all peers.
@@ -104,7 +112,9 @@ impl Backend {
         let of = |v4, v6| if ipv6 { vec![v4, v6] } else { vec![v4] };
         match self {
             Self::Vxlan => of(Vtep::DEVICES[0], Vtep::DEVICES[1]),
-            Self::HostGw | Self::Alloc | Self::AwsVpc | Self::Gce | Self::AliVpc => Vec::new(),
+            Self::HostGw | Self::Alloc | Self::AwsVpc | Self::Gce | Self::AliVpc | Self::Hetzner => {
+                Vec::new()
+            }
             Self::Ipip => vec!["flannel.ipip"],
             Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
             Self::Udp => vec!["flannel0"],
@@ -114,7 +124,7 @@ impl Backend {
     /// Why this machine cannot have it; none: it can.
     pub fn missing(self) -> Result<Option<String>> {
         let kind = match self {
-            Self::HostGw | Self::Alloc | Self::Gce | Self::AliVpc => return Ok(None),
+            Self::HostGw | Self::Alloc | Self::Gce | Self::AliVpc | Self::Hetzner => return Ok(None),
             Self::AwsVpc => return crate::cloud::python::missing(),
             Self::Udp if std::path::Path::new("/dev/net/tun").exists() => return Ok(None),
             Self::Udp => return Ok(Some("there is no /dev/net/tun (module tun)".to_owned())),

@@ -4,27 +4,17 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::CONTENT_TYPE;
-use serde::Deserialize;
 use tracing::{debug, warn};
 
 use super::account::Account;
 use super::metadata::Metadata;
 use super::no_credentials;
-use super::token::Token;
 use crate::Secret;
+use crate::access_token::{self, Token};
 use crate::http::{Http, Url};
 use crate::options::Variables;
-use crate::percent;
-use crate::redact::redact;
 use crate::request::Failure;
 
-/// How long a token endpoint may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of its largest answer.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// So often a token endpoint is asked that fails by itself, and how long is waited after the first time.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -33,15 +23,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct Credentials {
     variables: Variables,
     kept: Mutex<Option<(&'static str, Token)>>,
-}
-
-/// A refusal of OAuth 2.0 (RFC 6749, section 5.2).
-#[derive(Deserialize, Default)]
-struct Refusal {
-    #[serde(default)]
-    error: String,
-    #[serde(default)]
-    error_description: String,
 }
 
 impl Credentials {
@@ -88,42 +69,22 @@ impl Credentials {
         let mut attempt = 1;
         loop {
             let asked = Instant::now();
-            let outcome = ask(http, &url, &form).await;
+            let outcome = access_token::ask(http, &url, None, &form).await;
             let failed = outcome.as_ref().map_or(true, |(status, _)| *status == 429 || *status >= 500);
             if failed && attempt < ATTEMPTS {
                 tokio::time::sleep(PAUSE * attempt).await;
                 attempt += 1;
                 continue;
             }
-            let (status, body) = outcome?;
+            let (status, body) = outcome.map_err(|error| no_credentials(&error))?;
             let token = if status == 200 { Token::read(&body, asked) } else { None };
             return token.ok_or_else(|| refused(&account, &url, status, &body, &secrets));
         }
     }
 }
 
-async fn ask(http: &Http, url: &Url, form: &[(&str, Secret)]) -> Result<(u16, Vec<u8>), Failure> {
-    let pairs = form.iter().map(|(name, value)| format!("{name}={}", percent(value.reveal())));
-    let body = Secret::new(pairs.collect::<Vec<_>>().join("&"));
-    let mut request = hyper::Request::new(Full::new(Bytes::copy_from_slice(body.reveal().as_bytes())));
-    *request.method_mut() = hyper::Method::POST;
-    let form = hyper::header::HeaderValue::from_static("application/x-www-form-urlencoded");
-    request.headers_mut().insert(CONTENT_TYPE, form);
-    let answer = http.send(url, request, READ_TIMEOUT).await.map_err(|error| no_credentials(&error))?;
-    let status = answer.response.status().as_u16();
-    let body = answer.body("token", MAX_ANSWER_BYTES).await.map_err(|error| no_credentials(&error))?;
-    Ok((status, body))
-}
-
 /// Says whose credentials are no good, and why.
 fn refused(account: &Account, url: &Url, status: u16, body: &[u8], secrets: &[Secret]) -> Failure {
-    let Refusal { error, error_description } = serde_json::from_slice(body).unwrap_or_default();
-    let said = match (error.as_str(), error_description.as_str()) {
-        ("", _) => format!("status {status}, and no token"),
-        (error, "") => error.to_owned(),
-        (error, description) => format!("{error}: {description}"),
-    };
-    let said: String =
-        redact(&said, secrets).chars().filter(|letter| !letter.is_control()).take(300).collect();
+    let said = access_token::refusal(status, body, secrets);
     Failure::Credentials(format!("{account}: {} answers: {said}", url.shown()))
 }

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use serde::Deserialize;
 
-use super::token::Token;
+use crate::access_token::Token;
 use crate::http::{Http, HttpError, Url};
 use crate::options::Variables;
 use crate::request::{Failure, Instance, NetworkInterface};

@@ -8,13 +8,12 @@ mod reach;
 mod token;
 
 use async_trait::async_trait;
-use hyper::Method as HttpMethod;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 
 use super::options::CloudOptions;
 use super::percent;
-use super::request::{Answer, Failure, Instance, Method, Operation, Provider, Request};
+use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::Secret;
 use crate::http::{Http, HttpError, Url};
@@ -73,13 +72,7 @@ impl Vendor for Google {
         if body.is_some() {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         }
-        let method = match method {
-            Method::Get => HttpMethod::GET,
-            Method::Post => HttpMethod::POST,
-            Method::Put => HttpMethod::PUT,
-            Method::Patch => HttpMethod::PATCH,
-            Method::Delete => HttpMethod::DELETE,
-        };
+        let method = (*method).into();
         let body = Bytes::from(body.clone().unwrap_or_default());
         Ok(Prepared { method, url, headers, body, secrets: vec![token] })
     }

@@ -1,6 +1,6 @@
 //! Sends one request on one connection.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::HttpError;
-use super::url::Url;
+use super::url::{Url, is_link_local};
 
 /// Bytes of the longest head of an answer.
 const HEAD: usize = 64 * 1024;
@@ -34,8 +34,20 @@ const HEAD: usize = 64 * 1024;
 pub enum CleartextPolicy {
     /// With this machine itself, where nobody listens in, whatever name it has.
     Loopback,
+    /// With this machine itself, and with what is on the same link and has an address that says so: no router is between.
+    LinkLocal,
     /// With whoever is asked for by a URL that says so.
     Anywhere,
+}
+
+impl CleartextPolicy {
+    fn allows(self, address: IpAddr) -> bool {
+        match self {
+            Self::Loopback => address.is_loopback(),
+            Self::LinkLocal => address.is_loopback() || is_link_local(address),
+            Self::Anywhere => true,
+        }
+    }
 }
 
 /// How long an answer may take.
@@ -180,9 +192,8 @@ async fn connect(
 ) -> std::io::Result<Box<dyn Stream>> {
     let addresses = lookup_host((url.host.as_str(), url.port)).await?;
     // A name such as localhost says little about where it leads.
-    let addresses: Vec<SocketAddr> = addresses
-        .filter(|address| url.secure || plain == CleartextPolicy::Anywhere || address.ip().is_loopback())
-        .collect();
+    let addresses: Vec<SocketAddr> =
+        addresses.filter(|address| url.secure || plain.allows(address.ip())).collect();
     if addresses.is_empty() {
         return Err(std::io::Error::other("it has no address that may be talked to without TLS"));
     }

@@ -7,4 +7,4 @@ mod url;
 
 pub use client::{Answer, CleartextPolicy, Http, Timeouts};
 pub use error::HttpError;
-pub use url::{Url, is_loopback};
+pub use url::{Url, is_link_local, is_loopback};

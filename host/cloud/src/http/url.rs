@@ -76,6 +76,14 @@ impl Url {
     }
 }
 
+/// Whether an address is of this link alone (169.254.0.0/16, `fe80::/10`).
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
+
 /// Whether a host is this machine by its name.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())

@@ -9,7 +9,7 @@ use super::environment;
 use super::options::Options;
 
 /// The daemon's flags that count for these commands. Its others are taken, too, so that its command line can be given as it is.
-const OF_USE: [&str; 25] = [
+const OF_USE: [&str; 26] = [
     "store",
     "etcd_endpoints",
     "etcd_prefix",
@@ -22,6 +22,7 @@ const OF_USE: [&str; 25] = [
     "plugin_grants",
     "allow",
     "plugin_option",
+    "http_endpoints",
     "plugin_compile_time",
     "plugin_compile_memory",
     "cache_dir",

@@ -33,14 +33,18 @@ pub struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
     pub plugin_grants: Option<PathBuf>,
 
-    /// Interfaces that any plugin may use in this run, and operations of clouds, separated by commas, such as links,routes or
-    /// cloud:aws:ec2:Describe* or cloud:aws:ec2:CreateRoute?RouteTableId=rtb-1; beside the grants of --plugin-grants
+    /// Interfaces that any plugin may use in this run, operations of clouds, and endpoints, separated by commas, such as links,routes
+    /// or cloud:aws:ec2:Describe* or cloud:aws:ec2:CreateRoute?RouteTableId=rtb-1 or http:NAME; beside the grants of --plugin-grants
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 
     /// What plugins are told of this node alone (interface node-info), separated by commas, such as zone=a,rack=7
     #[arg(long = "plugin-option", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option, help_heading = "Plugins and files")]
     pub plugin_option: Vec<(String, String)>,
+    /// APIs over HTTP that plugins may be granted as http:NAME: a TOML file with [endpoint.NAME] tables, each with url, allow,
+    /// credentials and ca-file
+    #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
+    pub http_endpoints: Option<PathBuf>,
 
     /// Directory for what has to survive a reboot: MAC addresses, plugins' state; with an --etcd-prefix of one's own a directory
     /// below it, if it is not given

@@ -2,11 +2,12 @@
 
 use std::io;
 
+use flannel_cloud::EndpointsError;
 use flannel_datapath::{DatapathError, NetlinkError};
 use flannel_firewall::FirewallError;
 use flannel_lease_store::StoreError;
 use flannel_model::network_config::ConfigError;
-use flannel_plugin_host::{ArtifactError, PluginError};
+use flannel_plugin_host::{ArtifactError, GrantError, PluginError};
 use flannel_telemetry::ObserveError;
 
 use crate::node::claims::Taken;
@@ -24,6 +25,12 @@ pub enum DaemonError {
     /// Masquerading is wanted and cannot be had.
     #[error("firewall: {0}")]
     Firewall(#[from] FirewallError),
+    /// The file with endpoints is not as it has to be.
+    #[error("{0}")]
+    HttpEndpoints(EndpointsError),
+    /// What is granted for this run cannot be had.
+    #[error("--allow: {0}")]
+    Allow(GrantError),
     /// A registry is not watched.
     #[error(
         "--watch-plugin watches files, and --plugin names a registry: SIGHUP asks the registry for the tag again"

@@ -340,7 +340,7 @@ impl Observer {
                 Some(200..400) => CloudOutcome::Ok,
                 Some(_) => CloudOutcome::Refused,
             };
-            self.metrics.cloud_request(provider.name(), operation, *took, outcome, *attempts);
+            self.metrics.cloud_request(provider, operation, *took, outcome, *attempts);
         }
     }
 

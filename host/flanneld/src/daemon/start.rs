@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use flannel_base::LogThrottle;
-use flannel_cloud::CloudOptions;
+use flannel_cloud::{CloudOptions, Endpoints};
 use flannel_datapath::{Context, Datapath, DeviceClaim, Event as DatapathEvent};
 use flannel_kube_store::store::Before;
 use flannel_lease_store::file::FileStore;
@@ -20,8 +20,8 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_model::wireguard::Keys;
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, Environment, Family, Grants, Limits, LinkFacts, Loader, NodeFacts, NodeInfo,
-    PluginReference, Policy, Registration, extract_secrets,
+    Artifact, BuiltIn, DirState, EndpointGrants, Environment, Family, Grants, Limits, LinkFacts, Loader,
+    NodeFacts, NodeInfo, PluginReference, Policy, Registration, extract_secrets, granted_endpoint,
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
@@ -130,6 +130,9 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     if let Some((name, _)) = options.plugin_option.iter().find(|(name, _)| !names.insert(name)) {
         return Err(DaemonError::PluginOptionTwice { name: name.clone() });
     }
+    let there: Vec<String> = endpoints(options)?.names().map(str::to_owned).collect();
+    let allowed = options.allow.iter().filter_map(|grant| granted_endpoint(grant));
+    EndpointGrants::Only(allowed.map(str::to_owned).collect()).check(&there).map_err(DaemonError::Allow)?;
     if options.store == Store::Kube
         && let Ok(depth) = std::env::var("EVENT_QUEUE_DEPTH")
         && !depth.is_empty()
@@ -148,6 +151,12 @@ pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
         }
     }
     Ok(())
+}
+
+/// The endpoints that plugins may be granted.
+fn endpoints(options: &Options) -> Result<Endpoints, DaemonError> {
+    let read = options.http_endpoints.as_deref().map(Endpoints::read);
+    Ok(read.transpose().map_err(DaemonError::HttpEndpoints)?.unwrap_or_default())
 }
 
 /// A store, and what Kubernetes has of this node, if the store is that.
@@ -676,7 +685,8 @@ pub(super) fn environment(
     let (options, secrets) = extract_secrets(&config.backend_type, config.backend.get())
         .map_err(|reason| DaemonError::Secret { place: node.store.config_place(), reason })?;
     let clouds = CloudOptions::of_this_node(&node.options.cloud_endpoint, secrets.access_key.clone());
-    let clouds = CloudClientGuard::open(clouds);
+    // Read anew: what an operator adds counts for the next backend.
+    let clouds = CloudClientGuard::open(clouds, endpoints(&node.options)?);
     let environment = Environment {
         node: facts(node),
         about: Arc::clone(&node.about),
@@ -687,6 +697,7 @@ pub(super) fn environment(
         grants: Arc::clone(&node.grants),
         links,
         clouds: clouds.client(node.outside.clone()),
+        endpoints: clouds.endpoints(node.outside.clone()),
     };
     Ok((environment, clouds))
 }

@@ -58,9 +58,9 @@ impl<'a> Subject<'a> {
         Err(refused.map_or_else(String::new, |error| error.to_string()))
     }
 
-    /// Whether it asks clouds, of which there is none for it here.
+    /// Whether it asks clouds or endpoints, of which there is none for it here.
     pub(super) fn asks_clouds(&self) -> bool {
-        self.artifact.imports().iter().any(|interface| interface == "cloud")
+        self.artifact.imports().iter().any(|interface| matches!(interface.as_str(), "cloud" | "http"))
     }
 
     /// Whether it brings a language's runtime along, which collects garbage when it likes: what does imports WASI.

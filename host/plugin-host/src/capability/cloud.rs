@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use flannel_cloud::{Failure, Method, NetworkInterface, Operation, Provider, Request};
+use flannel_cloud::{Answer, Failure, Method, NetworkInterface, Operation, Provider, Request};
 
 use super::HostState;
 use crate::bindings::flannel::backend::cloud as wit;
@@ -24,12 +24,12 @@ const NAME: usize = 256;
 /// Bytes of a body.
 const BODY: usize = 256 << 10;
 
-/// A request that has ended, for those who count.
+/// A request to a cloud or an endpoint that has ended, for those who count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloudRecord {
-    /// Whose cloud.
-    pub provider: Provider,
-    /// The operation, as the grant has it that allowed it, or `describe-instance`.
+    /// Whose cloud, or `http:` and the endpoint's name.
+    pub provider: String,
+    /// The operation, as the grant or the entry of `allow` has it that allowed it, or `describe-instance`.
     pub operation: String,
     /// The status of the answer; none: there was no answer.
     pub status: Option<u16>,
@@ -47,15 +47,12 @@ impl wit::Host for HostState {
             Ok((request, label))
         });
         let outcome = asked.and_then(|(request, label)| {
-            let provider = request.provider;
+            let provider = request.provider.to_string();
             let answer = self.wait_for(provider, label, |host, deadline| {
-                let answer = host.environment.clouds.send(&request, deadline);
-                let figures =
-                    answer.as_ref().map_or((None, 0), |answer| (Some(answer.status), answer.attempts));
-                (answer, figures)
+                counted(host.environment.clouds.send(&request, deadline))
             })?;
             self.routes_seen.learn(&request, &answer);
-            let flannel_cloud::Answer { status, headers, body, attempts } = answer;
+            let Answer { status, headers, body, attempts } = answer;
             Ok(wit::Response { status, headers, body, attempts })
         });
         Ok(self.doomed_by("cloud.send", outcome))
@@ -67,20 +64,21 @@ impl wit::Host for HostState {
             Ok(provider) => provider,
             Err(failure) => return Ok(self.doomed_by("cloud.describe-instance", Err(failure))),
         };
-        let instance = self.wait_for(provider, "describe-instance".to_owned(), |host, deadline| {
-            let instance = host.environment.clouds.instance(provider, deadline);
-            let status = instance.is_ok().then_some(200);
-            (instance, (status, 0))
-        });
+        let instance =
+            self.wait_for(provider.to_string(), "describe-instance".to_owned(), |host, deadline| {
+                let instance = host.environment.clouds.instance(provider, deadline);
+                let status = instance.is_ok().then_some(200);
+                (instance, (status, 0))
+            });
         Ok(self.doomed_by("cloud.describe-instance", instance.map(instance_out)))
     }
 }
 
 impl HostState {
     /// Asks others for the plugin, which is counted.
-    fn wait_for<T>(
+    pub(super) fn wait_for<T>(
         &mut self,
-        provider: Provider,
+        provider: String,
         operation: String,
         ask: impl FnOnce(&Self, Instant) -> (Result<T, Failure>, (Option<u16>, u32)),
     ) -> Result<T, Failure> {
@@ -126,21 +124,35 @@ impl HostState {
     }
 
     /// Requests that are wrong doom the call, and bad news from outside does not.
-    fn doomed_by<T>(&mut self, capability: &str, outcome: Result<T, Failure>) -> Result<T, wit::Error> {
-        let failure = match outcome {
-            Ok(answer) => return Ok(answer),
-            Err(failure) => failure,
-        };
-        if matches!(failure, Failure::Invalid(_) | Failure::Denied(_)) && self.call.refused.is_none() {
-            self.call.refused = Some(format!("{capability}: {failure}"));
-        }
-        Err(match failure {
-            Failure::Invalid(text) => wit::Error::Invalid(text),
-            Failure::Denied(text) => wit::Error::Denied(text),
-            Failure::Credentials(text) => wit::Error::Credentials(text),
-            Failure::Unreachable(text) => wit::Error::Unreachable(text),
+    pub(super) fn doomed_by<T, E: From<Failure>>(
+        &mut self,
+        capability: &str,
+        outcome: Result<T, Failure>,
+    ) -> Result<T, E> {
+        outcome.map_err(|failure| {
+            if matches!(failure, Failure::Invalid(_) | Failure::Denied(_)) && self.call.refused.is_none() {
+                self.call.refused = Some(format!("{capability}: {failure}"));
+            }
+            failure.into()
         })
     }
+}
+
+impl From<Failure> for wit::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Invalid(text) => Self::Invalid(text),
+            Failure::Denied(text) => Self::Denied(text),
+            Failure::Credentials(text) => Self::Credentials(text),
+            Failure::Unreachable(text) => Self::Unreachable(text),
+        }
+    }
+}
+
+/// What came of a request, with what is counted of it.
+pub(super) fn counted(answer: Result<Answer, Failure>) -> (Result<Answer, Failure>, (Option<u16>, u32)) {
+    let figures = answer.as_ref().map_or((None, 0), |answer| (Some(answer.status), answer.attempts));
+    (answer, figures)
 }
 
 fn provider_of(name: &str) -> Result<Provider, Failure> {

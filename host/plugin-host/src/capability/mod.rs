@@ -5,6 +5,7 @@ mod clock;
 mod cloud;
 mod cloud_scope;
 mod entries;
+mod http;
 mod links;
 mod log;
 mod node_info;
@@ -30,6 +31,7 @@ use super::bindings::flannel::backend::types as wit;
 use super::budget::Budget;
 use super::call::{Call, Function};
 use super::facts::Environment;
+use super::grants::EndpointGrants;
 use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::Pattern;
@@ -82,9 +84,11 @@ pub(crate) struct HostState {
     pub pauser: Pauser,
     /// The operations of clouds that the plugin is granted.
     pub operations: Arc<[Pattern]>,
+    /// The endpoints that the plugin is granted.
+    pub endpoints: EndpointGrants,
     /// Routes that clouds have shown to it.
     pub routes_seen: cloud_scope::SeenRoutes,
-    /// Requests to clouds that have ended.
+    /// Requests to clouds and endpoints that have ended.
     pub cloud_records: Vec<CloudRecord>,
     /// The labels that the node had when this was made.
     pub labels: Vec<(String, String)>,
@@ -159,6 +163,7 @@ impl HostState {
             budget: Budget::new(Duration::ZERO),
             pauser,
             operations: Arc::default(),
+            endpoints: EndpointGrants::default(),
             routes_seen: cloud_scope::SeenRoutes::default(),
             cloud_records: Vec::new(),
             labels: environment.about.labels(),

@@ -73,6 +73,11 @@ extern void __wasm_import_flannel_backend_node_info_labels(uint8_t *);
 __attribute__((__import_module__("flannel:backend/node-info@0.1.0"), __import_name__("options")))
 extern void __wasm_import_flannel_backend_node_info_options(uint8_t *);
 
+// Imported Functions from `flannel:backend/http@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/http@0.1.0"), __import_name__("send")))
+extern void __wasm_import_flannel_backend_http_send(uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -666,6 +671,48 @@ void flannel_backend_cloud_result_instance_error_free(flannel_backend_cloud_resu
     flannel_backend_cloud_instance_free(&ptr->val.ok);
   } else {
     flannel_backend_cloud_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_http_request_free(flannel_backend_http_request_t *ptr) {
+  plugin_string_free(&ptr->endpoint);
+  plugin_string_free(&ptr->path);
+  plugin_list_tuple2_string_string_free(&ptr->query);
+  plugin_list_tuple2_string_string_free(&ptr->headers);
+  plugin_option_string_free(&ptr->body);
+}
+
+void flannel_backend_http_response_free(flannel_backend_http_response_t *ptr) {
+  plugin_list_tuple2_string_string_free(&ptr->headers);
+  plugin_string_free(&ptr->body);
+}
+
+void flannel_backend_http_error_free(flannel_backend_http_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      plugin_string_free(&ptr->val.invalid);
+      break;
+    }
+    case 1: {
+      plugin_string_free(&ptr->val.denied);
+      break;
+    }
+    case 2: {
+      plugin_string_free(&ptr->val.credentials);
+      break;
+    }
+    case 3: {
+      plugin_string_free(&ptr->val.unreachable);
+      break;
+    }
+  }
+}
+
+void flannel_backend_http_result_response_error_free(flannel_backend_http_result_response_error_t *ptr) {
+  if (!ptr->is_err) {
+    flannel_backend_http_response_free(&ptr->val.ok);
+  } else {
+    flannel_backend_http_error_free(&ptr->val.err);
   }
 }
 
@@ -1716,6 +1763,72 @@ void flannel_backend_node_info_options(plugin_list_tuple2_string_string_t *ret) 
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_flannel_backend_node_info_options(ptr);
   *ret = (plugin_list_tuple2_string_string_t) { (plugin_tuple2_string_string_t*)(*((uint8_t **) (ptr + 0))), (*((size_t*) (ptr + sizeof(void*)))) };
+}
+
+bool flannel_backend_http_send(flannel_backend_http_request_t *request, flannel_backend_http_response_t *ret, flannel_backend_http_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(7*sizeof(void*))];
+  int32_t option;
+  uint8_t * option1;
+  size_t option2;
+  if (((*request).body).is_some) {
+    const plugin_string_t *payload0 = &((*request).body).val;
+    option = 1;
+    option1 = (uint8_t *) (*payload0).ptr;
+    option2 = (*payload0).len;
+  } else {
+    option = 0;
+    option1 = 0;
+    option2 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_http_send((uint8_t *) ((*request).endpoint).ptr, ((*request).endpoint).len, (int32_t) (*request).method, (uint8_t *) ((*request).path).ptr, ((*request).path).len, (uint8_t *) ((*request).query).ptr, ((*request).query).len, (uint8_t *) ((*request).headers).ptr, ((*request).headers).len, option, option1, option2, (*request).idempotent, ptr);
+  flannel_backend_http_result_response_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_http_response_t) {
+        (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + sizeof(void*)))),
+        (plugin_list_tuple2_string_string_t) (plugin_list_tuple2_string_string_t) { (plugin_tuple2_string_string_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (4*sizeof(void*))))), (*((size_t*) (ptr + (5*sizeof(void*))))) },
+        (uint32_t) (uint32_t) (*((int32_t*) (ptr + (6*sizeof(void*))))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_http_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.credentials = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unreachable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
 }
 
 bool flannel_backend_routes_put(flannel_backend_routes_peer_id_t peer, flannel_backend_routes_route_t *route, flannel_backend_routes_borrow_link_t device, flannel_backend_routes_error_t *err) {

@@ -555,6 +555,79 @@ typedef struct {
   } val;
 } flannel_backend_cloud_result_instance_error_t;
 
+// A method of HTTP (RFC 9110, section 9; RFC 5789).
+typedef uint8_t flannel_backend_http_method_t;
+
+#define FLANNEL_BACKEND_HTTP_METHOD_GET 0
+#define FLANNEL_BACKEND_HTTP_METHOD_HEAD 1
+#define FLANNEL_BACKEND_HTTP_METHOD_POST 2
+#define FLANNEL_BACKEND_HTTP_METHOD_PUT 3
+#define FLANNEL_BACKEND_HTTP_METHOD_PATCH 4
+#define FLANNEL_BACKEND_HTTP_METHOD_DELETE 5
+
+// A request.
+typedef struct flannel_backend_http_request_t {
+  // The endpoint's name: `hetzner`.
+  plugin_string_t   endpoint;
+  flannel_backend_http_method_t   method;
+  // Below the endpoint's URL, with a slash in front: `/networks/4711/actions/add_route`. Segments are of `A-Z`, `a-z`, `0-9` and
+  // `-_.~:@*+,=`; none is empty or has nothing but dots. A slash at the end makes it another path. At most 1024 bytes.
+  plugin_string_t   path;
+  // Parameters by name, in this order. The host encodes them. At most 256, with 256 bytes a name, and 16 KiB a value.
+  plugin_list_tuple2_string_string_t   query;
+  // At most 32, each name once, with values of up to 4 KiB of visible characters of ASCII and blanks. Those that address, frame or
+  // forward a request or say who asks are the host's, and `invalid`: `Host`, `Authorization`, `Cookie`, `Content-Length`,
+  // `Connection`, `Range`, `Accept-Encoding`, `X-Forwarded-…` and their like, and the one with the endpoint's credentials.
+  plugin_list_tuple2_string_string_t   headers;
+  // At most 256 KiB; none: no body. `application/json` where `Content-Type` does not say otherwise. Not with `get` and `head`.
+  plugin_option_string_t   body;
+  // Whether it does no harm to send it once more when it is not known whether it was carried out. Requests that were turned away
+  // for being too many (429, and 503 with `Retry-After`) are repeated in any case.
+  bool   idempotent;
+} flannel_backend_http_request_t;
+
+// What came back, with whatever status. Redirections are not followed: they come back like anything else.
+typedef struct flannel_backend_http_response_t {
+  // The status: 200, 403, …
+  uint16_t   status;
+  // Names in lower case.
+  plugin_list_tuple2_string_string_t   headers;
+  // At most 4 MiB. Text in UTF-8; what is not is replaced.
+  plugin_string_t   body;
+  // How often the request was sent.
+  uint32_t   attempts;
+} flannel_backend_http_response_t;
+
+// Why there is no response. `invalid` and `denied` doom the transaction of the call, as a refusal of another capability does; the
+// others do not.
+typedef struct flannel_backend_http_error_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     invalid;
+    plugin_string_t     denied;
+    plugin_string_t     credentials;
+    plugin_string_t     unreachable;
+  } val;
+} flannel_backend_http_error_t;
+
+// The request is not what its documentation asks for. The text says which part and why.
+#define FLANNEL_BACKEND_HTTP_ERROR_INVALID 0
+// The endpoint is not granted to this plugin, the operator's file does not have or allow it, or this is neither `policy.tick` nor
+// `retirement.retire`.
+#define FLANNEL_BACKEND_HTTP_ERROR_DENIED 1
+// The host has no credentials, or they cannot be refreshed. The text says where it has looked.
+#define FLANNEL_BACKEND_HTTP_ERROR_CREDENTIALS 2
+// No whole response came, or the time was over. The request may have been carried out.
+#define FLANNEL_BACKEND_HTTP_ERROR_UNREACHABLE 3
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_http_response_t ok;
+    flannel_backend_http_error_t err;
+  } val;
+} flannel_backend_http_result_response_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -818,6 +891,10 @@ extern void flannel_backend_node_info_labels(plugin_list_tuple2_string_string_t 
 // loads, and do not change while it runs.
 extern void flannel_backend_node_info_options(plugin_list_tuple2_string_string_t *ret);
 
+// Imported Functions from `flannel:backend/http@0.1.0`
+// Sends a request and waits for the response.
+extern bool flannel_backend_http_send(flannel_backend_http_request_t *request, flannel_backend_http_response_t *ret, flannel_backend_http_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -976,6 +1053,14 @@ void flannel_backend_cloud_instance_free(flannel_backend_cloud_instance_t *ptr);
 void flannel_backend_cloud_result_response_error_free(flannel_backend_cloud_result_response_error_t *ptr);
 
 void flannel_backend_cloud_result_instance_error_free(flannel_backend_cloud_result_instance_error_t *ptr);
+
+void flannel_backend_http_request_free(flannel_backend_http_request_t *ptr);
+
+void flannel_backend_http_response_free(flannel_backend_http_response_t *ptr);
+
+void flannel_backend_http_error_free(flannel_backend_http_error_t *ptr);
+
+void flannel_backend_http_result_response_error_free(flannel_backend_http_result_response_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::cloud;
+use crate::http;
 use crate::log::Level;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
@@ -102,6 +103,9 @@ impl fmt::Display for Declared {
 /// A cloud for tests: a function from requests to answers.
 pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Response, cloud::Error>>;
 
+/// Endpoints for tests: a function from requests to answers.
+pub type Endpoints = Box<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>;
+
 /// The host that is not there: what capabilities answer, and what was declared.
 pub struct Host {
     /// Name of the external interface.
@@ -132,6 +136,8 @@ pub struct Host {
     pub labels: BTreeMap<String, String>,
     /// What its operator has given with `--plugin-option`.
     pub options: BTreeMap<String, String>,
+    /// Endpoints; none: they cannot be reached.
+    pub endpoints: Option<Endpoints>,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -153,6 +159,7 @@ impl Default for Host {
             name: "node-1".to_owned(),
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
+            endpoints: None,
             now: Duration::ZERO,
         }
     }

@@ -4,6 +4,7 @@
 pub mod alibaba;
 pub mod aws;
 pub mod gce;
+pub mod hetzner;
 pub mod python;
 pub mod server;
 
@@ -69,6 +70,7 @@ pub fn start(backend: Backend, lab: &Lab) -> Result<Option<Arc<dyn Cloud>>> {
             crate::Place::Near.gateway().into(),
             crate::bridge::BRIDGE,
         )?)),
+        Backend::Hetzner => Some(Arc::new(hetzner::Hetzner::start(lab)?)),
         _ => None,
     })
 }

@@ -1,5 +1,6 @@
 //! What the backend of a config would be on this node: the plugin, its devices, and what is in their way. Nothing is changed.
 
+use flannel_cloud::Endpoints;
 use flannel_datapath::Probe;
 use flannel_model::entry::DeviceSpec;
 use flannel_model::lease::Subnets;
@@ -7,7 +8,7 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::spelling::nearest;
 use flannel_plugin_devkit::inspect::{Inspection, inspect};
 use flannel_plugin_devkit::preview::{Preview, preview};
-use flannel_plugin_host::{Artifact, Grants, extract_secrets};
+use flannel_plugin_host::{Artifact, EndpointGrants, Grants, extract_secrets};
 use flanneld::cli::Options;
 use flanneld::node::prospect;
 use serde::Serialize;
@@ -16,10 +17,10 @@ use super::in_force::InForce;
 use super::report::Unread;
 use crate::BUILT_IN;
 
-/// The capability of plugins that ask a cloud.
-const CLOUD: &str = "cloud";
+/// The capabilities of plugins that ask a cloud, or another API.
+const ASKING: [&str; 2] = ["cloud", "http"];
 /// The options of all built-in plugins, for those that are misspelt.
-const OPTIONS: [&str; 15] = [
+const OPTIONS: [&str; 16] = [
     "Type",
     "VNI",
     "Port",
@@ -35,6 +36,7 @@ const OPTIONS: [&str; 15] = [
     "RouteTableID",
     "AccessKeyID",
     "AccessKeySecret",
+    "NetworkID",
 ];
 
 /// The backend as it would be.
@@ -141,7 +143,8 @@ impl Backend {
             artifact = built_in.map_err(|error| error.to_string())?;
             inspection = inspect(&artifact, &grants)?;
         }
-        let asks_cloud = inspection.imports.iter().any(|import| import.interface == CLOUD);
+        let asks = inspection.imports.iter().any(|import| ASKING.contains(&import.interface.as_str()));
+        self.problems.extend(missing_endpoint(options, &inspection.endpoints));
         let offered = inspection.backend_types.join(", ");
         let is_for_it = inspection.backend_types.contains(&config.backend_type);
         let refusal = inspection.refusal.clone();
@@ -163,7 +166,7 @@ impl Backend {
             in_force.daemon.as_ref().and_then(|status| status.node.as_ref()),
         );
         let facts = facts.await.map_err(|error| error.to_string())?;
-        if asks_cloud {
+        if asks {
             let note = "what it would have on this node is not known here: it asks the cloud for that, and changes things there";
             self.notes.push(note.to_owned());
             return Ok(());
@@ -251,6 +254,16 @@ fn fit(subnets: &Subnets, config: &NetworkConfig) -> bool {
         (network, subnet) => network.is_none() && subnet.is_none(),
     };
     v4_fits && v6_fits
+}
+
+/// What is wrong with the file of endpoints, or that one is missing there which the plugin is granted.
+fn missing_endpoint(options: &Options, granted: &[String]) -> Option<String> {
+    let there = match options.http_endpoints.as_deref().map(Endpoints::read).transpose() {
+        Ok(read) => read.unwrap_or_default().names().map(str::to_owned).collect::<Vec<_>>(),
+        Err(error) => return Some(error.to_string()),
+    };
+    let granted = EndpointGrants::Only(granted.iter().cloned().collect());
+    granted.check(&there).err().map(|error| error.to_string())
 }
 
 /// Loads the plugin that would serve: the one that the operator names, or the built-in one.

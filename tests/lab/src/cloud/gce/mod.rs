@@ -12,7 +12,7 @@ mod metadata;
 mod moment;
 mod oauth;
 mod operations;
-mod router;
+pub(super) mod router;
 mod state;
 mod tokens;
 

@@ -11,7 +11,7 @@ use crate::Namespace;
 
 /// The kernel's routes that are there for rows: destination and gateway.
 #[derive(Debug, Default)]
-pub(super) struct Router(BTreeMap<String, IpAddr>);
+pub(in crate::cloud) struct Router(BTreeMap<String, IpAddr>);
 
 impl Router {
     /// What the rows ask for.
@@ -25,7 +25,7 @@ impl Router {
     }
 
     /// Makes the kernel so. What cannot be done is tried again the next time.
-    pub(super) fn apply(&mut self, namespace: &Namespace, wanted: &BTreeMap<String, IpAddr>) {
+    pub(in crate::cloud) fn apply(&mut self, namespace: &Namespace, wanted: &BTreeMap<String, IpAddr>) {
         let missing = wanted.iter().filter(|(to, via)| self.0.get(*to) != Some(*via));
         let missing: Vec<_> = missing.map(|(to, via)| (to.clone(), *via)).collect();
         for (to, via) in missing {

@@ -1,0 +1,176 @@
+//! Requests to APIs over HTTP that the operator has named, with credentials that the host adds. All of it is for
+//! [`crate::Policy::tick`] and [`crate::Retire::retire`].
+//!
+//! An endpoint is a name in the operator's file (`--http-endpoints`), which also says what may be asked there; a plugin is granted
+//! `http:NAME`.
+
+use std::fmt;
+
+/// A method of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `PATCH`
+    Patch,
+    /// `DELETE`
+    Delete,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// How.
+    pub method: Method,
+    /// Below the endpoint's URL, with a slash in front.
+    pub path: String,
+    /// Not encoded.
+    pub query: Vec<(String, String)>,
+    /// Beside those that are the host's.
+    pub headers: Vec<(String, String)>,
+    /// `application/json`, where `Content-Type` does not say otherwise.
+    pub body: Option<String>,
+    /// Whether it may be sent once more when it is not known whether it was carried out.
+    pub idempotent: bool,
+}
+
+impl Request {
+    /// Of an endpoint.
+    pub fn new(endpoint: &str, method: Method, path: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            method,
+            path: path.into(),
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            idempotent: false,
+        }
+    }
+
+    /// It does no harm to send it once more.
+    #[must_use]
+    pub fn idempotent(mut self) -> Self {
+        self.idempotent = true;
+        self
+    }
+
+    /// More parameters of the query.
+    #[must_use]
+    pub fn query(mut self, more: &[(&str, &str)]) -> Self {
+        self.query.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self
+    }
+
+    /// One more header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// With a body.
+    #[must_use]
+    pub fn body(mut self, text: impl Into<String>) -> Self {
+        self.body = Some(text.into());
+        self
+    }
+}
+
+/// What came back, with whatever status. Redirections are not followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// 200, 403, …
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// At most 4 MiB.
+    pub body: String,
+    /// How often the request was sent.
+    pub attempts: u32,
+}
+
+/// Why there is no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The request is not what its documentation asks for. Dooms the call.
+    Invalid(String),
+    /// Not granted, not allowed by the operator's file, or not called in `tick`. Dooms the call.
+    Denied(String),
+    /// The host has no credentials.
+    Credentials(String),
+    /// No whole response. The request may have been carried out.
+    Unreachable(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials(text) => write!(f, "no credentials: {text}"),
+            Self::Invalid(text) | Self::Denied(text) | Self::Unreachable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for String {
+    fn from(error: Error) -> Self {
+        error.to_string()
+    }
+}
+
+/// Sends a request and waits for the response.
+pub fn send(request: &Request) -> Result<Response, Error> {
+    #[cfg(target_family = "wasm")]
+    {
+        wasm::send(request)
+    }
+    #[cfg(not(target_family = "wasm"))]
+    {
+        // Taken out meanwhile, so that it may use the host itself.
+        let endpoints = crate::testing::with(|host| host.endpoints.take());
+        let Some(mut endpoints) = endpoints else {
+            return Err(Error::Unreachable("this test has no endpoints".to_owned()));
+        };
+        let answer = (*endpoints)(request);
+        crate::testing::with(|host| host.endpoints = Some(endpoints));
+        answer
+    }
+}
+
+#[cfg(target_family = "wasm")]
+mod wasm {
+    use super::{Error, Method, Request, Response};
+    use crate::bindings::flannel::backend::http as wit;
+
+    pub fn send(request: &Request) -> Result<Response, Error> {
+        let Request { endpoint, method, path, query, headers, body, idempotent } = request.clone();
+        let method = match method {
+            Method::Get => wit::Method::Get,
+            Method::Head => wit::Method::Head,
+            Method::Post => wit::Method::Post,
+            Method::Put => wit::Method::Put,
+            Method::Patch => wit::Method::Patch,
+            Method::Delete => wit::Method::Delete,
+        };
+        let asked = wit::Request { endpoint, method, path, query, headers, body, idempotent };
+        match wit::send(&asked) {
+            Ok(wit::Response { status, headers, body, attempts }) => {
+                Ok(Response { status, headers, body, attempts })
+            }
+            Err(wit::Error::Invalid(text)) => Err(Error::Invalid(text)),
+            Err(wit::Error::Denied(text)) => Err(Error::Denied(text)),
+            Err(wit::Error::Credentials(text)) => Err(Error::Credentials(text)),
+            Err(wit::Error::Unreachable(text)) => Err(Error::Unreachable(text)),
+        }
+    }
+}

@@ -85,6 +85,7 @@ fn all_that_is_built_in_passes_the_checks() -> Result<()> {
     }
     assert!(!shown.contains("FAILED"), "{shown}");
     assert!(shown.contains("via 10.0.1.0 onlink"), "the example's entries are shown: {shown}");
+    assert!(shown.ends_with("\nbuilt-in wireguard conforms\n"), "{shown}");
     Ok(())
 }
 
@@ -99,6 +100,45 @@ fn a_plugin_that_breaks_the_contract_fails_the_checks() -> Result<()> {
     assert_eq!(failed, ["FAILED   tick: plugin hostile: tick: the deed was asked for"]);
     let error = text(&output.stderr);
     assert!(error.starts_with("flanneld: does not conform: ") && error.contains("hostile.wasm"), "{error}");
+    let said = format!(
+        "\nthese alone once more: --only tick\n{} does not conform: 1 of 33 checks failed\n",
+        hostile.display()
+    );
+    assert!(shown.ends_with(&said), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_part_of_the_checks_says_that_it_is_one() -> Result<()> {
+    let component = artifacts::plugin("host-gw")?;
+    let component = path(&component)?;
+    let shown = printed(&["check", component, "--quick"])?;
+    let last = shown.lines().last().context("a line")?;
+    let part = "; --quick is only a part of all checks";
+    let silent = format!(" checks passed{part}, and does not say whether the plugin conforms");
+    assert!(last.starts_with(&format!("{component}: ")) && last.ends_with(&silent), "{last}");
+    let shown = printed(&["check", component, "--only", "tick,lease-acquired"])?;
+    let seen: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("ok       ")).collect();
+    assert!(
+        seen.len() == 5 && seen[1].starts_with("lease-acquired: ") && seen[4] == "tick: no more",
+        "{shown}"
+    );
+    let json: Value = serde_json::from_str(&printed(&["check", component, "--only", "tick", "--json"])?)?;
+    assert_eq!((&json[0]["conforms"], &json[0]["checks"][1]["id"]), (&Value::Null, &"tick".into()));
+
+    let hostile = artifacts::component("hostile")?;
+    let backend = r#"{"Type":"hostile","In":"tick","Do":"error"}"#;
+    let output = plugin(&["check", path(&hostile)?, "--backend", backend, "--quick"])?;
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let last = shown.lines().last().context("a line")?;
+    assert!(last.contains(" does not conform: 1 of ") && last.ends_with(part), "{last}");
+
+    let error = refusal(&["check", component, "--only", "tick,tock"])?;
+    assert!(error.contains("there is no check \"tock\"; there are: start, describe-names, "), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let error = refusal(&["check", component, "--only", "tick", "--quick"])?;
+    assert!(error.contains("cannot be used with"), "{error}");
     Ok(())
 }
 

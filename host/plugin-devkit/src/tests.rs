@@ -4,7 +4,7 @@ use flannel_plugin_host::{Artifact, Compiler, Grants, Loader};
 use flannel_test_support::component;
 use serde_json::Value;
 
-use super::check::{Check, Verdict, check, difference};
+use super::check::{Check, Selection, Verdict, check, difference};
 use super::{Desired, Families, SampleNode, inspect, leases, preview, run};
 
 fn load(name: &str) -> Artifact {
@@ -136,8 +136,59 @@ fn files_that_have_no_leases_are_refused_with_what_is_wrong() {
 
 fn checks(name: &str, backend: Option<&str>) -> (bool, Vec<Check>) {
     let mut checks = Vec::new();
-    let outcome = check(&load(name), backend, |check| checks.push(check.clone()));
+    let outcome = check(&load(name), backend, &Selection::All, |check| checks.push(check.clone()));
     (outcome.conforms, checks)
+}
+
+fn ids(name: &str, selection: &Selection) -> Vec<&'static str> {
+    let mut ids = Vec::new();
+    let outcome = check(&load(name), None, selection, |check| {
+        assert!(!check.failed(), "{check}");
+        ids.push(check.id);
+    });
+    assert!(outcome.conforms && outcome.desired.is_some());
+    ids
+}
+
+#[test]
+fn checks_are_chosen_by_name_by_beginning_or_for_a_hurry() {
+    let only = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        Selection::only(&names)
+    };
+    let of = |names: &[&str]| ids("host-gw", &only(names).expect("names of checks"));
+    assert_eq!(of(&["tick", "apply-one"]), ["start", "apply-one", "tick"], "in the order of all");
+    assert_eq!(of(&["register-restart"]), ["start", "register-restart", "register-restart-data"]);
+    assert_eq!(of(&["start"]), ["start"]);
+    let quick = ids("host-gw", &Selection::Quick);
+    for id in ["describe-names", "register-restart", "apply-100", "apply-removed", "limits-short"] {
+        assert!(quick.contains(&id), "{id}: {quick:?}");
+    }
+    assert!(!quick.contains(&"limits-long-run"), "{quick:?}");
+    assert!(!ids("host-gw", &Selection::All).contains(&"limits-short"), "there are longer ones");
+    for unknown in ["", "appl", "apply-", "Tick", "limits: time"] {
+        let error = only(&["tick", unknown]).expect_err(unknown);
+        assert!(
+            error.starts_with(&format!("there is no check {unknown:?}; there are: start, describe-names, "))
+        );
+        assert!(error.contains(", limits-long-run; ") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_hurry_sees_what_goes_wrong_at_once() {
+    for (place, deed, id) in [
+        ("apply", "panic", "limits-short"),
+        ("apply", "all", "apply-foreign"),
+        ("register", "other-device", "register-restart"),
+    ] {
+        let backend = format!(r#"{{"Type":"hostile","In":"{place}","Do":"{deed}"}}"#);
+        let mut failed = Vec::new();
+        let outcome = check(&load("hostile"), Some(&backend), &Selection::Quick, |check| {
+            failed.extend(check.failed().then_some(check.id));
+        });
+        assert!(!outcome.conforms && failed.contains(&id), "{place} {deed}: {failed:?}");
+    }
 }
 
 fn failed(checks: &[Check]) -> Vec<&str> {

@@ -227,6 +227,12 @@ pub enum PluginCommand {
         /// Write that file instead
         #[arg(long, requires = "golden")]
         bless: bool,
+        /// Make those checks alone that take a second or two together: what is wrong at once, but not whether it conforms
+        #[arg(long, conflicts_with = "only")]
+        quick: bool,
+        /// Make these checks alone, by name or by how several begin, such as apply-one or limits; one that there is not lists them
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        only: Vec<String>,
         /// Print one JSON array, with an object for each plugin
         #[arg(long)]
         json: bool,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
+use flannel_plugin_devkit::check::Selection;
 use flannel_plugin_host::{Artifact, Grants, Loader, PluginReference, compile_for_embedding};
 use flannel_telemetry::control::{SwapOrder, Swapped, ask_swap};
 use flanneld::cli::{Options, PluginCommand};
@@ -48,11 +49,16 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
             dry_run(&load(&component, loader)?, &leases, backend, families, json)
         }
-        PluginCommand::Check { component, backend, golden, bless, json } => {
+        PluginCommand::Check { component, backend, golden, bless, quick, only, json } => {
+            let selection = match (quick, only.as_slice()) {
+                (true, _) => Selection::Quick,
+                (false, []) => Selection::All,
+                (false, names) => Selection::only(names).map_err(anyhow::Error::msg)?,
+            };
             let golden = golden.map(|file| Golden { file, bless });
             let artifacts = artifacts(component.as_ref(), loader)?;
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
-            check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
+            check::run(&artifacts, backend.as_deref(), golden.as_ref(), &selection, json)
         }
         PluginCommand::New { list: true, .. } => Ok(output::text(devkit::new::list(LANGUAGES))?),
         PluginCommand::New { name, lang, dir, list: false } => {

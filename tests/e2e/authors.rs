@@ -66,7 +66,9 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
     assert!(shown.contains("FAILED: plugin hostile: apply: trapped: panicked"), "{shown}");
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.ends_with("flanneld: the plugin failed for 1 of 1 leases\n"), "{error}");
+    let last = error.lines().last().context("a line")?;
+    let said = "flanneld: the plugin failed for 1 of 1 leases: plugin hostile: apply: trapped: panicked";
+    assert!(last.starts_with(said), "{error}");
 
     std::fs::write(&leases, r#"[{"PublicIP":"192.168.0.3"}]"#)?;
     let error = refusal(&arguments)?;
@@ -74,6 +76,68 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
     assert_eq!(error.lines().count(), 1, "{error}");
     let error = refusal(&[&arguments[..2], &["--leases", "/nowhere.json"]].concat())?;
     assert!(error.contains("cannot read /nowhere.json"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn all_that_try_a_plugin_take_the_same() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (leases, vxlan) = (directory.path().join("leases.json"), artifacts::plugin("vxlan")?);
+    let (leases, vxlan) = (path(&leases)?, path(&vxlan)?);
+    let made = "10.0.2.0/24 and fc00:0:0:2::/64  172.20.0.2,fd77::1:2  route";
+    for command in ["run", "check"] {
+        let more: &[&str] = if command == "check" { &["--quick"] } else { &[] };
+        let shown = printed(&[&[command, vxlan], more].concat())?;
+        assert!(shown.contains(made), "{command}: {shown}");
+        let options = ["--backend", r#"{"VNI":7}"#];
+        let shown = printed(&[&[command, vxlan], more, &options[..]].concat())?;
+        assert!(shown.contains("flannel.7"), "{command}: {shown}");
+        let shown = printed(&[&[command, "--type", "VXLAN"], more, &options[..]].concat())?;
+        assert!(shown.contains("flannel.7"), "the built-in plugin: {command}: {shown}");
+    }
+    let costs: Value = serde_json::from_str(&printed(&["bench", vxlan, "--count", "2", "--json"])?)?;
+    assert_eq!((&costs[0]["entries"], &costs[0]["rejected"]), (&6.into(), &0.into()), "{costs}");
+
+    std::fs::write(
+        leases,
+        r#"{"Node":{"Subnet":"10.5.72.0/24","Network":"10.5.0.0/16"},"Leases":[
+            {"Subnet":"10.5.3.0/24","PublicIP":"192.168.0.3","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"9e:00:00:00:00:03"}},
+            {"Subnet":"10.5.9.0/24","PublicIP":"192.168.0.9","BackendType":"vxlan"}]}"#,
+    )?;
+    let ran = printed(&["run", vxlan, "--leases", leases])?;
+    assert!(ran.contains("9e:00:00:00:00:03  is at 192.168.0.3"), "{ran}");
+    let checked = printed(&["check", vxlan, "--quick", "--leases", leases])?;
+    assert!(checked.contains(&ran), "the same table: {checked}");
+    assert!(checked.contains("ok       apply: the leases of the file: 1 rejected\n"), "{checked}");
+    let costs: Value = serde_json::from_str(&printed(&["bench", vxlan, "--leases", leases, "--json"])?)?;
+    let cost = &costs[0];
+    assert_eq!(
+        (&cost["leases"], &cost["entries"], &cost["rejected"]),
+        (&2.into(), &3.into(), &1.into()),
+        "{costs}"
+    );
+
+    std::fs::write(leases, r#"[{"Subnet":"10.255.0.0/16"}]"#)?;
+    for (more, said) in [
+        (&["--leases", leases][..], "leases.json: the lease of 10.255.0.0/16 overlaps the node's own"),
+        (&["--leases", "/nowhere.json"], "cannot read /nowhere.json"),
+        (&["--type", "gre"], "plugin vxlan is for the backend type vxlan, and not for gre"),
+        (
+            &["--type", "gre", "--backend", r#"{"Type":"vxlan"}"#],
+            "--type is gre, and the Type in --backend vxlan",
+        ),
+        (&["--backend", "[]"], "--backend: invalid type: sequence, expected an object"),
+    ] {
+        for command in ["run", "check", "bench"] {
+            let output = plugin(&[&[command, vxlan], more].concat())?;
+            let shown = [output.stdout, output.stderr].map(|said| text(&said)).concat();
+            assert!(!output.status.success() && shown.contains(said), "{command} {more:?}: {shown}");
+        }
+    }
+    for command in ["run", "bench"] {
+        let error = refusal(&[command])?;
+        assert!(error.contains("which plugin? name a file, or a built-in plugin with --type"), "{error}");
+    }
     Ok(())
 }
 
@@ -135,7 +199,10 @@ fn a_part_of_the_checks_says_that_it_is_one() -> Result<()> {
     assert!(last.contains(" does not conform: 1 of ") && last.ends_with(part), "{last}");
 
     let error = refusal(&["check", component, "--only", "tick,tock"])?;
-    assert!(error.contains("there is no check \"tock\"; there are: start, describe-names, "), "{error}");
+    assert!(
+        error.contains("there is no check \"tock\"; there are: start, leases, describe-names, "),
+        "{error}"
+    );
     assert_eq!(error.lines().count(), 1, "{error}");
     let error = refusal(&["check", component, "--only", "tick", "--quick"])?;
     assert!(error.contains("cannot be used with"), "{error}");

@@ -15,6 +15,7 @@ mod kubernetes;
 mod options;
 mod own_places;
 mod syntax;
+mod trial;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -27,6 +28,7 @@ use flannel_plugin_host::{PluginReference, RegistryReference};
 pub use arguments::normalised;
 pub use config::{ConfigCommand, DaemonFlags};
 pub use options::{LogFormat, Options, Store};
+pub use trial::Trial;
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
 ///
@@ -179,49 +181,42 @@ pub enum PluginCommand {
         #[arg(long, value_name = "FILE", required = true)]
         key: Vec<PathBuf>,
     },
-    /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
+    /// Measure what calls of a plugin cost; nothing is changed anywhere
     Bench {
         /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
         #[arg(value_name = "REF")]
         component: Option<PluginReference>,
-        /// The network config's `Backend` object
-        #[arg(long, value_name = "JSON", default_value = r#"{"Type":"vxlan"}"#)]
-        backend: String,
-        /// Leases in a call; may be given several times
-        #[arg(long, value_name = "N", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..))]
-        leases: Vec<u16>,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// Made-up leases in a call; may be given several times
+        #[arg(long, value_name = "N", conflicts_with = "leases", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..i64::from(u16::MAX)))]
+        count: Vec<u16>,
         /// Print one JSON array
         #[arg(long)]
         json: bool,
     },
-    /// Show what a plugin wants to have for given leases, on a made-up node; nothing is changed anywhere
+    /// Show what a plugin wants to have, on a made-up node; nothing is changed anywhere
     Run {
-        /// The component: a file or oci://…, as for --plugin
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
         #[arg(value_name = "REF")]
-        component: PluginReference,
-        /// The leases: a JSON array of lease values as in etcd, each with its Subnet or IPv6Subnet or both; or an object with
-        /// Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP, PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
-        #[arg(long, value_name = "FILE")]
-        leases: PathBuf,
-        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
-        #[arg(long, value_name = "JSON")]
-        backend: Option<String>,
-        /// A cluster with IPv6 too, if the leases' file does not say otherwise
-        #[arg(long)]
-        ipv6: bool,
+        component: Option<PluginReference>,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares for example leases
+    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares
     Check {
-        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type, or all
         #[arg(value_name = "REF")]
         component: Option<PluginReference>,
-        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
-        #[arg(long, value_name = "JSON", requires = "component")]
-        backend: Option<String>,
-        /// Compare what it declares for the example leases with this file
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// Compare what it declares with this file
         #[arg(long, value_name = "FILE", requires = "component")]
         golden: Option<PathBuf>,
         /// Write that file instead

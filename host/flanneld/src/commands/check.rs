@@ -10,8 +10,9 @@ use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
 use super::output;
+use super::trial::Trial;
 
-/// What a plugin is to declare for the example leases.
+/// What a plugin is to declare.
 pub(super) struct Golden {
     /// The file that has it.
     pub file: PathBuf,
@@ -46,7 +47,7 @@ struct Compared {
 /// Checks plugins. Those that fail are named in the error, after all that was to be shown.
 pub(super) fn run(
     artifacts: &[Artifact],
-    backend: Option<&str>,
+    trial: &Trial,
     golden: Option<&Golden>,
     selection: &Selection,
     json: bool,
@@ -56,7 +57,7 @@ pub(super) fn run(
         if !json {
             output::line(format_args!("{}{}", if all.is_empty() { "" } else { "\n" }, artifact.source()))?;
         }
-        let checked = one(artifact, backend, golden, selection, json)?;
+        let checked = one(artifact, trial, golden, selection, json)?;
         if !json {
             output::text(&checked)?;
         }
@@ -73,13 +74,13 @@ pub(super) fn run(
 /// For people each check is shown as it ends: all together take a while.
 fn one(
     artifact: &Artifact,
-    backend: Option<&str>,
+    trial: &Trial,
     golden: Option<&Golden>,
     selection: &Selection,
     json: bool,
 ) -> anyhow::Result<Checked> {
     let (mut checks, mut shown) = (Vec::new(), Ok(()));
-    let outcome = check::check(artifact, backend, selection, |check| {
+    let outcome = check::check(artifact, &trial.wanted, trial.leases.as_ref(), selection, |check| {
         if !json && shown.is_ok() {
             shown = output::line(check);
         }

@@ -6,6 +6,7 @@ pub(crate) mod config;
 pub(crate) mod output;
 pub(crate) mod plugin;
 mod publish;
+mod trial;
 mod verify;
 
 use std::path::{Path, PathBuf};

@@ -38,6 +38,9 @@ const fn demand(when: When, id: &'static str, name: &'static str, look: Look) ->
 /// The check that a plugin starts at all. It is always made.
 pub(super) const START: &str = "start";
 
+/// The check that it can look at the leases of a file. It is made if there is one.
+pub(super) const LEASES: &str = "leases";
+
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
 static DEMANDS: [Demand; 33] = [
     demand(Always, "describe-names", "describe: a proper name and types", describe::proper),
@@ -139,10 +142,12 @@ impl Selection {
             let rest = demand.id.strip_prefix(name);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
-        let is_known = |name: &str| name == START || DEMANDS.iter().any(|demand| is_meant(demand, name));
+        let is_known = |name: &str| {
+            [START, LEASES].contains(&name) || DEMANDS.iter().any(|demand| is_meant(demand, name))
+        };
         if let Some(unknown) = names.iter().find(|name| !is_known(name)) {
             let all: Vec<&str> =
-                std::iter::once(START).chain(DEMANDS.iter().map(|demand| demand.id)).collect();
+                [START, LEASES].into_iter().chain(DEMANDS.iter().map(|demand| demand.id)).collect();
             return Err(format!(
                 "there is no check {unknown:?}; there are: {}; a beginning such as `apply` or `limits-memory` names several",
                 all.join(", ")

@@ -19,6 +19,8 @@ use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
 use super::desired::Desired;
+use super::leases::LeasesFile;
+use super::wanted::Wanted;
 pub use list::Selection;
 use subject::Subject;
 
@@ -107,12 +109,12 @@ impl From<Outcome> for Verdict {
     }
 }
 
-/// Checks a plugin. `backend` is the network config's `Backend` object; without one it is that of the first type that the plugin is for,
-/// with no options. Each check is told as it ends. Answers whether none failed, and what the plugin wants to have for a few example
-/// leases, if it starts.
+/// Checks a plugin. Each check is told as it ends. Answers whether none failed, and what the plugin wants to have, if it starts: for the
+/// leases of a file, which it has to be able to look at, or for a few made-up ones.
 pub fn check(
     artifact: &Artifact,
-    backend: Option<&str>,
+    wanted: &Wanted,
+    leases: Option<&LeasesFile>,
     selection: &Selection,
     mut tell: impl FnMut(&Check),
 ) -> Conformance {
@@ -122,13 +124,17 @@ pub fn check(
         conforms &= !check.failed();
         tell(&check);
     };
-    match Subject::new(artifact, backend) {
+    match Subject::new(artifact, wanted) {
         Ok(subject) => {
             note(list::START, "start", Ok(subject.to_string()));
             for demand in selection.demands() {
                 note(demand.id, demand.name, (demand.look)(&subject));
             }
-            let desired = subject.example();
+            let Some(file) = leases else {
+                return Conformance { conforms, desired: subject.example().ok() };
+            };
+            let desired = subject.desired(file);
+            note(list::LEASES, "apply: the leases of the file", of_file(desired.as_ref()));
             Conformance { conforms, desired: desired.ok() }
         }
         Err(reason) => {
@@ -141,12 +147,19 @@ pub fn check(
     }
 }
 
+/// Each lease of a file is served, or rejected in words.
+fn of_file(desired: Result<&Desired, &String>) -> Outcome {
+    let desired = desired.map_err(String::clone)?;
+    let rejected = desired.peers.iter().filter(|peer| peer.rejected.is_some()).count();
+    desired.failure().map_or_else(|| Ok(format!("{rejected} rejected")), |failure| Err(failure.into()))
+}
+
 /// What came out of the checks.
 #[derive(Debug)]
 pub struct Conformance {
     /// No check failed.
     pub conforms: bool,
-    /// What the plugin wants to have for a few example leases.
+    /// What the plugin wants to have for a few leases.
     pub desired: Option<Desired>,
 }
 

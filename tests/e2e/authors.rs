@@ -309,7 +309,7 @@ fn bad_names_taken_places_and_unknown_languages_are_refused_in_one_line() -> Res
         (["new", "sky", "--dir", "/nowhere/sky"], "cannot make /nowhere/sky: No such file"),
         (
             ["new", "sky", "--lang", "cobol"],
-            "there is no project in \"cobol\"; there are: rust, go, c, cpp, python, js",
+            "there is no project in \"cobol\"; there are: rust, go, c, cpp, zig, python, js",
         ),
     ] {
         let error = refusal(&arguments)?;

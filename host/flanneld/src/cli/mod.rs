@@ -240,7 +240,7 @@ pub enum PluginCommand {
         /// List the languages, with what each is built with, and whether that is here
         #[arg(long, conflicts_with_all = ["name", "dir"])]
         list: bool,
-        /// The language: rust, go, c, cpp, python or js
+        /// The language: rust, go, c, cpp, zig, python or js
         #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
         lang: String,
         /// The directory to make; without it one of the backend's name

@@ -16,18 +16,20 @@ const PACKAGE: &str = "ziglang==0.15.1";
 
 /// Makes sure that there is one.
 pub fn prepare(tools: &Path) -> Result<()> {
-    if fits() || tools.join("zig").exists() {
+    let (mark, link) = (tools.join("installed"), tools.join("zig"));
+    if fits() || std::fs::read_to_string(&mark).is_ok_and(|installed| installed == PACKAGE) {
         return Ok(());
     }
     setup::python()?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(tools))?;
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(tools))?;
     let mut pip = Command::new(tools.join("bin/pip"));
     run(pip.args(["install", "--quiet", "--disable-pip-version-check", PACKAGE]))
         .context("Zig components need Zig 0.15, or PyPI")?;
     let mut python = Command::new(tools.join("bin/python"));
     let place = output(python.args(["-c", "import ziglang; print(ziglang.__path__[0])"]))?;
     let program = PathBuf::from(place.trim()).join("zig");
-    std::os::unix::fs::symlink(&program, tools.join("zig")).with_context(|| program.display().to_string())
+    std::os::unix::fs::symlink(&program, &link).with_context(|| link.display().to_string())?;
+    std::fs::write(&mark, PACKAGE).with_context(|| mark.display().to_string())
 }
 
 /// A `PATH` in which it is found.

@@ -165,7 +165,7 @@ fn a_plugin_that_breaks_the_contract_fails_the_checks() -> Result<()> {
     let error = text(&output.stderr);
     assert!(error.starts_with("flanneld: does not conform: ") && error.contains("hostile.wasm"), "{error}");
     let said = format!(
-        "\nthese alone once more: --only tick\n{} does not conform: 1 of 33 checks failed\n",
+        "\nthese alone once more: --only tick\n{} does not conform: 1 of 32 checks failed\n",
         hostile.display()
     );
     assert!(shown.ends_with(&said), "{shown}");
@@ -441,5 +441,84 @@ fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Res
         let shown = printed(&["new", "sky", "--lang", also, "--dir", path(&project)?])?;
         assert!(shown.starts_with(&format!("sky is written, in {language}. Next:")), "{shown}");
     }
+    Ok(())
+}
+
+/// A daemonless `flanneld plugin dev`, and what it prints.
+struct Developing {
+    child: std::process::Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Developing {
+    fn start(project: &Path, cache: &Path) -> Result<Self> {
+        use std::io::BufRead as _;
+        let mut dev = Command::new(artifacts::flanneld()?);
+        dev.args(["plugin", "dev"]).arg(project).env("FLANNELD_CACHE_DIR", cache);
+        let mut child = dev.stdout(std::process::Stdio::piped()).spawn().context("cannot run flanneld")?;
+        let out = child.stdout.take().context("its output")?;
+        Ok(Self { child, lines: std::io::BufReader::new(out).lines() })
+    }
+
+    /// What is printed until it waits.
+    fn until_it_waits(&mut self) -> Result<String> {
+        let mut said = String::new();
+        for line in self.lines.by_ref() {
+            let line = line?;
+            if line.starts_with("waiting for a change in ") {
+                return Ok(said);
+            }
+            said.extend([&*line, "\n"]);
+        }
+        bail!("it has ended: {said}")
+    }
+}
+
+impl Drop for Developing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_project_is_built_and_checked_again_when_it_changes_until_a_signal_ends_that() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let project = directory.path().join("project");
+    std::fs::create_dir(&project)?;
+    let source = |which: &Path| std::fs::write(project.join("which"), path(which).unwrap_or_default());
+    let build = project.join("build.sh");
+    std::fs::write(&build, "#!/bin/sh -e\ncp \"$(cat which)\" plugin.wasm\ntouch which\n")?;
+    std::fs::set_permissions(&build, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let vxlan = artifacts::plugin("vxlan")?;
+    source(&vxlan)?;
+    let mut dev = Developing::start(&project, directory.path())?;
+    let said = dev.until_it_waits()?;
+    assert!(said.starts_with("building with ./build.sh\nok       "), "{said}");
+    assert!(said.contains("\nflannel.1 "), "all that is declared: {said}");
+
+    source(&artifacts::plugin("host-gw")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.starts_with("\nwhich has changed\nbuilding with ./build.sh\n"), "{said}");
+    assert!(said.contains("\n- flannel.1 ") && said.contains("\n+ no devices\n"), "{said}");
+
+    source(Path::new("/nowhere.wasm"))?;
+    let said = dev.until_it_waits()?;
+    assert!(said.ends_with("\nFAILED   ./build.sh: it ended with exit status: 1\n"), "{said}");
+    source(&artifacts::component("mute")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.contains("FAILED   "), "{said}");
+    source(&artifacts::plugin("host-gw")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.ends_with("\nit declares what it declared before\n"), "by the last that went well: {said}");
+    source(&vxlan)?;
+    assert!(dev.until_it_waits()?.contains("\n+ flannel.1 "));
+
+    let id = rustix::process::Pid::from_child(&dev.child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT)?;
+    let status = dev.child.wait()?;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status}");
+    let error = refusal(&["dev", "/nowhere"])?;
+    assert!(error.contains("/nowhere is no directory: name a project"), "{error}");
     Ok(())
 }

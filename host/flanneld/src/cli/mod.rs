@@ -247,6 +247,21 @@ pub enum PluginCommand {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Build a plugin's project whenever one of its files changes, make the checks of `check --quick`, and show what it declares
+    /// otherwise than before; Ctrl-C ends it
+    Dev {
+        /// The project, as `plugin new` writes it
+        directory: PathBuf,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// The command that builds it, for a shell in the project; without it ./build.sh, make or npm run build, whichever there is
+        #[arg(long, value_name = "COMMAND")]
+        build: Option<String>,
+        /// The component that is built, in the project; without it the newest one there
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
+    },
     /// Make a component of a core WebAssembly module that was built with bindings for the contract
     Componentize {
         /// The module

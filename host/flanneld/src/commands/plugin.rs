@@ -13,7 +13,7 @@ use flanneld::daemon::log;
 
 use super::check::{self, Golden};
 use super::trial::Trial;
-use super::{componentize, output, publish, verify, wait_for};
+use super::{componentize, dev, output, publish, verify, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
@@ -64,6 +64,9 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             };
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
             check::run(&artifacts, &trial, golden.as_ref(), &selection, json)
+        }
+        PluginCommand::Dev { directory, trial, build, component } => {
+            dev::run(dev::Order { directory, build, component, trial }, loader)
         }
         PluginCommand::New { list: true, .. } => Ok(output::text(devkit::new::list(LANGUAGES))?),
         PluginCommand::New { name, lang, dir, list: false } => {

@@ -69,7 +69,7 @@ struct Template {
 /// What the examples in other languages than Rust are called.
 const EXAMPLE: &str = "example-host-gw";
 
-const LANGUAGES: [Template; 6] = [
+const LANGUAGES: [Template; 7] = [
     Template {
         name: "rust",
         alias: "",
@@ -113,6 +113,16 @@ const LANGUAGES: [Template; 6] = [
         ],
         placeholder: EXAMPLE,
         sources: &[("sdk/cpp/example", "")],
+    },
+    Template {
+        name: "zig",
+        alias: "",
+        tools: &[(
+            "zig",
+            "Zig 0.15; also from PyPI: pip install ziglang==0.15.1, and ZIG=\"python3 -m ziglang\"",
+        )],
+        placeholder: EXAMPLE,
+        sources: &[("sdk/zig/example", "")],
     },
     Template {
         name: "python",

@@ -66,7 +66,9 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
     assert!(shown.contains("FAILED: plugin hostile: apply: trapped: panicked"), "{shown}");
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.ends_with("flanneld: the plugin failed for 1 of 1 leases\n"), "{error}");
+    let last = error.lines().last().context("a line")?;
+    let said = "flanneld: the plugin failed for 1 of 1 leases: plugin hostile: apply: trapped: panicked";
+    assert!(last.starts_with(said), "{error}");
 
     std::fs::write(&leases, r#"[{"PublicIP":"192.168.0.3"}]"#)?;
     let error = refusal(&arguments)?;
@@ -78,6 +80,68 @@ fn a_dry_run_prints_a_table_or_json() -> Result<()> {
 }
 
 #[test]
+fn all_that_try_a_plugin_take_the_same() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (leases, vxlan) = (directory.path().join("leases.json"), artifacts::plugin("vxlan")?);
+    let (leases, vxlan) = (path(&leases)?, path(&vxlan)?);
+    let made = "10.0.2.0/24 and fc00:0:0:2::/64  172.20.0.2,fd77::1:2  route";
+    for command in ["run", "check"] {
+        let more: &[&str] = if command == "check" { &["--quick"] } else { &[] };
+        let shown = printed(&[&[command, vxlan], more].concat())?;
+        assert!(shown.contains(made), "{command}: {shown}");
+        let options = ["--backend", r#"{"VNI":7}"#];
+        let shown = printed(&[&[command, vxlan], more, &options[..]].concat())?;
+        assert!(shown.contains("flannel.7"), "{command}: {shown}");
+        let shown = printed(&[&[command, "--type", "VXLAN"], more, &options[..]].concat())?;
+        assert!(shown.contains("flannel.7"), "the built-in plugin: {command}: {shown}");
+    }
+    let costs: Value = serde_json::from_str(&printed(&["bench", vxlan, "--count", "2", "--json"])?)?;
+    assert_eq!((&costs[0]["entries"], &costs[0]["rejected"]), (&6.into(), &0.into()), "{costs}");
+
+    std::fs::write(
+        leases,
+        r#"{"Node":{"Subnet":"10.5.72.0/24","Network":"10.5.0.0/16"},"Leases":[
+            {"Subnet":"10.5.3.0/24","PublicIP":"192.168.0.3","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"9e:00:00:00:00:03"}},
+            {"Subnet":"10.5.9.0/24","PublicIP":"192.168.0.9","BackendType":"vxlan"}]}"#,
+    )?;
+    let ran = printed(&["run", vxlan, "--leases", leases])?;
+    assert!(ran.contains("9e:00:00:00:00:03  is at 192.168.0.3"), "{ran}");
+    let checked = printed(&["check", vxlan, "--quick", "--leases", leases])?;
+    assert!(checked.contains(&ran), "the same table: {checked}");
+    assert!(checked.contains("ok       apply: the leases of the file: 1 rejected\n"), "{checked}");
+    let costs: Value = serde_json::from_str(&printed(&["bench", vxlan, "--leases", leases, "--json"])?)?;
+    let cost = &costs[0];
+    assert_eq!(
+        (&cost["leases"], &cost["entries"], &cost["rejected"]),
+        (&2.into(), &3.into(), &1.into()),
+        "{costs}"
+    );
+
+    std::fs::write(leases, r#"[{"Subnet":"10.255.0.0/16"}]"#)?;
+    for (more, said) in [
+        (&["--leases", leases][..], "leases.json: the lease of 10.255.0.0/16 overlaps the node's own"),
+        (&["--leases", "/nowhere.json"], "cannot read /nowhere.json"),
+        (&["--type", "gre"], "plugin vxlan is for the backend type vxlan, and not for gre"),
+        (
+            &["--type", "gre", "--backend", r#"{"Type":"vxlan"}"#],
+            "--type is gre, and the Type in --backend vxlan",
+        ),
+        (&["--backend", "[]"], "--backend: invalid type: sequence, expected an object"),
+    ] {
+        for command in ["run", "check", "bench"] {
+            let output = plugin(&[&[command, vxlan], more].concat())?;
+            let shown = [output.stdout, output.stderr].map(|said| text(&said)).concat();
+            assert!(!output.status.success() && shown.contains(said), "{command} {more:?}: {shown}");
+        }
+    }
+    for command in ["run", "bench"] {
+        let error = refusal(&[command])?;
+        assert!(error.contains("which plugin? name a file, or a built-in plugin with --type"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
 fn all_that_is_built_in_passes_the_checks() -> Result<()> {
     let shown = printed(&["check"])?;
     for name in ["alloc", "host-gw", "ipip", "udp", "vxlan", "wireguard"] {
@@ -85,6 +149,7 @@ fn all_that_is_built_in_passes_the_checks() -> Result<()> {
     }
     assert!(!shown.contains("FAILED"), "{shown}");
     assert!(shown.contains("via 10.0.1.0 onlink"), "the example's entries are shown: {shown}");
+    assert!(shown.ends_with("\nbuilt-in wireguard conforms\n"), "{shown}");
     Ok(())
 }
 
@@ -99,6 +164,48 @@ fn a_plugin_that_breaks_the_contract_fails_the_checks() -> Result<()> {
     assert_eq!(failed, ["FAILED   tick: plugin hostile: tick: the deed was asked for"]);
     let error = text(&output.stderr);
     assert!(error.starts_with("flanneld: does not conform: ") && error.contains("hostile.wasm"), "{error}");
+    let said = format!(
+        "\nthese alone once more: --only tick\n{} does not conform: 1 of 32 checks failed\n",
+        hostile.display()
+    );
+    assert!(shown.ends_with(&said), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn a_part_of_the_checks_says_that_it_is_one() -> Result<()> {
+    let component = artifacts::plugin("host-gw")?;
+    let component = path(&component)?;
+    let shown = printed(&["check", component, "--quick"])?;
+    let last = shown.lines().last().context("a line")?;
+    let part = "; --quick is only a part of all checks";
+    let silent = format!(" checks passed{part}, and does not say whether the plugin conforms");
+    assert!(last.starts_with(&format!("{component}: ")) && last.ends_with(&silent), "{last}");
+    let shown = printed(&["check", component, "--only", "tick,lease-acquired"])?;
+    let seen: Vec<&str> = shown.lines().filter_map(|line| line.strip_prefix("ok       ")).collect();
+    assert!(
+        seen.len() == 5 && seen[1].starts_with("lease-acquired: ") && seen[4] == "tick: no more",
+        "{shown}"
+    );
+    let json: Value = serde_json::from_str(&printed(&["check", component, "--only", "tick", "--json"])?)?;
+    assert_eq!((&json[0]["conforms"], &json[0]["checks"][1]["id"]), (&Value::Null, &"tick".into()));
+
+    let hostile = artifacts::component("hostile")?;
+    let backend = r#"{"Type":"hostile","In":"tick","Do":"error"}"#;
+    let output = plugin(&["check", path(&hostile)?, "--backend", backend, "--quick"])?;
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    let last = shown.lines().last().context("a line")?;
+    assert!(last.contains(" does not conform: 1 of ") && last.ends_with(part), "{last}");
+
+    let error = refusal(&["check", component, "--only", "tick,tock"])?;
+    assert!(
+        error.contains("there is no check \"tock\"; there are: start, leases, describe-names, "),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+    let error = refusal(&["check", component, "--only", "tick", "--quick"])?;
+    assert!(error.contains("cannot be used with"), "{error}");
     Ok(())
 }
 
@@ -202,7 +309,7 @@ fn bad_names_taken_places_and_unknown_languages_are_refused_in_one_line() -> Res
         (["new", "sky", "--dir", "/nowhere/sky"], "cannot make /nowhere/sky: No such file"),
         (
             ["new", "sky", "--lang", "cobol"],
-            "there is no project in \"cobol\"; there are: rust, go, c, cpp, python, js",
+            "there is no project in \"cobol\"; there are: rust, go, c, cpp, zig, python, js",
         ),
     ] {
         let error = refusal(&arguments)?;
@@ -334,5 +441,84 @@ fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Res
         let shown = printed(&["new", "sky", "--lang", also, "--dir", path(&project)?])?;
         assert!(shown.starts_with(&format!("sky is written, in {language}. Next:")), "{shown}");
     }
+    Ok(())
+}
+
+/// A daemonless `flanneld plugin dev`, and what it prints.
+struct Developing {
+    child: std::process::Child,
+    lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
+}
+
+impl Developing {
+    fn start(project: &Path, cache: &Path) -> Result<Self> {
+        use std::io::BufRead as _;
+        let mut dev = Command::new(artifacts::flanneld()?);
+        dev.args(["plugin", "dev"]).arg(project).env("FLANNELD_CACHE_DIR", cache);
+        let mut child = dev.stdout(std::process::Stdio::piped()).spawn().context("cannot run flanneld")?;
+        let out = child.stdout.take().context("its output")?;
+        Ok(Self { child, lines: std::io::BufReader::new(out).lines() })
+    }
+
+    /// What is printed until it waits.
+    fn until_it_waits(&mut self) -> Result<String> {
+        let mut said = String::new();
+        for line in self.lines.by_ref() {
+            let line = line?;
+            if line.starts_with("waiting for a change in ") {
+                return Ok(said);
+            }
+            said.extend([&*line, "\n"]);
+        }
+        bail!("it has ended: {said}")
+    }
+}
+
+impl Drop for Developing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_project_is_built_and_checked_again_when_it_changes_until_a_signal_ends_that() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let project = directory.path().join("project");
+    std::fs::create_dir(&project)?;
+    let source = |which: &Path| std::fs::write(project.join("which"), path(which).unwrap_or_default());
+    let build = project.join("build.sh");
+    std::fs::write(&build, "#!/bin/sh -e\ncp \"$(cat which)\" plugin.wasm\ntouch which\n")?;
+    std::fs::set_permissions(&build, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let vxlan = artifacts::plugin("vxlan")?;
+    source(&vxlan)?;
+    let mut dev = Developing::start(&project, directory.path())?;
+    let said = dev.until_it_waits()?;
+    assert!(said.starts_with("building with ./build.sh\nok       "), "{said}");
+    assert!(said.contains("\nflannel.1 "), "all that is declared: {said}");
+
+    source(&artifacts::plugin("host-gw")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.starts_with("\nwhich has changed\nbuilding with ./build.sh\n"), "{said}");
+    assert!(said.contains("\n- flannel.1 ") && said.contains("\n+ no devices\n"), "{said}");
+
+    source(Path::new("/nowhere.wasm"))?;
+    let said = dev.until_it_waits()?;
+    assert!(said.ends_with("\nFAILED   ./build.sh: it ended with exit status: 1\n"), "{said}");
+    source(&artifacts::component("mute")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.contains("FAILED   "), "{said}");
+    source(&artifacts::plugin("host-gw")?)?;
+    let said = dev.until_it_waits()?;
+    assert!(said.ends_with("\nit declares what it declared before\n"), "by the last that went well: {said}");
+    source(&vxlan)?;
+    assert!(dev.until_it_waits()?.contains("\n+ flannel.1 "));
+
+    let id = rustix::process::Pid::from_child(&dev.child);
+    rustix::process::kill_process(id, rustix::process::Signal::INT)?;
+    let status = dev.child.wait()?;
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status}");
+    let error = refusal(&["dev", "/nowhere"])?;
+    assert!(error.contains("/nowhere is no directory: name a project"), "{error}");
     Ok(())
 }

@@ -105,6 +105,11 @@ fn with_a_backend_in_cpp_pods_reach_each_other() -> Result<()> {
 }
 
 #[test]
+fn with_a_backend_in_zig_pods_reach_each_other() -> Result<()> {
+    pods_reach_each_other("zig")
+}
+
+#[test]
 fn with_a_backend_in_go_pods_reach_each_other() -> Result<()> {
     pods_reach_each_other("go")
 }
@@ -158,6 +163,11 @@ fn the_example_in_cpp_conforms_and_is_what_a_project_begins_with() -> Result<()>
 }
 
 #[test]
+fn the_example_in_zig_conforms_and_is_what_a_project_begins_with() -> Result<()> {
+    the_example_conforms_and_is_what_a_project_begins_with("zig", "policy.zig", "wit")
+}
+
+#[test]
 fn the_example_in_go_conforms_and_is_what_a_project_begins_with() -> Result<()> {
     the_example_conforms_and_is_what_a_project_begins_with("go", "policy.go", "wit")
 }
@@ -184,7 +194,10 @@ fn options_are_read(language: &str) -> Result<()> {
         let said = says(options)?;
         assert!(said.contains(&format!("pods have an MTU of {mtu}\n")), "{options}: {said}");
     }
-    for wrong in [r#""1400""#, "1279", "65536", "-1", "1400.5", "true", "[]", "{}", "99999999999999999999"] {
+    let long = format!("\"{}\"", "\u{e9}".repeat(200));
+    for wrong in
+        [&long, r#""1400""#, "1279", "65536", "-1", "1400.5", "true", "[]", "{}", "99999999999999999999"]
+    {
         let said = says(&format!(r#","MTU":{wrong}"#))?;
         assert!(said.contains("register: MTU: "), "{wrong}: {said}");
         assert!(said.contains(" is not a whole number from 1280 to 65535"), "{wrong}: {said}");
@@ -210,6 +223,11 @@ fn a_backend_in_c_reads_its_options() -> Result<()> {
 #[test]
 fn a_backend_in_cpp_reads_its_options() -> Result<()> {
     options_are_read("cpp")
+}
+
+#[test]
+fn a_backend_in_zig_reads_its_options() -> Result<()> {
+    options_are_read("zig")
 }
 
 #[test]
@@ -268,6 +286,11 @@ fn a_backend_in_c_names_who_cannot_be_reached() -> Result<()> {
 #[test]
 fn a_backend_in_cpp_names_who_cannot_be_reached() -> Result<()> {
     who_cannot_be_reached_is_named("cpp")
+}
+
+#[test]
+fn a_backend_in_zig_names_who_cannot_be_reached() -> Result<()> {
+    who_cannot_be_reached_is_named("zig")
 }
 
 #[test]

@@ -195,6 +195,22 @@ fn the_readme_of_a_project_in_cpp_is_right() -> Result<()> {
     is_right_as_it_is("cpp")
 }
 
+#[test]
+fn the_readme_of_a_project_in_zig_is_right() -> Result<()> {
+    if is_missing("zig") {
+        return Ok(());
+    }
+    let project = Project::new("zig")?;
+    let said = project.type_all(|shell| {
+        // The machine's own compiler, or the one that `cargo xtask` has fetched.
+        if tools("zig").join("zig").exists() {
+            prefer(shell, &tools("zig"));
+        }
+    })?;
+    has_said_what_it_wants(&said);
+    project.serves_nodes()
+}
+
 fn is_right_as_it_is(language: &str) -> Result<()> {
     if is_missing(language) {
         return Ok(());

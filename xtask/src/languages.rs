@@ -5,6 +5,7 @@
 //! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
 
 mod node;
+mod zig;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -25,6 +26,7 @@ enum Language {
     C,
     Cpp,
     Go,
+    Zig,
 }
 
 /// What all examples are called.
@@ -48,7 +50,7 @@ pub fn build() -> Result<()> {
 }
 
 fn projects() -> Result<Vec<Project>> {
-    let examples = [Language::Python, Language::Js, Language::C, Language::Cpp, Language::Go];
+    let examples = [Language::Python, Language::Js, Language::C, Language::Cpp, Language::Go, Language::Zig];
     let mut all: Vec<Project> = examples
         .into_iter()
         .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
@@ -74,6 +76,7 @@ impl Language {
             Self::C => "c",
             Self::Cpp => "cpp",
             Self::Go => "go",
+            Self::Zig => "zig",
         }
     }
 
@@ -110,6 +113,7 @@ impl Language {
                 setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")])
             }
             Self::Go => Go::choose().path().map(drop),
+            Self::Zig => zig::prepare(&tools(self)),
         }
     }
 
@@ -123,6 +127,7 @@ impl Language {
                 Self::Js if command.starts_with("npm ci") => continue,
                 Self::Js => node::path()?,
                 Self::Go => Go::choose().path()?,
+                Self::Zig => zig::path(&tools(self))?,
                 Self::Python | Self::C | Self::Cpp => std::env::var_os("PATH").unwrap_or_default(),
             };
             shell.push(":");

@@ -173,9 +173,11 @@ impl Desired {
 }
 
 impl Desired {
-    /// For how many peers calls failed.
-    pub fn failures(&self) -> usize {
-        self.peers.iter().filter(|peer| peer.failed.is_some()).count()
+    /// For how many peers calls failed, in words, and how the first did.
+    pub fn failure(&self) -> Option<String> {
+        let failures: Vec<&String> = self.peers.iter().filter_map(|peer| peer.failed.as_ref()).collect();
+        let first = failures.first()?;
+        Some(format!("the plugin failed for {} of {} leases: {first}", failures.len(), self.peers.len()))
     }
 }
 

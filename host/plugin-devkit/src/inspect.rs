@@ -10,7 +10,7 @@ use flannel_plugin_host::{CONTRACT, INTERFACES, WASI};
 use flannel_plugin_host::{EndpointGrants, GrantRequest};
 use serde::Serialize;
 
-use super::environment;
+use super::node::{Families, SampleNode};
 use super::permissions::cloud_policy;
 
 /// What a plugin says of itself, and what it is.
@@ -89,7 +89,8 @@ pub struct CloudPolicy {
 pub fn inspect(artifact: &Artifact, grants: &Grants) -> Result<Inspection, String> {
     let directory = tempfile::tempdir().map_err(|error| format!("no directory for the state: {error}"))?;
     let state = Arc::new(DirState::open(directory.path()));
-    let (described, needs) = Policy::describe(artifact, environment("{}", false)?, Limits::default(), state)
+    let environment = SampleNode::own(Families::Ipv4).environment("{}")?;
+    let (described, needs) = Policy::describe(artifact, environment, Limits::default(), state)
         .map_err(|error| error.to_string())?;
     let mut imports = artifact.imports();
     imports

@@ -1,4 +1,4 @@
-//! The file for `flanneld plugin run --leases`: leases as they are in a store, with their subnets in them, and if wanted the node
+//! The file for `--leases` of `flanneld plugin run`, `check` and `bench`: leases as they are in a store, with their subnets in them, and if wanted the node
 //! that looks at them.
 //!
 //! ```json
@@ -13,7 +13,7 @@
 //!
 //! Without a node the array alone will do. A lease has `Subnet` or `IPv6Subnet` or both; the other fields are those of a lease's value
 //! in etcd: `PublicIP`, `PublicIPv6`, `BackendType`, `BackendData`, `BackendV6Data`, each of which may be missing. What the node has is
-//! in [`NodeSpec`].
+//! in `NodeSpec`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -30,8 +30,8 @@ use super::node::{Families, SampleNode};
 /// What the file has.
 #[derive(Debug)]
 pub struct LeasesFile {
-    /// The node, as far as it is not the usual made-up one.
-    pub node: NodeSpec,
+    /// The node that looks at them.
+    pub node: SampleNode,
     /// The leases, by subnet.
     pub leases: Vec<Lease>,
 }
@@ -39,40 +39,40 @@ pub struct LeasesFile {
 /// The node that looks at the leases. What is missing is as [`SampleNode::own`] has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub struct NodeSpec {
+struct NodeSpec {
     /// The external interface's name.
-    pub interface: Option<String>,
+    interface: Option<String>,
     /// Bytes of the largest IP packet that it carries.
     #[serde(rename = "MTU")]
-    pub mtu: Option<u32>,
+    mtu: Option<u32>,
     /// Its IPv4 address.
     #[serde(rename = "IPv4")]
-    pub ipv4: Option<Ipv4Addr>,
+    ipv4: Option<Ipv4Addr>,
     /// Its IPv6 address.
     #[serde(rename = "IPv6")]
-    pub ipv6: Option<Ipv6Addr>,
+    ipv6: Option<Ipv6Addr>,
     /// The published IPv4 address; without it the interface's.
     #[serde(rename = "PublicIP")]
-    pub public_ip: Option<Ipv4Addr>,
+    public_ip: Option<Ipv4Addr>,
     /// The published IPv6 address; without it the interface's.
     #[serde(rename = "PublicIPv6")]
-    pub public_ipv6: Option<Ipv6Addr>,
+    public_ipv6: Option<Ipv6Addr>,
     /// The cluster's IPv4 network. If one of the networks is named, the cluster has no others.
-    pub network: Option<Ipv4Net>,
+    network: Option<Ipv4Net>,
     /// The cluster's IPv6 network.
     #[serde(rename = "IPv6Network")]
-    pub ipv6_network: Option<Ipv6Net>,
+    ipv6_network: Option<Ipv6Net>,
     /// The node's own IPv4 subnet.
-    pub subnet: Option<Ipv4Net>,
+    subnet: Option<Ipv4Net>,
     /// The node's own IPv6 subnet.
     #[serde(rename = "IPv6Subnet")]
-    pub ipv6_subnet: Option<Ipv6Net>,
+    ipv6_subnet: Option<Ipv6Net>,
     /// The networks that the node reaches without a gateway; without it everything.
-    pub on_link: Option<Vec<IpNet>>,
+    on_link: Option<Vec<IpNet>>,
 }
 
-/// Reads the file's text. The error says what is wrong with which lease.
-pub fn read(text: &str) -> Result<LeasesFile, String> {
+/// Reads the file's text; the cluster is of these families if the file names no network. The error says what is wrong with which lease.
+pub fn read(text: &str, families: Families) -> Result<LeasesFile, String> {
     const RIGHT: &str = r#"right would be an array of leases, or {"Node": {…}, "Leases": […]}"#;
     let wrong = |error: serde_json::Error| format!("{error}; {RIGHT}");
     let (mut node, mut values) = (NodeSpec::default(), Vec::<Box<RawValue>>::new());
@@ -101,6 +101,13 @@ pub fn read(text: &str) -> Result<LeasesFile, String> {
     if let Some([lease, _]) = twice {
         return Err(format!("there are two leases of {}", lease.subnets));
     }
+    let node = node.node(families);
+    if let Some(same) = leases.iter().find(|lease| lease.subnets.overlaps(&node.subnets)) {
+        return Err(format!(
+            "the lease of {} overlaps the node's own, {}: give the node another one, as Node.Subnet or Node.IPv6Subnet",
+            same.subnets, node.subnets
+        ));
+    }
     Ok(LeasesFile { node, leases })
 }
 
@@ -128,7 +135,7 @@ fn lease(text: &str) -> Result<Lease, String> {
 
 impl NodeSpec {
     /// The node, in a cluster of these families if the networks are not named.
-    pub fn node(&self, families: Families) -> SampleNode {
+    fn node(&self, families: Families) -> SampleNode {
         let families = match (self.network, self.ipv6_network) {
             (None, None) => families,
             (Some(_), None) => Families::Ipv4,

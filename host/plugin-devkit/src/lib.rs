@@ -14,12 +14,14 @@ mod permissions;
 pub mod preview;
 pub mod run;
 mod session;
+mod subject;
 mod table;
 pub mod toolchain;
+mod wanted;
 
 #[cfg(test)]
 mod tests;
 
 pub use desired::Desired;
-pub use node::{Families, SampleNode, environment};
-pub use peers::lease;
+pub use node::{Families, SampleNode};
+pub use wanted::Wanted;

@@ -63,7 +63,7 @@ impl SampleNode {
     pub fn own(families: Families) -> Self {
         let v4 = [192, 168, 0, 100];
         let v6 = [0xfd77, 0, 0, 0, 0, 0, 0, 0x100];
-        let subnets = super::peers::subnets(super::bench::MAX_LEASES, families);
+        let subnets = super::peers::subnets(super::peers::OWN, families);
         Self::at(families, v4, v6, subnets, OWN)
     }
 
@@ -157,9 +157,4 @@ impl LinkFacts for DryNode {
         bytes[1..3].copy_from_slice(&self.number.to_be_bytes());
         BASE64_STANDARD.encode(bytes).parse::<SecretKey>().map(Keys::of)
     }
-}
-
-/// Everything around a policy on the made-up node. `backend` is the network config's `Backend` object.
-pub fn environment(backend: &str, ipv6: bool) -> Result<Environment, String> {
-    SampleNode::own(if ipv6 { Families::Dual } else { Families::Ipv4 }).environment(backend)
 }

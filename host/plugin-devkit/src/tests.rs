@@ -4,17 +4,21 @@ use flannel_plugin_host::{Artifact, Compiler, Grants, Loader};
 use flannel_test_support::component;
 use serde_json::Value;
 
-use super::check::{Check, Verdict, check, difference};
-use super::{Desired, Families, SampleNode, inspect, leases, preview, run};
+use super::check::{Check, Selection, Verdict, check, difference};
+use super::{Desired, Families, SampleNode, Wanted, bench, inspect, leases, preview, run};
 
 fn load(name: &str) -> Artifact {
     let cache = tempfile::tempdir().expect("directory");
     Loader::new(cache.path(), cache.path(), Compiler::Here).load_here(&component(name)).expect("loads")
 }
 
+fn with(backend: &str) -> Wanted {
+    Wanted { backend: Some(backend.to_owned()), backend_type: None }
+}
+
 fn dry_run(name: &str, backend: &str, families: Families, file: &str) -> Desired {
-    let file = leases::read(file).expect("a file of leases");
-    run::run(&load(name), backend, families, &file).expect("runs")
+    let file = leases::read(file, families).expect("a file of leases");
+    run::run(&load(name), &with(backend), Some(&file)).expect("runs")
 }
 
 const VXLAN_LEASES: &str = r#"[
@@ -125,19 +129,146 @@ fn files_that_have_no_leases_are_refused_with_what_is_wrong() {
         (r#"[{"Subnet":"10.5.3.7/24"}]"#, r#"lease 1: its Subnet "10.5.3.7/24" is wrong"#),
         (r#"[{"Subnet":"10.5.3.0/24","PublicIP":7}]"#, "lease 1: its PublicIP 7 is wrong"),
         (r#"[{"Subnet":"10.5.3.0/24"},{"Subnet":"10.5.3.0/24"}]"#, "two leases of 10.5.3.0/24"),
+        (r#"[{"Subnet":"10.255.0.0/16"}]"#, "overlaps the node's own, 10.255.255.0/24"),
     ] {
-        let error = leases::read(text).expect_err(text);
+        let error = leases::read(text, Families::Ipv4).expect_err(text);
         assert!(error.contains(said) && !error.contains('\n'), "{text}: {error}");
     }
-    let file = leases::read(r#"[{"Subnet":"10.255.0.0/16"}]"#).expect("a lease");
-    let error = run::run(&load("alloc"), r#"{"Type":"alloc"}"#, Families::Ipv4, &file).expect_err("overlaps");
-    assert!(error.contains("overlaps the node's own, 10.255.255.0/24"), "{error}");
+}
+
+#[test]
+fn without_a_type_it_is_the_first_that_the_plugin_is_for_and_other_options_stay() {
+    let artifact = load("ipip");
+    let of = |backend: Option<&str>, backend_type: Option<&str>| {
+        Wanted { backend: backend.map(str::to_owned), backend_type: backend_type.map(str::to_owned) }
+            .of(&artifact)
+    };
+    for (backend, backend_type, object) in [
+        (None, None, r#"{"Type":"ipip"}"#),
+        (None, Some("IPIP"), r#"{"Type":"ipip"}"#),
+        (Some(" { } "), None, r#"{"Type":"ipip"}"#),
+        (Some(r#"{ "A": [1.50], "a":2}"#), Some("ipip"), r#"{"Type":"ipip", "A": [1.50], "a":2}"#),
+        (Some(r#"{"type":"IPIP","x":1}"#), Some("ipip"), r#"{"type":"IPIP","x":1}"#),
+        (Some(r#"{"Type":"other"}"#), None, r#"{"Type":"other"}"#),
+    ] {
+        assert_eq!(of(backend, backend_type).as_deref(), Ok(object), "{backend:?} {backend_type:?}");
+    }
+    for (backend, backend_type, said) in [
+        (Some("7"), None, "--backend: invalid type: integer `7`, expected an object"),
+        (Some(r#"{"Type":7}"#), None, "--backend: its Type 7 is no string; right would be an object such as"),
+        (
+            Some(r#"{"Type":"a"}"#),
+            Some("b"),
+            "--type is b, and the Type in --backend a: one of them is right",
+        ),
+        (None, Some("gre"), "plugin ipip is for the backend type ipip, and not for gre"),
+    ] {
+        let error = of(backend, backend_type).expect_err(said);
+        assert!(error.starts_with(said) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn made_up_peers_publish_what_the_plugin_says_in_all_commands() {
+    let artifact = load("hostile");
+    let wanted = Wanted::default();
+    let shown = run::run(&artifact, &wanted, None).expect("runs");
+    let checked = check(&artifact, &wanted, None, &Selection::Quick, |_| {}).desired.expect("it starts");
+    assert_eq!(shown.to_string(), checked.to_string());
+    assert_eq!(shown.peers.iter().map(|peer| peer.entries.len()).collect::<Vec<_>>(), [3, 3, 3], "{shown}");
+    // It rejects peers that do not publish what it does.
+    let costs = bench::measure(&artifact, &wanted, bench::Leases::Made(&[1, 20])).expect("measured");
+    let seen: Vec<_> = costs.iter().map(|cost| (cost.leases, cost.entries, cost.rejected)).collect();
+    assert_eq!(seen, [(1, 3, 0), (20, 60, 0)]);
+}
+
+#[test]
+fn the_leases_of_a_file_are_the_same_in_all_commands() {
+    let file = leases::read(VXLAN_LEASES, Families::Ipv4).expect("a file of leases");
+    let (artifact, wanted) = (load("vxlan"), Wanted::default());
+    let shown = run::run(&artifact, &wanted, Some(&file)).expect("runs");
+    let mut last = None;
+    let checked =
+        check(&artifact, &wanted, Some(&file), &Selection::Quick, |check| last = Some(check.clone()));
+    assert_eq!(checked.desired.expect("it starts").to_string(), shown.to_string());
+    let last = last.expect("checks");
+    assert_eq!((last.id, &last.verdict), ("leases", &Verdict::Ok("1 rejected".to_owned())));
+    let costs = bench::measure(&artifact, &wanted, bench::Leases::Of(&file)).expect("measured");
+    let seen: Vec<_> = costs.iter().map(|cost| (cost.leases, cost.entries, cost.rejected)).collect();
+    assert_eq!(seen, [(3, 3, 1)]);
+
+    let wanted = with(r#"{"Type":"hostile","In":"apply","Do":"panic","Subnet":"10.5.3.0/24"}"#);
+    let text = r#"[{"Subnet":"10.5.3.0/24","PublicIP":"192.168.0.3","BackendType":"hostile","BackendData":"02:00:00:00:00:03"}]"#;
+    let (file, artifact) = (leases::read(text, Families::Ipv4).expect("a file of leases"), load("hostile"));
+    let said = "plugin hostile: apply: trapped: panicked";
+    let shown = run::run(&artifact, &wanted, Some(&file)).expect("runs").failure().expect("it fails");
+    assert!(shown.starts_with("the plugin failed for 1 of 1 leases: ") && shown.contains(said), "{shown}");
+    let mut failed = Vec::new();
+    let checked = check(&artifact, &wanted, Some(&file), &Selection::Quick, |check| {
+        failed.extend(check.failed().then(|| check.clone()));
+    });
+    assert!(!checked.conforms);
+    assert_eq!(failed.iter().map(|check| check.id).collect::<Vec<_>>(), ["leases"]);
+    let error = bench::measure(&artifact, &wanted, bench::Leases::Of(&file)).expect_err("it fails");
+    assert!(error.contains(said), "{error}");
 }
 
 fn checks(name: &str, backend: Option<&str>) -> (bool, Vec<Check>) {
     let mut checks = Vec::new();
-    let outcome = check(&load(name), backend, |check| checks.push(check.clone()));
+    let wanted = Wanted { backend: backend.map(str::to_owned), backend_type: None };
+    let outcome = check(&load(name), &wanted, None, &Selection::All, |check| checks.push(check.clone()));
     (outcome.conforms, checks)
+}
+
+fn ids(name: &str, selection: &Selection) -> Vec<&'static str> {
+    let mut ids = Vec::new();
+    let outcome = check(&load(name), &Wanted::default(), None, selection, |check| {
+        assert!(!check.failed(), "{check}");
+        ids.push(check.id);
+    });
+    assert!(outcome.conforms && outcome.desired.is_some());
+    ids
+}
+
+#[test]
+fn checks_are_chosen_by_name_by_beginning_or_for_a_hurry() {
+    let only = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        Selection::only(&names)
+    };
+    let of = |names: &[&str]| ids("host-gw", &only(names).expect("names of checks"));
+    assert_eq!(of(&["tick", "apply-one"]), ["start", "apply-one", "tick"], "in the order of all");
+    assert_eq!(of(&["register-restart"]), ["start", "register-restart", "register-restart-data"]);
+    assert_eq!(of(&["start"]), ["start"]);
+    let quick = ids("host-gw", &Selection::Quick);
+    for id in ["describe-names", "register-restart", "apply-100", "apply-removed", "limits-short"] {
+        assert!(quick.contains(&id), "{id}: {quick:?}");
+    }
+    assert!(!quick.contains(&"limits-long-run"), "{quick:?}");
+    assert!(!ids("host-gw", &Selection::All).contains(&"limits-short"), "there are longer ones");
+    for unknown in ["", "appl", "apply-", "Tick", "limits: time"] {
+        let error = only(&["tick", unknown]).expect_err(unknown);
+        assert!(error.starts_with(&format!(
+            "there is no check {unknown:?}; there are: start, leases, describe-names, "
+        )));
+        assert!(error.contains(", limits-long-run; ") && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_hurry_sees_what_goes_wrong_at_once() {
+    for (place, deed, id) in [
+        ("apply", "panic", "limits-short"),
+        ("apply", "all", "apply-foreign"),
+        ("register", "other-device", "register-restart"),
+    ] {
+        let backend = format!(r#"{{"Type":"hostile","In":"{place}","Do":"{deed}"}}"#);
+        let mut failed = Vec::new();
+        let outcome = check(&load("hostile"), &with(&backend), None, &Selection::Quick, |check| {
+            failed.extend(check.failed().then_some(check.id));
+        });
+        assert!(!outcome.conforms && failed.contains(&id), "{place} {deed}: {failed:?}");
+    }
 }
 
 fn failed(checks: &[Check]) -> Vec<&str> {

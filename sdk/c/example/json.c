@@ -3,7 +3,7 @@
 #include <string.h>
 
 // Deeper ones are refused, before they take the stack.
-#define DEPTH 64
+#define DEPTH 128
 
 // What has not been read yet.
 typedef struct {

@@ -86,10 +86,14 @@ static bool option_number(
         *number = read;
         return true;
     }
+    // A few words of it are enough to find it; no character is cut in two.
+    size_t shown = value.length < 100 ? value.length : 100;
+    while (shown < value.length && (value.bytes[shown] & 0xc0) == 0x80) {
+        shown--;
+    }
     append_text(error, name);
     append_text(error, ": ");
-    // A few words of it are enough to find it.
-    append(error, value.bytes, value.length < 100 ? value.length : 100);
+    append(error, value.bytes, shown);
     append_text(error, " is not a whole number from ");
     append_number(error, least, 10);
     append_text(error, " to ");

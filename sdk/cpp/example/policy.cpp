@@ -112,8 +112,12 @@ bool option_number(json_t options, const char *name, uint32_t least, uint32_t mo
         number = read;
         return true;
     }
-    // A few words of it are enough to find it.
-    error.add(name).add(": ").add(value.bytes, value.length < 100 ? value.length : 100);
+    // A few words of it are enough to find it; no character is cut in two.
+    size_t shown = value.length < 100 ? value.length : 100;
+    while (shown < value.length && (value.bytes[shown] & 0xc0) == 0x80) {
+        shown--;
+    }
+    error.add(name).add(": ").add(value.bytes, shown);
     error.add(" is not a whole number from ").add(least).add(" to ").add(most);
     return false;
 }

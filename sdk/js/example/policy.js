@@ -16,6 +16,8 @@ class Unserved extends Error {}
 
 let hasIpv4 = false;
 let hasIpv6 = false;
+// The external interface. Kept, since a handle that is made in each call is garbage in each call.
+let link;
 
 /** The functions that the host calls: `register` first, then `leaseAcquired`, then `apply` and `tick`. */
 export const policy = {
@@ -24,17 +26,18 @@ export const policy = {
   },
 
   register(node, config) {
-    const { external } = node;
+    link = external();
+    const device = node.external;
     hasIpv4 = node.ipv4Network !== undefined;
     hasIpv6 = node.ipv6Network !== undefined;
     const differs = (one, other) => String(one) !== String(other);
-    if ((hasIpv4 && differs(external.ipv4, node.publicIpv4)) || (hasIpv6 && differs(external.ipv6, node.publicIpv6))) {
+    if ((hasIpv4 && differs(device.ipv4, node.publicIpv4)) || (hasIpv6 && differs(device.ipv6, node.publicIpv6))) {
       // Peers send to the public address: behind NAT, nothing would listen there.
-      throw `the public address is not ${external.name}'s own: this backend cannot work through NAT`;
+      throw `the public address is not ${device.name}'s own: this backend cannot work through NAT`;
     }
     // An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by `number`.
-    const mtu = number(options(config), 'MTU', 1280, 65535, external.mtu);
-    return { backendType: NAME, mtu: Math.min(mtu, external.mtu) };
+    const mtu = number(options(config), 'MTU', 1280, 65535, device.mtu);
+    return { backendType: NAME, mtu: Math.min(mtu, device.mtu) };
   },
 
   leaseAcquired(_nodeLease) {
@@ -101,17 +104,11 @@ function put(peer, lease) {
 
 /** Declares the route to a peer's subnet. */
 function reach(peer, destination, via) {
-  const link = external();
-  try {
-    if (!isOnLink(via)) {
-      // When this changes, the host asks again.
-      throw new Unserved(`${text(via)} is not on the link of ${link.name()}: this backend needs all nodes on one link`);
-    }
-    putRoute(peer, { destination, via, onlink: false }, link);
-  } finally {
-    // The host counts handles.
-    link[Symbol.dispose]?.();
+  if (!isOnLink(via)) {
+    // When this changes, the host asks again.
+    throw new Unserved(`${text(via)} is not on the link of ${link.name()}: this backend needs all nodes on one link`);
   }
+  putRoute(peer, { destination, via, onlink: false }, link);
 }
 
 /** An address as people write it. */

@@ -4,10 +4,8 @@ Each call is a transaction of the host's: it is applied when the function return
 a peer is forgotten before the peer is handed over again, so there is nothing to delete.
 """
 
-import json
 from ipaddress import IPv4Address, IPv6Address
 
-from componentize_py_types import Err
 from wit_world import exports
 from wit_world.exports.policy import Change, Change_Put, Description, Registration, Rejection
 from wit_world.imports import links, log, routes
@@ -22,6 +20,9 @@ from wit_world.imports.types import (
     Node,
 )
 
+from options import Refused, number, options
+from refusals import in_words
+
 # The plugin's name, and the `Backend.Type` that it is for.
 NAME = "example-host-gw"
 VERSION = "0.1.0"
@@ -34,16 +35,16 @@ class Cluster:
     ipv6 = False
 
 
-class Unserved(Exception):
-    """Why a peer cannot be served; for the operator."""
-
-
 class Policy(exports.Policy):
-    """The functions that the host calls: `register` first, then `lease_acquired`, then `apply` and `tick`."""
+    """The functions that the host calls: `register` first, then `lease_acquired`, then `apply` and `tick`.
+
+    Each may raise `Refused`: `in_words` makes it what the contract has for that.
+    """
 
     def describe(self) -> Description:
         return Description(NAME, VERSION, [NAME])
 
+    @in_words
     def register(self, node: Node, config: str) -> Registration:
         external = node.external
         Cluster.ipv4 = node.ipv4_network is not None
@@ -53,15 +54,17 @@ class Policy(exports.Policy):
         )
         if behind_nat:
             # Peers send to the public address: behind NAT, nothing would listen there.
-            raise Err(f"the public address is not {external.name}'s own: this backend cannot work through NAT")
+            raise Refused(f"the public address is not {external.name}'s own: this backend cannot work through NAT")
         # An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by `number`.
         mtu = number(options(config), "MTU", 1280, 65535, external.mtu)
         return Registration(NAME, None, None, min(mtu, external.mtu))
 
+    @in_words
     def lease_acquired(self, node_lease: Lease) -> None:
         # No device of its own, so no address to put anywhere.
         pass
 
+    @in_words
     def apply(self, changes: list[Change]) -> list[Rejection]:
         rejections = []
         for change in changes:
@@ -71,37 +74,13 @@ class Policy(exports.Policy):
             peer, lease = change.value
             try:
                 put(peer, lease)
-            except Unserved as reason:
+            except Refused as reason:
                 rejections.append(Rejection(peer, str(reason)))
-            except Err as refused:
-                # What the host has refused is for the operator to see.
-                raise Err(refused.value.value)
         return rejections
 
+    @in_words
     def tick(self) -> int | None:
         return None
-
-
-def options(config: str) -> dict:
-    """The options by name, in lower case: names match without regard to case. What is null is as good as absent."""
-    try:
-        read = json.loads(config)
-    except (ValueError, RecursionError) as error:
-        raise Err(f"not JSON: {error}")
-    if not isinstance(read, dict):
-        raise Err(f'{json.dumps(read)} is not a JSON object such as {{"Key": 1}}')
-    return {name.lower(): value for name, value in read.items() if value is not None}
-
-
-def number(options: dict, name: str, least: int, most: int, missing: int) -> int:
-    """A whole number within bounds; `missing` stands for one that is absent."""
-    value = options.get(name.lower())
-    if value is None:
-        return missing
-    # A bool is an int for Python.
-    if type(value) is not int or not least <= value <= most:
-        raise Err(f"{name}: {json.dumps(value)} is not a whole number from {least} to {most}")
-    return value
 
 
 def put(peer: int, lease: Lease) -> None:
@@ -120,7 +99,7 @@ def reach(peer: int, subnet: IpPrefix, public: IpAddress) -> None:
     with links.external() as external:
         if not links.is_on_link(public):
             # When this changes, the host asks again.
-            raise Unserved(f"{text(public)} is not on the link of {external.name()}: this backend needs all nodes on one link")
+            raise Refused(f"{text(public)} is not on the link of {external.name()}: this backend needs all nodes on one link")
         routes.put(peer, routes.Route(subnet, public, onlink=False), external)
 
 

@@ -67,7 +67,7 @@ fn copies(name: &str, arguments: &[String], container: &Container) -> Result<()>
 
 /// Refuses a network config's `Backend` object, JSON, with which the built-in plugin for its type does not start.
 pub fn starts_with(backend: &str) -> Result<()> {
-    run(&["plugin", "bench", "--leases", "1", "--backend", backend])
+    run(&["plugin", "bench", "--count", "1", "--backend", backend])
 }
 
 /// Refuses a file for `--plugin-grants` that the daemon cannot read.

@@ -15,6 +15,7 @@ mod kubernetes;
 mod options;
 mod own_places;
 mod syntax;
+mod trial;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -27,6 +28,7 @@ use flannel_plugin_host::{PluginReference, RegistryReference};
 pub use arguments::normalised;
 pub use config::{ConfigCommand, DaemonFlags};
 pub use options::{LogFormat, Options, Store};
+pub use trial::Trial;
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
 ///
@@ -179,54 +181,53 @@ pub enum PluginCommand {
         #[arg(long, value_name = "FILE", required = true)]
         key: Vec<PathBuf>,
     },
-    /// Measure what calls of a plugin cost, with made-up leases; nothing is changed anywhere
+    /// Measure what calls of a plugin cost; nothing is changed anywhere
     Bench {
         /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
         #[arg(value_name = "REF")]
         component: Option<PluginReference>,
-        /// The network config's `Backend` object
-        #[arg(long, value_name = "JSON", default_value = r#"{"Type":"vxlan"}"#)]
-        backend: String,
-        /// Leases in a call; may be given several times
-        #[arg(long, value_name = "N", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..))]
-        leases: Vec<u16>,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// Made-up leases in a call; may be given several times
+        #[arg(long, value_name = "N", conflicts_with = "leases", default_values_t = [1, 100, 10_000], value_parser = clap::value_parser!(u16).range(1..i64::from(u16::MAX)))]
+        count: Vec<u16>,
         /// Print one JSON array
         #[arg(long)]
         json: bool,
     },
-    /// Show what a plugin wants to have for given leases, on a made-up node; nothing is changed anywhere
+    /// Show what a plugin wants to have, on a made-up node; nothing is changed anywhere
     Run {
-        /// The component: a file or oci://…, as for --plugin
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type
         #[arg(value_name = "REF")]
-        component: PluginReference,
-        /// The leases: a JSON array of lease values as in etcd, each with its Subnet or IPv6Subnet or both; or an object with
-        /// Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP, PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
-        #[arg(long, value_name = "FILE")]
-        leases: PathBuf,
-        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
-        #[arg(long, value_name = "JSON")]
-        backend: Option<String>,
-        /// A cluster with IPv6 too, if the leases' file does not say otherwise
-        #[arg(long)]
-        ipv6: bool,
+        component: Option<PluginReference>,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares for example leases
+    /// Check that a plugin keeps to the contract, without root and without a node, and show what it declares
     Check {
-        /// The component: a file or oci://…, as for --plugin; without it all built-in plugins
+        /// The component: a file or oci://…, as for --plugin; without it the built-in plugin for the backend's type, or all
         #[arg(value_name = "REF")]
         component: Option<PluginReference>,
-        /// The network config's `Backend` object; without it the first type that the plugin is for, without options
-        #[arg(long, value_name = "JSON", requires = "component")]
-        backend: Option<String>,
-        /// Compare what it declares for the example leases with this file
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// Compare what it declares with this file
         #[arg(long, value_name = "FILE", requires = "component")]
         golden: Option<PathBuf>,
         /// Write that file instead
         #[arg(long, requires = "golden")]
         bless: bool,
+        /// Make those checks alone that take a second or two together: what is wrong at once, but not whether it conforms
+        #[arg(long, conflicts_with = "only")]
+        quick: bool,
+        /// Make these checks alone, by name or by how several begin, such as apply-one or limits; one that there is not lists them
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        only: Vec<String>,
         /// Print one JSON array, with an object for each plugin
         #[arg(long)]
         json: bool,
@@ -239,12 +240,27 @@ pub enum PluginCommand {
         /// List the languages, with what each is built with, and whether that is here
         #[arg(long, conflicts_with_all = ["name", "dir"])]
         list: bool,
-        /// The language: rust, go, c, cpp, python or js
+        /// The language: rust, go, c, cpp, zig, python or js
         #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
         lang: String,
         /// The directory to make; without it one of the backend's name
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
+    },
+    /// Build a plugin's project whenever one of its files changes, make the checks of `check --quick`, and show what it declares
+    /// otherwise than before; Ctrl-C ends it
+    Dev {
+        /// The project, as `plugin new` writes it
+        directory: PathBuf,
+        /// What it is tried with
+        #[command(flatten)]
+        trial: Trial,
+        /// The command that builds it, for a shell in the project; without it ./build.sh, make or npm run build, whichever there is
+        #[arg(long, value_name = "COMMAND")]
+        build: Option<String>,
+        /// The component that is built, in the project; without it the newest one there
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
     },
     /// Make a component of a core WebAssembly module that was built with bindings for the contract
     Componentize {

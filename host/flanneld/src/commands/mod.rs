@@ -3,9 +3,11 @@
 mod check;
 mod componentize;
 pub(crate) mod config;
+mod dev;
 pub(crate) mod output;
 pub(crate) mod plugin;
 mod publish;
+mod trial;
 mod verify;
 
 use std::path::{Path, PathBuf};

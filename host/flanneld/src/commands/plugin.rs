@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use flannel_plugin_devkit as devkit;
+use flannel_plugin_devkit::bench::{Cost, Leases};
+use flannel_plugin_devkit::check::Selection;
 use flannel_plugin_host::{Artifact, Grants, Loader, PluginReference, compile_for_embedding};
 use flannel_telemetry::control::{SwapOrder, Swapped, ask_swap};
-use flanneld::cli::{Options, PluginCommand};
+use flanneld::cli::{self, Options, PluginCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
-use super::{componentize, output, publish, verify, wait_for};
+use super::trial::Trial;
+use super::{componentize, dev, output, publish, verify, wait_for};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
@@ -40,19 +43,30 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
         PluginCommand::Pull { component, output, key } => {
             verify::pull(&component, output.as_deref(), &key, &options.cache_dir)
         }
-        PluginCommand::Bench { component, backend, leases, json } => {
-            bench(component.as_ref(), loader, &backend, &leases, json)
+        PluginCommand::Bench { component, trial, count, json } => {
+            bench(component.as_ref(), loader, &trial, &count, json)
         }
-        PluginCommand::Run { component, leases, backend, ipv6, json } => {
+        PluginCommand::Run { component, trial, json } => {
             log::start(options);
-            let families = if ipv6 { devkit::Families::Dual } else { devkit::Families::Ipv4 };
-            dry_run(&load(&component, loader)?, &leases, backend, families, json)
+            dry_run(component.as_ref(), loader, &trial, json)
         }
-        PluginCommand::Check { component, backend, golden, bless, json } => {
+        PluginCommand::Check { component, trial, golden, bless, quick, only, json } => {
+            let selection = match (quick, only.as_slice()) {
+                (true, _) => Selection::Quick,
+                (false, []) => Selection::All,
+                (false, names) => Selection::only(names).map_err(anyhow::Error::msg)?,
+            };
             let golden = golden.map(|file| Golden { file, bless });
-            let artifacts = artifacts(component.as_ref(), loader)?;
+            let trial = Trial::of(&trial)?;
+            let artifacts = match trial.wanted.named_type().map_err(anyhow::Error::msg)? {
+                None => artifacts(component.as_ref(), loader)?,
+                Some(_) => vec![trial.artifact(component.as_ref(), loader)?],
+            };
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
-            check::run(&artifacts, backend.as_deref(), golden.as_ref(), json)
+            check::run(&artifacts, &trial, golden.as_ref(), &selection, json)
+        }
+        PluginCommand::Dev { directory, trial, build, component } => {
+            dev::run(dev::Order { directory, build, component, trial }, loader)
         }
         PluginCommand::New { list: true, .. } => Ok(output::text(devkit::new::list(LANGUAGES))?),
         PluginCommand::New { name, lang, dir, list: false } => {
@@ -129,53 +143,47 @@ fn swap(component: PluginReference, take_state: bool, json: bool, socket: &Path)
 fn bench(
     component: Option<&PluginReference>,
     loader: &Loader,
-    backend: &str,
-    leases: &[u16],
+    trial: &cli::Trial,
+    counts: &[u16],
     json: bool,
 ) -> anyhow::Result<()> {
-    let artifact = if let Some(reference) = component {
-        load(reference, loader)?
-    } else {
-        let environment = devkit::environment(backend, false).map_err(anyhow::Error::msg)?;
-        Artifact::built_in(&environment.backend_type, BUILT_IN)?
-    };
-    let costs = devkit::bench::measure(&artifact, backend, leases).map_err(anyhow::Error::msg)?;
+    let trial = Trial::of(trial)?;
+    let artifact = trial.artifact(component, loader)?;
+    let leases = trial.leases.as_ref().map_or(Leases::Made(counts), Leases::Of);
+    let costs = devkit::bench::measure(&artifact, &trial.wanted, leases).map_err(anyhow::Error::msg)?;
     if json {
         return Ok(output::line(serde_json::to_string(&costs)?)?);
     }
     output::line(format_args!(
-        "{:>8}  {:>12}  {:>12}  {:>8}",
-        "leases", "µs a call", "ns a lease", "entries"
+        "{:>8}  {:>12}  {:>12}  {:>8}  {:>8}",
+        "leases", "µs a call", "ns a lease", "entries", "rejected"
     ))?;
     for cost in costs {
         let microseconds = cost.call_ns / 1000;
-        let (leases, lease_ns, entries) = (cost.leases, cost.lease_ns, cost.entries);
-        output::line(format_args!("{leases:>8}  {microseconds:>12}  {lease_ns:>12}  {entries:>8}"))?;
+        let Cost { leases, lease_ns, entries, rejected, .. } = cost;
+        output::line(format_args!(
+            "{leases:>8}  {microseconds:>12}  {lease_ns:>12}  {entries:>8}  {rejected:>8}"
+        ))?;
     }
     Ok(())
 }
 
 fn dry_run(
-    artifact: &Artifact,
-    leases: &Path,
-    backend: Option<String>,
-    families: devkit::Families,
+    component: Option<&PluginReference>,
+    loader: &Loader,
+    trial: &cli::Trial,
     json: bool,
 ) -> anyhow::Result<()> {
-    let shown = leases.display();
-    let text = std::fs::read_to_string(leases).with_context(|| format!("cannot read {shown}"))?;
-    let file = devkit::leases::read(&text).map_err(|error| anyhow::anyhow!("{shown}: {error}"))?;
-    let backend =
-        backend.map_or_else(|| devkit::run::plain_backend(artifact), Ok).map_err(anyhow::Error::msg)?;
-    let desired = devkit::run::run(artifact, &backend, families, &file).map_err(anyhow::Error::msg)?;
+    let trial = Trial::of(trial)?;
+    let artifact = trial.artifact(component, loader)?;
+    let desired = devkit::run::run(&artifact, &trial.wanted, trial.leases.as_ref());
+    let desired = desired.map_err(anyhow::Error::msg)?;
     if json {
         output::line(serde_json::to_string(&desired)?)?;
     } else {
         output::text(&desired)?;
     }
-    let (failed, all) = (desired.failures(), desired.peers.len());
-    ensure!(failed == 0, "the plugin failed for {failed} of {all} leases");
-    Ok(())
+    desired.failure().map_or(Ok(()), |failure| Err(anyhow::Error::msg(failure)))
 }
 
 fn new(name: &str, wanted: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {

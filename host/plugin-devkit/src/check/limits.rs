@@ -79,6 +79,44 @@ pub(super) fn time(subject: &Subject) -> Outcome {
     if best * 2 > allowed { Err(Stop::Failed(seen)) } else { Ok(seen) }
 }
 
+/// A glance at what the others look at for long: what a lease takes, and what small calls leave behind.
+pub(super) fn short(subject: &Subject) -> Outcome {
+    let limits = Limits::default();
+    let mut session = subject.start()?;
+    let changes = subject.puts(1..=ROUND);
+    let begin = Instant::now();
+    subject::expect(&mut session, &changes)?;
+    let (took, allowed) = (begin.elapsed(), limits.call_time + limits.change_time * u32::from(ROUND));
+    if took * 2 > allowed {
+        let (took, allowed) = (took.as_millis(), allowed.as_millis());
+        return Err(Stop::Failed(format!("{took} ms for {ROUND} leases; {allowed} are allowed")));
+    }
+    let mut small_calls = || -> Result<(usize, usize), Stop> {
+        for change in &changes {
+            if let Some(error) = subject::hand_over(&mut session, std::slice::from_ref(change))? {
+                return Err(Stop::Failed(format!("it was started afresh: {error}")));
+            }
+        }
+        Ok((session.policy.memory(), session.policy.handles()))
+    };
+    let before = small_calls()?;
+    let (memory, handles) = small_calls()?;
+    if handles >= before.1 + changes.len() {
+        return Err(Stop::Failed(format!(
+            "it has {handles} handles of links, {} more after {} calls; a handle is given back when it is dropped",
+            handles - before.1,
+            changes.len()
+        )));
+    }
+    let each = took.as_micros() / u128::from(ROUND);
+    let more = memory.saturating_sub(before.0) >> 10;
+    Ok(format!(
+        "{each} µs a lease; {} KiB, {more} more after {} calls; {handles} handles",
+        memory >> 10,
+        changes.len()
+    ))
+}
+
 /// The same leases over and over leave nothing behind.
 pub(super) fn memory_of_the_same(subject: &Subject) -> Outcome {
     memory(subject, |_| subject.puts(1..=ROUND))

@@ -4,6 +4,7 @@
 mod describe;
 mod history;
 mod limits;
+mod list;
 mod long_run;
 mod odd;
 mod reach;
@@ -18,6 +19,9 @@ use flannel_plugin_host::Artifact;
 use serde::Serialize;
 
 use super::desired::Desired;
+use super::leases::LeasesFile;
+use super::wanted::Wanted;
+pub use list::Selection;
 use subject::Subject;
 
 /// How one check ended.
@@ -56,6 +60,8 @@ impl Verdict {
 /// One check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
+    /// As it is called on the command line.
+    pub id: &'static str,
     /// What is demanded.
     pub name: &'static str,
     /// How it ended.
@@ -92,9 +98,6 @@ impl From<String> for Stop {
 
 type Outcome = Result<String, Stop>;
 
-/// Looks whether a plugin meets a demand.
-type Demand = fn(&Subject) -> Outcome;
-
 impl From<Outcome> for Verdict {
     fn from(outcome: Outcome) -> Self {
         match outcome {
@@ -106,77 +109,57 @@ impl From<Outcome> for Verdict {
     }
 }
 
-/// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-const CHECKS: [(&str, Demand); 32] = [
-    ("describe: a proper name and types", describe::proper),
-    ("describe: always the same", describe::constant),
-    ("register: after a restart the same name, type, devices and addresses", restart::same_place),
-    ("register: after a restart the same data and MTU", restart::same_published),
-    ("register: wrong options are refused in words, or accepted", register::wrong_options),
-    ("register: odd nodes are refused in words, or accepted", register::odd_nodes),
-    ("lease-acquired: what counts is the last lease", register::leased_again),
-    ("lease-acquired: addresses reach no further than the node's subnet", reach::addresses),
-    ("lease-acquired: the node's own subnet is behind no device", reach::networks),
-    ("apply: no leases", snapshot::none),
-    ("apply: one lease", snapshot::one),
-    ("apply: 100 leases", snapshot::hundred),
-    ("apply: 4096 leases", snapshot::most),
-    ("apply: IPv6 alone", snapshot::ipv6),
-    ("apply: IPv4 and IPv6", snapshot::dual),
-    ("apply: the same in two instances", history::two_instances),
-    ("apply: the same again declares the same", history::same_again),
-    ("apply: a changed lease", history::changed),
-    ("apply: peers that go and come back", history::removed),
-    ("apply: peers that are not known go", history::unknown_removed),
-    ("apply: the order of changes makes no difference", history::order),
-    ("apply: the past makes no difference", history::past),
-    ("apply: peers of other backends are ignored", odd::foreign),
-    ("apply: peers with odd data cost themselves alone", odd::data),
-    ("apply: peers with odd addresses cost themselves alone", odd::addresses),
-    ("apply: subnets of all sizes", odd::sizes),
-    ("tick", limits::tick),
-    ("retire", limits::retire),
-    ("limits: time", limits::time),
-    ("limits: memory for the same leases again and again", limits::memory_of_the_same),
-    ("limits: memory for peers that come and go", limits::memory_of_others),
-    ("limits: memory and handles in a long run", long_run::steady),
-];
-
-/// Checks a plugin. `backend` is the network config's `Backend` object; without one it is that of the first type that the plugin is for,
-/// with no options. Each check is told as it ends. Answers whether none failed, and what the plugin wants to have for a few example
-/// leases, if it starts.
-pub fn check(artifact: &Artifact, backend: Option<&str>, mut tell: impl FnMut(&Check)) -> Conformance {
+/// Checks a plugin. Each check is told as it ends. Answers whether none failed, and what the plugin wants to have, if it starts: for the
+/// leases of a file, which it has to be able to look at, or for a few made-up ones.
+pub fn check(
+    artifact: &Artifact,
+    wanted: &Wanted,
+    leases: Option<&LeasesFile>,
+    selection: &Selection,
+    mut tell: impl FnMut(&Check),
+) -> Conformance {
     let mut conforms = true;
-    let mut note = |name, outcome: Outcome| {
-        let check = Check { name, verdict: outcome.into() };
+    let mut note = |id, name, outcome: Outcome| {
+        let check = Check { id, name, verdict: outcome.into() };
         conforms &= !check.failed();
         tell(&check);
     };
-    match Subject::new(artifact, backend) {
+    match Subject::new(artifact, wanted) {
         Ok(subject) => {
-            note("start", Ok(subject.to_string()));
-            for (name, run) in CHECKS {
-                note(name, run(&subject));
+            note(list::START, "start", Ok(subject.to_string()));
+            for demand in selection.demands() {
+                note(demand.id, demand.name, (demand.look)(&subject));
             }
-            let desired = subject.example();
+            let Some(file) = leases else {
+                return Conformance { conforms, desired: subject.example().ok() };
+            };
+            let desired = subject.desired(file);
+            note(list::LEASES, "apply: the leases of the file", of_file(desired.as_ref()));
             Conformance { conforms, desired: desired.ok() }
         }
         Err(reason) => {
-            note("start", Err(reason.into()));
-            for (name, _) in CHECKS {
-                note(name, Err(Stop::Skipped("it does not start".to_owned())));
+            note(list::START, "start", Err(reason.into()));
+            for demand in selection.demands() {
+                note(demand.id, demand.name, Err(Stop::Skipped("it does not start".to_owned())));
             }
             Conformance { conforms, desired: None }
         }
     }
 }
 
-/// What came out of all checks.
+/// Each lease of a file is served, or rejected in words.
+fn of_file(desired: Result<&Desired, &String>) -> Outcome {
+    let desired = desired.map_err(String::clone)?;
+    let rejected = desired.peers.iter().filter(|peer| peer.rejected.is_some()).count();
+    desired.failure().map_or_else(|| Ok(format!("{rejected} rejected")), |failure| Err(failure.into()))
+}
+
+/// What came out of the checks.
 #[derive(Debug)]
 pub struct Conformance {
     /// No check failed.
     pub conforms: bool,
-    /// What the plugin wants to have for a few example leases.
+    /// What the plugin wants to have for a few leases.
     pub desired: Option<Desired>,
 }
 

@@ -177,9 +177,9 @@ fn output(command: &mut Command) -> Result<Vec<u8>> {
 
 fn run_policy(leases: &[u16]) -> Result<()> {
     let mut command = Command::new(artifacts::flanneld()?);
-    command.args(["plugin", "bench", "--json"]);
+    command.args(["plugin", "bench", "--json", "--type", "vxlan"]);
     for leases in leases {
-        command.arg("--leases").arg(leases.to_string());
+        command.arg("--count").arg(leases.to_string());
     }
     let costs: serde_json::Value = serde_json::from_slice(&output(&mut command)?)?;
     println!("{:>8}  {:>20}  {:>20}  {:>6}", "leases", "plugin, ns a lease", "native, ns a lease", "ratio");

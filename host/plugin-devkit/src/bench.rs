@@ -56,7 +56,7 @@ pub fn measure(artifact: &Artifact, wanted: &Wanted, leases: Leases<'_>) -> Resu
         }
         Leases::Of(file) => {
             let backend = wanted.of(artifact)?;
-            let session = Session::start(artifact, &file.node, &backend);
+            let session = Session::start(artifact, &file.node.clone().told(&wanted.about), &backend);
             let changes = (1..).zip(&file.leases).map(|(id, lease)| put(id, lease.clone()));
             let (cost, _) =
                 cost(&mut session.map_err(|error| error.to_string())?, &changes.collect::<Vec<_>>())?;

@@ -1,6 +1,5 @@
 //! A node that there is not.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,6 +45,8 @@ impl Families {
 pub struct SampleNode {
     /// What the policy is told of it.
     pub facts: NodeFacts,
+    /// What else it may ask.
+    pub about: Arc<NodeInfo>,
     /// Its own subnets.
     pub subnets: Subnets,
     /// The networks that are reached over the external interface without a gateway; none: everything is.
@@ -75,7 +76,13 @@ impl SampleNode {
 
     /// A node with these facts and subnets, and with Ethernet addresses and keys that are made up.
     pub(crate) fn with(facts: NodeFacts, subnets: Subnets) -> Self {
-        Self { facts, subnets, on_link: None, number: OWN }
+        Self { facts, about: Arc::default(), subnets, on_link: None, number: OWN }
+    }
+
+    /// The same node, of which this is known besides.
+    #[must_use]
+    pub fn told(self, about: &Arc<NodeInfo>) -> Self {
+        Self { about: Arc::clone(about), ..self }
     }
 
     fn at(families: Families, v4: [u8; 4], v6: [u16; 8], subnets: Subnets, number: u16) -> Self {
@@ -93,7 +100,7 @@ impl SampleNode {
             ipv4_network: families.v4().then_some(network_v4),
             ipv6_network: families.v6().then_some(network_v6),
         };
-        Self { facts, subnets, on_link: None, number }
+        Self { facts, about: Arc::default(), subnets, on_link: None, number }
     }
 
     /// Everything around a policy on this node. `backend` is the network config's `Backend` object.
@@ -104,7 +111,7 @@ impl SampleNode {
         let (config, secrets): (String, Secrets) = extract_secrets(&backend_type, backend)?;
         Ok(Environment {
             node: self.facts.clone(),
-            about: Arc::new(NodeInfo::new("node-1".to_owned(), BTreeMap::new())),
+            about: Arc::clone(&self.about),
             backend_type,
             config,
             secrets,

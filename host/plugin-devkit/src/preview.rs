@@ -1,10 +1,12 @@
 //! What a plugin would have on a node that there is: for `flanneld config check`. Nothing is changed anywhere.
 
+use std::sync::Arc;
+
 use flannel_model::canonical::canonical;
 use flannel_model::entry::DeviceSpec;
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::fields;
-use flannel_plugin_host::{Artifact, NodeFacts, Registration, extract_secrets};
+use flannel_plugin_host::{Artifact, NodeFacts, NodeInfo, Registration, extract_secrets};
 
 use super::node::SampleNode;
 use super::session::Session;
@@ -27,12 +29,13 @@ pub struct Preview {
 /// error, for an operator, is why it does not start.
 pub fn preview(
     artifact: &Artifact,
-    facts: &NodeFacts,
+    (facts, about): (&NodeFacts, &Arc<NodeInfo>),
     subnets: Option<Subnets>,
     backend: &str,
 ) -> Result<Preview, String> {
     let backend = canonical(backend);
     let node = SampleNode::with(facts.clone(), subnets.unwrap_or(Subnets { v4: None, v6: None }));
+    let node = node.told(about);
     let start =
         |backend: &str| Session::register(artifact, &node, backend).map_err(|error| error.to_string());
     let mut session = start(&backend)?;

@@ -17,8 +17,9 @@ use super::wanted::Wanted;
 pub fn run(artifact: &Artifact, wanted: &Wanted, leases: Option<&LeasesFile>) -> Result<Desired, String> {
     let Some(file) = leases else { return Subject::new(artifact, wanted)?.example() };
     let backend = wanted.of(artifact)?;
-    let mut session = Session::start(artifact, &file.node, &backend).map_err(|error| error.to_string())?;
-    Ok(desired(&mut session, &file.node, &file.leases))
+    let node = file.node.clone().told(&wanted.about);
+    let mut session = Session::start(artifact, &node, &backend).map_err(|error| error.to_string())?;
+    Ok(desired(&mut session, &node, &file.leases))
 }
 
 /// Hands leases to a plugin that has been started, and puts together what it wants to have.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flannel_model::lease::{Attributes, Lease};
 use flannel_model::ledger::PeerId;
-use flannel_plugin_host::{Artifact, Description, DirState, Limits, PeerChange, Policy, WASI};
+use flannel_plugin_host::{Artifact, Description, DirState, Limits, NodeInfo, PeerChange, Policy, WASI};
 
 use super::desired::Desired;
 use super::leases::LeasesFile;
@@ -30,6 +30,8 @@ pub(crate) struct Subject<'a> {
     pub described: Description,
     /// The families for which it is checked most.
     pub families: Families,
+    /// What is known of all nodes besides their addresses.
+    about: Arc<NodeInfo>,
     /// What nodes of its own kind publish.
     published: Vec<Attributes>,
 }
@@ -41,10 +43,11 @@ impl<'a> Subject<'a> {
         let backend = wanted.of(artifact)?;
         let mut refused = None;
         for families in [Families::Ipv4, Families::Ipv6, Families::Dual] {
-            match Session::start(artifact, &SampleNode::own(families), &backend) {
+            let about = Arc::clone(&wanted.about);
+            match Session::start(artifact, &SampleNode::own(families).told(&about), &backend) {
                 Ok(_) => {
-                    let published = published(artifact, &backend, families)?;
-                    return Ok(Self { artifact, backend, described, families, published });
+                    let published = published(artifact, &backend, families, &about)?;
+                    return Ok(Self { artifact, backend, described, families, about, published });
                 }
                 Err(error) if error.in_words() => refused = refused.or(Some(error)),
                 Err(error) => return Err(error.to_string()),
@@ -63,9 +66,14 @@ impl<'a> Subject<'a> {
         self.artifact.imports().iter().any(|interface| interface == WASI)
     }
 
+    /// The node that it is on.
+    pub(crate) fn node(&self) -> SampleNode {
+        SampleNode::own(self.families).told(&self.about)
+    }
+
     /// Starts a fresh instance.
     pub(crate) fn start(&self) -> Result<Session, String> {
-        self.start_on(&SampleNode::own(self.families), &self.backend).map_err(|error| error.to_string())
+        self.start_on(&self.node(), &self.backend).map_err(|error| error.to_string())
     }
 
     /// Starts a fresh instance somewhere else.
@@ -89,25 +97,28 @@ impl<'a> Subject<'a> {
 
     /// The same plugin in another cluster; the error is why that cannot be checked.
     pub(crate) fn with(&self, families: Families) -> Result<Self, StartError> {
-        self.start_on(&SampleNode::own(families), &self.backend)?;
-        let published = published(self.artifact, &self.backend, families).map_err(StartError::Setup)?;
+        let about = Arc::clone(&self.about);
+        self.start_on(&SampleNode::own(families).told(&about), &self.backend)?;
+        let published = published(self.artifact, &self.backend, families, &about);
         let (described, backend) = (self.described.clone(), self.backend.clone());
-        Ok(Self { artifact: self.artifact, backend, described, families, published })
+        let published = published.map_err(StartError::Setup)?;
+        Ok(Self { artifact: self.artifact, backend, described, families, about, published })
     }
 
     /// What the plugin wants to have for a few leases, of both families if it takes them.
     pub(crate) fn example(&self) -> Result<Desired, String> {
         let both = self.with(Families::Dual);
         let subject = both.as_ref().unwrap_or(self);
-        let node = SampleNode::own(subject.families);
+        let node = subject.node();
         let leases: Vec<Lease> = (1..=EXAMPLE).map(|number| subject.lease(number)).collect();
         Ok(run::desired(&mut subject.start()?, &node, &leases))
     }
 
     /// What the plugin wants to have for the leases of a file.
     pub(crate) fn desired(&self, file: &LeasesFile) -> Result<Desired, String> {
-        let mut session = self.start_on(&file.node, &self.backend).map_err(|error| error.to_string())?;
-        Ok(run::desired(&mut session, &file.node, &file.leases))
+        let node = file.node.clone().told(&self.about);
+        let mut session = self.start_on(&node, &self.backend).map_err(|error| error.to_string())?;
+        Ok(run::desired(&mut session, &node, &file.leases))
     }
 }
 
@@ -127,9 +138,14 @@ pub(crate) fn describe(artifact: &Artifact) -> Result<Description, String> {
 }
 
 /// What a node publishes is for the plugin to say: it is asked on behalf of a few peers.
-fn published(artifact: &Artifact, backend: &str, families: Families) -> Result<Vec<Attributes>, String> {
+fn published(
+    artifact: &Artifact,
+    backend: &str,
+    families: Families,
+    about: &Arc<NodeInfo>,
+) -> Result<Vec<Attributes>, String> {
     let of = |number: u16| {
-        let node = SampleNode::peer(number, families);
+        let node = SampleNode::peer(number, families).told(about);
         let session = Session::register(artifact, &node, backend);
         session.map(|session| node.lease(&session.registered).attributes).map_err(|error| error.to_string())
     };

@@ -1,6 +1,8 @@
 //! The kit, with what `cargo xtask plugins` made.
 
-use flannel_plugin_host::{Artifact, Compiler, Grants, Loader};
+use std::sync::Arc;
+
+use flannel_plugin_host::{Artifact, Compiler, Grants, Loader, NodeInfo};
 use flannel_test_support::component;
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ fn load(name: &str) -> Artifact {
 }
 
 fn with(backend: &str) -> Wanted {
-    Wanted { backend: Some(backend.to_owned()), backend_type: None }
+    Wanted { backend: Some(backend.to_owned()), backend_type: None, ..Wanted::default() }
 }
 
 fn dry_run(name: &str, backend: &str, families: Families, file: &str) -> Desired {
@@ -140,8 +142,12 @@ fn files_that_have_no_leases_are_refused_with_what_is_wrong() {
 fn without_a_type_it_is_the_first_that_the_plugin_is_for_and_other_options_stay() {
     let artifact = load("ipip");
     let of = |backend: Option<&str>, backend_type: Option<&str>| {
-        Wanted { backend: backend.map(str::to_owned), backend_type: backend_type.map(str::to_owned) }
-            .of(&artifact)
+        Wanted {
+            backend: backend.map(str::to_owned),
+            backend_type: backend_type.map(str::to_owned),
+            ..Wanted::default()
+        }
+        .of(&artifact)
     };
     for (backend, backend_type, object) in [
         (None, None, r#"{"Type":"ipip"}"#),
@@ -215,7 +221,7 @@ fn the_leases_of_a_file_are_the_same_in_all_commands() {
 
 fn checks(name: &str, backend: Option<&str>) -> (bool, Vec<Check>) {
     let mut checks = Vec::new();
-    let wanted = Wanted { backend: backend.map(str::to_owned), backend_type: None };
+    let wanted = Wanted { backend: backend.map(str::to_owned), backend_type: None, ..Wanted::default() };
     let outcome = check(&load(name), &wanted, None, &Selection::All, |check| checks.push(check.clone()));
     (outcome.conforms, checks)
 }
@@ -399,8 +405,9 @@ fn the_component_with_its_needs_loads_without_a_cloud() {
 #[test]
 fn a_preview_has_devices_and_what_nobody_reads_and_says_why_a_plugin_does_not_start() {
     let node = SampleNode::own(Families::Dual);
-    let see =
-        |name: &str, backend: &str| preview::preview(&load(name), &node.facts, Some(node.subnets), backend);
+    let see = |name: &str, backend: &str| {
+        preview::preview(&load(name), (&node.facts, &node.about), Some(node.subnets), backend)
+    };
     let seen = see("vxlan", r#"{"VNI":7,"Type":"VXLAN","port":4789,"Prot":1,"DirectRouting":true}"#);
     let seen = seen.expect("it starts");
     let names: Vec<&str> = seen.devices.iter().map(|device| &**device.name()).collect();
@@ -413,4 +420,19 @@ fn a_preview_has_devices_and_what_nobody_reads_and_says_why_a_plugin_does_not_st
     assert_eq!(seen.expect("it starts").unread, ["Mod"], "the host reads the key");
     let wrong = see("wireguard", r#"{"Type":"wireguard","PSK":"c2VjcmV0"}"#).expect_err("no key");
     assert!(wrong.contains("Backend.PSK") && !wrong.contains("c2VjcmV0"), "{wrong}");
+}
+
+#[test]
+fn what_nodes_are_told_of_themselves_is_the_authors_to_say() {
+    let without = check(&load("zoned"), &Wanted::default(), None, &Selection::Quick, |_| {});
+    assert!(!without.conforms);
+    let about = NodeInfo::new("node".to_owned(), [("zone".to_owned(), "a".to_owned())].into());
+    let wanted = Wanted { about: Arc::new(about), ..Wanted::default() };
+    let mut failed = Vec::new();
+    let with = check(&load("zoned"), &wanted, None, &Selection::All, |check| {
+        failed.extend(check.failed().then(|| check.clone()));
+    });
+    assert!(with.conforms, "{failed:#?}");
+    let shown = run::run(&load("zoned"), &wanted, None).expect("runs").to_string();
+    assert!(shown.contains(r#""Zone":"a""#) && shown.contains("eth0"), "{shown}");
 }

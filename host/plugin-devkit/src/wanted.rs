@@ -1,7 +1,9 @@
 //! The network config's `Backend` object that a plugin is tried with: as much of it as an author names, and the rest is the plugin's own.
 
+use std::sync::Arc;
+
 use flannel_model::network_config::fields;
-use flannel_plugin_host::{Artifact, Description};
+use flannel_plugin_host::{Artifact, Description, NodeInfo};
 use serde_json::Value;
 
 use super::subject::describe;
@@ -13,6 +15,8 @@ pub struct Wanted {
     pub backend: Option<String>,
     /// Its `Type`.
     pub backend_type: Option<String>,
+    /// What is known of all nodes besides their addresses.
+    pub about: Arc<NodeInfo>,
 }
 
 impl Wanted {

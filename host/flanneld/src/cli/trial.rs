@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::options::parse_plugin_option;
+
 /// What a plugin is tried with.
 #[derive(Args, Clone, Debug)]
 pub struct Trial {
@@ -18,6 +20,12 @@ pub struct Trial {
     /// PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
     #[arg(long, value_name = "FILE")]
     pub leases: Option<PathBuf>,
+    /// What all nodes are told of themselves alone, as by the daemon's --plugin-option
+    #[arg(long = "plugin-option", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option)]
+    pub plugin_option: Vec<(String, String)>,
+    /// Labels that all nodes have, as in Kubernetes
+    #[arg(long = "node-label", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option)]
+    pub node_label: Vec<(String, String)>,
     /// A cluster with IPv6 too, if the leases' file does not say otherwise
     #[arg(long, requires = "leases")]
     pub ipv6: bool,

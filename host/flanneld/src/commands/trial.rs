@@ -1,9 +1,11 @@
 //! What a plugin is tried with, read: the same for `flanneld plugin run`, `check` and `bench`.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use flannel_plugin_devkit::leases::{self, LeasesFile};
 use flannel_plugin_devkit::{Families, Wanted};
-use flannel_plugin_host::{Artifact, Loader, PluginReference};
+use flannel_plugin_host::{Artifact, Loader, NodeInfo, PluginReference};
 use flanneld::cli;
 
 use super::plugin::load;
@@ -20,8 +22,11 @@ pub(super) struct Trial {
 impl Trial {
     /// Reads what the command line names.
     pub(super) fn of(given: &cli::Trial) -> anyhow::Result<Self> {
-        let cli::Trial { backend_type, backend, leases, ipv6 } = given;
-        let wanted = Wanted { backend: backend.clone(), backend_type: backend_type.clone() };
+        let cli::Trial { backend_type, backend, leases, plugin_option, node_label, ipv6 } = given;
+        let about = NodeInfo::new("node".to_owned(), plugin_option.iter().cloned().collect());
+        about.set_labels(&node_label.iter().cloned().collect());
+        let (backend, backend_type) = (backend.clone(), backend_type.clone());
+        let wanted = Wanted { backend, backend_type, about: Arc::new(about) };
         // What is wrong with the names is said before anything is loaded.
         wanted.named_type().map_err(anyhow::Error::msg)?;
         let families = if *ipv6 { Families::Dual } else { Families::Ipv4 };

@@ -36,6 +36,7 @@ use crate::node::claims::Claims;
 use crate::node::external::{External, ExternalError, InterfaceSelector, IpFamilies, Wish, choose, keep};
 use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
+use crate::node::name::host_name;
 use crate::node::subnet_file::SubnetFile;
 use crate::node::{former_networks, own_addresses};
 
@@ -718,8 +719,7 @@ fn facts(node: &Node) -> NodeFacts {
 
 /// What plugins are told of the node besides its addresses; its labels are heard later.
 pub(super) fn about(options: &Options, before: Option<&Before>) -> NodeInfo {
-    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-    let name = before.map_or_else(host, |before| before.name.clone());
+    let name = before.map_or_else(host_name, |before| before.name.clone());
     NodeInfo::new(name, options.plugin_option.iter().cloned().collect())
 }
 

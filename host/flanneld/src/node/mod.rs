@@ -10,6 +10,7 @@ pub(crate) mod former_networks;
 mod interface_choice;
 pub(crate) mod inventory;
 pub(crate) mod macs;
+pub mod name;
 pub(crate) mod own_addresses;
 pub mod prospect;
 mod record;

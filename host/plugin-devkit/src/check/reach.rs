@@ -29,7 +29,7 @@ pub(super) fn networks(subject: &Subject) -> Outcome {
     let declared = subject.start()?.declared.networks;
     let networks: Vec<IpNet> = declared.into_values().flatten().collect();
     for network in &networks {
-        let mut node = SampleNode::own(subject.families);
+        let mut node = subject.node();
         match network {
             IpNet::V4(network) => node.subnets.v4 = Some(first_v4(*network)),
             IpNet::V6(network) => node.subnets.v6 = Some(first_v6(*network)),

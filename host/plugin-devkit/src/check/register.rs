@@ -31,7 +31,7 @@ pub(super) fn wrong_options(subject: &Subject) -> Outcome {
     let hosts = |name: &str| ["type", "psk"].contains(&name.to_ascii_lowercase().as_str());
     let own = given.keys().map(String::as_str).filter(|name| !hosts(name) && !OPTIONS.contains(name));
     let names: Vec<&str> = OPTIONS.into_iter().chain(own).collect();
-    let node = SampleNode::own(subject.families);
+    let node = subject.node();
     let (mut refused, mut accepted) = (0, 0);
     for name in names {
         for value in wrong_values() {
@@ -56,7 +56,7 @@ fn wrong_values() -> impl Iterator<Item = Value> {
 pub(super) fn odd_nodes(subject: &Subject) -> Outcome {
     let (mut refused, mut accepted) = (0, 0);
     let mut node = |said: &str, change: fn(&mut SampleNode)| {
-        let mut node = SampleNode::own(subject.families);
+        let mut node = subject.node();
         change(&mut node);
         count(subject, &node, &subject.backend, (&mut accepted, &mut refused), || said.to_owned())
     };
@@ -100,7 +100,7 @@ fn shortened(text: &str) -> String {
 /// A node with another lease has the addresses that it would have had with this lease from the beginning.
 pub(super) fn leased_again(subject: &Subject) -> Outcome {
     let mut session = subject.start()?;
-    let mut node = SampleNode::own(subject.families);
+    let mut node = subject.node();
     node.subnets = Subnets {
         v4: node.subnets.v4.map(|_| ipnet::Ipv4Net::new_assert([10, 254, 0, 0].into(), 24)),
         v6: node

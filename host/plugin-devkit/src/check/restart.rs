@@ -4,7 +4,6 @@
 use flannel_plugin_host::Registration;
 use serde_json::value::RawValue;
 
-use super::super::node::SampleNode;
 use super::super::session::Session;
 use super::subject::{self, Subject};
 use super::{Outcome, Stop};
@@ -48,7 +47,7 @@ pub(super) fn same_published(subject: &Subject) -> Outcome {
 
 /// The first start, and those that find the durable state which was left to them. Each has served a few peers before the next begins.
 fn starts(subject: &Subject) -> Result<Vec<Session>, String> {
-    let node = SampleNode::own(subject.families);
+    let node = subject.node();
     let mut sessions = vec![subject.start()?];
     for _ in 0..STARTS {
         let Some(last) = sessions.last_mut() else { break };

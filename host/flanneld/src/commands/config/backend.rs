@@ -1,5 +1,7 @@
 //! What the backend of a config would be on this node: the plugin, its devices, and what is in their way. Nothing is changed.
 
+use std::sync::Arc;
+
 use flannel_cloud::Endpoints;
 use flannel_datapath::Probe;
 use flannel_model::entry::DeviceSpec;
@@ -8,8 +10,9 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::spelling::nearest;
 use flannel_plugin_devkit::inspect::{Inspection, inspect};
 use flannel_plugin_devkit::preview::{Preview, preview};
-use flannel_plugin_host::{Artifact, EndpointGrants, Grants, extract_secrets};
-use flanneld::cli::Options;
+use flannel_plugin_host::{Artifact, EndpointGrants, Grants, NodeInfo, extract_secrets};
+use flanneld::cli::{Options, Store};
+use flanneld::node::name::host_name;
 use flanneld::node::prospect;
 use serde::Serialize;
 
@@ -143,6 +146,7 @@ impl Backend {
             artifact = built_in.map_err(|error| error.to_string())?;
             inspection = inspect(&artifact, &grants)?;
         }
+        let asks_for_labels = inspection.imports.iter().any(|import| import.interface == "node-info");
         let asks = inspection.imports.iter().any(|import| ASKING.contains(&import.interface.as_str()));
         self.problems.extend(missing_endpoint(options, &inspection.endpoints));
         let offered = inspection.backend_types.join(", ");
@@ -171,8 +175,14 @@ impl Backend {
             self.notes.push(note.to_owned());
             return Ok(());
         }
+        if asks_for_labels && options.store == Store::Kube {
+            let note = "what it would have on this node is not known here: it asks for the labels of the node's object";
+            self.notes.push(note.to_owned());
+            return Ok(());
+        }
         let subnets = in_force.subnets().filter(|subnets| fit(subnets, config));
-        let preview = preview(&artifact, &facts, subnets, config.backend.get())?;
+        let about = Arc::new(NodeInfo::new(host_name(), options.plugin_option.iter().cloned().collect()));
+        let preview = preview(&artifact, (&facts, &about), subnets, config.backend.get())?;
         self.take(options, config, in_force, preview);
         Ok(())
     }

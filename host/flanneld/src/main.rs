@@ -70,7 +70,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Plugin(command)) => {
             // Others' code is compiled and run here, by root perhaps. What cannot be given up changes nothing.
             let _ = flannel_privileges::give_up_all_but(flannel_privileges::FILES);
-            commands::plugin::run(command, &cli.options)
+            commands::plugin::run(*command, &cli.options)
         }
         Some(Command::Config(command)) => commands::config::run(command),
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),

@@ -69,7 +69,7 @@ pub struct Cli {
 pub enum Command {
     /// Work on plugins
     #[command(subcommand)]
-    Plugin(PluginCommand),
+    Plugin(Box<PluginCommand>),
     /// Show how this node's daemon is doing
     Status {
         /// Print one JSON object

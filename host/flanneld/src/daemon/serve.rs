@@ -165,7 +165,7 @@ async fn changed(receiver: &mut Option<watch::Receiver<()>>) {
         }
         *receiver = None;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 impl Operation {

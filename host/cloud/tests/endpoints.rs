@@ -215,8 +215,8 @@ async fn what_is_cut_endless_too_large_encoded_or_not_there_is_unreachable() {
             "{said}: {answer:?}"
         );
     }
-    let answer = place.client("http://127.0.0.1:1", "").send(&request(Method::Delete, "/things/1"), soon());
-    let answer = answer.await;
+    let (client, sent) = (place.client("http://127.0.0.1:1", ""), request(Method::Delete, "/things/1"));
+    let answer = client.send(&sent, soon()).await;
     assert!(
         matches!(&answer, Err(Failure::Unreachable(text)) if text.contains("sent 6 times")),
         "{answer:?}"

@@ -120,7 +120,7 @@ async fn a_token_that_is_rotated_counts_at_once() {
     std::fs::set_permissions(place.0.path().join("token"), std::fs::Permissions::from_mode(0o666))
         .expect("mode");
     let error = client.send(&get(), soon()).await.expect_err("refused").to_string();
-    assert!(error.contains("can be written by other users"), "{error}");
+    assert!(error.contains("can be written by"), "{error}");
     assert_eq!(server.asked(), 2);
 }
 
@@ -215,8 +215,8 @@ async fn what_is_cut_endless_too_large_encoded_or_not_there_is_unreachable() {
             "{said}: {answer:?}"
         );
     }
-    let answer = place.client("http://127.0.0.1:1", "").send(&request(Method::Delete, "/things/1"), soon());
-    let answer = answer.await;
+    let (client, sent) = (place.client("http://127.0.0.1:1", ""), request(Method::Delete, "/things/1"));
+    let answer = client.send(&sent, soon()).await;
     assert!(
         matches!(&answer, Err(Failure::Unreachable(text)) if text.contains("sent 6 times")),
         "{answer:?}"

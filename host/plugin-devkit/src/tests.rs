@@ -403,6 +403,20 @@ fn the_component_with_its_needs_loads_without_a_cloud() {
 }
 
 #[test]
+fn a_component_that_asks_endpoints_conforms_without_any_and_its_endpoints_are_named_as_far_as_they_are_granted()
+ {
+    let asks = r#"{"Type":"http-asker","Requests":[{"endpoint":"api","path":"/things/1"}]}"#;
+    let (conforms, checks) = checks("http-asker", Some(asks));
+    assert!(conforms, "{checks:#?}");
+    let inspection = inspect::inspect(&load("http-asker"), &Grants::default()).expect("looked at");
+    assert_eq!((inspection.missing, inspection.endpoints), (vec!["http:NAME".to_owned()], Vec::new()));
+    let granted = Grants::new(None, vec!["http:api".to_owned()], &[]);
+    let inspection = inspect::inspect(&load("http-asker"), &granted).expect("looked at");
+    assert!(inspection.missing.is_empty());
+    assert!(inspection.to_string().contains("endpoints     api\n"), "{inspection}");
+}
+
+#[test]
 fn a_preview_has_devices_and_what_nobody_reads_and_says_why_a_plugin_does_not_start() {
     let node = SampleNode::own(Families::Dual);
     let see = |name: &str, backend: &str| {

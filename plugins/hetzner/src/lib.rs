@@ -161,7 +161,12 @@ impl HetznerPolicy {
             log::info("removing a route in Hetzner Cloud", &fields);
         }
         let doing = format!("remove the route to {destination} by {by}");
-        self.begun(doing.clone(), self.network.delete(route, doing))
+        let begun = self.network.delete(route, doing.clone());
+        // The network was read a moment ago: it is the route that is gone, by its own node's deed.
+        if begun.as_ref().is_err_and(Refusal::is_not_found) {
+            return Ok(Some(SOON));
+        }
+        self.begun(doing, begun)
     }
 
     /// Something was begun, or the network is busy.

@@ -131,6 +131,19 @@ fn a_stale_route_of_its_own_goes_and_those_of_others_stay() {
 }
 
 #[test]
+fn a_route_that_another_has_removed_meanwhile_is_no_trouble() {
+    let cloud = Cloud::new();
+    cloud.borrow_mut().put("10.5.9.0/24", ME);
+    let mut bench = bench(&cloud);
+    let gone = refused(404, "not_found", "route not found");
+    cloud.borrow_mut().scripted.push_back(("POST", Ok(gone)));
+    assert_eq!(bench.tick(), Ok(Some(SOON)));
+    cloud.borrow_mut().routes.clear();
+    settle(&mut bench);
+    assert_eq!(routes(&cloud), [own()]);
+}
+
+#[test]
 fn on_its_way_out_it_leaves_what_another_has_put_in_its_place() {
     let cloud = Cloud::new();
     cloud.borrow_mut().put(OWN, "192.168.0.101");

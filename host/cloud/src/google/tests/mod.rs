@@ -8,6 +8,7 @@ mod tokens;
 use super::*;
 use crate::Variables;
 use crate::http::{CleartextPolicy, Timeouts};
+use crate::request::Method;
 use server::{Question, Reply, Server};
 
 /// What the metadata service says in front of everything.

@@ -40,7 +40,7 @@ async fn a_request_has_method_query_body_and_token() {
         body: Some("{}".to_owned()),
     };
     let prepared = at_metadata(&server).prepare(&http(), &request).await.expect("prepared");
-    assert_eq!(prepared.method, HttpMethod::POST);
+    assert_eq!(prepared.method, hyper::Method::POST);
     let path = "/compute/v1/projects/p/global/routes?requestId=a%20b&filter=x%3D%22y%22";
     assert_eq!((prepared.url.path.as_str(), prepared.url.secure), (path, true));
     assert_eq!(prepared.body, "{}");

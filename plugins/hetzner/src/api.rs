@@ -78,16 +78,15 @@ impl NetworkId {
 impl Action {
     /// How it has ended; none: not yet. The outer error: it is not known.
     pub fn ended(&self) -> Result<Option<Result<(), Refusal>>, Refusal> {
-        let answer = match &self.answer {
-            Some(answer) => answer.clone(),
-            None => {
-                let request = Request::new(ENDPOINT, Method::Get, format!("/actions/{}", self.id));
-                match read(&http::send(&request.idempotent())?) {
-                    Ok(mut found) => found["action"].take(),
-                    // Actions are not kept for ever. The network says what is there.
-                    Err(refusal) if refusal.is_not_found() => return Ok(Some(Ok(()))),
-                    Err(refusal) => return Err(refusal),
-                }
+        let answer = if let Some(answer) = &self.answer {
+            answer.clone()
+        } else {
+            let request = Request::new(ENDPOINT, Method::Get, format!("/actions/{}", self.id));
+            match read(&http::send(&request.idempotent())?) {
+                Ok(mut found) => found["action"].take(),
+                // Actions are not kept for ever. The network says what is there.
+                Err(refusal) if refusal.is_not_found() => return Ok(Some(Ok(()))),
+                Err(refusal) => return Err(refusal),
             }
         };
         Ok(match answer["status"].as_str() {

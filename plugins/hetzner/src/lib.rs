@@ -99,16 +99,14 @@ impl HetznerPolicy {
     fn approach(&mut self, subnet: Ipv4Net, stays: bool) -> Result<Option<Duration>, String> {
         if let Some(pending) = self.pending.take() {
             let asked = pending.ended();
-            match asked.map_err(|refusal| refusal.text(&format!("look for {pending}"), self.network))? {
-                Some(outcome) => {
-                    outcome.map_err(|refusal| refusal.text(&pending.doing, self.network))?;
-                    log::info("done in Hetzner Cloud", &[("action", &pending.doing)]);
-                }
-                None => {
-                    self.pending = Some(pending);
-                    return Ok(Some(SOON));
-                }
-            }
+            let asked =
+                asked.map_err(|refusal| refusal.text(&format!("look for {pending}"), self.network))?;
+            let Some(outcome) = asked else {
+                self.pending = Some(pending);
+                return Ok(Some(SOON));
+            };
+            outcome.map_err(|refusal| refusal.text(&pending.doing, self.network))?;
+            log::info("done in Hetzner Cloud", &[("action", &pending.doing)]);
         }
         let doing = format!("read network {}", self.network);
         let found = self.network.read().map_err(|refusal| refusal.text(&doing, self.network))?;
@@ -126,7 +124,8 @@ impl HetznerPolicy {
                 &[("destination", &subnet.to_string()), ("gateway", &gateway.to_string())],
             );
             let route = Route { destination: subnet, gateway };
-            return self.begun(doing.clone(), self.network.add(&route, doing));
+            let begun = self.network.add(&route, doing.clone());
+            return self.begun(&doing, begun);
         }
         self.waits = 0;
         Ok(None)
@@ -166,11 +165,11 @@ impl HetznerPolicy {
         if begun.as_ref().is_err_and(Refusal::is_not_found) {
             return Ok(Some(SOON));
         }
-        self.begun(doing, begun)
+        self.begun(&doing, begun)
     }
 
     /// Something was begun, or the network is busy.
-    fn begun(&mut self, doing: String, outcome: Result<Action, Refusal>) -> Result<Option<Duration>, String> {
+    fn begun(&mut self, doing: &str, outcome: Result<Action, Refusal>) -> Result<Option<Duration>, String> {
         match outcome {
             Ok(action) => {
                 self.waits = 0;
@@ -182,7 +181,7 @@ impl HetznerPolicy {
                 self.waits += 1;
                 Ok(Some(SOON + self.spread()))
             }
-            Err(refusal) => Err(refusal.text(&doing, self.network)),
+            Err(refusal) => Err(refusal.text(doing, self.network)),
         }
     }
 

@@ -20,7 +20,7 @@ use network::{Network, Route};
 use refusal::Refusal;
 
 /// Bytes of the largest packet that a network of Hetzner Cloud carries, whatever the interface says:
-/// <https://docs.hetzner.com/cloud/networks/faq/>.
+/// <https://docs.hetzner.com/cloud/networks/technical-concepts/architecture>.
 const MTU: u32 = 1450;
 /// How often everything is looked at.
 const INTERVAL: Duration = Duration::from_mins(1);

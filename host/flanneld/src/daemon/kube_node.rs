@@ -18,6 +18,8 @@ use super::observed_store::StoreHealth;
 
 /// Waits before the API server is asked again.
 const RETRY: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(10) };
+/// How long labels that have changed are waited for to come together.
+const LABELS: Duration = Duration::from_secs(1);
 /// How often the log repeats that we are waiting.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -92,6 +94,8 @@ impl KubeNode {
         let (changes, changed) = watch::channel(());
         tokio::spawn(async move {
             while labels.changed().await.is_ok() {
+                // Whoever labels nodes does so bit by bit, and each change is a new beginning.
+                tokio::time::sleep(LABELS).await;
                 if about.set_labels(&labels.borrow_and_update()) && changes.send(()).is_err() {
                     return;
                 }

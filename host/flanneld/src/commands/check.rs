@@ -80,7 +80,8 @@ fn one(
     json: bool,
 ) -> anyhow::Result<Checked> {
     let (mut checks, mut shown) = (Vec::new(), Ok(()));
-    let outcome = check::check(artifact, &trial.wanted, trial.leases.as_ref(), selection, |check| {
+    let wanted = trial.wanted_of(artifact);
+    let outcome = check::check(artifact, &wanted, trial.leases.as_ref(), selection, |check| {
         if !json && shown.is_ok() {
             shown = output::line(check);
         }

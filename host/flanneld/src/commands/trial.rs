@@ -11,6 +11,9 @@ use flanneld::cli;
 use super::plugin::load;
 use crate::BUILT_IN;
 
+/// Options without which a built-in plugin does not start. Here nobody is asked for what they name, and anything will do.
+const NEEDED: [(&str, &str); 1] = [("hetzner", r#"{"Type":"hetzner","NetworkID":1}"#)];
+
 /// What a plugin is tried with.
 pub(super) struct Trial {
     /// As which backend.
@@ -36,6 +39,15 @@ impl Trial {
             leases::read(&text, families).map_err(|error| anyhow::anyhow!("{shown}: {error}"))
         });
         Ok(Self { wanted, leases: leases.transpose()? })
+    }
+
+    /// As which backend a plugin is checked: a built-in one with what it needs, where nothing else is said.
+    pub(super) fn wanted_of(&self, artifact: &Artifact) -> Wanted {
+        let source = artifact.source().to_string();
+        let needed = NEEDED.iter().find(|(name, _)| source == format!("built-in {name}"));
+        let backend =
+            self.wanted.backend.clone().or_else(|| needed.map(|(_, backend)| (*backend).to_owned()));
+        Wanted { backend, ..self.wanted.clone() }
     }
 
     /// The plugin that is named, or the built-in one for the type that is.

@@ -29,6 +29,7 @@ fn a_node_is_reduced_to_what_is_looked_at() {
         resource_version: "17".to_owned(),
         created: "2026-01-02T03:04:05Z".to_owned(),
         annotations: [("flannel.alpha.coreos.com/public-ip".to_owned(), "192.0.2.1".to_owned())].into(),
+        labels: [("kubernetes.io/hostname".to_owned(), "n1".to_owned())].into(),
         pod_cidrs: vec!["10.244.1.0/24".to_owned(), "fd00:1::/64".to_owned()],
         network_unavailable: Some(Condition {
             status: "False".to_owned(),

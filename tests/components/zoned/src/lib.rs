@@ -56,6 +56,9 @@ impl Policy for Zoned {
     }
 
     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
+        if lease.backend_type != "vxlan" {
+            return Ok(());
+        }
         let (Some(subnet), Some(public)) = (lease.ipv4_subnet, lease.public_ipv4) else { return Ok(()) };
         let data = Config::parse(lease.backend_data.as_deref().ok_or("no data")?)?;
         if data.text("Zone")? == Some(&self.zone) {

@@ -207,6 +207,13 @@ impl Watch {
         serde_json::from_str(&line).map(Some).with_context(|| format!("no JSON: {line:?}"))
     }
 
+    /// Waits for more of whatever comes, and throws it away. Answers how many bytes there were; none: the server has ended the watch.
+    pub fn pass_over(&mut self) -> Result<usize> {
+        let length = self.stream.fill_buf().context("more of a watch")?.len();
+        self.stream.consume(length);
+        Ok(length)
+    }
+
     /// Waits for an event of a type, such as `ERROR`, and passes over others. An error if the watch ends before.
     pub fn wait_for(&mut self, kind: &str) -> Result<Value> {
         while let Some(event) = self.next_event()? {

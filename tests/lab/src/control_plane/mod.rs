@@ -150,6 +150,11 @@ impl ControlPlane {
         self.launch(Part::Controllers)
     }
 
+    /// The API server's number, while it runs.
+    pub fn api_server_pid(&self) -> Option<u32> {
+        self.api_server.pid()
+    }
+
     /// What has been said last by all parts, for people.
     pub fn story(&self) -> String {
         [&self.etcd, &self.api_server, &self.controllers].map(Process::story).concat()

@@ -90,6 +90,11 @@ impl Process {
         }
     }
 
+    /// Its number, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// What it has said last, for people.
     pub fn story(&self) -> String {
         format!("{}:\n{}\n", self.part.name(), Log::whole(&self.log).tail())

@@ -28,8 +28,9 @@ pub fn create(admin: &Client, from: u32, to: u32) -> Result<()> {
     .context("cannot make the nodes")
 }
 
-/// So many heartbeats a second, each another node's in turn, for a time. Answers how many there were.
-pub fn heartbeats(admin: &Client, nodes: u32, per_second: u32, time: Duration) -> Result<u32> {
+/// So many heartbeats a second, each another node's in turn, for a time. Their times begin with a minute of this number: what a node has
+/// said already is no change. Answers how many there were.
+pub fn heartbeats(admin: &Client, nodes: u32, per_second: u32, time: Duration, minute: u32) -> Result<u32> {
     let mut connection = admin.keep()?;
     let begin = Instant::now();
     let mut sent = 0;
@@ -41,7 +42,7 @@ pub fn heartbeats(admin: &Client, nodes: u32, per_second: u32, time: Duration) -
         std::thread::sleep(due.saturating_sub(begin.elapsed()));
         let node = Object::new(sent % nodes, 0);
         let path = format!("{}/status", node.path());
-        connection.patch(&path, Patch::StrategicMerge, &heartbeat(sent / nodes + 1))?;
+        connection.patch(&path, Patch::StrategicMerge, &heartbeat(minute + sent / nodes))?;
         sent += 1;
     }
 }

@@ -6,6 +6,7 @@ mod load;
 mod object;
 mod process;
 mod reference;
+mod watchers;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use crate::{Cluster, ClusterOptions, Store, wait};
 use audit::Audit;
 use object::Object;
 use process::{Cost, peak_kib, received};
+pub use watchers::Server;
 
 /// Upstream's daemon needs the module br_netfilter otherwise.
 const CONFIG: &str = r#"{"Network":"10.0.0.0/8","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
@@ -72,6 +74,8 @@ pub struct Kubernetes {
     pub messages: u64,
     /// What the kernel has told of changes to entries of flannel's meanwhile.
     pub changes: usize,
+    /// What heartbeats cost the API server.
+    pub server: Server,
     /// How many daemons were started at once.
     pub daemons: usize,
     /// What they asked for within ten seconds.
@@ -148,7 +152,8 @@ pub fn kubernetes(options: &KubernetesOptions, say: impl Fn(&str)) -> Result<Kub
     std::thread::sleep(SETTLED);
 
     say("first sync");
-    sync(&mut cluster, &mut result)?;
+    // Upstream's daemon has left its node's lease behind.
+    sync(&mut cluster, &mut result, options.nodes + u32::from(reference.is_some()))?;
     say("heartbeats");
     heartbeats(&mut cluster, &admin, options, &mut result)?;
     say("changes");
@@ -156,8 +161,13 @@ pub fn kubernetes(options: &KubernetesOptions, say: impl Fn(&str)) -> Result<Kub
     cluster.take_daemon(0)?.kill9();
     if let (Some(program), Some(figures)) = (&reference, &mut result.upstream) {
         say("upstream's daemon");
-        reference::measure(program, &cluster, &admin, options, figures)?;
+        if let Err(error) = reference::measure(program, &cluster, &admin, options, figures) {
+            say(&format!("there are no figures of upstream's daemon: {}", error.root_cause()));
+            result.upstream = None;
+        }
     }
+    say("the API server with many watches");
+    result.server = Server::measure(&cluster, options)?;
     say(&format!("{} daemons at once", options.daemons));
     result.requests = rush(&mut cluster, &audit)?;
     Ok(result)
@@ -184,12 +194,12 @@ fn wait_peers(cluster: &mut Cluster, peers: u32) -> Result<()> {
     Ok(())
 }
 
-fn sync(cluster: &mut Cluster, result: &mut Kubernetes) -> Result<()> {
+fn sync(cluster: &mut Cluster, result: &mut Kubernetes, peers: u32) -> Result<()> {
     let before = received(cluster.node(0))?;
     let daemon = cluster.launch(0)?;
     let (begin, pid) = (Instant::now(), daemon.pid());
     daemon.wait_ready()?;
-    wait_peers(cluster, result.nodes)?;
+    wait_peers(cluster, peers)?;
     result.ours.sync_ms = ms(begin.elapsed());
     let after = Cost::now(cluster.node(0), pid)?;
     (result.ours.sync_cpu_ms, result.ours.sync_bytes) = (after.cpu_ms, after.bytes - before);
@@ -209,7 +219,7 @@ fn heartbeats(
     let before = counters(&cluster.status(0)?)?;
     let (watcher, cost) = (Watcher::start(cluster.node(0))?, Cost::now(cluster.node(0), pid)?);
     let begin = Instant::now();
-    load::heartbeats(admin, options.nodes, options.heartbeats, options.time)?;
+    load::heartbeats(admin, options.nodes, options.heartbeats, options.time, 1)?;
     result.ours.beats(Cost::now(cluster.node(0), pid)?.since(cost), begin.elapsed());
     result.changes = watcher.ours()?.len();
     let after = counters(&cluster.status(0)?)?;

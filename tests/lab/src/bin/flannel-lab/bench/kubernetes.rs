@@ -40,7 +40,12 @@ fn show(result: &Kubernetes, options: &KubernetesOptions) {
                 upstream.bytes_per_s / result.ours.bytes_per_s.max(1.0)
             );
         }
-        None => println!("  {:9} (upstream's daemon: FLANNELD_REFERENCE names none)", ""),
+        None => {
+            println!(
+                "  {:9} (upstream's daemon: FLANNELD_REFERENCE names none, or it did not get ready)",
+                ""
+            );
+        }
     }
     println!(
         "  memory for {nodes} peers over that with one: {} KiB; after the heartbeats {} KiB at most",
@@ -58,6 +63,13 @@ fn show(result: &Kubernetes, options: &KubernetesOptions) {
     println!(
         "  one change until it is in the kernel: {:.1} ms (median), {:.1} ms (99 of 100); the API server's answer: {:.1} ms",
         result.change_p50_ms, result.change_p99_ms, result.server_p50_ms
+    );
+    println!(
+        "  the API server with heartbeats: {:.0} ms/s of CPU alone, {:.0} with {watches} watches of whole nodes, {:.0} with {watches} of metadata",
+        result.server.alone,
+        result.server.whole,
+        result.server.metadata,
+        watches = result.server.watches
     );
     let kinds: Vec<String> = result.requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let all: u32 = result.requests.values().sum();

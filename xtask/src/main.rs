@@ -24,6 +24,7 @@ mod test;
 mod tools;
 mod unit;
 mod upstream;
+mod upstream_suite;
 mod vm;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Command {
     Upstream,
     /// Render the contract in wit/ as documentation: docs/wit.md
     Reference,
+    /// Run upstream's own functional suite on the container image, in a Docker daemon of its own: tests/upstream-suite/
+    UpstreamSuite(upstream_suite::Options),
     /// Generate the contract's bindings that `flanneld plugin new` writes: Go's and C's
     Bindings,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::KubernetesTools => kubernetes_tools::install(),
         Command::KubernetesNode => kubernetes_node::print(),
         Command::Upstream => upstream::print(),
+        Command::UpstreamSuite(options) => upstream_suite::run_it(&options),
         Command::Reference => reference::write(),
         Command::Bindings => bindings::write(),
         Command::Build => build::all(),

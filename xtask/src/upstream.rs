@@ -9,13 +9,16 @@ use crate::go::Program;
 /// The variable that tests and benchmarks look for it in.
 const VARIABLE: &str = "FLANNELD_REFERENCE";
 
+/// The release.
+pub const VERSION: &str = "v0.28.10";
+
 const PROGRAM: Program = Program {
     name: "upstream",
     what: "upstream's flanneld",
     time: "four minutes",
     packages: "tool",
     sources: &["go.mod", "go.sum", "tencent-vpc/go.mod", "tencent-vpc/v20170312/vpc.go"],
-    variables: &[("github.com/flannel-io/flannel/pkg/version.Version", "v0.28.10")],
+    variables: &[("github.com/flannel-io/flannel/pkg/version.Version", VERSION)],
     // Its backend udp is written in C.
     with_c: true,
 };

@@ -52,14 +52,19 @@ impl Go {
         with_c: bool,
         to: &Path,
     ) -> Result<()> {
-        let mut go = match &self.program {
-            Some(program) => command(program),
-            None => command(&fetched()?),
-        };
+        let mut go = self.command()?;
         go.env("CGO_ENABLED", if with_c { "1" } else { "0" });
         go.args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath", "-ldflags"]).arg(linker_flags);
         run(go.arg("-o").arg(to).arg(packages).current_dir(module))
             .context("it is compiled with Go, from what Go's module proxy has")
+    }
+
+    /// This compiler, for any other of its commands.
+    pub fn command(&self) -> Result<Command> {
+        Ok(match &self.program {
+            Some(program) => command(program),
+            None => command(&fetched()?),
+        })
     }
 
     /// A `PATH` in which it is found.

@@ -74,6 +74,17 @@ pub fn install() -> Result<()> {
     }
 }
 
+/// The image of this machine's architecture, built anew, as `docker load` takes it.
+pub fn native() -> Result<PathBuf> {
+    build_into(&test_place(), &[Architecture::native()?])?;
+    Ok(test_image())
+}
+
+/// Makes sure that there is a Docker to run it.
+pub fn docker() -> Result<()> {
+    docker::find()
+}
+
 /// The archive that the tests load. Beside it, with the extension `skipped`, is why there is none.
 pub fn test_image() -> PathBuf {
     test_place().join("flanneld.tar")

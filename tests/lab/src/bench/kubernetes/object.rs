@@ -105,7 +105,7 @@ fn image(number: u64) -> Value {
 }
 
 fn conditions(round: u32) -> Value {
-    let now = format!("2026-01-01T{:02}:{:02}:00Z", round / 60 % 24, round % 60);
+    let now = format!("2026-01-{:02}T{:02}:{:02}:00Z", 1 + round / 1440 % 31, round / 60 % 24, round % 60);
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({
             "type": kind, "status": status, "reason": reason, "message": message,

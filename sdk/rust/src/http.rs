@@ -1,10 +1,12 @@
 //! Requests to APIs over HTTP that the operator has named, with credentials that the host adds. All of it is for
 //! [`crate::Policy::tick`] and [`crate::Retire::retire`].
 //!
+//! Redirections are not followed.
+//!
 //! An endpoint is a name in the operator's file (`--http-endpoints`), which also says what may be asked there; a plugin is granted
 //! `http:NAME`.
 
-use std::fmt;
+pub use crate::answer::{Error, Response};
 
 /// A method of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,49 +84,6 @@ impl Request {
     pub fn body(mut self, text: impl Into<String>) -> Self {
         self.body = Some(text.into());
         self
-    }
-}
-
-/// What came back, with whatever status. Redirections are not followed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Response {
-    /// 200, 403, …
-    pub status: u16,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    /// At most 4 MiB.
-    pub body: String,
-    /// How often the request was sent.
-    pub attempts: u32,
-}
-
-/// Why there is no response.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The request is not what its documentation asks for. Dooms the call.
-    Invalid(String),
-    /// Not granted, not allowed by the operator's file, or not called in `tick`. Dooms the call.
-    Denied(String),
-    /// The host has no credentials.
-    Credentials(String),
-    /// No whole response. The request may have been carried out.
-    Unreachable(String),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Credentials(text) => write!(f, "no credentials: {text}"),
-            Self::Invalid(text) | Self::Denied(text) | Self::Unreachable(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<Error> for String {
-    fn from(error: Error) -> Self {
-        error.to_string()
     }
 }
 

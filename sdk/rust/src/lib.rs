@@ -39,6 +39,7 @@
 //! Outside of WebAssembly the same functions write into a record, which is how a policy is tested without a host and
 //! without root: see [`testing`].
 
+mod answer;
 mod convert;
 mod glue;
 mod policy;

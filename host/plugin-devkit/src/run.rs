@@ -41,5 +41,6 @@ pub(super) fn desired(session: &mut Session, node: &SampleNode, leases: &[Lease]
     };
     let fate = |id| Fate { rejected: of(&rejected, id), failed: of(&failed, id) };
     let shown = peers.iter().map(|(id, lease)| (*id, &**lease, fate(*id)));
-    Desired::new(&session.registered, &session.declared, &node.facts.interface, shown)
+    let series = session.policy.series();
+    Desired::new(&session.registered, &session.declared, &node.facts.interface, shown, series)
 }

@@ -35,6 +35,7 @@ mod private_dir;
 mod reference;
 mod registry;
 mod secrets;
+mod series;
 mod signature;
 mod state;
 mod wasi;
@@ -62,6 +63,7 @@ pub use policy::{ApplyOutcome, Description, PeerChange, Policy, Registration, is
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
 pub use registry::{Publication, Pulled, Registries, RegistryError};
 pub use secrets::{Secrets, extract_secrets};
+pub use series::{Figure, PluginSeries, SeriesFamily, SeriesLabels};
 pub use signature::{
     BUNDLE_EXTENSION, KeyError, NoRandomness, PASSWORD_VARIABLE, PrivateKey, PrivateKeyError, Provenance,
     PublicKey, SIGNATURE_EXTENSION, Signer, TrustedKey, beside_name, read_plugin, verify_file,

@@ -24,6 +24,7 @@ use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::{self, Need};
 use super::origin::Origin;
+use super::series::PluginSeries;
 use super::signature::Provenance;
 use super::state::DirState;
 
@@ -173,6 +174,8 @@ pub struct Policy {
     registered_anew: Option<Registration>,
     /// How much its instances may write into the log.
     log_rate: LogRate,
+    /// Figures of its own, which its instances share.
+    series: PluginSeries,
     /// Why the last instance ended, as long as there is no other.
     end: Option<String>,
     own: Option<Arc<Lease>>,
@@ -253,6 +256,7 @@ impl Policy {
             known_about: 0,
             registered_anew: None,
             log_rate: LogRate::new(Instant::now()),
+            series: PluginSeries::default(),
             end: None,
             own: None,
             entries: EntryCount::default(),
@@ -273,6 +277,11 @@ impl Policy {
     pub fn take_suppressed_lines(&self) -> u64 {
         self.log_rate.tell(&self.name, Instant::now());
         self.log_rate.take_suppressed()
+    }
+
+    /// Figures of its own.
+    pub fn series(&self) -> &PluginSeries {
+        &self.series
     }
 
     /// The calls that have ended since this was asked last.
@@ -574,7 +583,8 @@ impl Policy {
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = Arc::clone(&self.state);
         let (pauser, log_rate) = (self.component.pauser(), self.log_rate.clone());
-        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate)
+        let series = self.series.clone();
+        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate, series)
     }
 
     /// What the plugin asks for of clouds.

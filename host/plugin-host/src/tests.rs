@@ -545,3 +545,57 @@ fn a_backend_type_without_a_plugin_is_refused_with_those_that_there_are() {
     let error = Artifact::built_in("vlan", &all).err().expect("refused").to_string();
     assert!(error.contains(r#""vlan""#) && error.contains("there are: vxlan"), "{error}");
 }
+
+/// A roamer with these options of its node.
+fn roamer(options: &[(&str, &str)]) -> Bench {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let about = Arc::new(NodeInfo::new("node".to_owned(), options));
+    let environment = Environment { about, ..environment(r#"{"Type":"vxlan"}"#) };
+    start_in("roamer", environment, Limits::default()).expect("starts")
+}
+
+/// What it counts, as `name{label="value"} figure`.
+fn counted(bench: &Bench) -> Vec<String> {
+    let families = bench.policy.series().families().into_iter();
+    let all = families.flat_map(|family| {
+        let name = family.name;
+        family.series.into_iter().map(move |(labels, figure)| {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let value = match figure {
+                Figure::Gauge(value) => value.to_string(),
+                Figure::Counter(count) => count.to_string(),
+            };
+            format!("{name}{{{}}} {value}", labels.join(","))
+        })
+    });
+    all.collect()
+}
+
+fn roaming_peer(n: u16) -> PeerChange {
+    let data = format!(r#"{{"VNI":1,"VtepMAC":"02:00:00:00:00:{n:02x}"}}"#);
+    PeerChange::Put(PeerId(n.into()), lease(n, "vxlan", &data))
+}
+
+#[test]
+fn what_a_plugin_counts_outlives_its_instances_and_the_calls_that_fail() {
+    let mut bench = roamer(&[("trap", "2")]);
+    assert_eq!(counted(&bench), ["ticks{} 0"]);
+    bench.policy.apply(&[roaming_peer(1), roaming_peer(2)]);
+    bench.policy.tick().expect("ticks");
+    let error = bench.policy.tick().expect_err("traps").to_string();
+    assert!(error.contains("the tick that traps"), "{error}");
+    assert_eq!(counted(&bench), [r#"leases{backend="vxlan"} 2"#, r#"peers{told="yes"} 2"#, "ticks{} 2"]);
+    // The fresh instance is told of nobody yet.
+    bench.policy.tick().expect("ticks");
+    assert_eq!(counted(&bench), [r#"leases{backend="vxlan"} 2"#, r#"peers{told="yes"} 0"#, "ticks{} 3"]);
+}
+
+#[test]
+fn a_figure_that_is_refused_costs_nothing_but_itself() {
+    let mut bench = roamer(&[("wrong", "1")]);
+    bench.policy.tick().expect("goes well");
+    assert_eq!(counted(&bench), [r#"peers{told="yes"} 0"#, "ticks{} 1"]);
+    let (refused, first) = bench.policy.series().refusals();
+    assert!(refused == 1 && first.is_some_and(|first| first.contains("NaN is no value of a gauge")));
+}

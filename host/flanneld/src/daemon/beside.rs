@@ -272,6 +272,7 @@ impl Operation {
         self.retire(former, &former_config.backend_type, &kept, former_clouds);
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
+        self.observer.serves(&registered.name, artifact.digest(), &self.policy.series);
         self.devices = registered.transaction.devices;
         self.firewall.set_tunnels(&self.node.config, &self.devices);
     }

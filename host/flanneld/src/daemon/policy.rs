@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
-use flannel_plugin_host::{CallRecord, CloudRecord, DirState, Policy, Registration, processor_time};
+use flannel_plugin_host::{
+    CallRecord, CloudRecord, DirState, PluginSeries, Policy, Registration, processor_time,
+};
 use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
@@ -65,6 +67,8 @@ pub(super) struct PolicyThread {
     retires: bool,
     /// Whether it begins anew when what is known of the node changes.
     pub(super) follows_node: bool,
+    /// What it counts of its own.
+    pub(super) series: PluginSeries,
 }
 
 enum Order {
@@ -82,6 +86,7 @@ impl PolicyThread {
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let (retires, follows_node) = (policy.retires(), policy.follows_node());
+        let series = policy.series().clone();
         let run = move || {
             let outcomes = LastWords(outcomes);
             let mut keeper = Keeper::default();
@@ -106,7 +111,7 @@ impl PolicyThread {
             keeper.keep(policy.state());
         };
         spawn_confined("policy", Profile::Plugin, run)?;
-        Ok(Self { orders, retires, follows_node })
+        Ok(Self { orders, retires, follows_node, series })
     }
 
     /// Calls the policy after all earlier calls.

@@ -179,6 +179,7 @@ impl Operation {
     ) -> Result<Self, DaemonError> {
         let Started { beginning, policy, surroundings, clouds, datapath, devices, notifications } = started;
         firewall.set_tunnels(&node.config, &devices);
+        let (name, digest) = (policy.name().to_owned(), beginning.plugin.digest.clone());
         let settings = Settings {
             upkeep: Duration::from_secs(node.options.iptables_resync.unsigned_abs()),
             blackhole: node.options.ip_blackhole_route,
@@ -212,12 +213,14 @@ impl Operation {
             firewall: firewall.clone(),
             swaps: swap_requests,
         }));
+        let policy =
+            PolicyThread::start(policy, Place::default(), outcomes.clone()).map_err(DaemonError::Thread)?;
+        observer.serves(&name, &digest, &policy.series);
         Ok(Self {
             node,
             observer,
             coordinator,
-            policy: PolicyThread::start(policy, Place::default(), outcomes.clone())
-                .map_err(DaemonError::Thread)?,
+            policy,
             _kept: Kept(Arc::clone(&surroundings.state)),
             surroundings,
             candidate: None,
@@ -556,6 +559,7 @@ impl Operation {
         }
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
+        self.observer.serves(&registered.name, artifact.digest(), &self.policy.series);
         // Those of the one before are gone.
         self.devices = registered.transaction.devices;
         self.firewall.set_tunnels(&self.node.config, &self.devices);

@@ -6,6 +6,7 @@ mod history;
 mod limits;
 mod list;
 mod long_run;
+mod metrics;
 mod odd;
 mod reach;
 mod register;

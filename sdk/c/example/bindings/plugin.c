@@ -78,6 +78,20 @@ extern void __wasm_import_flannel_backend_node_info_options(uint8_t *);
 __attribute__((__import_module__("flannel:backend/http@0.1.0"), __import_name__("send")))
 extern void __wasm_import_flannel_backend_http_send(uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, int32_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/metrics@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/metrics@0.1.0"), __import_name__("set-gauge")))
+extern void __wasm_import_flannel_backend_metrics_set_gauge(uint8_t *, size_t, uint8_t *, size_t, double, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/metrics@0.1.0"), __import_name__("remove-gauge")))
+extern void __wasm_import_flannel_backend_metrics_remove_gauge(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/metrics@0.1.0"), __import_name__("add")))
+extern void __wasm_import_flannel_backend_metrics_add(uint8_t *, size_t, uint8_t *, size_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/metrics@0.1.0"), __import_name__("set-help")))
+extern void __wasm_import_flannel_backend_metrics_set_help(uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -713,6 +727,17 @@ void flannel_backend_http_result_response_error_free(flannel_backend_http_result
     flannel_backend_http_response_free(&ptr->val.ok);
   } else {
     flannel_backend_http_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_metrics_error_free(flannel_backend_metrics_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void flannel_backend_metrics_result_void_error_free(flannel_backend_metrics_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_metrics_error_free(&ptr->val.err);
   }
 }
 
@@ -1824,6 +1849,190 @@ bool flannel_backend_http_send(flannel_backend_http_request_t *request, flannel_
   }
   if (!result.is_err) {
     *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_metrics_set_gauge(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, double value, flannel_backend_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_metrics_set_gauge((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*labels).ptr, (*labels).len, value, ptr);
+  flannel_backend_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_metrics_remove_gauge(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, flannel_backend_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_metrics_remove_gauge((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*labels).ptr, (*labels).len, ptr);
+  flannel_backend_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_metrics_add(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, uint64_t amount, flannel_backend_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_metrics_add((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*labels).ptr, (*labels).len, (int64_t) (amount), ptr);
+  flannel_backend_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_metrics_set_help(plugin_string_t *name, plugin_string_t *text, flannel_backend_metrics_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_metrics_set_help((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*text).ptr, (*text).len, ptr);
+  flannel_backend_metrics_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
     return 1;
   } else {
     *err = result.val.err;

@@ -122,6 +122,10 @@ pub struct Host {
     pub log: Vec<(Level, String)>,
     /// The durable store.
     pub state: BTreeMap<String, Vec<u8>>,
+    /// Gauges, by name and labels: `open{port="1"}`.
+    pub gauges: BTreeMap<String, f64>,
+    /// Counters, named alike.
+    pub counters: BTreeMap<String, u64>,
     /// This node's WireGuard key.
     pub wireguard_key: PublicKey,
     /// Whether the network config has a preshared key.
@@ -152,6 +156,8 @@ impl Default for Host {
             declared: Vec::new(),
             log: Vec::new(),
             state: BTreeMap::new(),
+            gauges: BTreeMap::new(),
+            counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),
             preshared: false,
             instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),

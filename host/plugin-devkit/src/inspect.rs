@@ -167,6 +167,9 @@ fn allows(interface: &str) -> &'static str {
             "the node's name, its labels in Kubernetes, and what its operator gives it with --plugin-option"
         }
         "metrics" => "64 series of its own among the daemon's metrics, as flanneld_policy_…, with its name",
+        "own-lease" => {
+            "what this node publishes in its lease, now and then in place of what it has registered"
+        }
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",

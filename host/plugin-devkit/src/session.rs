@@ -41,7 +41,7 @@ pub(crate) fn in_words(error: &PluginError) -> bool {
 pub(crate) struct Session {
     /// The policy.
     pub policy: Policy,
-    /// What it said at its start.
+    /// What it said at its start, with what it has published since.
     pub registered: Registration,
     /// All that it has declared.
     pub declared: Transaction,
@@ -100,12 +100,21 @@ impl Session {
     pub(crate) fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
         let transaction = self.policy.lease_acquired(own)?;
         self.declared.merge(transaction);
+        self.take_published();
         Ok(())
+    }
+
+    /// It may have published something else.
+    fn take_published(&mut self) {
+        if let Some(anew) = self.policy.take_published_anew() {
+            self.registered = anew.registration;
+        }
     }
 
     /// Hands changes over, and keeps what is declared for them.
     pub(crate) fn apply(&mut self, changes: &[PeerChange]) -> ApplyOutcome {
         let mut applied = self.policy.apply(changes);
+        self.take_published();
         self.policy.take_records();
         self.declared.merge(std::mem::take(&mut applied.transaction));
         for change in changes {

@@ -9,6 +9,8 @@ use flannel_model::entry::Entry;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 
+use super::published::PublishedData;
+
 /// Which function of the plugin is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
@@ -79,6 +81,13 @@ impl Peers {
     }
 }
 
+/// What a call asks for besides what it declares; it counts when the call succeeds.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// What the node is to publish.
+    pub published: Option<PublishedData>,
+}
+
 /// A call that is going on.
 pub(crate) struct Call {
     /// Which function.
@@ -91,6 +100,8 @@ pub(crate) struct Call {
     pub entries: usize,
     /// What goes into the durable store when the call succeeds.
     pub state: BTreeMap<String, Option<Vec<u8>>>,
+    /// What it asks for besides.
+    pub wishes: Wishes,
     /// Why the call is doomed: the first refusal.
     pub refused: Option<String>,
     /// Log lines so far, and the last one at level error.
@@ -116,6 +127,7 @@ impl Call {
             peers: Peers::default(),
             entries: 0,
             state: BTreeMap::new(),
+            wishes: Wishes::default(),
             refused: None,
             log_lines: 0,
             panic_message: None,

@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 14] = [
+pub const INTERFACES: [&str; 15] = [
     "types",
     "links",
     "routes",
@@ -19,6 +19,7 @@ pub const INTERFACES: [&str; 14] = [
     "node-info",
     "http",
     "metrics",
+    "own-lease",
     "log",
     "clock",
     "state",

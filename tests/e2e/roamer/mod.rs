@@ -1,6 +1,7 @@
-//! A plugin that counts what it does (`tests/components/roamer`).
+//! A plugin that counts what it does, and whose nodes are now here and now there (`tests/components/roamer`).
 
 mod metrics;
+mod published;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -9,18 +10,30 @@ use flannel_lab::artifacts::component;
 use flannel_lab::{Cluster, ClusterOptions, http};
 
 const PORT: u16 = 8471;
-const ALLOW: &str = "links,routes,neighbours,fdb,node-info";
+const ALLOW: &str = "links,routes,neighbours,fdb,node-info,own-lease,state";
 
 /// So many nodes with the plugin, and its options, the same for all.
 fn prepare(nodes: usize, options: &str) -> Result<Cluster> {
-    prepare_with(ClusterOptions { nodes, ..ClusterOptions::default() }, options)
+    let mut cluster = prepare_with(ClusterOptions { nodes, ..ClusterOptions::default() })?;
+    cluster.add_arguments(&[&format!("--plugin-option={options}")]);
+    Ok(cluster)
 }
 
-fn prepare_with(cluster: ClusterOptions, options: &str) -> Result<Cluster> {
+fn prepare_with(cluster: ClusterOptions) -> Result<Cluster> {
     let (plugin, allow) = (Some(component("roamer")?), Some(ALLOW.to_owned()));
     let mut cluster = Cluster::prepare(&ClusterOptions { plugin, allow, ..cluster })?;
-    cluster.add_arguments(&[&format!("--healthz-port={PORT}"), &format!("--plugin-option={options}")]);
+    cluster.add_arguments(&[&format!("--healthz-port={PORT}")]);
     Ok(cluster)
+}
+
+/// Starts each node with options of its own, and wires pods.
+fn launch(cluster: &mut Cluster, options: &[&str]) -> Result<()> {
+    let base = cluster.options().clone();
+    for (index, options) in options.iter().enumerate() {
+        cluster.set_options(base.clone().arg(format!("--plugin-option={options}")));
+        cluster.launch(index)?.wait_ready()?;
+    }
+    cluster.wire_pods()
 }
 
 /// A node's metrics.

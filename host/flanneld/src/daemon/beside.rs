@@ -70,6 +70,8 @@ impl BesideGeneration {
             confined::run("registration", move || {
                 let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
                 let taken = policy.lease_acquired(&own)?;
+                let anew = policy.take_published_anew();
+                let registered = anew.map_or(registered, |anew| anew.registration);
                 Ok::<_, PluginError>((artifact, policy, registered, taken))
             })
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
 use flannel_plugin_host::{
-    CallRecord, CloudRecord, DirState, PluginSeries, Policy, Registration, processor_time,
+    CallRecord, CloudRecord, DirState, PluginSeries, Policy, PublishedAnew, processor_time,
 };
 use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
@@ -55,8 +55,8 @@ impl Place {
         Outcome::Called(if beside { Event::Beside(Box::new(event)) } else { event }, records)
     }
 
-    fn registered_anew(&self, registered: Registration) -> Outcome {
-        Outcome::RegisteredAnew(Box::new(registered), self.0.load(Ordering::Acquire))
+    fn published_anew(&self, anew: PublishedAnew) -> Outcome {
+        Outcome::PublishedAnew(Box::new(anew), self.0.load(Ordering::Acquire))
     }
 }
 
@@ -101,8 +101,8 @@ impl PolicyThread {
                 let (event, calls) = answer(&mut policy, call);
                 let (clouds, suppressed_lines) =
                     (policy.take_cloud_records(), policy.take_suppressed_lines());
-                if let Some(registered) = policy.take_registered_anew() {
-                    let _ = outcomes.0.send(place.registered_anew(registered));
+                if let Some(anew) = policy.take_published_anew() {
+                    let _ = outcomes.0.send(place.published_anew(anew));
                 }
                 let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.

@@ -10,6 +10,7 @@ mod links;
 mod log;
 mod metrics;
 mod node_info;
+mod own_lease;
 mod state;
 mod tunnel;
 mod wireguard;

@@ -638,6 +638,15 @@ typedef struct {
   } val;
 } flannel_backend_metrics_result_void_error_t;
 
+typedef flannel_backend_types_error_t flannel_backend_own_lease_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_own_lease_error_t err;
+  } val;
+} flannel_backend_own_lease_result_void_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -917,6 +926,20 @@ extern bool flannel_backend_metrics_add(plugin_string_t *name, plugin_list_tuple
 // Says what a name is about, for whoever reads `/metrics`: 1 to 256 bytes in one line. Before the first series or after it.
 extern bool flannel_backend_metrics_set_help(plugin_string_t *name, plugin_string_t *text, flannel_backend_metrics_error_t *err);
 
+// Imported Functions from `flannel:backend/own-lease@0.1.0`
+// Publishes this from now on, in place of what `policy.register` has answered, or an earlier call of this: `BackendData` and
+// `BackendV6Data` of the lease, each JSON text of at most 64 KiB, or none: left out. Type and MTU stay. For `policy.lease-acquired`,
+// `policy.apply` and `policy.tick`; elsewhere it is `denied`.
+// 
+// It belongs to the transaction of the call, and of several in one call the last counts. Afterwards the host writes it into the lease
+// store, and all other nodes hear of it: at most once a second, and over time once in ten seconds, after ten in a row. Of what
+// is published in between the last counts, and what the store has already is not written again. While the store is away it is tried
+// again, and what is written when it is back is the last.
+// 
+// It holds as long as the instance: what a fresh one registers, after a trap say, takes its place. A policy that has to know afterwards
+// what it has published keeps that in `state`. A plugin that is about to take another's place publishes when it has taken it.
+extern bool flannel_backend_own_lease_publish(plugin_string_t *maybe_backend_data, plugin_string_t *maybe_backend_v6_data, flannel_backend_own_lease_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1087,6 +1110,10 @@ void flannel_backend_http_result_response_error_free(flannel_backend_http_result
 void flannel_backend_metrics_error_free(flannel_backend_metrics_error_t *ptr);
 
 void flannel_backend_metrics_result_void_error_free(flannel_backend_metrics_result_void_error_t *ptr);
+
+void flannel_backend_own_lease_error_free(flannel_backend_own_lease_error_t *ptr);
+
+void flannel_backend_own_lease_result_void_error_free(flannel_backend_own_lease_result_void_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

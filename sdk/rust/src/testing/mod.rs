@@ -122,6 +122,8 @@ pub struct Host {
     pub log: Vec<(Level, String)>,
     /// The durable store.
     pub state: BTreeMap<String, Vec<u8>>,
+    /// What was published for both families, in its order.
+    pub published: Vec<(Option<String>, Option<String>)>,
     /// Gauges, by name and labels: `open{port="1"}`.
     pub gauges: BTreeMap<String, f64>,
     /// Counters, named alike.
@@ -156,6 +158,7 @@ impl Default for Host {
             declared: Vec::new(),
             log: Vec::new(),
             state: BTreeMap::new(),
+            published: Vec::new(),
             gauges: BTreeMap::new(),
             counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),

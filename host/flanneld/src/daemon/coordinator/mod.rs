@@ -5,6 +5,7 @@
 //! |---|---|
 //! | this one | which call of the policy is next, and when all that earlier runs left may go |
 //! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
+//! | [`publishing`] | how often what a plugin publishes anew goes into the store |
 //! | [`own_interface`] | whether the node goes on with its external interface, waits for its address, or starts over with another |
 //! | [`plugin_health`] | when a plugin that fails is asked again |
 //! | [`change`] | how the cluster changes from one backend to another |
@@ -16,6 +17,7 @@ mod events;
 mod own_interface;
 mod own_lease;
 mod plugin_health;
+mod publishing;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -49,6 +51,7 @@ use own_interface::InterfaceWatch;
 use own_lease::OwnLease;
 pub(super) use plugin_health::PluginHealth;
 use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
+pub(super) use publishing::Wish;
 use swap::{Swap, Trigger};
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
@@ -366,7 +369,7 @@ impl Coordinator {
             }
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
-            Event::RegisteredAnew { published, mtu } => self.registered_anew(published, mtu, now),
+            Event::PublishedAnew { published, mtu, wish } => self.published_anew(published, mtu, wish, now),
             Event::SwapAsked(order, asker, answer, attended) => {
                 self.swap.asked(order, asker, answer, attended);
             }

@@ -1027,7 +1027,8 @@ fn what_fresh_instances_want_to_be_known_by_is_published_at_once_and_then_now_an
     node.done.clear();
     let publish = |node: &mut Node, address, after| {
         node.pass(Duration::from_secs(after));
-        node.hear(Event::RegisteredAnew { published: attributes(address), mtu: 1450 });
+        let (published, wish) = (attributes(address), Wish::Fresh);
+        node.hear(Event::PublishedAnew { published, mtu: 1450, wish });
         node.coordinator.own.lease.attributes.public_ip
     };
     let is = |address| attributes(address).public_ip;
@@ -1345,4 +1346,92 @@ fn a_policy_beside_that_uses_up_its_time_has_to_rest_like_any_other() {
     assert_eq!(before, 3, "it is left alone after the third");
     node.pass(RETRY.min * 2);
     assert_eq!(node.applies, before + 1, "all at once");
+}
+
+/// The plugin publishes this in the middle of its work.
+fn publishes(data: u32) -> Event {
+    Event::PublishedAnew { published: with_data(data), mtu: 1450, wish: Wish::Running }
+}
+
+fn with_data(data: u32) -> Attributes {
+    let data = serde_json::value::RawValue::from_string(data.to_string()).expect("JSON");
+    Attributes { backend_data: Some(data), ..attributes(1) }
+}
+
+fn writes(node: &Node) -> usize {
+    node.done.iter().filter(|done| done.starts_with("renewed")).count()
+}
+
+#[test]
+fn a_thousand_publishes_in_a_second_are_few_writes_and_the_last_one_wins() {
+    let mut node = Node::serving(&[]);
+    for data in 1..=1000 {
+        node.pass(Duration::from_millis(1));
+        node.hear(publishes(data));
+        assert_eq!(node.ready.len(), 3, "it waits for its turn, and nothing is wrong");
+    }
+    node.pass(Duration::from_secs(1));
+    assert_eq!(writes(&node), 2, "{:?}", node.done);
+    assert_eq!(node.coordinator.own.lease.attributes, with_data(1000));
+    // The same again, and what is there already, are not written.
+    node.hear(publishes(1000));
+    node.hear(publishes(1));
+    node.hear(publishes(1000));
+    node.pass(Duration::from_mins(5));
+    assert_eq!(writes(&node), 2, "{:?}", node.done);
+    // One that does it all the time has to be content with less.
+    for data in 0..3000 {
+        node.pass(Duration::from_millis(100));
+        node.hear(publishes(data));
+    }
+    assert!(writes(&node) <= 2 + 10 + 31, "{:?}", node.done);
+}
+
+#[test]
+fn what_is_published_while_the_store_is_away_is_written_when_it_is_back_and_nothing_older_after_it() {
+    let mut node = Node::serving(&[]);
+    node.store_hangs = true;
+    node.hear(publishes(1));
+    node.pass(Duration::from_secs(20));
+    (2..5).for_each(|data| node.hear(publishes(data)));
+    node.pass(Duration::from_secs(20));
+    let Effect::Store(StoreCall::Renew(_, first)) = node.only() else { panic!("one question at a time") };
+    assert_eq!(first, with_data(1));
+    node.hear(Event::Renewed(Err(away())));
+    node.pass(Duration::from_secs(1));
+    let Effect::Store(StoreCall::Renew(_, second)) = node.only() else { panic!("it is tried again") };
+    assert_eq!(second, with_data(4));
+    // Before the store has answered there is something newer.
+    node.hear(publishes(5));
+    node.store_hangs = false;
+    node.hear(Event::Renewed(Ok((Renewed::Until(None), Some(RENEWAL)))));
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.coordinator.own.lease.attributes, with_data(5));
+    assert_eq!(writes(&node), 1, "{:?}", node.done);
+    node.pass(Duration::from_mins(5));
+    assert_eq!(writes(&node), 1, "{:?}", node.done);
+}
+
+#[test]
+fn what_the_plugin_beside_publishes_is_its_own_generations_until_it_serves() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(publishes(1));
+    node.hear(backend(HOST_GW));
+    let data = |data| serde_json::value::RawValue::from_string(format!("{data}")).ok();
+    let published = Attributes { backend_type: "host-gw".to_owned(), backend_data: data(7), ..attributes(1) };
+    let wish = Wish::Running;
+    node.hear(Event::Beside(Box::new(Event::PublishedAnew { published, mtu: 1500, wish })));
+    node.hear(publishes(2));
+    node.pass(Duration::from_secs(2));
+    let Attributes { backend_type, backend_data, generations, .. } =
+        node.coordinator.own.lease.attributes.clone();
+    assert_eq!(
+        (backend_type.as_str(), backend_data.map(|data| data.get().to_owned())),
+        ("vxlan", Some("2".to_owned()))
+    );
+    let beside = generations.iter().find(|generation| !generation.main).expect("both");
+    assert_eq!(
+        (beside.backend_type.as_str(), beside.backend_data.as_ref().map(|data| data.get())),
+        ("host-gw", Some("7"))
+    );
 }

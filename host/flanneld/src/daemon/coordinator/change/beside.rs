@@ -94,11 +94,11 @@ impl Coordinator {
         match event {
             Event::Applied(applied, _, effort) => self.beside_applied(applied, effort, now),
             Event::Ticked(ticked, effort) => self.beside_ticked(ticked, effort, now),
-            Event::RegisteredAnew { published, mtu } => {
+            Event::PublishedAnew { published, mtu, wish } => {
                 if let Some(beside) = &mut self.change.beside {
                     (beside.published, beside.mtu) = (published, mtu);
                 }
-                self.publish_generations(now);
+                self.publish_wish(wish, now);
             }
             _ => {}
         }

@@ -461,7 +461,7 @@ impl Coordinator {
         let policy = self.job.is_none() && self.commits == 0 && self.pending.is_empty();
         let beside = self.change.beside.as_ref();
         let beside = beside.is_some_and(|beside| beside.is_free() && beside.pending.is_empty());
-        policy && beside && !self.swap.is_running() && self.own.lease.attributes == self.own.published
+        policy && beside && !self.swap.is_running() && self.own.is_known(&self.own.lease.attributes)
     }
 
     /// All have had the time to hear that it goes.

@@ -170,6 +170,7 @@ fn allows(interface: &str) -> &'static str {
         "own-lease" => {
             "what this node publishes in its lease, now and then in place of what it has registered"
         }
+        "peers" => "to be told again of leases that it has been told of, each once a second",
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",

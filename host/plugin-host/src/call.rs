@@ -1,6 +1,6 @@
 //! One call of a plugin: the transaction that its capability calls write into, and what it may do meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,6 +86,8 @@ impl Peers {
 pub(crate) struct Wishes {
     /// What the node is to publish.
     pub published: Option<PublishedData>,
+    /// Peers that it wants to declare for anew.
+    pub refresh: BTreeSet<PeerId>,
 }
 
 /// A call that is going on.

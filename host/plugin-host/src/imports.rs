@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 15] = [
+pub const INTERFACES: [&str; 16] = [
     "types",
     "links",
     "routes",
@@ -20,6 +20,7 @@ pub const INTERFACES: [&str; 15] = [
     "http",
     "metrics",
     "own-lease",
+    "peers",
     "log",
     "clock",
     "state",

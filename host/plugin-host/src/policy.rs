@@ -1,7 +1,7 @@
 //! A policy in operation: started, called, and after a trap started afresh. Knows nothing of the store and of the kernel.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -185,6 +185,8 @@ pub struct Policy {
     known_about: u64,
     /// Something else is to be published than before, and nobody has asked for it yet.
     published_anew: Option<PublishedAnew>,
+    /// Peers that it wants to declare for anew, and nobody has asked for yet.
+    refresh: BTreeSet<PeerId>,
     /// How much its instances may write into the log.
     log_rate: LogRate,
     /// Figures of its own, which its instances share.
@@ -269,6 +271,7 @@ impl Policy {
             known_about: 0,
             published: None,
             published_anew: None,
+            refresh: BTreeSet::new(),
             log_rate: LogRate::new(Instant::now()),
             series: PluginSeries::default(),
             end: None,
@@ -566,13 +569,17 @@ impl Policy {
         if is_other && self.log_rate.admits(&self.name, 0, Instant::now()) {
             warn!(plugin = self.name, "it registers with something else than before: that is published");
         }
-        (self.registered, self.published) = (Some(registered), wishes.published);
+        let Wishes { published, refresh } = wishes;
+        // It knows of nobody that one before has asked for, and is told of all.
+        self.refresh = refresh;
+        (self.registered, self.published) = (Some(registered), published);
         self.publish_if_other(before, true);
     }
 
     /// A call has gone well that has asked for this.
     fn take_wishes(&mut self, wishes: Wishes) {
-        let Wishes { published } = wishes;
+        let Wishes { published, refresh } = wishes;
+        self.refresh.extend(refresh);
         if let Some(published) = published {
             let before = self.in_force();
             self.published = Some(published);
@@ -628,6 +635,11 @@ impl Policy {
     /// What is to be published, if that is something else than before, and this was not asked yet.
     pub fn take_published_anew(&mut self) -> Option<PublishedAnew> {
         self.published_anew.take()
+    }
+
+    /// The peers that the policy wants to declare for anew, and that were not asked for yet.
+    pub fn take_refreshes(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.refresh)
     }
 
     /// What a new instance has on the host's side.

@@ -659,3 +659,29 @@ fn what_cannot_be_published_dooms_the_call_and_so_does_the_wrong_function() {
     let error = start_roamer(&[("publish", "register")]).err().expect("refused").to_string();
     assert!(error.contains("own-lease.publish: in register it is the answer that is published"), "{error}");
 }
+
+#[test]
+fn peers_that_a_plugin_asks_for_are_told_once_and_only_if_the_call_goes_well() {
+    let wanted =
+        |bench: &mut Bench| bench.policy.take_refreshes().into_iter().map(|id| id.0).collect::<Vec<_>>();
+    let mut bench = roamer(&[("failover", "2"), ("trap", "3")]);
+    bench.policy.apply(&[roaming_peer(1), roaming_peer(2)]);
+    bench.policy.tick().expect("ticks");
+    assert!(wanted(&mut bench).is_empty());
+    bench.policy.tick().expect("ticks");
+    assert_eq!((wanted(&mut bench), wanted(&mut bench)), (vec![1, 2], Vec::new()));
+    let mut bench = roamer(&[("failover", "1"), ("trap", "1")]);
+    bench.policy.apply(&[roaming_peer(1)]);
+    bench.policy.tick().expect_err("traps");
+    assert!(wanted(&mut bench).is_empty());
+    let mut bench = roamer(&[("hot", "1")]);
+    bench.policy.apply(&[roaming_peer(7), roaming_peer(3)]);
+    assert_eq!(wanted(&mut bench), [3, 7]);
+    let mut bench = roamer(&[("crowd", "65536")]);
+    bench.policy.tick().expect("as many as there may be");
+    assert_eq!(wanted(&mut bench).len(), 65_536);
+    let mut bench = roamer(&[("crowd", "65537")]);
+    let error = bench.policy.tick().expect_err("refused").to_string();
+    assert!(error.contains("peers.refresh: 65537 peers; at most 65536 in a call"), "{error}");
+    assert!(wanted(&mut bench).is_empty());
+}

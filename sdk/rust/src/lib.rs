@@ -3,7 +3,7 @@
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
 //! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`node_info`], [`log`],
-//! [`metrics`], [`own_lease`], [`clock`] and [`state`]. A
+//! [`metrics`], [`own_lease`], [`peers`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -56,6 +56,7 @@ pub mod metrics;
 pub mod neighbours;
 pub mod node_info;
 pub mod own_lease;
+pub mod peers;
 pub mod routes;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]

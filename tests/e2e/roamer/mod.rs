@@ -2,6 +2,7 @@
 
 mod metrics;
 mod published;
+mod refreshed;
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -17,14 +17,12 @@ const WRITES: &str = r#"flanneld_store_operations_total{operation="renew",outcom
 
 /// What a node's lease has of its plugin's.
 fn data(cluster: &Cluster, node: usize) -> Result<Value> {
-    let text = match cluster.store().as_kube() {
-        Ok(kube) => kube.annotation(cluster.node(node).name(), "backend-data")?.context("no annotation")?,
-        Err(_) => {
-            let lease: Value = serde_json::from_str(&cluster.lease(node)?.value)?;
-            lease["BackendData"].to_string()
-        }
-    };
-    Ok(serde_json::from_str(&text)?)
+    if let Ok(kube) = cluster.store().as_kube() {
+        let text = kube.annotation(cluster.node(node).name(), "backend-data")?.context("no annotation")?;
+        return Ok(serde_json::from_str(&text)?);
+    }
+    let lease: Value = serde_json::from_str(&cluster.lease(node)?.value)?;
+    Ok(lease["BackendData"].clone())
 }
 
 /// The first node follows the second, which moves again and again.
@@ -77,7 +75,7 @@ fn a_plugin_that_publishes_a_thousand_times_a_second_is_written_once_a_second_at
     wait::until_true("it has published often", || Ok(figure(PUBLISHES)? > 3000.0))?;
     let (written, seconds) = (figure(WRITES)? - before, begin.elapsed().as_secs_f64());
     ensure!(written >= 1.0 && written <= seconds + 2.0, "{written} writes in {seconds} s");
-    ensure!(figure("flanneld_ready")? == 1.0, "what waits for its turn is nothing wrong");
+    ensure!(figure("flanneld_ready")? > 0.0, "what waits for its turn is nothing wrong");
     let first = data(&cluster, 0)?["Sequence"].as_u64();
     wait::until_true("what is newer is written", || Ok(data(&cluster, 0)?["Sequence"].as_u64() > first))?;
     Ok(())

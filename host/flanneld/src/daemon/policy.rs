@@ -50,9 +50,12 @@ impl Place {
         self.0.store(false, Ordering::Release);
     }
 
+    fn event(&self, event: Event) -> Event {
+        if self.0.load(Ordering::Acquire) { Event::Beside(Box::new(event)) } else { event }
+    }
+
     fn called(&self, event: Event, records: Records) -> Outcome {
-        let beside = self.0.load(Ordering::Acquire);
-        Outcome::Called(if beside { Event::Beside(Box::new(event)) } else { event }, records)
+        Outcome::Called(self.event(event), records)
     }
 
     fn published_anew(&self, anew: PublishedAnew) -> Outcome {
@@ -107,6 +110,10 @@ impl PolicyThread {
                 let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.
                 let _ = outcomes.0.send(place.called(event, records));
+                let refresh = policy.take_refreshes();
+                if !refresh.is_empty() {
+                    let _ = outcomes.0.send(place.event(Event::Refresh(refresh)).into());
+                }
             }
             keeper.keep(policy.state());
         };
@@ -142,7 +149,7 @@ fn answer(policy: &mut Policy, call: PolicyCall) -> (Event, Vec<CallRecord>) {
             effort(policy);
             Event::LeaseTaken(taken)
         }
-        PolicyCall::Apply(changes, restarts) => {
+        PolicyCall::Apply(changes, restarts) | PolicyCall::Refresh(changes, restarts) => {
             let applied = policy.apply_within(&changes, restarts);
             Event::Applied(applied, started.elapsed(), effort(policy))
         }

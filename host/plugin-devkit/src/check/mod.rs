@@ -9,6 +9,7 @@ mod long_run;
 mod metrics;
 mod odd;
 mod reach;
+mod refresh;
 mod register;
 mod restart;
 mod snapshot;

@@ -11,6 +11,7 @@ mod log;
 mod metrics;
 mod node_info;
 mod own_lease;
+mod peers;
 mod state;
 mod tunnel;
 mod wireguard;

@@ -97,6 +97,11 @@ extern void __wasm_import_flannel_backend_metrics_set_help(uint8_t *, size_t, ui
 __attribute__((__import_module__("flannel:backend/own-lease@0.1.0"), __import_name__("publish")))
 extern void __wasm_import_flannel_backend_own_lease_publish(int32_t, uint8_t *, size_t, int32_t, uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/peers@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/peers@0.1.0"), __import_name__("refresh")))
+extern void __wasm_import_flannel_backend_peers_refresh(uint8_t *, size_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -754,6 +759,27 @@ void flannel_backend_own_lease_result_void_error_free(flannel_backend_own_lease_
   if (!ptr->is_err) {
   } else {
     flannel_backend_own_lease_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_peers_error_free(flannel_backend_peers_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void flannel_backend_peers_list_peer_id_free(flannel_backend_peers_list_peer_id_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_peers_peer_id_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_peers_result_void_error_free(flannel_backend_peers_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_peers_error_free(&ptr->val.err);
   }
 }
 
@@ -2096,6 +2122,52 @@ bool flannel_backend_own_lease_publish(plugin_string_t *maybe_backend_data, plug
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_flannel_backend_own_lease_publish(option, option1, option2, option5, option6, option7, ptr);
   flannel_backend_own_lease_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *peers, flannel_backend_peers_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_peers_refresh((uint8_t *) (*peers).ptr, (*peers).len, ptr);
+  flannel_backend_peers_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
       result.is_err = false;

@@ -647,6 +647,22 @@ typedef struct {
   } val;
 } flannel_backend_own_lease_result_void_error_t;
 
+typedef flannel_backend_types_peer_id_t flannel_backend_peers_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_peers_error_t;
+
+typedef struct {
+  flannel_backend_peers_peer_id_t *ptr;
+  size_t len;
+} flannel_backend_peers_list_peer_id_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_peers_error_t err;
+  } val;
+} flannel_backend_peers_result_void_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -940,6 +956,17 @@ extern bool flannel_backend_metrics_set_help(plugin_string_t *name, plugin_strin
 // what it has published keeps that in `state`. A plugin that is about to take another's place publishes when it has taken it.
 extern bool flannel_backend_own_lease_publish(plugin_string_t *maybe_backend_data, plugin_string_t *maybe_backend_v6_data, flannel_backend_own_lease_error_t *err);
 
+// Imported Functions from `flannel:backend/peers@0.1.0`
+// Has the host hand the current leases of these peers to `policy.apply` once more, as `put`, when this call has succeeded: what is declared
+// for them then takes the place of what was. For `policy.lease-acquired`, `policy.apply` and `policy.tick`; elsewhere it is `denied`. At most
+// 65,536 peers in a call; those that are not there, or not any more, are ignored, and so are those that wait for another attempt
+// because a call about them has failed.
+// 
+// A peer is handed over for this at most once a second; who asks again before waits for its turn, and has asked once. What has changed in
+// the cluster comes first, and so does a tick that is due. After a call for this that took so much processor time there is none for four
+// times as long.
+extern bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *peers, flannel_backend_peers_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1114,6 +1141,12 @@ void flannel_backend_metrics_result_void_error_free(flannel_backend_metrics_resu
 void flannel_backend_own_lease_error_free(flannel_backend_own_lease_error_t *ptr);
 
 void flannel_backend_own_lease_result_void_error_free(flannel_backend_own_lease_result_void_error_t *ptr);
+
+void flannel_backend_peers_error_free(flannel_backend_peers_error_t *ptr);
+
+void flannel_backend_peers_list_peer_id_free(flannel_backend_peers_list_peer_id_t *ptr);
+
+void flannel_backend_peers_result_void_error_free(flannel_backend_peers_result_void_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

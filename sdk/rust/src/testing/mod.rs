@@ -124,6 +124,8 @@ pub struct Host {
     pub state: BTreeMap<String, Vec<u8>>,
     /// What was published for both families, in its order.
     pub published: Vec<(Option<String>, Option<String>)>,
+    /// Peers that the policy wants to be told of again, in their order.
+    pub refreshed: Vec<PeerId>,
     /// Gauges, by name and labels: `open{port="1"}`.
     pub gauges: BTreeMap<String, f64>,
     /// Counters, named alike.
@@ -159,6 +161,7 @@ impl Default for Host {
             log: Vec::new(),
             state: BTreeMap::new(),
             published: Vec::new(),
+            refreshed: Vec::new(),
             gauges: BTreeMap::new(),
             counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),

@@ -8,6 +8,9 @@
 //! | `moves` | with each of so many ticks it moves |
 //! | `burst` | so many times it publishes in each tick, something else each time |
 //! | `publish` | the function in which it publishes besides |
+//! | `failover` | from this tick on it takes no peer to be on the link, whatever they say |
+//! | `hot` | it asks for peers again whenever it is told of them |
+//! | `crowd` | it asks in each tick for so many peers |
 //! | `forget` | it keeps nothing in its `state` |
 //! | `garbage` | it publishes what is no JSON |
 //! | `trap` | the tick that traps |
@@ -20,7 +23,7 @@ use std::time::Duration;
 use flannel_backend::serde_json::json;
 use flannel_backend::{
     Config, Family, Lease, Link, Mac, Node, PeerId, Policy, Registration, Route, Vxlan, fdb, links, metrics,
-    neighbours, node_info, own_lease, routes, state,
+    neighbours, node_info, own_lease, peers, routes, state,
 };
 
 /// What a VXLAN packet adds.
@@ -63,6 +66,8 @@ pub struct Roamer {
     /// How often it has published.
     sequence: u64,
     ticks: u64,
+    /// It takes no peer to be on the link.
+    distrusts: bool,
     peers: BTreeSet<PeerId>,
 }
 
@@ -139,7 +144,8 @@ impl Policy for Roamer {
         let kept = state::get(AT)?.map(|kept| String::from_utf8_lossy(&kept).into_owned());
         let at = kept.as_ref().or_else(|| options.get(AT)).map_or(Ok(At::Tunnel), |name| At::of(name))?;
         let peers = BTreeSet::new();
-        let mut policy = Self { vtep, mac, options, at, moves: 0, sequence: 0, ticks: 0, peers };
+        let mut policy =
+            Self { vtep, mac, options, at, moves: 0, sequence: 0, ticks: 0, distrusts: false, peers };
         policy.number("every")?;
         policy.publish_in("register")?;
         let registration = Registration {
@@ -167,12 +173,15 @@ impl Policy for Roamer {
         let mac: Mac = data.text("VtepMAC")?.ok_or("no MAC")?.parse()?;
         self.peers.insert(peer);
         self.publish_in("apply")?;
+        if self.options.contains_key("hot") {
+            peers::refresh(&[peer])?;
+        }
         match At::of(data.text("At")?.unwrap_or("tunnel"))? {
-            At::Link => {
+            At::Link if !self.distrusts => {
                 let route = Route { destination: subnet.into(), via: public.into(), onlink: false };
                 Ok(routes::put(peer, &route, &links::external())?)
             }
-            At::Tunnel => self.put_tunnel(peer, subnet, public.into(), mac),
+            _ => self.put_tunnel(peer, subnet, public.into(), mac),
         }
     }
 
@@ -194,6 +203,14 @@ impl Policy for Roamer {
         }
         for _ in 0..self.number("burst")?.unwrap_or_default() {
             self.publish()?;
+        }
+        if self.number("failover")? == Some(self.ticks) {
+            self.distrusts = true;
+            metrics::add("failovers", &[], 1)?;
+            peers::refresh(&self.peers.iter().copied().collect::<Vec<_>>())?;
+        }
+        if let Some(crowd) = self.number("crowd")? {
+            peers::refresh(&(0..crowd).map(PeerId).collect::<Vec<_>>())?;
         }
         assert!(self.number("trap")? != Some(self.ticks), "the tick that traps");
         Ok(self.number("every")?.map(Duration::from_millis))
@@ -241,6 +258,16 @@ mod tests {
         );
         assert_eq!(bench.put(2, &peer("tunnel")).expect("served").len(), 3);
         assert!(bench.put(2, &peer("moon")).is_err());
+    }
+
+    #[test]
+    fn when_a_way_is_dead_it_asks_for_all_peers_and_takes_the_other_one() {
+        let mut bench = bench(&[("failover", "2")]);
+        bench.put(2, &peer("link")).expect("served");
+        bench.put(3, &peer("link")).expect("served");
+        assert_eq!((bench.tick(), bench.tick()), (Ok(None), Ok(None)));
+        testing::with(|host| assert_eq!(host.refreshed, [PeerId(2), PeerId(3)]));
+        assert_eq!(bench.put(2, &peer("link")).expect("served").len(), 3);
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(in crate::daemon) enum Event {
         /// Who wants it.
         wish: Wish,
     },
+    /// The plugin wants to declare anew for these peers.
+    Refresh(BTreeSet<PeerId>),
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.
@@ -114,6 +116,8 @@ pub(in crate::daemon) enum Cause {
     Leases { changes: usize, plugin: Duration },
     /// A tick.
     Tick,
+    /// Peers that the plugin has asked to be told of again.
+    Refresh { peers: usize },
 }
 
 /// A plugin that could take over.
@@ -226,6 +230,8 @@ pub(in crate::daemon) enum PolicyCall {
     LeaseAcquired(Lease),
     /// Lease changes, and how many fresh instances they may cost, if other than usual.
     Apply(Vec<PeerChange>, Option<u32>),
+    /// The same for peers that it has asked to be told of again.
+    Refresh(Vec<PeerChange>, Option<u32>),
     /// A tick.
     Tick,
 }

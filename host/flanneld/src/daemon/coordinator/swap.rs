@@ -8,6 +8,7 @@ use flannel_plugin_host::{PeerChange, PluginReference};
 use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
 use tracing::{error, info, warn};
 
+use super::refreshes::Refreshes;
 use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall, Wish};
 
 /// Swaps that are wanted, and the one that is under way.
@@ -308,6 +309,7 @@ impl Coordinator {
         (self.plugin.digest, self.plugin.store) = (candidate.digest, candidate.store);
         self.health.reset(candidate.rejected);
         (self.retry, self.rest) = (None, None);
+        self.refreshes = Refreshes::default();
         self.tick = Some(now);
         self.tell_of_peers();
         self.change.base = candidate.published;

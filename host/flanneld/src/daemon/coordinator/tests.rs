@@ -298,7 +298,7 @@ impl Node {
             ChangeCall::Policy(call) => {
                 self.applies += 1;
                 let mut outcome = ApplyOutcome::default();
-                if let PolicyCall::Apply(changes, _) = call {
+                if let PolicyCall::Apply(changes, _) | PolicyCall::Refresh(changes, _) = call {
                     self.told_beside.extend(changes.iter().map(told));
                     if self.beside_rejects {
                         outcome.rejected =
@@ -360,7 +360,7 @@ impl Node {
                 let failed = self.lease_fails;
                 Event::LeaseTaken(if failed { Err(plugin_error()) } else { Ok(Transaction::default()) })
             }
-            PolicyCall::Apply(changes, _) => {
+            PolicyCall::Apply(changes, _) | PolicyCall::Refresh(changes, _) => {
                 self.calls.extend(changes.iter().map(told));
                 let applied = if self.peers_fail {
                     let deferred = changes.into_iter().filter(|change| matches!(change, PeerChange::Put(..)));
@@ -1434,4 +1434,104 @@ fn what_the_plugin_beside_publishes_is_its_own_generations_until_it_serves() {
         (beside.backend_type.as_str(), beside.backend_data.as_ref().map(|data| data.get())),
         ("host-gw", Some("7"))
     );
+}
+
+/// The plugin wants to declare anew for these peers.
+fn refresh(peers: &[u64]) -> Event {
+    Event::Refresh(peers.iter().copied().map(PeerId).collect())
+}
+
+#[test]
+fn a_policy_is_told_again_of_peers_that_it_asks_for_and_of_nobody_who_is_not_there() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.hear(refresh(&[1, 99]));
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+    node.hear(refresh(&[1, 2]));
+    node.hear(refresh(&[1]));
+    assert_eq!(node.calls.split_off(1), ["put 10.5.3.0/24"]);
+    // One that goes while it waits for its turn is gone.
+    node.hear(refresh(&[2]));
+    let gone = lease("10.5.3.0/24", 3).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    node.pass(Duration::from_secs(5));
+    assert_eq!(node.calls.split_off(1), ["removed #2", "put 10.5.2.0/24"]);
+}
+
+#[test]
+fn what_has_changed_and_a_tick_that_is_due_come_before_peers_that_are_asked_for() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.begin_tick_that_hangs();
+    node.hear(refresh(&[1]));
+    node.hear(put("10.5.3.0/24", 33));
+    node.end_tick();
+    assert_eq!(node.calls, ["tick", "put 10.5.3.0/24", "put 10.5.2.0/24"]);
+}
+
+#[test]
+fn a_policy_that_asks_for_peers_whenever_it_is_told_of_them_is_told_once_a_second_and_ticks_go_on() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    let mut told = 0;
+    for _ in 0..6000 {
+        let before = node.calls.len();
+        node.hear(refresh(&[1]));
+        node.pass(Duration::from_millis(100));
+        told += node.calls[before..].iter().filter(|call| call.starts_with("put")).count();
+    }
+    assert!((590..=601).contains(&told), "{told}");
+    assert_eq!(node.calls.iter().filter(|call| *call == "tick").count(), 2);
+    // What that takes of the processor it has to rest for.
+    node.effort = Effort { processor: Duration::from_secs(1), exhausted: false };
+    node.pass(Duration::from_secs(1));
+    node.calls.clear();
+    for _ in 0..100 {
+        node.hear(refresh(&[1]));
+        node.pass(Duration::from_millis(100));
+    }
+    assert!(node.calls.len() <= 4, "{:?}", node.calls);
+}
+
+#[test]
+fn peers_that_wait_for_a_plugin_that_fails_are_not_asked_about_sooner() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.peers_fail = true;
+    node.hear(put("10.5.2.0/24", 22));
+    node.calls.clear();
+    node.hear(refresh(&[1]));
+    assert!(node.calls.is_empty(), "{:?}", node.calls);
+    node.peers_fail = false;
+    node.pass(RETRY.max * 2);
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}
+
+#[test]
+fn what_a_plugin_has_asked_for_ends_with_it() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(refresh(&[1]));
+    node.hear(refresh(&[1]));
+    let _answer = node.ask_for_swap("/plugins/other.wasm");
+    let start = node.only();
+    assert!(matches!(start, Effect::Trial(TrialCall::Start { .. })), "{start:?}");
+    node.hear(Event::Tried(Ok(Some(candidate()))));
+    node.swap_succeeds();
+    node.calls.clear();
+    node.pass(Duration::from_secs(5));
+    assert!(!node.calls.iter().any(|call| call.starts_with("put")), "{:?}", node.calls);
+}
+
+#[test]
+fn the_plugin_beside_is_told_again_of_peers_that_it_asks_for() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.silent.insert(PeerId(1), 0);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, false));
+    node.pass(Duration::from_secs(1));
+    let before = node.told_beside.len();
+    let ask = || Event::Beside(Box::new(refresh(&[1, 99])));
+    node.hear(ask());
+    node.hear(ask());
+    assert_eq!(node.told_beside.split_off(before), ["put 10.5.2.0/24"]);
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.told_beside.split_off(before), ["put 10.5.2.0/24"]);
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.told_beside.len(), before);
 }

@@ -47,5 +47,9 @@ pub(super) fn comes_to_an_end(subject: &Subject) -> Outcome {
             }
         }
     }
-    Ok(if again == 0 { "it asks for none again".to_owned() } else { format!("told again {again} times") })
+    Ok(if again == 0 {
+        "it asks for none again".to_owned()
+    } else {
+        format!("{again} calls about peers that it has asked for")
+    })
 }

@@ -164,10 +164,10 @@ impl Policy for Roamer {
     }
 
     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
-        metrics::add("leases", &[("backend", &lease.backend_type)], 1)?;
         if lease.backend_type != "vxlan" {
             return Ok(());
         }
+        metrics::add("leases", &[("backend", "vxlan")], 1)?;
         let (Some(subnet), Some(public)) = (lease.ipv4_subnet, lease.public_ipv4) else { return Ok(()) };
         let data = Config::parse(lease.backend_data.as_deref().ok_or("no data")?)?;
         let mac: Mac = data.text("VtepMAC")?.ok_or("no MAC")?.parse()?;

@@ -34,7 +34,7 @@ use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::network_config::NetworkConfig;
-use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
+use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::control::Asker;
 use flannel_telemetry::{Lack, Step, status};
 use tracing::{debug, error, info, warn};
@@ -632,6 +632,14 @@ impl Coordinator {
         self.swap.record_replay();
     }
 
+    /// A call that is not about peers may have ended the instance: the next one has to know all of them, and before it is asked for anything
+    /// else.
+    fn replay_if_ended(&mut self, failure: &PluginError, now: Instant) {
+        if plugin_health::ends_instance(failure) && !self.is_starting() {
+            self.replay(now);
+        }
+    }
+
     fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
         let Some(Job::Apply { asked, gone, refresh }) = self.job.take() else { return };
         let mut suppressed = 0_usize;
@@ -673,6 +681,7 @@ impl Coordinator {
         self.tell_of_peers();
         if applied.restarted && asked.len() < self.view.served() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
+            self.replay_wanted = true;
             self.debounce = Some(now + self.health.retry_wait());
         }
         let cause = match (refresh, asked.len()) {
@@ -722,6 +731,7 @@ impl Coordinator {
             Err(failure) => {
                 error!(plugin = failure.plugin, function = failure.function, "{failure}");
                 self.tick = Some(now + self.health.record_failed_tick().max(rest));
+                self.replay_if_ended(&failure, now);
                 self.tell(News::PluginFailed(failure.clone()));
                 self.tell(News::Ticked(Some(failure)));
             }
@@ -760,6 +770,7 @@ impl Coordinator {
             pid, "SIGHUP: looking at the external interface, at the plugin's file, and at all peers again"
         );
         self.tell(News::Reloading);
+        self.replay_wanted = true;
         self.debounce = Some(now);
         self.watch.afresh = true;
         self.health.resume();

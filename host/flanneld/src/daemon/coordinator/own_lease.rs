@@ -336,6 +336,7 @@ impl Coordinator {
                     function = failure.function,
                     "{failure}; trying again in a minute"
                 );
+                self.replay_if_ended(&failure, now);
                 self.tell(News::PluginFailed(failure));
             }
         }

@@ -66,6 +66,10 @@ struct Node {
     /// The policy fails when it is told of its own lease, or of peers.
     lease_fails: bool,
     peers_fail: bool,
+    /// It traps in its next tick.
+    tick_traps: bool,
+    /// The next call about peers takes a fresh instance.
+    restarts: bool,
     /// Those who wait for swaps.
     attendance: Vec<flannel_telemetry::control::Attendance>,
     /// What calls take.
@@ -152,6 +156,8 @@ impl Node {
             store_hangs: false,
             lease_fails: false,
             peers_fail: false,
+            tick_traps: false,
+            restarts: false,
             attendance: Vec::new(),
             effort: Effort::default(),
             file_fails: false,
@@ -370,12 +376,16 @@ impl Node {
                         ..ApplyOutcome::default()
                     }
                 } else {
-                    ApplyOutcome::default()
+                    ApplyOutcome { restarted: std::mem::take(&mut self.restarts), ..ApplyOutcome::default() }
                 };
                 Event::Applied(applied, Duration::ZERO, self.effort)
             }
             PolicyCall::Tick => {
                 self.calls.push("tick".to_owned());
+                if std::mem::take(&mut self.tick_traps) {
+                    let cause = PluginCause::Trapped("unreachable".to_owned());
+                    return Event::Ticked(Err(PluginError { cause, ..plugin_error() }), self.effort);
+                }
                 Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))), self.effort)
             }
         }
@@ -1534,4 +1544,27 @@ fn the_plugin_beside_is_told_again_of_peers_that_it_asks_for() {
     assert_eq!(node.told_beside.split_off(before), ["put 10.5.2.0/24"]);
     node.pass(Duration::from_secs(10));
     assert_eq!(node.told_beside.len(), before);
+}
+
+#[test]
+fn a_fresh_instance_is_told_of_all_peers_whatever_the_last_one_has_failed_in() {
+    let peers = ["put 10.5.2.0/24", "put 10.5.3.0/24"];
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    // In a call about one of them.
+    node.restarts = true;
+    node.hear(put("10.5.3.0/24", 33));
+    node.pass(RETRY.min * 2);
+    assert_eq!(node.calls, ["put 10.5.3.0/24", peers[0], peers[1]]);
+    // In a tick: before there is another.
+    node.calls.clear();
+    node.tick_traps = true;
+    node.pass(Duration::from_mins(5));
+    assert_eq!(node.calls[..3], ["tick", peers[0], peers[1]], "{:?}", node.calls);
+    node.pass(RETRY.min);
+    assert_eq!(node.calls[3..], ["tick"]);
+    // An operator may want the same.
+    node.calls.clear();
+    node.hear(Event::Reload(None));
+    node.pass(DEBOUNCE);
+    assert!(peers.iter().all(|peer| node.calls.iter().any(|call| call == peer)), "{:?}", node.calls);
 }

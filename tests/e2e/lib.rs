@@ -45,6 +45,7 @@ mod refusals;
 mod registry;
 mod repair;
 mod restart;
+mod roamer;
 mod several;
 mod signals;
 mod signatures;

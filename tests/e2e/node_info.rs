@@ -18,7 +18,7 @@ fn options(nodes: usize) -> Result<ClusterOptions> {
 }
 
 /// Waits until the packets of a node to another one's pods leave by a device: the external interface, or that of VXLAN.
-fn wait_way(cluster: &Cluster, from: usize, to: usize, tunnelled: bool) -> Result<()> {
+pub(crate) fn wait_way(cluster: &Cluster, from: usize, to: usize, tunnelled: bool) -> Result<()> {
     let subnet = cluster.subnets(to)?.first().context("no subnet")?.clone();
     wait::until_equal(&format!("node {from} reaches {subnet}, tunnelled: {tunnelled}"), || {
         let route = cluster.node(from).ip(&format!("route show {subnet}"))?;

@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use flannel_model::entry::{Device, DeviceSpec, Entry};
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
-use flannel_plugin_host::Registration;
+use flannel_plugin_host::{Figure, PluginSeries, Registration};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -24,6 +24,22 @@ pub struct Desired {
     pub devices: Vec<ShownDevice>,
     /// Peers, by subnet.
     pub peers: Vec<ShownPeer>,
+    /// What the plugin has counted of its own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<ShownSeries>,
+}
+
+/// A series of the plugin's own.
+#[derive(Debug, Serialize)]
+pub struct ShownSeries {
+    /// As Prometheus has it.
+    pub name: String,
+    /// `gauge` or `counter`.
+    pub kind: &'static str,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// How much or how often.
+    pub value: serde_json::Number,
 }
 
 /// What the node publishes.
@@ -148,6 +164,7 @@ impl Desired {
         declared: &Transaction,
         interface: &str,
         peers: impl IntoIterator<Item = (PeerId, &'a Lease, Fate)>,
+        series: &PluginSeries,
     ) -> Self {
         let mut peers: Vec<(Subnets, ShownPeer)> = peers
             .into_iter()
@@ -168,6 +185,7 @@ impl Desired {
             },
             devices: declared.devices.values().map(device).collect(),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),
+            metrics: ShownSeries::all(series),
         }
     }
 }
@@ -178,6 +196,33 @@ impl Desired {
         let failures: Vec<&String> = self.peers.iter().filter_map(|peer| peer.failed.as_ref()).collect();
         let first = failures.first()?;
         Some(format!("the plugin failed for {} of {} leases: {first}", failures.len(), self.peers.len()))
+    }
+}
+
+impl ShownSeries {
+    fn all(series: &PluginSeries) -> Vec<Self> {
+        let families = series.families().into_iter();
+        let all = families.flat_map(|family| {
+            let name = family.name;
+            family.series.into_iter().map(move |(labels, figure)| Self::new(&name, labels, figure))
+        });
+        all.collect()
+    }
+
+    fn new(name: &str, labels: Vec<(String, String)>, figure: Figure) -> Self {
+        let (end, value) = match figure {
+            // Whatever the host takes is a number of JSON.
+            Figure::Gauge(value) => ("", serde_json::Number::from_f64(value).unwrap_or_else(|| 0.into())),
+            Figure::Counter(count) => ("_total", count.into()),
+        };
+        let name = format!("flanneld_policy_{name}{end}");
+        Self { name, kind: figure.kind(), labels: labels.into_iter().collect(), value }
+    }
+
+    fn row(&self) -> Vec<String> {
+        let labels: Vec<String> =
+            self.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+        vec![self.name.clone(), list(&labels), self.value.to_string()]
     }
 }
 
@@ -347,6 +392,14 @@ impl fmt::Display for Desired {
         let head = ["peer", "is at", "entry", "device", "for", ""].map(str::to_owned).to_vec();
         let rows: Vec<Vec<String>> =
             std::iter::once(head).chain(self.peers.iter().flat_map(ShownPeer::rows)).collect();
+        table::write(f, &rows)?;
+        if self.metrics.is_empty() {
+            return Ok(());
+        }
+        writeln!(f)?;
+        let head = ["metric", "labels", "value"].map(str::to_owned).to_vec();
+        let rows: Vec<Vec<String>> =
+            std::iter::once(head).chain(self.metrics.iter().map(ShownSeries::row)).collect();
         table::write(f, &rows)
     }
 }

@@ -163,6 +163,14 @@ fn allows(interface: &str) -> &'static str {
         "http" => {
             "requests that the file of --http-endpoints allows, with the credentials in there, to the endpoints that are granted as http:NAME"
         }
+        "node-info" => {
+            "the node's name, its labels in Kubernetes, and what its operator gives it with --plugin-option"
+        }
+        "metrics" => "64 series of its own among the daemon's metrics, as flanneld_policy_…, with its name",
+        "own-lease" => {
+            "what this node publishes in its lease, now and then in place of what it has registered"
+        }
+        "peers" => "to be told again of leases that it has been told of, each once a second",
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",

@@ -13,6 +13,9 @@ use super::session::Session;
 use super::subject::Subject;
 use super::wanted::Wanted;
 
+/// So often a plugin is told again of peers that it asks for: who asks each time would go on for ever.
+const REFRESHES: u32 = 3;
+
 /// Answers what a plugin wants to have: for the leases of a file on the file's node, or for a few made-up ones. The error is for an operator.
 pub fn run(artifact: &Artifact, wanted: &Wanted, leases: Option<&LeasesFile>) -> Result<Desired, String> {
     let Some(file) = leases else { return Subject::new(artifact, wanted)?.example() };
@@ -36,10 +39,15 @@ pub(super) fn desired(session: &mut Session, node: &SampleNode, leases: &[Lease]
         rejected.extend(again.rejected);
         failed.extend(again.failures.first().map(|error| (change.id(), error.to_string())));
     }
+    for _ in 0..REFRESHES {
+        let Some(again) = session.refreshed(&peers) else { break };
+        rejected.extend(again.rejected);
+    }
     let of = |list: &[(PeerId, String)], id: PeerId| {
         list.iter().find(|(peer, _)| *peer == id).map(|(_, reason)| reason.clone())
     };
     let fate = |id| Fate { rejected: of(&rejected, id), failed: of(&failed, id) };
     let shown = peers.iter().map(|(id, lease)| (*id, &**lease, fate(*id)));
-    Desired::new(&session.registered, &session.declared, &node.facts.interface, shown)
+    let series = session.policy.series();
+    Desired::new(&session.registered, &session.declared, &node.facts.interface, shown, series)
 }

@@ -1,9 +1,11 @@
 //! A plugin that runs on a made-up node, and what it has declared so far.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use flannel_model::lease::Lease;
-use flannel_model::ledger::Transaction;
+use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
     ApplyOutcome, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registration,
 };
@@ -41,10 +43,12 @@ pub(crate) fn in_words(error: &PluginError) -> bool {
 pub(crate) struct Session {
     /// The policy.
     pub policy: Policy,
-    /// What it said at its start.
+    /// What it said at its start, with what it has published since.
     pub registered: Registration,
     /// All that it has declared.
     pub declared: Transaction,
+    /// Peers that it wants to declare for anew.
+    pub refresh: BTreeSet<PeerId>,
     /// The durable state.
     state: Arc<TempDir>,
 }
@@ -93,19 +97,47 @@ impl Session {
         let state = Arc::new(DirState::open(directory.path()));
         let (policy, registered) = Policy::start(artifact, environment, Limits::default(), state)?;
         let declared = registered.transaction.clone();
-        Ok(Self { policy, registered, declared, state: directory })
+        Ok(Self { policy, registered, declared, refresh: BTreeSet::new(), state: directory })
     }
 
     /// Hands the node's own lease over.
     pub(crate) fn lease_acquired(&mut self, own: &Lease) -> Result<(), PluginError> {
         let transaction = self.policy.lease_acquired(own)?;
         self.declared.merge(transaction);
+        self.take_wishes();
         Ok(())
+    }
+
+    /// It may have asked for something besides what it declares.
+    fn take_wishes(&mut self) {
+        self.refresh.extend(self.policy.take_refreshes());
+        if let Some(anew) = self.policy.take_published_anew() {
+            self.registered = anew.registration;
+        }
+    }
+
+    /// Lets it look after what is outside of the kernel.
+    pub(crate) fn tick(&mut self) -> Result<Option<Duration>, PluginError> {
+        let ticked = self.policy.tick();
+        self.take_wishes();
+        let (transaction, next) = ticked?;
+        self.declared.merge(transaction);
+        Ok(next)
+    }
+
+    /// Tells it of the peers among these that it has asked for. Answers what came of that, or none: it has asked for none.
+    pub(crate) fn refreshed(&mut self, peers: &[(PeerId, Arc<Lease>)]) -> Option<ApplyOutcome> {
+        let wanted = std::mem::take(&mut self.refresh);
+        let again = peers.iter().filter(|(id, _)| wanted.contains(id));
+        let again: Vec<PeerChange> =
+            again.map(|(id, lease)| PeerChange::Put(*id, Arc::clone(lease))).collect();
+        (!again.is_empty()).then(|| self.apply(&again))
     }
 
     /// Hands changes over, and keeps what is declared for them.
     pub(crate) fn apply(&mut self, changes: &[PeerChange]) -> ApplyOutcome {
         let mut applied = self.policy.apply(changes);
+        self.take_wishes();
         self.policy.take_records();
         self.declared.merge(std::mem::take(&mut applied.transaction));
         for change in changes {

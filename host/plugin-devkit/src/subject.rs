@@ -146,7 +146,7 @@ fn published(
 ) -> Result<Vec<Attributes>, String> {
     let of = |number: u16| {
         let node = SampleNode::peer(number, families).told(about);
-        let session = Session::register(artifact, &node, backend);
+        let session = Session::start(artifact, &node, backend);
         session.map(|session| node.lease(&session.registered).attributes).map_err(|error| error.to_string())
     };
     (0..PUBLISHERS).map(|number| of(if number == 0 { PUBLISHERS } else { number })).collect()

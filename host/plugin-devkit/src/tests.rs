@@ -450,3 +450,67 @@ fn what_nodes_are_told_of_themselves_is_the_authors_to_say() {
     let shown = run::run(&load("zoned"), &wanted, None).expect("runs").to_string();
     assert!(shown.contains(r#""Zone":"a""#) && shown.contains("eth0"), "{shown}");
 }
+
+/// Nodes that are told this of themselves.
+fn told(options: &[(&str, &str)]) -> Wanted {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let about = NodeInfo::new("node".to_owned(), options.collect());
+    Wanted { about: Arc::new(about), ..Wanted::default() }
+}
+
+#[test]
+fn what_a_plugin_counts_and_what_it_publishes_later_is_shown() {
+    let wanted = told(&[("publish", "lease-acquired"), ("at", "link")]);
+    let desired = run::run(&load("roamer"), &wanted, None).expect("runs");
+    let shown = desired.to_string();
+    assert!(shown.contains(r#""At":"link","Moves":0,"Sequence":1"#), "{shown}");
+    let row = |line: &&str| line.starts_with("flanneld_policy_leases_total ");
+    let row = shown.lines().find(row).unwrap_or_else(|| panic!("{shown}"));
+    assert_eq!(row.split_whitespace().skip(1).collect::<Vec<_>>(), [r#"backend="vxlan""#, "3"]);
+    let json = serde_json::to_value(&desired).expect("JSON");
+    let series = &json["metrics"][0];
+    assert_eq!(
+        (&series["kind"], &series["labels"]["backend"]),
+        (&"counter".into(), &"vxlan".into()),
+        "{json}"
+    );
+    let nothing = run::run(&load("vxlan"), &Wanted::default(), None).expect("runs");
+    assert!(serde_json::to_value(&nothing).expect("JSON")["metrics"].is_null());
+}
+
+#[test]
+fn figures_that_are_refused_and_peers_that_are_asked_for_without_end_are_warned_of() {
+    let verdicts = |options: &[(&str, &str)]| {
+        let only = Selection::only(&["metrics".to_owned(), "refresh".to_owned()]).expect("both are there");
+        let mut said = Vec::new();
+        let all = check(&load("roamer"), &told(options), None, &only, |check| said.push(check.to_string()));
+        assert!(all.conforms, "{said:?}");
+        said.split_off(1)
+    };
+    let said = verdicts(&[("failover", "1")]);
+    assert!(
+        said[0].starts_with("ok") && said[0].ends_with(": 1 calls about peers that it has asked for"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].starts_with("ok") && said[1].contains("series: failovers, leases, peers, ticks"),
+        "{said:?}"
+    );
+    let said = verdicts(&[("wrong", "1"), ("hot", "1")]);
+    assert!(said[0].starts_with("WARNING") && said[0].contains("for ever"), "{said:?}");
+    assert!(
+        said[1].starts_with("WARNING")
+            && said[1].contains("2 of its calls are refused; the first: \"no number\": NaN"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_plugin_that_counts_publishes_and_asks_for_peers_conforms() {
+    let wanted = told(&[("at", "link"), ("moves", "3"), ("every", "100"), ("failover", "2")]);
+    let mut failed = Vec::new();
+    let all = check(&load("roamer"), &wanted, None, &Selection::All, |check| {
+        failed.extend(check.failed().then(|| check.clone()));
+    });
+    assert!(all.conforms, "{failed:#?}");
+}

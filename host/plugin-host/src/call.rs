@@ -1,6 +1,6 @@
 //! One call of a plugin: the transaction that its capability calls write into, and what it may do meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +8,8 @@ use flannel_cloud::{Failure, Instance, Provider};
 use flannel_model::entry::Entry;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
+
+use super::published::PublishedData;
 
 /// Which function of the plugin is being called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,15 @@ impl Peers {
     }
 }
 
+/// What a call asks for besides what it declares; it counts when the call succeeds.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    /// What the node is to publish.
+    pub published: Option<PublishedData>,
+    /// Peers that it wants to declare for anew.
+    pub refresh: BTreeSet<PeerId>,
+}
+
 /// A call that is going on.
 pub(crate) struct Call {
     /// Which function.
@@ -91,6 +102,8 @@ pub(crate) struct Call {
     pub entries: usize,
     /// What goes into the durable store when the call succeeds.
     pub state: BTreeMap<String, Option<Vec<u8>>>,
+    /// What it asks for besides.
+    pub wishes: Wishes,
     /// Why the call is doomed: the first refusal.
     pub refused: Option<String>,
     /// Log lines so far, and the last one at level error.
@@ -116,6 +129,7 @@ impl Call {
             peers: Peers::default(),
             entries: 0,
             state: BTreeMap::new(),
+            wishes: Wishes::default(),
             refused: None,
             log_lines: 0,
             panic_message: None,

@@ -14,8 +14,8 @@ use super::imports::INTERFACES;
 use super::needs::{CLOUD, Need, Pattern};
 use super::signature::{Provenance, TrustedKey};
 
-/// Interfaces that reach nothing outside of the sandbox but the log: they need no grant.
-const UNRESTRICTED: [&str; 3] = ["types", "log", "clock"];
+/// Interfaces that reach nothing outside of the sandbox but the log and the metrics: they need no grant.
+const UNRESTRICTED: [&str; 5] = ["types", "log", "clock", "metrics", "peers"];
 
 /// What grants of endpoints begin with; the interface's own name.
 const HTTP: &str = "http";

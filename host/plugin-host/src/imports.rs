@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 13] = [
+pub const INTERFACES: [&str; 16] = [
     "types",
     "links",
     "routes",
@@ -18,6 +18,9 @@ pub const INTERFACES: [&str; 13] = [
     "cloud",
     "node-info",
     "http",
+    "metrics",
+    "own-lease",
+    "peers",
     "log",
     "clock",
     "state",

@@ -328,6 +328,7 @@ mod tests {
     use crate::imports::IncompatibleComponent;
     use crate::log_rate::LogRate;
     use crate::outline::Outline;
+    use crate::series::PluginSeries;
     use crate::tests::environment;
     use crate::{DirState, Limits, engine};
 
@@ -369,6 +370,7 @@ mod tests {
             state,
             watchdog.pauser(),
             rate(),
+            PluginSeries::default(),
         );
         let mut store = limited_store(&engine, state);
         timed(&watchdog, &mut store, time, |store| linker.instantiate(store, &component).map(drop))
@@ -445,6 +447,7 @@ mod tests {
             state,
             watchdog.pauser(),
             rate(),
+            PluginSeries::default(),
         );
         state.call = Call::new(Function::Register);
         let mut store = limited_store(&engine, state);

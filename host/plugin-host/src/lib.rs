@@ -32,9 +32,11 @@ mod origin;
 mod outline;
 mod policy;
 mod private_dir;
+mod published;
 mod reference;
 mod registry;
 mod secrets;
+mod series;
 mod signature;
 mod state;
 mod wasi;
@@ -58,10 +60,11 @@ pub use limits::Limits;
 pub use load::Loader;
 pub use needs::{Need, Pattern};
 pub use outline::Excess;
-pub use policy::{ApplyOutcome, Description, PeerChange, Policy, Registration, is_name};
+pub use policy::{ApplyOutcome, Description, PeerChange, Policy, PublishedAnew, Registration, is_name};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
 pub use registry::{Publication, Pulled, Registries, RegistryError};
 pub use secrets::{Secrets, extract_secrets};
+pub use series::{Figure, PluginSeries, SeriesFamily, SeriesLabels};
 pub use signature::{
     BUNDLE_EXTENSION, KeyError, NoRandomness, PASSWORD_VARIABLE, PrivateKey, PrivateKeyError, Provenance,
     PublicKey, SIGNATURE_EXTENSION, Signer, TrustedKey, beside_name, read_plugin, verify_file,

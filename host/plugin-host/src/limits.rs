@@ -23,6 +23,8 @@ pub struct Limits {
     pub change_time: Duration,
     /// Lease changes in a call.
     pub batch: usize,
+    /// Peers that a call may ask to be handed over again.
+    pub refreshes: usize,
     /// Entries of one peer.
     pub peer_entries: usize,
     /// Entries in all.
@@ -58,6 +60,7 @@ impl Default for Limits {
             call_time: Duration::from_secs(1),
             change_time: Duration::from_millis(1),
             batch: 4096,
+            refreshes: 1 << 16,
             peer_entries: 64,
             entries: 1 << 20,
             devices: 8,

@@ -1,7 +1,7 @@
 //! A policy in operation: started, called, and after a trap started afresh. Knows nothing of the store and of the kernel.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 use super::artifact::Artifact;
 use super::bindings::exports::flannel::backend::policy as wit;
 use super::budget::processor_time;
-use super::call::{Call, Function};
+use super::call::{Call, Function, Wishes};
 use super::capability::{CloudRecord, EntryCount, HostState};
 use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
@@ -24,6 +24,8 @@ use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::{self, Need};
 use super::origin::Origin;
+use super::published::{PublishedData, Unfit};
+use super::series::PluginSeries;
 use super::signature::Provenance;
 use super::state::DirState;
 
@@ -128,6 +130,15 @@ impl Registration {
     }
 }
 
+/// Something else that a plugin wants to be published than before.
+#[derive(Clone, Debug)]
+pub struct PublishedAnew {
+    /// What it has registered, with what it publishes now.
+    pub registration: Registration,
+    /// It is what a fresh instance has registered; else the one that runs publishes it.
+    pub fresh: bool,
+}
+
 /// What became of lease changes.
 #[derive(Debug, Default)]
 pub struct ApplyOutcome {
@@ -166,13 +177,20 @@ pub struct Policy {
     limits: Limits,
     state: Arc<DirState>,
     instance: Option<Instance>,
+    /// What its instance has registered.
     registered: Option<Registration>,
+    /// What it has published since in place of that.
+    published: Option<PublishedData>,
     /// Which state of what is known of the node the instance has begun with.
     known_about: u64,
-    /// A fresh instance has registered with something else, and nobody has asked for it yet.
-    registered_anew: Option<Registration>,
+    /// Something else is to be published than before, and nobody has asked for it yet.
+    published_anew: Option<PublishedAnew>,
+    /// Peers that it wants to declare for anew, and nobody has asked for yet.
+    refresh: BTreeSet<PeerId>,
     /// How much its instances may write into the log.
     log_rate: LogRate,
+    /// Figures of its own, which its instances share.
+    series: PluginSeries,
     /// Why the last instance ended, as long as there is no other.
     end: Option<String>,
     own: Option<Arc<Lease>>,
@@ -251,8 +269,11 @@ impl Policy {
             instance: None,
             registered: None,
             known_about: 0,
-            registered_anew: None,
+            published: None,
+            published_anew: None,
+            refresh: BTreeSet::new(),
             log_rate: LogRate::new(Instant::now()),
+            series: PluginSeries::default(),
             end: None,
             own: None,
             entries: EntryCount::default(),
@@ -273,6 +294,11 @@ impl Policy {
     pub fn take_suppressed_lines(&self) -> u64 {
         self.log_rate.tell(&self.name, Instant::now());
         self.log_rate.take_suppressed()
+    }
+
+    /// Figures of its own.
+    pub fn series(&self) -> &PluginSeries {
+        &self.series
     }
 
     /// The calls that have ended since this was asked last.
@@ -311,8 +337,10 @@ impl Policy {
             return Ok(transaction);
         }
         let Some(instance) = self.instance.as_mut() else { return Ok(Transaction::default()) };
-        call_lease_acquired(&self.component, instance, own)
-            .map_err(|cause| self.failed(Function::LeaseAcquired, cause))
+        let (transaction, wishes) = call_lease_acquired(&self.component, instance, own)
+            .map_err(|cause| self.failed(Function::LeaseAcquired, cause))?;
+        self.take_wishes(wishes);
+        Ok(transaction)
     }
 
     /// Tells a fresh policy of the node's lease and of peers, as a rehearsal: the first call that fails ends it.
@@ -410,8 +438,9 @@ impl Policy {
             self.limits.call_time,
             |guest, store| guest.call_tick(store),
         );
-        let (next, call) = outcome.map_err(|cause| self.failed(Function::Tick, cause))?;
+        let (next, mut call) = outcome.map_err(|cause| self.failed(Function::Tick, cause))?;
         let next = next.map(|next| self.next_call(next, Function::Tick)).transpose()?;
+        self.take_wishes(std::mem::take(&mut call.wishes));
         transaction.merge(call.into_transaction());
         Ok((transaction, next))
     }
@@ -471,7 +500,9 @@ impl Policy {
         for change in batch {
             counted.set(change.id(), call.peers.get_mut(change.id()).map_or(0, |peer| peer.entries.len()));
         }
+        let wishes = std::mem::take(&mut call.wishes);
         applied.transaction.merge(call.into_transaction());
+        self.take_wishes(wishes);
         Ok(())
     }
 
@@ -485,7 +516,7 @@ impl Policy {
             self.entries = std::mem::take(&mut dead.state().entries);
             self.end = dead.take_end();
         }
-        let (mut instance, registered, transaction) =
+        let (mut instance, registered, transaction, wishes) =
             self.start_afresh().map_err(|error| self.with_first_cause(error))?;
         instance.state().entries = std::mem::take(&mut self.entries);
         let because = self.end.take();
@@ -494,7 +525,7 @@ impl Policy {
             warn!(plugin = self.name, because, "plugin started afresh");
         }
         self.instance = Some(instance);
-        self.take_registered(registered);
+        self.take_registered(registered, wishes);
         Ok(Some(transaction))
     }
 
@@ -512,7 +543,7 @@ impl Policy {
         }
         self.known_about = version;
         match self.start_afresh() {
-            Ok((mut instance, registered, transaction)) => {
+            Ok((mut instance, registered, transaction, wishes)) => {
                 let before = self.instance.take();
                 let entries = before.map(|mut before| std::mem::take(&mut before.state().entries));
                 instance.state().entries = entries.unwrap_or_default();
@@ -521,7 +552,7 @@ impl Policy {
                     "the node's labels have changed: the plugin has begun anew with them"
                 );
                 self.instance = Some(instance);
-                self.take_registered(registered);
+                self.take_registered(registered, wishes);
                 Some(transaction)
             }
             Err(error) => {
@@ -531,19 +562,53 @@ impl Policy {
         }
     }
 
-    /// A fresh instance has registered with this.
-    fn take_registered(&mut self, registered: Registration) {
-        if self.registered.as_ref().is_some_and(|before| !before.agrees(&registered)) {
-            if self.log_rate.admits(&self.name, 0, Instant::now()) {
-                warn!(plugin = self.name, "it registers with something else than before: that is published");
-            }
-            self.registered_anew = Some(registered.clone());
-            self.registered = Some(registered);
+    /// A fresh instance has registered with this, and has asked for that since.
+    fn take_registered(&mut self, registered: Registration, wishes: Wishes) {
+        let before = self.in_force();
+        let is_other = self.registered.as_ref().is_some_and(|before| !before.agrees(&registered));
+        if is_other && self.log_rate.admits(&self.name, 0, Instant::now()) {
+            warn!(plugin = self.name, "it registers with something else than before: that is published");
+        }
+        let Wishes { published, refresh } = wishes;
+        // It knows of nobody that one before has asked for, and is told of all.
+        self.refresh = refresh;
+        (self.registered, self.published) = (Some(registered), published);
+        self.publish_if_other(before, true);
+    }
+
+    /// A call has gone well that has asked for this.
+    fn take_wishes(&mut self, wishes: Wishes) {
+        let Wishes { published, refresh } = wishes;
+        self.refresh.extend(refresh);
+        if let Some(published) = published {
+            let before = self.in_force();
+            self.published = Some(published);
+            self.publish_if_other(before, false);
         }
     }
 
-    /// Makes an instance that can go on in the place of the last one; answers what it registered, and all that it declared.
-    fn start_afresh(&mut self) -> Result<(Instance, Registration, Transaction), PluginError> {
+    fn publish_if_other(&mut self, before: Option<Registration>, fresh: bool) {
+        let (Some(before), Some(registration)) = (before, self.in_force()) else { return };
+        if !before.agrees(&registration) {
+            let fresh = fresh || self.published_anew.as_ref().is_some_and(|anew| anew.fresh);
+            self.published_anew = Some(PublishedAnew { registration, fresh });
+        }
+    }
+
+    /// What it has registered, with what it has published since.
+    fn in_force(&self) -> Option<Registration> {
+        let registered = self.registered.clone()?;
+        Some(match self.published.clone() {
+            Some(PublishedData { data, v6_data }) => {
+                Registration { backend_data: data, backend_v6_data: v6_data, ..registered }
+            }
+            None => registered,
+        })
+    }
+
+    /// Makes an instance that can go on in the place of the last one; answers what it registered, all that it declared, and what it asks
+    /// for besides.
+    fn start_afresh(&mut self) -> Result<(Instance, Registration, Transaction, Wishes), PluginError> {
         let (mut instance, registered) = self.register()?;
         if let Some(before) = &self.registered {
             before
@@ -551,11 +616,14 @@ impl Policy {
                 .map_err(|reason| self.failed(Function::Register, Cause::Down(reason)))?;
         }
         let mut transaction = registered.transaction.clone();
+        let mut wishes = Wishes::default();
         if let Some(own) = &self.own {
             let leased = call_lease_acquired(&self.component, &mut instance, own);
-            transaction.merge(leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?);
+            let leased = leased.map_err(|cause| self.failed(Function::LeaseAcquired, cause))?;
+            transaction.merge(leased.0);
+            wishes = leased.1;
         }
-        Ok((instance, registered, transaction))
+        Ok((instance, registered, transaction, wishes))
     }
 
     /// What cannot be started afresh is down because of what ended it before.
@@ -564,9 +632,14 @@ impl Policy {
         PluginError { cause: Cause::StartedAfresh { first, then: Box::new(error.cause) }, ..error }
     }
 
-    /// What a fresh instance has registered, if that is something else than was registered before, and this was not asked yet.
-    pub fn take_registered_anew(&mut self) -> Option<Registration> {
-        self.registered_anew.take()
+    /// What is to be published, if that is something else than before, and this was not asked yet.
+    pub fn take_published_anew(&mut self) -> Option<PublishedAnew> {
+        self.published_anew.take()
+    }
+
+    /// The peers that the policy wants to declare for anew, and that were not asked for yet.
+    pub fn take_refreshes(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.refresh)
     }
 
     /// What a new instance has on the host's side.
@@ -574,7 +647,8 @@ impl Policy {
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = Arc::clone(&self.state);
         let (pauser, log_rate) = (self.component.pauser(), self.log_rate.clone());
-        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate)
+        let series = self.series.clone();
+        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate, series)
     }
 
     /// What the plugin asks for of clouds.
@@ -641,7 +715,6 @@ impl Policy {
                 guest.call_register(store, &node, &self.environment.config)
             })
             .map_err(registering)?;
-        let data = |field: &str, text: Option<String>| self.published(field, text).map_err(registering);
         let wit::Registration { backend_type, backend_data, backend_v6_data, mtu } = registration;
         if !is_name(&backend_type) && !backend_type.is_empty() {
             return Err(registering(bad_name("backend-type", &backend_type)));
@@ -649,10 +722,12 @@ impl Policy {
         if !(68..=65535).contains(&mtu) {
             return Err(registering(Cause::BadAnswer(format!("an MTU of {mtu}; 68 to 65535 are possible"))));
         }
+        let published = PublishedData::check(backend_data, backend_v6_data, self.limits.backend_data)
+            .map_err(|unfit: Unfit| registering(Cause::BadAnswer(unfit.into_text())))?;
         let registered = Registration {
             backend_type,
-            backend_data: data("backend-data", backend_data)?,
-            backend_v6_data: data("backend-v6-data", backend_v6_data)?,
+            backend_data: published.data,
+            backend_v6_data: published.v6_data,
             mtu,
             transaction: call.into_transaction(),
             version: shown(&description.version, LONGEST_NAME),
@@ -696,16 +771,6 @@ impl Policy {
         )))
     }
 
-    fn published(&self, field: &str, text: Option<String>) -> Result<Option<Box<RawValue>>, Cause> {
-        let Some(text) = text else { return Ok(None) };
-        if text.len() > self.limits.backend_data {
-            let limit = self.limits.backend_data;
-            return Err(Cause::BadAnswer(format!("{field} of {} bytes; at most {limit}", text.len())));
-        }
-        let not_json = |error| Cause::BadAnswer(format!("{field} is not JSON: {error}"));
-        RawValue::from_string(text).map(Some).map_err(not_json)
-    }
-
     fn failed(&self, function: Function, cause: Cause) -> PluginError {
         PluginError { plugin: self.name.clone(), function: function.name(), cause }
     }
@@ -728,17 +793,18 @@ fn call_lease_acquired(
     component: &LinkedComponent,
     instance: &mut Instance,
     own: &Lease,
-) -> Result<Transaction, Cause> {
+) -> Result<(Transaction, Wishes), Cause> {
     let time = instance.state().limits.call_time;
     instance.state().own = Some(own.subnets);
     let lease = convert::lease(own);
-    let ((), call) =
+    let ((), mut call) =
         instance.transact(component, Call::new(Function::LeaseAcquired), time, |guest, store| {
             guest.call_lease_acquired(store, &lease)
         })?;
+    let wishes = std::mem::take(&mut call.wishes);
     let mut transaction = call.into_transaction();
     instance.state().keep_own_subnet(&mut transaction);
-    Ok(transaction)
+    Ok((transaction, wishes))
 }
 
 /// Whether a text is a name as the contract has them.

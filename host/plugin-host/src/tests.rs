@@ -332,12 +332,13 @@ fn one_poisonous_peer_among_thousands_is_found() {
 fn what_a_fresh_instance_publishes_otherwise_is_accepted_and_told() {
     let mut bench = start("liar", r#"{"Type":"hostile","Do":"other-data"}"#, strict()).expect("starts");
     bench.policy.apply(&[hostile_peer(3)]);
-    assert!(bench.policy.take_registered_anew().is_none(), "it has not been started afresh yet");
+    assert!(bench.policy.take_published_anew().is_none(), "it has not been started afresh yet");
     let applied = bench.policy.apply(&[hostile_peer(1)]);
     assert!(applied.failures.is_empty() && applied.restarted, "{applied:?}");
-    let anew = bench.policy.take_registered_anew().expect("told");
-    assert!(anew.backend_data.is_some_and(|data| data.get().parse::<u64>().is_ok()));
-    assert!(bench.policy.take_registered_anew().is_none(), "told once");
+    let PublishedAnew { registration, fresh } = bench.policy.take_published_anew().expect("told");
+    assert!(fresh);
+    assert!(registration.backend_data.is_some_and(|data| data.get().parse::<u64>().is_ok()));
+    assert!(bench.policy.take_published_anew().is_none(), "told once");
 }
 
 #[test]
@@ -544,4 +545,143 @@ fn a_backend_type_without_a_plugin_is_refused_with_those_that_there_are() {
     let all = [BuiltIn { backend_type: "vxlan", component: bytes, compiled: None }];
     let error = Artifact::built_in("vlan", &all).err().expect("refused").to_string();
     assert!(error.contains(r#""vlan""#) && error.contains("there are: vxlan"), "{error}");
+}
+
+/// A roamer with these options of its node.
+fn roamer(options: &[(&str, &str)]) -> Bench {
+    start_roamer(options).expect("starts")
+}
+
+fn start_roamer(options: &[(&str, &str)]) -> Result<Bench, PluginError> {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let about = Arc::new(NodeInfo::new("node".to_owned(), options));
+    let environment = Environment { about, ..environment(r#"{"Type":"vxlan"}"#) };
+    start_in("roamer", environment, Limits::default())
+}
+
+/// What it counts, as `name{label="value"} figure`.
+fn counted(bench: &Bench) -> Vec<String> {
+    let families = bench.policy.series().families().into_iter();
+    let all = families.flat_map(|family| {
+        let name = family.name;
+        family.series.into_iter().map(move |(labels, figure)| {
+            let labels: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+            let value = match figure {
+                Figure::Gauge(value) => value.to_string(),
+                Figure::Counter(count) => count.to_string(),
+            };
+            format!("{name}{{{}}} {value}", labels.join(","))
+        })
+    });
+    all.collect()
+}
+
+fn roaming_peer(n: u16) -> PeerChange {
+    let data = format!(r#"{{"VNI":1,"VtepMAC":"02:00:00:00:00:{n:02x}"}}"#);
+    PeerChange::Put(PeerId(n.into()), lease(n, "vxlan", &data))
+}
+
+#[test]
+fn what_a_plugin_counts_outlives_its_instances_and_the_calls_that_fail() {
+    let mut bench = roamer(&[("trap", "2")]);
+    assert_eq!(counted(&bench), ["ticks{} 0"]);
+    bench.policy.apply(&[roaming_peer(1), roaming_peer(2)]);
+    bench.policy.tick().expect("ticks");
+    let error = bench.policy.tick().expect_err("traps").to_string();
+    assert!(error.contains("the tick that traps"), "{error}");
+    assert_eq!(counted(&bench), [r#"leases{backend="vxlan"} 2"#, r#"peers{told="yes"} 2"#, "ticks{} 2"]);
+    // The fresh instance is told of nobody yet.
+    bench.policy.tick().expect("ticks");
+    assert_eq!(counted(&bench), [r#"leases{backend="vxlan"} 2"#, r#"peers{told="yes"} 0"#, "ticks{} 3"]);
+}
+
+#[test]
+fn a_figure_that_is_refused_costs_nothing_but_itself() {
+    let mut bench = roamer(&[("wrong", "1")]);
+    bench.policy.tick().expect("goes well");
+    assert_eq!(counted(&bench), [r#"peers{told="yes"} 0"#, "ticks{} 1"]);
+    let (refused, first) = bench.policy.series().refusals();
+    assert!(refused == 1 && first.is_some_and(|first| first.contains("NaN is no value of a gauge")));
+}
+
+/// What is to be published anew, and whether a fresh instance wants that.
+fn published(bench: &mut Bench) -> Option<(String, bool)> {
+    let PublishedAnew { registration, fresh } = bench.policy.take_published_anew()?;
+    assert_eq!((registration.mtu, registration.backend_type.as_str()), (1450, "vxlan"));
+    Some((registration.backend_data.map(|data| data.get().to_owned()).unwrap_or_default(), fresh))
+}
+
+/// What a roamer publishes that has moved and published so often.
+fn data(at: &str, moves: u64, sequence: u64) -> String {
+    format!(r#"{{"At":"{at}","Moves":{moves},"Sequence":{sequence},"VNI":1,"VtepMAC":"02:00:00:00:00:04"}}"#)
+}
+
+#[test]
+fn what_a_plugin_publishes_is_told_once_and_the_last_of_a_call_counts() {
+    let mut bench = roamer(&[("moves", "1")]);
+    assert_eq!(published(&mut bench), None);
+    bench.policy.tick().expect("moves");
+    assert_eq!(published(&mut bench), Some((data("link", 1, 1), false)));
+    bench.policy.tick().expect("stays");
+    assert_eq!(published(&mut bench), None);
+    let mut bench = roamer(&[("publish", "lease-acquired")]);
+    assert_eq!(published(&mut bench), Some((data("tunnel", 0, 1), false)));
+    let mut bench = roamer(&[("publish", "apply")]);
+    bench.policy.apply(&[roaming_peer(1), roaming_peer(2), roaming_peer(3)]);
+    assert_eq!(published(&mut bench), Some((data("tunnel", 0, 3), false)));
+}
+
+#[test]
+fn a_call_that_fails_has_published_nothing_and_a_fresh_instance_begins_with_what_it_registers() {
+    let mut bench = roamer(&[("moves", "9"), ("trap", "2")]);
+    bench.policy.tick().expect("moves");
+    assert_eq!(published(&mut bench), Some((data("link", 1, 1), false)));
+    bench.policy.tick().expect_err("traps");
+    assert_eq!(published(&mut bench), None);
+    // The fresh one knows where it is, and moves at once.
+    bench.policy.tick().expect("moves");
+    assert_eq!(published(&mut bench), Some((data("tunnel", 1, 1), true)));
+    let mut bench = roamer(&[("moves", "1"), ("trap", "2"), ("forget", "1")]);
+    bench.policy.tick().expect("moves");
+    assert_eq!(published(&mut bench), Some((data("link", 1, 1), false)));
+    bench.policy.tick().expect_err("traps");
+    bench.policy.apply(&[roaming_peer(1)]);
+    assert_eq!(published(&mut bench), Some((data("tunnel", 0, 0), true)), "it holds as long as the instance");
+}
+
+#[test]
+fn what_cannot_be_published_dooms_the_call_and_so_does_the_wrong_function() {
+    let mut bench = roamer(&[("moves", "1"), ("garbage", "1")]);
+    let error = bench.policy.tick().expect_err("refused").to_string();
+    assert!(error.contains("refused by the host: own-lease.publish: backend-data is not JSON"), "{error}");
+    assert_eq!(published(&mut bench), None);
+    let error = start_roamer(&[("publish", "register")]).err().expect("refused").to_string();
+    assert!(error.contains("own-lease.publish: in register it is the answer that is published"), "{error}");
+}
+
+#[test]
+fn peers_that_a_plugin_asks_for_are_told_once_and_only_if_the_call_goes_well() {
+    let wanted =
+        |bench: &mut Bench| bench.policy.take_refreshes().into_iter().map(|id| id.0).collect::<Vec<_>>();
+    let mut bench = roamer(&[("failover", "2"), ("trap", "3")]);
+    bench.policy.apply(&[roaming_peer(1), roaming_peer(2)]);
+    bench.policy.tick().expect("ticks");
+    assert!(wanted(&mut bench).is_empty());
+    bench.policy.tick().expect("ticks");
+    assert_eq!((wanted(&mut bench), wanted(&mut bench)), (vec![1, 2], Vec::new()));
+    let mut bench = roamer(&[("failover", "1"), ("trap", "1")]);
+    bench.policy.apply(&[roaming_peer(1)]);
+    bench.policy.tick().expect_err("traps");
+    assert!(wanted(&mut bench).is_empty());
+    let mut bench = roamer(&[("hot", "1")]);
+    bench.policy.apply(&[roaming_peer(7), roaming_peer(3)]);
+    assert_eq!(wanted(&mut bench), [3, 7]);
+    let mut bench = roamer(&[("crowd", "65536")]);
+    bench.policy.tick().expect("as many as there may be");
+    assert_eq!(wanted(&mut bench).len(), 65_536);
+    let mut bench = roamer(&[("crowd", "65537")]);
+    let error = bench.policy.tick().expect_err("refused").to_string();
+    assert!(error.contains("peers.refresh: 65537 peers; at most 65536 in a call"), "{error}");
+    assert!(wanted(&mut bench).is_empty());
 }

@@ -15,6 +15,7 @@ mod fdstore;
 pub mod health;
 mod kubernetes;
 pub mod metrics;
+mod policy;
 mod process;
 pub mod status;
 pub mod systemd;

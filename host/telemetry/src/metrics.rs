@@ -15,10 +15,12 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::kubernetes::{self, Kubernetes};
+use super::policy::{self, PolicyCollector};
 use super::process::Process;
 use super::tunnel::{Source, Tunnels};
 
 pub use super::kubernetes::KubernetesFigures;
+pub use super::policy::{PolicyFamily, PolicyFigures, PolicySeries};
 pub use super::tunnel::TunnelFigures;
 
 /// What [`Metrics::encode`] writes.
@@ -29,7 +31,7 @@ const BUCKETS: [f64; 15] =
     [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
 type Gauge = GaugeOf<u64, AtomicU64>;
-/// Names that are known when this is compiled: a plugin cannot make new time series.
+/// Names that are known when this is compiled: these are the daemon's, and not a plugin's.
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Histograms = Family<Labels<1>, Histogram, fn() -> Histogram>;
 type CloudLabels<const N: usize> = [(&'static str, String); N];
@@ -181,6 +183,7 @@ struct Inner {
     log_lines_lost: Elsewhere,
     tunnels: Tunnels,
     kubernetes: Kubernetes,
+    policy: PolicyCollector,
 }
 
 /// Makes the registry, and keeps the names for the test of the documentation.
@@ -217,7 +220,7 @@ impl Metrics {
     #[allow(clippy::too_many_lines, reason = "a list of all metrics")]
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (tunnels, kubernetes) = collect(&mut registry);
+        let (tunnels, kubernetes, policy) = collect(&mut registry);
         let ours = registry.sub_registry_with_prefix("flanneld");
         let mut r = Registrar {
             registry: ours,
@@ -390,6 +393,7 @@ impl Metrics {
             names: r.names,
             tunnels,
             kubernetes,
+            policy,
             registry,
         }))
     }
@@ -562,6 +566,11 @@ impl Metrics {
         self.0.kubernetes.come_from(source);
     }
 
+    /// Where the figures of the plugin that serves come from. It is asked at each scrape, and takes the place of any other.
+    pub fn policy(&self, source: policy::Source) {
+        self.0.policy.come_from(source);
+    }
+
     /// All of it as OpenMetrics text, see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -573,12 +582,14 @@ impl Metrics {
 }
 
 /// Registers what is asked for its figures at each scrape.
-fn collect(registry: &mut Registry) -> (Tunnels, Kubernetes) {
+fn collect(registry: &mut Registry) -> (Tunnels, Kubernetes, PolicyCollector) {
     let (tunnels, kubernetes) = (Tunnels::default(), Kubernetes::default());
+    let policy = PolicyCollector::default();
     registry.register_collector(Box::new(Process::new()));
     registry.register_collector(Box::new(tunnels.clone()));
     registry.register_collector(Box::new(kubernetes.clone()));
-    (tunnels, kubernetes)
+    registry.register_collector(Box::new(policy.clone()));
+    (tunnels, kubernetes, policy)
 }
 
 /// For what others take their time for.
@@ -729,10 +740,43 @@ mod tests {
         assert!(started <= now + 1.0 && started > now - 86_400.0, "{started} of {now}");
     }
 
+    /// What a plugin counts: names have digits, and values of labels whatever comes.
+    fn counting() -> Metrics {
+        let metrics = used();
+        let of = |value: &str| vec![("port_2".to_owned(), value.to_owned())];
+        let gauges = PolicySeries::Gauges(vec![(Vec::new(), -0.25), (of("a\"\\\nb ö"), 1e300)]);
+        let counters = PolicySeries::Counters(vec![(of(""), u64::MAX)]);
+        let family = |name: &str, help: &str, series: &PolicySeries| PolicyFamily {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            series: series.clone(),
+        };
+        let families =
+            vec![family("open", "what \"it\" is \\ not", &gauges), family("probes_2", "", &counters)];
+        metrics.policy(Box::new(move || PolicyFigures {
+            plugin: "my-net".to_owned(),
+            families: families.clone(),
+        }));
+        metrics
+    }
+
+    #[test]
+    fn what_a_plugin_counts_is_shown_with_its_name_until_another_serves() {
+        let metrics = counting();
+        let text = metrics.encode();
+        has(&text, r#"# HELP flanneld_policy_open what \"it\" is \\ not"#);
+        has(&text, "# TYPE flanneld_policy_probes_2 counter");
+        has(&text, r#"flanneld_policy_open{plugin="my-net"} -0.25"#);
+        has(&text, r#"flanneld_policy_open{plugin="my-net",port_2="a\"\\\nb ö"} 1e300"#);
+        has(&text, r#"flanneld_policy_probes_2_total{plugin="my-net",port_2=""} 18446744073709551615"#);
+        metrics.policy(Box::new(PolicyFigures::default));
+        assert!(!metrics.encode().contains("flanneld_policy_"), "{}", metrics.encode());
+    }
+
     /// Each line by the grammar of OpenMetrics, as strictly as matters here.
     #[test]
     fn each_line_is_openmetrics() {
-        let text = used().encode();
+        let text = counting().encode();
         let types = types(&text);
         let mut lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines.pop(), Some(""), "the last line has an end");
@@ -749,7 +793,7 @@ mod tests {
             let (series, value) = line.rsplit_once(' ').expect(line);
             value.parse::<f64>().expect(line);
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{line}");
+            assert!(name.chars().all(is_of_a_name), "{line}");
             let known = types.keys().any(|family| {
                 name.strip_prefix(family.as_str())
                     .is_some_and(|rest| ["", "_total", "_bucket", "_sum", "_count"].contains(&rest))
@@ -757,6 +801,10 @@ mod tests {
             assert!(known, "{line} has no type");
             label_set(labels).unwrap_or_else(|| panic!("{line}"));
         }
+    }
+
+    fn is_of_a_name(c: char) -> bool {
+        c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'
     }
 
     /// `name="value",…}` with what is special in values escaped.
@@ -769,7 +817,7 @@ mod tests {
                 escaped = c == '\\' && !escaped;
                 ends
             })?;
-            if name.is_empty() || !name.chars().all(|c| c.is_ascii_lowercase() || c == '_') {
+            if name.is_empty() || !name.chars().all(is_of_a_name) {
                 return None;
             }
             text = rest[end + 1..].strip_prefix(',').unwrap_or(&rest[end + 1..]);

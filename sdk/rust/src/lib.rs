@@ -2,7 +2,8 @@
 //!
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
-//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`node_info`], [`log`], [`clock`] and [`state`]. A
+//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`node_info`], [`log`],
+//! [`metrics`], [`own_lease`], [`peers`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -52,8 +53,11 @@ pub mod fdb;
 pub mod http;
 pub mod links;
 pub mod log;
+pub mod metrics;
 pub mod neighbours;
 pub mod node_info;
+pub mod own_lease;
+pub mod peers;
 pub mod routes;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]

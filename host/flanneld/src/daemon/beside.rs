@@ -70,6 +70,8 @@ impl BesideGeneration {
             confined::run("registration", move || {
                 let (mut policy, registered) = Policy::start(&artifact, environment, limits, state)?;
                 let taken = policy.lease_acquired(&own)?;
+                let anew = policy.take_published_anew();
+                let registered = anew.map_or(registered, |anew| anew.registration);
                 Ok::<_, PluginError>((artifact, policy, registered, taken))
             })
         };
@@ -272,6 +274,7 @@ impl Operation {
         self.retire(former, &former_config.backend_type, &kept, former_clouds);
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
+        self.observer.serves(&registered.name, artifact.digest(), &self.policy.series);
         self.devices = registered.transaction.devices;
         self.firewall.set_tunnels(&self.node.config, &self.devices);
     }

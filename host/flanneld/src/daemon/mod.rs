@@ -20,6 +20,7 @@ mod observer;
 mod outside;
 mod plugin_watch;
 mod policy;
+mod policy_figures;
 pub mod privileges;
 mod prober;
 mod rehearsal;

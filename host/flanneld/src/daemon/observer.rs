@@ -10,7 +10,7 @@ use flannel_datapath::{Datapath, DescriptorStore, PeerReport, Report, Stats, Tun
 use flannel_model::lease::Lease;
 use flannel_model::ledger::PeerId;
 use flannel_model::network_config::NetworkConfig;
-use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, Registration};
+use flannel_plugin_host::{Artifact, CloudRecord, Outcome, PluginError, PluginSeries, Registration};
 use flannel_telemetry::control::{
     Asker, Attended, ControlServer, ControlSocket, Request, Responder, SwapOrder, Swapped,
 };
@@ -31,6 +31,7 @@ use super::firewall::NodeFirewall;
 use super::kube_node::KubeNode;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
+use super::policy_figures;
 use super::service_manager::ServiceManager;
 use super::tunnel_stats;
 
@@ -74,6 +75,8 @@ pub(super) struct Observer {
     /// Without what changes with time, and without peers.
     base: Mutex<Status>,
     figures: Mutex<Stats>,
+    /// What the plugin that serves counts, and the SHA-256 of its component.
+    series: Mutex<Option<(PluginSeries, String)>>,
     in_operation: Mutex<Option<InOperation>>,
 }
 
@@ -144,6 +147,7 @@ impl Observer {
             kube: Mutex::default(),
             base: Mutex::new(base),
             figures: Mutex::default(),
+            series: Mutex::default(),
             in_operation: Mutex::default(),
         });
         let control = socket.serve(sender);
@@ -321,6 +325,18 @@ impl Observer {
         plugin.name.clone_from(&registered.name);
         plugin.version.clone_from(&registered.version);
         self.metrics.plugin(&registered.name, &registered.version, &plugin.digest);
+    }
+
+    /// A plugin serves from now on: what it counts is shown, and nothing of any other. The same component goes on with its counters, where
+    /// the node starts over, say.
+    pub(super) fn serves(&self, name: &str, digest: &str, series: &PluginSeries) {
+        let now = (series.clone(), digest.to_owned());
+        let before = lock(&self.series).replace(now);
+        if let Some((former, _)) = before.filter(|(_, its)| its == digest) {
+            series.go_on_from(&former);
+        }
+        let (name, series) = (name.to_owned(), series.clone());
+        self.metrics.policy(Box::new(move || policy_figures::figures(&name, &series)));
     }
 
     /// Calls of the plugin have ended; it has so much memory now.

@@ -7,7 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use flannel_base::LogThrottle;
-use flannel_plugin_host::{CallRecord, CloudRecord, DirState, Policy, Registration, processor_time};
+use flannel_plugin_host::{
+    CallRecord, CloudRecord, DirState, PluginSeries, Policy, PublishedAnew, processor_time,
+};
 use flannel_privileges::{Profile, spawn_confined};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::warn;
@@ -48,13 +50,16 @@ impl Place {
         self.0.store(false, Ordering::Release);
     }
 
-    fn called(&self, event: Event, records: Records) -> Outcome {
-        let beside = self.0.load(Ordering::Acquire);
-        Outcome::Called(if beside { Event::Beside(Box::new(event)) } else { event }, records)
+    fn event(&self, event: Event) -> Event {
+        if self.0.load(Ordering::Acquire) { Event::Beside(Box::new(event)) } else { event }
     }
 
-    fn registered_anew(&self, registered: Registration) -> Outcome {
-        Outcome::RegisteredAnew(Box::new(registered), self.0.load(Ordering::Acquire))
+    fn called(&self, event: Event, records: Records) -> Outcome {
+        Outcome::Called(self.event(event), records)
+    }
+
+    fn published_anew(&self, anew: PublishedAnew) -> Outcome {
+        Outcome::PublishedAnew(Box::new(anew), self.0.load(Ordering::Acquire))
     }
 }
 
@@ -65,6 +70,8 @@ pub(super) struct PolicyThread {
     retires: bool,
     /// Whether it begins anew when what is known of the node changes.
     pub(super) follows_node: bool,
+    /// What it counts of its own.
+    pub(super) series: PluginSeries,
 }
 
 enum Order {
@@ -82,6 +89,7 @@ impl PolicyThread {
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let (retires, follows_node) = (policy.retires(), policy.follows_node());
+        let series = policy.series().clone();
         let run = move || {
             let outcomes = LastWords(outcomes);
             let mut keeper = Keeper::default();
@@ -96,17 +104,21 @@ impl PolicyThread {
                 let (event, calls) = answer(&mut policy, call);
                 let (clouds, suppressed_lines) =
                     (policy.take_cloud_records(), policy.take_suppressed_lines());
-                if let Some(registered) = policy.take_registered_anew() {
-                    let _ = outcomes.0.send(place.registered_anew(registered));
+                if let Some(anew) = policy.take_published_anew() {
+                    let _ = outcomes.0.send(place.published_anew(anew));
                 }
                 let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.
                 let _ = outcomes.0.send(place.called(event, records));
+                let refresh = policy.take_refreshes();
+                if !refresh.is_empty() {
+                    let _ = outcomes.0.send(place.event(Event::Refresh(refresh)).into());
+                }
             }
             keeper.keep(policy.state());
         };
         spawn_confined("policy", Profile::Plugin, run)?;
-        Ok(Self { orders, retires, follows_node })
+        Ok(Self { orders, retires, follows_node, series })
     }
 
     /// Calls the policy after all earlier calls.
@@ -137,7 +149,7 @@ fn answer(policy: &mut Policy, call: PolicyCall) -> (Event, Vec<CallRecord>) {
             effort(policy);
             Event::LeaseTaken(taken)
         }
-        PolicyCall::Apply(changes, restarts) => {
+        PolicyCall::Apply(changes, restarts) | PolicyCall::Refresh(changes, restarts) => {
             let applied = policy.apply_within(&changes, restarts);
             Event::Applied(applied, started.elapsed(), effort(policy))
         }

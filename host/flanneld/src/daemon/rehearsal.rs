@@ -81,6 +81,10 @@ impl Rehearsed {
     /// Tells it of the node's lease and of lease changes. The first call that fails is the end of it.
     fn hear(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<(), String> {
         let heard = self.policy.rehearse(own, changes).map_err(|error| error.to_string())?;
+        // What it has published by now is what it takes over with.
+        if let Some(anew) = self.policy.take_published_anew() {
+            self.registered = anew.registration;
+        }
         self.whole.merge(heard.transaction);
         // Nothing of theirs is there that would have to go.
         self.whole.peers.retain(|_, entries| entries.is_some());

@@ -9,7 +9,7 @@ use flannel_lease_store::{Event as StoreEvent, LeaseStore};
 use flannel_model::lease::Subnets;
 use flannel_model::ledger::Transaction;
 use flannel_model::network_config::NetworkConfig;
-use flannel_plugin_host::{DirState, PluginReference, Registration};
+use flannel_plugin_host::{DirState, PluginReference, PublishedAnew};
 use flannel_telemetry::control::Attended;
 use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
@@ -26,7 +26,7 @@ use super::beside::BesideGeneration;
 use super::clouds::CloudClientGuard;
 use super::coordinator::{
     Candidate, Coordinator, DatapathCall, Effect, Event, News, PolicyCall, Preserved, Settings, StoreCall,
-    TrialCall,
+    TrialCall, Wish,
 };
 use super::firewall::NodeFirewall;
 use super::in_order::InOrder;
@@ -49,9 +49,9 @@ pub(super) enum Outcome {
     Event(Event),
     /// A call of the policy has ended.
     Called(Event, Records),
-    /// In the call whose end comes next, a fresh instance of the plugin has registered with something else than the last one.
+    /// In the call whose end comes next, the plugin has published something else than before, or a fresh instance has registered with it.
     /// Whether it is the plugin of the generation beside the one that serves.
-    RegisteredAnew(Box<Registration>, bool),
+    PublishedAnew(Box<PublishedAnew>, bool),
     /// A generation beside the one that serves was to be started.
     BesideStarted(Result<Box<BesideGeneration>, String>),
     /// The kernel was asked how things stand.
@@ -179,6 +179,7 @@ impl Operation {
     ) -> Result<Self, DaemonError> {
         let Started { beginning, policy, surroundings, clouds, datapath, devices, notifications } = started;
         firewall.set_tunnels(&node.config, &devices);
+        let (name, digest) = (policy.name().to_owned(), beginning.plugin.digest.clone());
         let settings = Settings {
             upkeep: Duration::from_secs(node.options.iptables_resync.unsigned_abs()),
             blackhole: node.options.ip_blackhole_route,
@@ -212,12 +213,14 @@ impl Operation {
             firewall: firewall.clone(),
             swaps: swap_requests,
         }));
+        let policy =
+            PolicyThread::start(policy, Place::default(), outcomes.clone()).map_err(DaemonError::Thread)?;
+        observer.serves(&name, &digest, &policy.series);
         Ok(Self {
             node,
             observer,
             coordinator,
-            policy: PolicyThread::start(policy, Place::default(), outcomes.clone())
-                .map_err(DaemonError::Thread)?,
+            policy,
             _kept: Kept(Arc::clone(&surroundings.state)),
             surroundings,
             candidate: None,
@@ -300,12 +303,14 @@ impl Operation {
                 self.observer.calls(&records);
                 event
             }
-            Outcome::RegisteredAnew(registered, beside) => {
-                if !beside {
-                    self.observer.registered(&registered);
+            Outcome::PublishedAnew(anew, beside) => {
+                let PublishedAnew { registration, fresh } = *anew;
+                if !beside && fresh {
+                    self.observer.registered(&registration);
                 }
-                let published = start::published(&self.node.external, &registered);
-                let event = Event::RegisteredAnew { published, mtu: registered.mtu };
+                let published = start::published(&self.node.external, &registration);
+                let wish = if fresh { Wish::Fresh } else { Wish::Running };
+                let event = Event::PublishedAnew { published, mtu: registration.mtu, wish };
                 if beside { Event::Beside(Box::new(event)) } else { event }
             }
             Outcome::BesideStarted(Ok(generation)) => {
@@ -556,6 +561,7 @@ impl Operation {
         }
         self.observer.artifact(&artifact);
         self.observer.registered(&registered);
+        self.observer.serves(&registered.name, artifact.digest(), &self.policy.series);
         // Those of the one before are gone.
         self.devices = registered.transaction.devices;
         self.firewall.set_tunnels(&self.node.config, &self.devices);

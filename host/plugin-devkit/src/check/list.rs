@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::subject::Subject;
-use super::{Outcome, describe, history, limits, long_run, odd, reach, register, restart, snapshot};
+use super::{
+    Outcome, describe, history, limits, long_run, metrics, odd, reach, refresh, register, restart, snapshot,
+};
 
 /// Looks whether a plugin meets a demand.
 type Look = fn(&Subject) -> Outcome;
@@ -42,7 +44,7 @@ pub(super) const START: &str = "start";
 pub(super) const LEASES: &str = "leases";
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-static DEMANDS: [Demand; 33] = [
+static DEMANDS: [Demand; 35] = [
     demand(Always, "describe-names", "describe: a proper name and types", describe::proper),
     demand(Whole, "describe-constant", "describe: always the same", describe::constant),
     demand(
@@ -106,6 +108,8 @@ static DEMANDS: [Demand; 33] = [
     demand(Whole, "apply-sizes", "apply: subnets of all sizes", odd::sizes),
     demand(Always, "tick", "tick", limits::tick),
     demand(Whole, "retire", "retire", limits::retire),
+    demand(Always, "refresh", "peers: what it asks for again comes to an end", refresh::comes_to_an_end),
+    demand(Always, "metrics", "metrics: none is refused", metrics::figures),
     demand(Hurry, "limits-short", "limits: time, memory and handles in a short run", limits::short),
     demand(Whole, "limits-time", "limits: time", limits::time),
     demand(

@@ -8,7 +8,10 @@ mod entries;
 mod http;
 mod links;
 mod log;
+mod metrics;
 mod node_info;
+mod own_lease;
+mod peers;
 mod state;
 mod tunnel;
 mod wireguard;
@@ -36,6 +39,7 @@ use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::Pattern;
 use super::outline::TABLE_ELEMENT;
+use super::series::PluginSeries;
 use super::state::DirState;
 use super::wasi::Console;
 use super::watchdog::Pauser;
@@ -74,6 +78,8 @@ pub(crate) struct HostState {
     pub wanted_memory: Option<usize>,
     /// How much it may write into the log.
     pub log_rate: LogRate,
+    /// Figures of the plugin's own.
+    pub series: PluginSeries,
     /// What it writes to standard output and standard error, if it imports WASI.
     pub console: Console,
     /// When the call that is going on has to have ended.
@@ -153,12 +159,14 @@ impl HostState {
         state: Arc<DirState>,
         pauser: Pauser,
         log_rate: LogRate,
+        series: PluginSeries,
     ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(limits.handles);
         Self {
             console: Console::new(&limits, log_rate.clone()),
             log_rate,
+            series,
             deadline: Instant::now(),
             budget: Budget::new(Duration::ZERO),
             pauser,

@@ -13,6 +13,7 @@ use wasmtime_wasi::cli::StdoutStream as _;
 use super::*;
 use crate::engine;
 use crate::log_rate::LogRate;
+use crate::series::PluginSeries;
 use crate::tests::environment;
 use crate::watchdog::Watchdog;
 use crate::{Compiler, DirState, Limits, Loader, PluginError, Policy};
@@ -222,6 +223,7 @@ fn no_way_of_waiting_holds_the_thread_beyond_the_deadline() {
             state,
             watchdog.pauser(),
             LogRate::new(Instant::now()),
+            PluginSeries::default(),
         );
         host.begin(Duration::from_millis(200));
         let mut store = Store::new(&engine, host);

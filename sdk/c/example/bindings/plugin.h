@@ -161,7 +161,8 @@ typedef struct flannel_backend_types_node_t {
 } flannel_backend_types_node_t;
 
 // Why the host refused a call. A refused call in `policy.register`, `policy.lease-acquired`, `policy.apply` or
-// `policy.tick` dooms the transaction of that call, also if the plugin carries on: nothing of it is applied.
+// `policy.tick` dooms the transaction of that call, also if the plugin carries on: nothing of it is applied. Where that is otherwise,
+// the interface says so.
 typedef struct flannel_backend_types_error_t {
   uint8_t tag;
   union {
@@ -628,6 +629,40 @@ typedef struct {
   } val;
 } flannel_backend_http_result_response_error_t;
 
+typedef flannel_backend_types_error_t flannel_backend_metrics_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_metrics_error_t err;
+  } val;
+} flannel_backend_metrics_result_void_error_t;
+
+typedef flannel_backend_types_error_t flannel_backend_own_lease_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_own_lease_error_t err;
+  } val;
+} flannel_backend_own_lease_result_void_error_t;
+
+typedef flannel_backend_types_peer_id_t flannel_backend_peers_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_peers_error_t;
+
+typedef struct {
+  flannel_backend_peers_peer_id_t *ptr;
+  size_t len;
+} flannel_backend_peers_list_peer_id_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_peers_error_t err;
+  } val;
+} flannel_backend_peers_result_void_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -895,6 +930,43 @@ extern void flannel_backend_node_info_options(plugin_list_tuple2_string_string_t
 // Sends a request and waits for the response.
 extern bool flannel_backend_http_send(flannel_backend_http_request_t *request, flannel_backend_http_response_t *ret, flannel_backend_http_error_t *err);
 
+// Imported Functions from `flannel:backend/metrics@0.1.0`
+// Sets a gauge: something that is so much now. Any number but infinities and NaN. In seconds, bytes, or another unit without a
+// prefix, which the name ends in: `probe_seconds`.
+extern bool flannel_backend_metrics_set_gauge(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, double value, flannel_backend_metrics_error_t *err);
+// Takes back a gauge of these labels: it is about something that is not there any more. That there is none is fine.
+extern bool flannel_backend_metrics_remove_gauge(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, flannel_backend_metrics_error_t *err);
+// Adds to a counter, which begins with 0 and stays at 2^64 - 1: something has happened so often. It is shown as
+// `flanneld_policy_NAME_total`. With an amount of 0 it is there before anything has happened.
+extern bool flannel_backend_metrics_add(plugin_string_t *name, plugin_list_tuple2_string_string_t *labels, uint64_t amount, flannel_backend_metrics_error_t *err);
+// Says what a name is about, for whoever reads `/metrics`: 1 to 256 bytes in one line. Before the first series or after it.
+extern bool flannel_backend_metrics_set_help(plugin_string_t *name, plugin_string_t *text, flannel_backend_metrics_error_t *err);
+
+// Imported Functions from `flannel:backend/own-lease@0.1.0`
+// Publishes this from now on, in place of what `policy.register` has answered, or an earlier call of this: `BackendData` and
+// `BackendV6Data` of the lease, each JSON text of at most 64 KiB, or none: left out. Type and MTU stay. For `policy.lease-acquired`,
+// `policy.apply` and `policy.tick`; elsewhere it is `denied`.
+// 
+// It belongs to the transaction of the call, and of several in one call the last counts. Afterwards the host writes it into the lease
+// store, and all other nodes hear of it: at most once a second, and over time once in ten seconds, after ten in a row. Of what
+// is published in between the last counts, and what the store has already is not written again. While the store is away it is tried
+// again, and what is written when it is back is the last.
+// 
+// It holds as long as the instance: what a fresh one registers, after a trap say, takes its place. A policy that has to know afterwards
+// what it has published keeps that in `state`. A plugin that is about to take another's place publishes when it has taken it.
+extern bool flannel_backend_own_lease_publish(plugin_string_t *maybe_backend_data, plugin_string_t *maybe_backend_v6_data, flannel_backend_own_lease_error_t *err);
+
+// Imported Functions from `flannel:backend/peers@0.1.0`
+// Has the host hand the current leases of these peers to `policy.apply` once more, as `put`, when this call has succeeded: what is declared
+// for them then takes the place of what was. For `policy.lease-acquired`, `policy.apply` and `policy.tick`; elsewhere it is `denied`. At most
+// 65,536 peers in a call; those that are not there, or not any more, are ignored, and so are those that wait for another attempt
+// because a call about them has failed.
+// 
+// A peer is handed over for this at most once a second; who asks again before waits for its turn, and has asked once. What has changed in
+// the cluster comes first, and so does a tick that is due. After a call for this that took so much processor time there is none for four
+// times as long.
+extern bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *peers, flannel_backend_peers_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1061,6 +1133,20 @@ void flannel_backend_http_response_free(flannel_backend_http_response_t *ptr);
 void flannel_backend_http_error_free(flannel_backend_http_error_t *ptr);
 
 void flannel_backend_http_result_response_error_free(flannel_backend_http_result_response_error_t *ptr);
+
+void flannel_backend_metrics_error_free(flannel_backend_metrics_error_t *ptr);
+
+void flannel_backend_metrics_result_void_error_free(flannel_backend_metrics_result_void_error_t *ptr);
+
+void flannel_backend_own_lease_error_free(flannel_backend_own_lease_error_t *ptr);
+
+void flannel_backend_own_lease_result_void_error_free(flannel_backend_own_lease_result_void_error_t *ptr);
+
+void flannel_backend_peers_error_free(flannel_backend_peers_error_t *ptr);
+
+void flannel_backend_peers_list_peer_id_free(flannel_backend_peers_list_peer_id_t *ptr);
+
+void flannel_backend_peers_result_void_error_free(flannel_backend_peers_result_void_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

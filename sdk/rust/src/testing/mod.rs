@@ -122,6 +122,14 @@ pub struct Host {
     pub log: Vec<(Level, String)>,
     /// The durable store.
     pub state: BTreeMap<String, Vec<u8>>,
+    /// What was published for both families, in its order.
+    pub published: Vec<(Option<String>, Option<String>)>,
+    /// Peers that the policy wants to be told of again, in their order.
+    pub refreshed: Vec<PeerId>,
+    /// Gauges, by name and labels: `open{port="1"}`.
+    pub gauges: BTreeMap<String, f64>,
+    /// Counters, named alike.
+    pub counters: BTreeMap<String, u64>,
     /// This node's WireGuard key.
     pub wireguard_key: PublicKey,
     /// Whether the network config has a preshared key.
@@ -152,6 +160,10 @@ impl Default for Host {
             declared: Vec::new(),
             log: Vec::new(),
             state: BTreeMap::new(),
+            published: Vec::new(),
+            refreshed: Vec::new(),
+            gauges: BTreeMap::new(),
+            counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),
             preshared: false,
             instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),

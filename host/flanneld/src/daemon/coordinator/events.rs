@@ -16,7 +16,7 @@ use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped}
 use flannel_telemetry::{Lack, Step, status};
 use ipnet::IpNet;
 
-use super::CurrentPlugin;
+use super::{CurrentPlugin, Wish};
 use crate::daemon::DaemonError;
 use crate::node::external::External;
 
@@ -66,13 +66,17 @@ pub(in crate::daemon) enum Event {
     External(Result<External, String>, bool),
     /// A plugin was tried; `None` if it is the one that serves.
     Tried(Result<Option<Candidate>, String>),
-    /// A fresh instance of the plugin has registered with something else than the last one.
-    RegisteredAnew {
+    /// The plugin has published something else than before, or a fresh instance of it has registered with something else.
+    PublishedAnew {
         /// What is to be published from now on.
         published: Attributes,
         /// Bytes of the largest IP packet of a pod.
         mtu: u32,
+        /// Who wants it.
+        wish: Wish,
     },
+    /// The plugin wants to declare anew for these peers.
+    Refresh(BTreeSet<PeerId>),
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.
@@ -112,6 +116,8 @@ pub(in crate::daemon) enum Cause {
     Leases { changes: usize, plugin: Duration },
     /// A tick.
     Tick,
+    /// Peers that the plugin has asked to be told of again.
+    Refresh { peers: usize },
 }
 
 /// A plugin that could take over.
@@ -224,6 +230,8 @@ pub(in crate::daemon) enum PolicyCall {
     LeaseAcquired(Lease),
     /// Lease changes, and how many fresh instances they may cost, if other than usual.
     Apply(Vec<PeerChange>, Option<u32>),
+    /// The same for peers that it has asked to be told of again.
+    Refresh(Vec<PeerChange>, Option<u32>),
     /// A tick.
     Tick,
 }

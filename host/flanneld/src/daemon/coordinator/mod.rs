@@ -5,6 +5,8 @@
 //! |---|---|
 //! | this one | which call of the policy is next, and when all that earlier runs left may go |
 //! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
+//! | [`publishing`] | how often what a plugin publishes anew goes into the store |
+//! | [`refreshes`] | when a plugin is told again of peers that it has asked for |
 //! | [`own_interface`] | whether the node goes on with its external interface, waits for its address, or starts over with another |
 //! | [`plugin_health`] | when a plugin that fails is asked again |
 //! | [`change`] | how the cluster changes from one backend to another |
@@ -16,6 +18,8 @@ mod events;
 mod own_interface;
 mod own_lease;
 mod plugin_health;
+mod publishing;
+mod refreshes;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -30,10 +34,10 @@ use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::ledger::{PeerId, Slot, Transaction};
 use flannel_model::network_config::NetworkConfig;
-use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginReference};
+use flannel_plugin_host::{ApplyOutcome, PeerChange, PluginError, PluginReference};
 use flannel_telemetry::control::Asker;
 use flannel_telemetry::{Lack, Step, status};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::node::external::External;
 
@@ -49,6 +53,8 @@ use own_interface::InterfaceWatch;
 use own_lease::OwnLease;
 pub(super) use plugin_health::PluginHealth;
 use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
+pub(super) use publishing::Wish;
+use refreshes::Refreshes;
 use swap::{Swap, Trigger};
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
@@ -158,7 +164,7 @@ enum FirstPeers {
 /// A call of the policy that is under way.
 enum Job {
     LeaseAcquired(Lease),
-    Apply { asked: BTreeSet<PeerId>, gone: usize },
+    Apply { asked: BTreeSet<PeerId>, gone: usize, refresh: bool },
     Tick,
 }
 
@@ -185,6 +191,8 @@ pub(super) struct Coordinator {
     retry: Option<Instant>,
     /// Until when the policy is not asked about peers, because it has used up its time again and again.
     rest: Option<Instant>,
+    /// Peers that the policy wants to be told of again.
+    refreshes: Refreshes,
     /// What may be said of single failures and peers.
     lines: TokenBucket,
     /// When the surroundings have been calm for long enough.
@@ -249,6 +257,7 @@ impl Coordinator {
             tick: None,
             retry: None,
             rest: None,
+            refreshes: Refreshes::default(),
             lines: TokenBucket::full(LINES.0, LINES.1, now),
             debounce: None,
             looking: false,
@@ -286,7 +295,8 @@ impl Coordinator {
             due.push(end);
         }
         if self.policy_is_free() {
-            due.extend([self.own.uptake_due(), self.retry, self.rest, self.tick].into_iter().flatten());
+            let calls = [self.own.uptake_due(), self.retry, self.rest, self.tick, self.refresh_due()];
+            due.extend(calls.into_iter().flatten());
         }
         due.into_iter().min().map_or(self.upkeep, |due| due.min(self.upkeep))
     }
@@ -340,6 +350,7 @@ impl Coordinator {
             Event::LeaseTaken(outcome) => self.lease_taken(outcome, now),
             Event::Applied(applied, took, effort) => {
                 self.rest_after(effort, now);
+                self.refreshes.end_call(effort.processor, now);
                 self.applied(applied, took, now);
             }
             Event::Ticked(ticked, effort) => self.ticked(ticked, effort, now),
@@ -366,7 +377,11 @@ impl Coordinator {
             }
             Event::Tried(outcome) => self.tried(outcome, now),
             Event::CaughtUp(outcome) => self.caught_up(outcome, now),
-            Event::RegisteredAnew { published, mtu } => self.registered_anew(published, mtu, now),
+            Event::PublishedAnew { published, mtu, wish } => self.published_anew(published, mtu, wish, now),
+            Event::Refresh(peers) => {
+                let known = peers.into_iter().filter(|id| self.view.subnets(*id).is_some());
+                self.refreshes.ask(known, now);
+            }
             Event::SwapAsked(order, asker, answer, attended) => {
                 self.swap.asked(order, asker, answer, attended);
             }
@@ -463,12 +478,40 @@ impl Coordinator {
             let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_))).count();
             let restarts = self.health.is_suspended().then_some(1);
             self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
-            self.job = Some(Job::Apply { asked, gone });
+            self.job = Some(Job::Apply { asked, gone, refresh: false });
         } else if self.tick.is_some_and(|due| due <= now) {
             self.tick = None;
             self.effects.push(Effect::Policy(PolicyCall::Tick));
             self.job = Some(Job::Tick);
+        } else if self.refresh_due().is_some_and(|due| due <= now) {
+            self.refresh(now);
         }
+    }
+
+    /// When the policy is to be told again of peers that it has asked for, if nothing else is to be said of any.
+    fn refresh_due(&self) -> Option<Instant> {
+        let waits = self.is_starting()
+            || self.own.in_force.is_none()
+            || self.rest.is_some()
+            || self.change.holds_peers();
+        self.refreshes.deadline().filter(|_| !waits)
+    }
+
+    /// Tells the policy of peers that it has asked for and whose turn it is. Those that wait for it anyway have a turn of their own.
+    fn refresh(&mut self, now: Instant) {
+        let mut turns = self.refreshes.take(MAX_CHANGES, now);
+        turns.retain(|id| !self.health.deferred.contains(id));
+        let again = turns.into_iter().filter_map(|id| self.view.one(id)).collect();
+        let mut again = self.for_serving(again);
+        again.retain(|change| matches!(change, PeerChange::Put(..)));
+        if again.is_empty() {
+            return;
+        }
+        let asked = again.iter().map(PeerChange::id).collect();
+        let restarts = self.health.is_suspended().then_some(1);
+        self.refreshes.begin_call();
+        self.effects.push(Effect::Policy(PolicyCall::Refresh(again, restarts)));
+        self.job = Some(Job::Apply { asked, gone: 0, refresh: true });
     }
 
     /// Whether everything that is known of peers has gone through the policy into the kernel, or waits for a broken plugin.
@@ -589,8 +632,16 @@ impl Coordinator {
         self.swap.record_replay();
     }
 
+    /// A call that is not about peers may have ended the instance: the next one has to know all of them, and before it is asked for anything
+    /// else.
+    fn replay_if_ended(&mut self, failure: &PluginError, now: Instant) {
+        if plugin_health::ends_instance(failure) && !self.is_starting() {
+            self.replay(now);
+        }
+    }
+
     fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
-        let Some(Job::Apply { asked, gone }) = self.job.take() else { return };
+        let Some(Job::Apply { asked, gone, refresh }) = self.job.take() else { return };
         let mut suppressed = 0_usize;
         for failure in applied.failures {
             if self.lines.take(1, now) {
@@ -630,9 +681,14 @@ impl Coordinator {
         self.tell_of_peers();
         if applied.restarted && asked.len() < self.view.served() {
             // The fresh instance knows only the peers of this call; a policy may remember others.
+            self.replay_wanted = true;
             self.debounce = Some(now + self.health.retry_wait());
         }
-        self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+        let cause = match (refresh, asked.len()) {
+            (true, peers) => Cause::Refresh { peers },
+            (false, changes) => Cause::Leases { changes, plugin: took },
+        };
+        self.commit(applied.transaction, cause);
         self.release_rejected(Slot::Serving, now);
         self.try_some(asked.into_iter().collect(), now);
     }
@@ -675,6 +731,7 @@ impl Coordinator {
             Err(failure) => {
                 error!(plugin = failure.plugin, function = failure.function, "{failure}");
                 self.tick = Some(now + self.health.record_failed_tick().max(rest));
+                self.replay_if_ended(&failure, now);
                 self.tell(News::PluginFailed(failure.clone()));
                 self.tell(News::Ticked(Some(failure)));
             }
@@ -701,6 +758,7 @@ impl Coordinator {
                 entries = report.entries,
                 "leases applied"
             ),
+            Cause::Refresh { peers } => debug!(peers, entries = report.entries, "peers declared anew"),
             Cause::Tick => {}
         }
     }
@@ -712,6 +770,7 @@ impl Coordinator {
             pid, "SIGHUP: looking at the external interface, at the plugin's file, and at all peers again"
         );
         self.tell(News::Reloading);
+        self.replay_wanted = true;
         self.debounce = Some(now);
         self.watch.afresh = true;
         self.health.resume();

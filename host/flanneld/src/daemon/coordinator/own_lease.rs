@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 use flannel_base::LogThrottle;
 use flannel_firewall::FirewallError;
 use flannel_lease_store::{Renewed, StoreError};
-use flannel_model::lease::{Attributes, Lease, Subnets};
+use flannel_model::lease::{Attributes, Generation, Lease, Subnets};
 use flannel_model::ledger::Transaction;
 use flannel_plugin_host::PluginError;
 use flannel_telemetry::Step;
 use ipnet::IpNet;
 use tracing::{debug, error, info, warn};
 
-use super::{Cause, Coordinator, Effect, Job, News, StoreCall};
+use super::publishing::Pace;
+use super::{Cause, Coordinator, Effect, Job, News, StoreCall, Wish};
 use crate::daemon::DaemonError;
 
 /// How long after a renewal that failed the next is tried; as upstream.
@@ -26,8 +27,6 @@ const REASSERT: Duration = Duration::from_mins(1);
 const CONTEST: Duration = Duration::from_mins(3);
 /// How long after an attempt that failed the subnet file is written again.
 const FILE_RETRY: Duration = Duration::from_secs(1);
-/// How soon after that something else is published that a fresh instance of the plugin wants.
-const PUBLISHED_ANEW: Duration = Duration::from_secs(10);
 /// How often the log repeats that nothing can be published, or written.
 const REMIND: Duration = Duration::from_mins(1);
 
@@ -57,8 +56,8 @@ pub(super) struct OwnLease {
     contest_throttle: LogThrottle,
     /// When a subnet file that could not be written is tried again.
     file_retry: Option<Instant>,
-    /// When something else was published last, or is going to be, because a fresh instance of the plugin wanted so.
-    anew: Option<Instant>,
+    /// When something else is published because the plugin wants so.
+    pace: Pace,
 }
 
 /// Something that is made for the subnets in force, one attempt after the other.
@@ -113,7 +112,7 @@ impl OwnLease {
             contested: None,
             contest_throttle: LogThrottle::new(Some(CONTEST)),
             file_retry: None,
-            anew: None,
+            pace: Pace::new(now),
         }
     }
 
@@ -130,7 +129,8 @@ impl OwnLease {
 
     /// When the store is to be asked to renew the lease. It is asked one thing at a time.
     pub(super) fn renewal_due(&self) -> Option<Instant> {
-        self.renewal.filter(|_| self.asked.is_none())
+        let wanted = self.pace.due().filter(|_| self.lease.attributes != self.published);
+        [self.renewal, wanted].into_iter().flatten().min().filter(|_| self.asked.is_none())
     }
 
     /// When the lease is the node's alone again, if nobody else writes it meanwhile.
@@ -152,13 +152,17 @@ impl OwnLease {
     }
 
     /// The plugin wants something else to be known from now on. It may want that often, and each time all nodes hear of it.
-    pub(super) fn publish_anew(&mut self, attributes: Attributes, now: Instant) {
+    pub(super) fn publish_wish(&mut self, attributes: Attributes, wish: Wish, now: Instant) {
         if attributes != self.published {
             self.published = attributes;
-            let due = self.anew.map_or(now, |last| now.max(last + PUBLISHED_ANEW));
-            self.renewal = Some(self.renewal.map_or(due, |renewal| renewal.min(due)));
-            self.anew = Some(due);
+            self.pace.want(wish, now);
         }
+    }
+
+    /// Whether the store has all that others have to know, but for data that the plugin wants to be known and whose turn comes.
+    pub(super) fn is_known(&self, stored: &Attributes) -> bool {
+        let waits = || self.pace.due().is_some() && without_data(stored) == without_data(&self.published);
+        *stored == self.published || waits()
     }
 
     /// The lease may be lost: the store is to be asked.
@@ -167,11 +171,22 @@ impl OwnLease {
     }
 }
 
+fn without_data(attributes: &Attributes) -> Attributes {
+    let bare = |generation: &Generation| Generation {
+        backend_data: None,
+        backend_v6_data: None,
+        ..generation.clone()
+    };
+    let generations = attributes.generations.iter().map(bare).collect();
+    Attributes { backend_data: None, backend_v6_data: None, generations, ..attributes.clone() }
+}
+
 impl Coordinator {
     /// Renews the lease, or takes it again if it is lost. While the store is away the node goes on with the lease that it has.
     pub(super) fn renew_if_due(&mut self, now: Instant) {
         if self.own.renewal_due().is_some_and(|due| due <= now) {
             self.own.renewal = None;
+            self.own.pace.begin(now);
             self.own.asked = Some(self.own.published.clone());
             let call = StoreCall::Renew(self.own.lease.clone(), self.own.published.clone());
             self.effects.push(Effect::Store(call));
@@ -286,12 +301,12 @@ impl Coordinator {
         let delta = self.view.set_own(&lease);
         self.submit(delta, now);
         // Who wants something else to be known by now, or has doubts, asks again at once.
-        let again = (lease.attributes != self.own.published).then_some(now);
+        let is_known = self.own.is_known(&lease.attributes);
+        let again = (!is_known).then_some(now);
         self.own.renewal = self.own.renewal.or(again).or_else(|| due.map(|wait| now + wait));
-        let published = lease.attributes == self.own.published;
         self.own.lease = lease;
         self.own.throttle.reset();
-        self.tell(News::Step(Step::Lease, published));
+        self.tell(News::Step(Step::Lease, is_known));
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
         self.look_for_clones();
     }
@@ -321,6 +336,7 @@ impl Coordinator {
                     function = failure.function,
                     "{failure}; trying again in a minute"
                 );
+                self.replay_if_ended(&failure, now);
                 self.tell(News::PluginFailed(failure));
             }
         }

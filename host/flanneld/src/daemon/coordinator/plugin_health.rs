@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flannel_base::Backoff;
 use flannel_model::ledger::PeerId;
+use flannel_plugin_host::{Cause, PluginError};
 use tracing::warn;
 
 use super::Effort;
@@ -103,6 +104,18 @@ impl PluginHealth {
     /// How long until the next attempt: longer each time.
     pub(super) fn retry_wait(&self) -> Duration {
         RETRY.after(self.attempts)
+    }
+}
+
+/// Whether there is no instance any more after a call has failed like that.
+pub(super) fn ends_instance(failure: &PluginError) -> bool {
+    match failure.cause {
+        Cause::TimedOut(_)
+        | Cause::OutOfMemory { .. }
+        | Cause::Trapped(_)
+        | Cause::StartedAfresh { .. }
+        | Cause::Down(_) => true,
+        Cause::NotGranted(_) | Cause::Answered(_) | Cause::Refused(_) | Cause::BadAnswer(_) => false,
     }
 }
 

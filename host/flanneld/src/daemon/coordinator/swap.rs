@@ -8,7 +8,8 @@ use flannel_plugin_host::{PeerChange, PluginReference};
 use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped};
 use tracing::{error, info, warn};
 
-use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall};
+use super::refreshes::Refreshes;
+use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall, Wish};
 
 /// Swaps that are wanted, and the one that is under way.
 #[derive(Default)]
@@ -308,6 +309,7 @@ impl Coordinator {
         (self.plugin.digest, self.plugin.store) = (candidate.digest, candidate.store);
         self.health.reset(candidate.rejected);
         (self.retry, self.rest) = (None, None);
+        self.refreshes = Refreshes::default();
         self.tick = Some(now);
         self.tell_of_peers();
         self.change.base = candidate.published;
@@ -324,11 +326,10 @@ impl Coordinator {
         }
     }
 
-    /// The plugin that serves has been started afresh, and publishes something else than before.
-    pub(super) fn registered_anew(&mut self, published: Attributes, mtu: u32, now: Instant) {
+    /// The plugin that serves publishes something else than before.
+    pub(super) fn published_anew(&mut self, published: Attributes, mtu: u32, wish: Wish, now: Instant) {
         self.change.base = published;
-        let published = self.change.published(self.target_slot());
-        self.own.publish_anew(published, now);
+        self.publish_wish(wish, now);
         self.set_mtu(mtu);
         self.tell(News::Lease(self.own.lease.clone(), self.own.mtu));
     }

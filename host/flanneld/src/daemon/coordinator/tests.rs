@@ -66,6 +66,10 @@ struct Node {
     /// The policy fails when it is told of its own lease, or of peers.
     lease_fails: bool,
     peers_fail: bool,
+    /// It traps in its next tick.
+    tick_traps: bool,
+    /// The next call about peers takes a fresh instance.
+    restarts: bool,
     /// Those who wait for swaps.
     attendance: Vec<flannel_telemetry::control::Attendance>,
     /// What calls take.
@@ -152,6 +156,8 @@ impl Node {
             store_hangs: false,
             lease_fails: false,
             peers_fail: false,
+            tick_traps: false,
+            restarts: false,
             attendance: Vec::new(),
             effort: Effort::default(),
             file_fails: false,
@@ -298,7 +304,7 @@ impl Node {
             ChangeCall::Policy(call) => {
                 self.applies += 1;
                 let mut outcome = ApplyOutcome::default();
-                if let PolicyCall::Apply(changes, _) = call {
+                if let PolicyCall::Apply(changes, _) | PolicyCall::Refresh(changes, _) = call {
                     self.told_beside.extend(changes.iter().map(told));
                     if self.beside_rejects {
                         outcome.rejected =
@@ -360,7 +366,7 @@ impl Node {
                 let failed = self.lease_fails;
                 Event::LeaseTaken(if failed { Err(plugin_error()) } else { Ok(Transaction::default()) })
             }
-            PolicyCall::Apply(changes, _) => {
+            PolicyCall::Apply(changes, _) | PolicyCall::Refresh(changes, _) => {
                 self.calls.extend(changes.iter().map(told));
                 let applied = if self.peers_fail {
                     let deferred = changes.into_iter().filter(|change| matches!(change, PeerChange::Put(..)));
@@ -370,12 +376,16 @@ impl Node {
                         ..ApplyOutcome::default()
                     }
                 } else {
-                    ApplyOutcome::default()
+                    ApplyOutcome { restarted: std::mem::take(&mut self.restarts), ..ApplyOutcome::default() }
                 };
                 Event::Applied(applied, Duration::ZERO, self.effort)
             }
             PolicyCall::Tick => {
                 self.calls.push("tick".to_owned());
+                if std::mem::take(&mut self.tick_traps) {
+                    let cause = PluginCause::Trapped("unreachable".to_owned());
+                    return Event::Ticked(Err(PluginError { cause, ..plugin_error() }), self.effort);
+                }
                 Event::Ticked(Ok((Transaction::default(), Some(Duration::from_mins(5)))), self.effort)
             }
         }
@@ -1027,7 +1037,8 @@ fn what_fresh_instances_want_to_be_known_by_is_published_at_once_and_then_now_an
     node.done.clear();
     let publish = |node: &mut Node, address, after| {
         node.pass(Duration::from_secs(after));
-        node.hear(Event::RegisteredAnew { published: attributes(address), mtu: 1450 });
+        let (published, wish) = (attributes(address), Wish::Fresh);
+        node.hear(Event::PublishedAnew { published, mtu: 1450, wish });
         node.coordinator.own.lease.attributes.public_ip
     };
     let is = |address| attributes(address).public_ip;
@@ -1345,4 +1356,215 @@ fn a_policy_beside_that_uses_up_its_time_has_to_rest_like_any_other() {
     assert_eq!(before, 3, "it is left alone after the third");
     node.pass(RETRY.min * 2);
     assert_eq!(node.applies, before + 1, "all at once");
+}
+
+/// The plugin publishes this in the middle of its work.
+fn publishes(data: u32) -> Event {
+    Event::PublishedAnew { published: with_data(data), mtu: 1450, wish: Wish::Running }
+}
+
+fn with_data(data: u32) -> Attributes {
+    let data = serde_json::value::RawValue::from_string(data.to_string()).expect("JSON");
+    Attributes { backend_data: Some(data), ..attributes(1) }
+}
+
+fn writes(node: &Node) -> usize {
+    node.done.iter().filter(|done| done.starts_with("renewed")).count()
+}
+
+#[test]
+fn a_thousand_publishes_in_a_second_are_few_writes_and_the_last_one_wins() {
+    let mut node = Node::serving(&[]);
+    for data in 1..=1000 {
+        node.pass(Duration::from_millis(1));
+        node.hear(publishes(data));
+        assert_eq!(node.ready.len(), 3, "it waits for its turn, and nothing is wrong");
+    }
+    node.pass(Duration::from_secs(1));
+    assert_eq!(writes(&node), 2, "{:?}", node.done);
+    assert_eq!(node.coordinator.own.lease.attributes, with_data(1000));
+    // The same again, and what is there already, are not written.
+    node.hear(publishes(1000));
+    node.hear(publishes(1));
+    node.hear(publishes(1000));
+    node.pass(Duration::from_mins(5));
+    assert_eq!(writes(&node), 2, "{:?}", node.done);
+    // One that does it all the time has to be content with less.
+    for data in 0..3000 {
+        node.pass(Duration::from_millis(100));
+        node.hear(publishes(data));
+    }
+    assert!(writes(&node) <= 2 + 10 + 31, "{:?}", node.done);
+}
+
+#[test]
+fn what_is_published_while_the_store_is_away_is_written_when_it_is_back_and_nothing_older_after_it() {
+    let mut node = Node::serving(&[]);
+    node.store_hangs = true;
+    node.hear(publishes(1));
+    node.pass(Duration::from_secs(20));
+    (2..5).for_each(|data| node.hear(publishes(data)));
+    node.pass(Duration::from_secs(20));
+    let Effect::Store(StoreCall::Renew(_, first)) = node.only() else { panic!("one question at a time") };
+    assert_eq!(first, with_data(1));
+    node.hear(Event::Renewed(Err(away())));
+    node.pass(Duration::from_secs(1));
+    let Effect::Store(StoreCall::Renew(_, second)) = node.only() else { panic!("it is tried again") };
+    assert_eq!(second, with_data(4));
+    // Before the store has answered there is something newer.
+    node.hear(publishes(5));
+    node.store_hangs = false;
+    node.hear(Event::Renewed(Ok((Renewed::Until(None), Some(RENEWAL)))));
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.coordinator.own.lease.attributes, with_data(5));
+    assert_eq!(writes(&node), 1, "{:?}", node.done);
+    node.pass(Duration::from_mins(5));
+    assert_eq!(writes(&node), 1, "{:?}", node.done);
+}
+
+#[test]
+fn what_the_plugin_beside_publishes_is_its_own_generations_until_it_serves() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(publishes(1));
+    node.hear(backend(HOST_GW));
+    let data = |data| serde_json::value::RawValue::from_string(format!("{data}")).ok();
+    let published = Attributes { backend_type: "host-gw".to_owned(), backend_data: data(7), ..attributes(1) };
+    let wish = Wish::Running;
+    node.hear(Event::Beside(Box::new(Event::PublishedAnew { published, mtu: 1500, wish })));
+    node.hear(publishes(2));
+    node.pass(Duration::from_secs(2));
+    let Attributes { backend_type, backend_data, generations, .. } =
+        node.coordinator.own.lease.attributes.clone();
+    assert_eq!(
+        (backend_type.as_str(), backend_data.map(|data| data.get().to_owned())),
+        ("vxlan", Some("2".to_owned()))
+    );
+    let beside = generations.iter().find(|generation| !generation.main).expect("both");
+    assert_eq!(
+        (beside.backend_type.as_str(), beside.backend_data.as_ref().map(|data| data.get())),
+        ("host-gw", Some("7"))
+    );
+}
+
+/// The plugin wants to declare anew for these peers.
+fn refresh(peers: &[u64]) -> Event {
+    Event::Refresh(peers.iter().copied().map(PeerId).collect())
+}
+
+#[test]
+fn a_policy_is_told_again_of_peers_that_it_asks_for_and_of_nobody_who_is_not_there() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.hear(refresh(&[1, 99]));
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+    node.hear(refresh(&[1, 2]));
+    node.hear(refresh(&[1]));
+    assert_eq!(node.calls.split_off(1), ["put 10.5.3.0/24"]);
+    // One that goes while it waits for its turn is gone.
+    node.hear(refresh(&[2]));
+    let gone = lease("10.5.3.0/24", 3).subnets;
+    node.hear(Event::Store(StoreEvent::Changes(vec![Change::Removed(gone)])));
+    node.pass(Duration::from_secs(5));
+    assert_eq!(node.calls.split_off(1), ["removed #2", "put 10.5.2.0/24"]);
+}
+
+#[test]
+fn what_has_changed_and_a_tick_that_is_due_come_before_peers_that_are_asked_for() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    node.begin_tick_that_hangs();
+    node.hear(refresh(&[1]));
+    node.hear(put("10.5.3.0/24", 33));
+    node.end_tick();
+    assert_eq!(node.calls, ["tick", "put 10.5.3.0/24", "put 10.5.2.0/24"]);
+}
+
+#[test]
+fn a_policy_that_asks_for_peers_whenever_it_is_told_of_them_is_told_once_a_second_and_ticks_go_on() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    let mut told = 0;
+    for _ in 0..6000 {
+        let before = node.calls.len();
+        node.hear(refresh(&[1]));
+        node.pass(Duration::from_millis(100));
+        told += node.calls[before..].iter().filter(|call| call.starts_with("put")).count();
+    }
+    assert!((590..=601).contains(&told), "{told}");
+    assert_eq!(node.calls.iter().filter(|call| *call == "tick").count(), 2);
+    // What that takes of the processor it has to rest for.
+    node.effort = Effort { processor: Duration::from_secs(1), exhausted: false };
+    node.pass(Duration::from_secs(1));
+    node.calls.clear();
+    for _ in 0..100 {
+        node.hear(refresh(&[1]));
+        node.pass(Duration::from_millis(100));
+    }
+    assert!(node.calls.len() <= 4, "{:?}", node.calls);
+}
+
+#[test]
+fn peers_that_wait_for_a_plugin_that_fails_are_not_asked_about_sooner() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.peers_fail = true;
+    node.hear(put("10.5.2.0/24", 22));
+    node.calls.clear();
+    node.hear(refresh(&[1]));
+    assert!(node.calls.is_empty(), "{:?}", node.calls);
+    node.peers_fail = false;
+    node.pass(RETRY.max * 2);
+    assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}
+
+#[test]
+fn what_a_plugin_has_asked_for_ends_with_it() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.hear(refresh(&[1]));
+    node.hear(refresh(&[1]));
+    let _answer = node.ask_for_swap("/plugins/other.wasm");
+    let start = node.only();
+    assert!(matches!(start, Effect::Trial(TrialCall::Start { .. })), "{start:?}");
+    node.hear(Event::Tried(Ok(Some(candidate()))));
+    node.swap_succeeds();
+    node.calls.clear();
+    node.pass(Duration::from_secs(5));
+    assert!(!node.calls.iter().any(|call| call.starts_with("put")), "{:?}", node.calls);
+}
+
+#[test]
+fn the_plugin_beside_is_told_again_of_peers_that_it_asks_for() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.silent.insert(PeerId(1), 0);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, false));
+    node.pass(Duration::from_secs(1));
+    let before = node.told_beside.len();
+    let ask = || Event::Beside(Box::new(refresh(&[1, 99])));
+    node.hear(ask());
+    node.hear(ask());
+    assert_eq!(node.told_beside.split_off(before), ["put 10.5.2.0/24"]);
+    node.pass(Duration::from_secs(2));
+    assert_eq!(node.told_beside.split_off(before), ["put 10.5.2.0/24"]);
+    node.pass(Duration::from_secs(10));
+    assert_eq!(node.told_beside.len(), before);
+}
+
+#[test]
+fn a_fresh_instance_is_told_of_all_peers_whatever_the_last_one_has_failed_in() {
+    let peers = ["put 10.5.2.0/24", "put 10.5.3.0/24"];
+    let mut node = Node::serving(&[("10.5.2.0/24", 2), ("10.5.3.0/24", 3)]);
+    // In a call about one of them.
+    node.restarts = true;
+    node.hear(put("10.5.3.0/24", 33));
+    node.pass(RETRY.min * 2);
+    assert_eq!(node.calls, ["put 10.5.3.0/24", peers[0], peers[1]]);
+    // In a tick: before there is another.
+    node.calls.clear();
+    node.tick_traps = true;
+    node.pass(Duration::from_mins(5));
+    assert_eq!(node.calls[..3], ["tick", peers[0], peers[1]], "{:?}", node.calls);
+    node.pass(RETRY.min);
+    assert_eq!(node.calls[3..], ["tick"]);
+    // An operator may want the same.
+    node.calls.clear();
+    node.hear(Event::Reload(None));
+    node.pass(DEBOUNCE);
+    assert!(peers.iter().all(|peer| node.calls.iter().any(|call| call == peer)), "{:?}", node.calls);
 }

@@ -169,7 +169,8 @@ const (
 )
 
 // Why the host refused a call. A refused call in `policy.register`, `policy.lease-acquired`, `policy.apply` or
-// `policy.tick` dooms the transaction of that call, also if the plugin carries on: nothing of it is applied.
+// `policy.tick` dooms the transaction of that call, also if the plugin carries on: nothing of it is applied. Where that is otherwise,
+// the interface says so.
 type Error struct {
 	tag   uint8
 	value any

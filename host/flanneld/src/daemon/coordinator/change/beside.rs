@@ -83,10 +83,35 @@ impl Coordinator {
         } else if beside.tick.is_some_and(|due| due <= now) {
             (beside.tick, beside.ticking) = (None, true);
             PolicyCall::Tick
+        } else if let Some(again) = self.refresh_beside(now) {
+            again
         } else {
             return;
         };
         self.effects.push(Effect::Change(ChangeCall::Policy(call)));
+    }
+
+    /// Tells it of peers that it has asked for and whose turn it is.
+    fn refresh_beside(&mut self, now: Instant) -> Option<PolicyCall> {
+        let beside = self.change.beside.as_mut().filter(|beside| beside.rest.is_none())?;
+        let (key, its_type) = (beside.config.backend_key(), beside.published.backend_type.as_str());
+        let mut turns = beside.refreshes.take(MAX_CHANGES, now);
+        turns.retain(|id| {
+            beside.asked.contains(id)
+                && !beside.health.deferred.contains(id)
+                && beside.held.get(id) != Some(&Slot::Beside)
+        });
+        let again = turns.into_iter().filter_map(|id| match self.view.one(id)? {
+            PeerChange::Put(id, lease) => Some(PeerChange::Put(id, for_beside(&lease, key, its_type)?)),
+            PeerChange::Removed(_) => None,
+        });
+        let again: Vec<PeerChange> = again.collect();
+        if again.is_empty() {
+            return None;
+        }
+        beside.job = Some(again.iter().map(|change| (change.id(), true)).collect());
+        beside.refreshes.begin_call();
+        Some(PolicyCall::Refresh(again, beside.health.is_suspended().then_some(1)))
     }
 
     /// A call of it has ended.
@@ -94,11 +119,17 @@ impl Coordinator {
         match event {
             Event::Applied(applied, _, effort) => self.beside_applied(applied, effort, now),
             Event::Ticked(ticked, effort) => self.beside_ticked(ticked, effort, now),
-            Event::RegisteredAnew { published, mtu } => {
+            Event::Refresh(peers) => {
+                if let Some(beside) = &mut self.change.beside {
+                    let known = peers.into_iter().filter(|id| beside.asked.contains(id));
+                    beside.refreshes.ask(known, now);
+                }
+            }
+            Event::PublishedAnew { published, mtu, wish } => {
                 if let Some(beside) = &mut self.change.beside {
                     (beside.published, beside.mtu) = (published, mtu);
                 }
-                self.publish_generations(now);
+                self.publish_wish(wish, now);
             }
             _ => {}
         }
@@ -113,6 +144,7 @@ impl Coordinator {
         }
         let Some(beside) = &mut self.change.beside else { return };
         let Some(asked) = beside.job.take() else { return };
+        beside.refreshes.end_call(effort.processor, now);
         let health = &mut beside.health;
         beside.rest = health.rest_after_call(effort).map(|wait| now + wait);
         for (id, is_there) in &asked {

@@ -27,6 +27,7 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_plugin_host::PeerChange;
 use tracing::{error, info, warn};
 
+use super::refreshes::Refreshes;
 use super::{Coordinator, CurrentPlugin, Effect, News, Phase, PluginHealth};
 use crate::daemon::coordinator::events::{BesideFacts, ChangeCall};
 
@@ -89,6 +90,8 @@ struct Beside {
     /// Until when its policy is not asked about peers, because it has used up its time again and again.
     rest: Option<Instant>,
     health: PluginHealth,
+    /// Peers that its policy wants to be told of again.
+    refreshes: Refreshes,
     /// Peers that its policy is asked about, or was, and has not been told to forget.
     asked: HashSet<PeerId>,
     /// Peers that its policy has been asked about, and serves.
@@ -195,7 +198,8 @@ impl BackendChange {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let beside = self.beside.as_ref();
         let of_beside = beside.filter(|beside| beside.is_running()).into_iter().flat_map(|beside| {
-            let calls = [beside.retry, beside.rest, beside.tick].into_iter().flatten();
+            let refresh = beside.refreshes.deadline();
+            let calls = [beside.retry, beside.rest, beside.tick, refresh].into_iter().flatten();
             let tries = beside.tries.values().filter_map(|one| one.due);
             let calm = beside.calm_since.map(|since| since + CALM);
             let farewell = match beside.stage {
@@ -227,6 +231,7 @@ impl Beside {
             retry: None,
             rest: None,
             health: PluginHealth::default(),
+            refreshes: Refreshes::default(),
             asked: HashSet::new(),
             served: HashSet::new(),
             uses: HashSet::new(),
@@ -461,7 +466,7 @@ impl Coordinator {
         let policy = self.job.is_none() && self.commits == 0 && self.pending.is_empty();
         let beside = self.change.beside.as_ref();
         let beside = beside.is_some_and(|beside| beside.is_free() && beside.pending.is_empty());
-        policy && beside && !self.swap.is_running() && self.own.lease.attributes == self.own.published
+        policy && beside && !self.swap.is_running() && self.own.is_known(&self.own.lease.attributes)
     }
 
     /// All have had the time to hear that it goes.
@@ -516,10 +521,23 @@ impl Coordinator {
 
     /// What was beside is what serves.
     fn take_over_beside(&mut self, beside: Beside, now: Instant) {
-        let Beside { config, published, mtu, health, pending, tick, retry, rest, told, plugin, .. } = beside;
+        let Beside {
+            config,
+            published,
+            mtu,
+            health,
+            pending,
+            tick,
+            retry,
+            rest,
+            told,
+            plugin,
+            refreshes,
+            ..
+        } = beside;
         self.change.serving = config;
         self.change.base = published;
-        self.health = health;
+        (self.health, self.refreshes) = (health, refreshes);
         (self.pending, self.tick, self.retry, self.rest) = (pending, tick, retry, rest);
         if let Some(plugin) = plugin {
             // What the operator named stays what he named, for the backends that it is for.

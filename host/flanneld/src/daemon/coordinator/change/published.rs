@@ -8,6 +8,7 @@ use flannel_model::ledger::Slot;
 use flannel_plugin_host::PeerChange;
 
 use super::{BackendChange, Beside, Coordinator, Farewell, Stage};
+use crate::daemon::coordinator::Wish;
 
 /// Whether a node says that it uses a generation for everybody.
 pub(in crate::daemon) fn is_complete(attributes: &Attributes, backend: &str) -> bool {
@@ -144,5 +145,11 @@ impl Coordinator {
     pub(in crate::daemon::coordinator) fn publish_generations(&mut self, now: Instant) {
         let published = self.change.published(self.target_slot());
         self.own.publish(published, now);
+    }
+
+    /// The same where a plugin wants so, which may be often.
+    pub(in crate::daemon::coordinator) fn publish_wish(&mut self, wish: Wish, now: Instant) {
+        let published = self.change.published(self.target_slot());
+        self.own.publish_wish(published, wish, now);
     }
 }

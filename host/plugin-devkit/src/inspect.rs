@@ -163,6 +163,10 @@ fn allows(interface: &str) -> &'static str {
         "http" => {
             "requests that the file of --http-endpoints allows, with the credentials in there, to the endpoints that are granted as http:NAME"
         }
+        "commands" => {
+            "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
+        }
+        "node-info" => "what the node is called, its labels, and the values of --plugin-option",
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",

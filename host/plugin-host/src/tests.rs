@@ -56,6 +56,7 @@ pub(super) fn environment(config: &str) -> Environment {
         grants: Arc::new(Grants::everything()),
         clouds: Arc::new(NoClouds),
         endpoints: Arc::new(NoEndpoints),
+        commands: Arc::new(NoCommands),
         links: Arc::new(FakeLinks),
     }
 }

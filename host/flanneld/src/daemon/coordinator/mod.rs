@@ -74,6 +74,8 @@ pub(super) struct CurrentPlugin {
     pub digest: String,
     /// Its place in the durable store.
     pub store: String,
+    /// It runs commands, which change what the kernel has without anybody's being told.
+    pub runs_commands: bool,
 }
 
 /// What does not change while the node is in operation.
@@ -158,7 +160,12 @@ enum FirstPeers {
 /// A call of the policy that is under way.
 enum Job {
     LeaseAcquired(Lease),
-    Apply { asked: BTreeSet<PeerId>, gone: usize },
+    /// `again`: about peers that it could not serve, for which nothing has changed but the time.
+    Apply {
+        asked: BTreeSet<PeerId>,
+        gone: usize,
+        again: bool,
+    },
     Tick,
 }
 
@@ -176,6 +183,8 @@ pub(super) struct Coordinator {
     phase: Phase,
     /// Lease changes that the policy is to be asked about, in their order.
     pending: VecDeque<PeerChange>,
+    /// Peers that the policy could not serve, and that it is to be asked about again since there was a tick.
+    again: Vec<PeerId>,
     job: Option<Job>,
     /// Transactions on their way to the kernel.
     commits: usize,
@@ -244,6 +253,7 @@ impl Coordinator {
             external,
             avoid,
             phase,
+            again: Vec::new(),
             job: None,
             commits: 0,
             tick: None,
@@ -452,23 +462,33 @@ impl Coordinator {
             let lease = self.own.lease.clone();
             self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
             self.job = Some(Job::LeaseAcquired(lease));
-        } else if !self.pending.is_empty()
-            && self.own.in_force.is_some()
-            && self.rest.is_none()
-            && !self.change.holds_peers()
-        {
-            let count = self.pending.len().min(MAX_CHANGES);
-            let changes: Vec<PeerChange> = self.pending.drain(..count).collect();
+        } else if let Some((changes, again)) = self.changes_for_policy() {
             let asked = changes.iter().map(PeerChange::id).collect();
             let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_))).count();
             let restarts = self.health.is_suspended().then_some(1);
             self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
-            self.job = Some(Job::Apply { asked, gone });
+            self.job = Some(Job::Apply { asked, gone, again });
         } else if self.tick.is_some_and(|due| due <= now) {
             self.tick = None;
             self.effects.push(Effect::Policy(PolicyCall::Tick));
             self.job = Some(Job::Tick);
         }
+    }
+
+    /// What the policy is to be asked about peers, if it can be; and whether that is once more.
+    fn changes_for_policy(&mut self) -> Option<(Vec<PeerChange>, bool)> {
+        if self.own.in_force.is_none() || self.rest.is_some() || self.change.holds_peers() {
+            return None;
+        }
+        if !self.pending.is_empty() {
+            let count = self.pending.len().min(MAX_CHANGES);
+            return Some((self.pending.drain(..count).collect(), false));
+        }
+        let ids = self.again.split_off(self.again.len().saturating_sub(MAX_CHANGES));
+        let again = ids.into_iter().filter(|id| self.health.rejected.contains_key(id));
+        let again = again.filter_map(|id| self.view.one(id)).collect();
+        let again = self.for_serving(again);
+        (!again.is_empty()).then_some((again, true))
     }
 
     /// Whether everything that is known of peers has gone through the policy into the kernel, or waits for a broken plugin.
@@ -590,7 +610,7 @@ impl Coordinator {
     }
 
     fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
-        let Some(Job::Apply { asked, gone }) = self.job.take() else { return };
+        let Some(Job::Apply { asked, gone, again }) = self.job.take() else { return };
         let mut suppressed = 0_usize;
         for failure in applied.failures {
             if self.lines.take(1, now) {
@@ -632,7 +652,8 @@ impl Coordinator {
             // The fresh instance knows only the peers of this call; a policy may remember others.
             self.debounce = Some(now + self.health.retry_wait());
         }
-        self.commit(applied.transaction, Cause::Leases { changes: asked.len(), plugin: took });
+        let cause = if again { Cause::Tick } else { Cause::Leases { changes: asked.len(), plugin: took } };
+        self.commit(applied.transaction, cause);
         self.release_rejected(Slot::Serving, now);
         self.try_some(asked.into_iter().collect(), now);
     }
@@ -670,6 +691,9 @@ impl Coordinator {
                 self.health.record_tick();
                 self.tell(News::Ticked(None));
                 self.tick = next.map(|wait| now + wait.max(rest));
+                if next.is_some() {
+                    self.again = self.health.rejected.keys().copied().collect();
+                }
                 self.commit(transaction, Cause::Tick);
             }
             Err(failure) => {

@@ -117,6 +117,7 @@ impl Node {
             is_named: true,
             digest: "old".to_owned(),
             store: "vxlan@file:old".to_owned(),
+            runs_commands: false,
         };
         let first_failure_is_fatal = view.is_none();
         let own = lease("10.5.1.0/24", 1);
@@ -288,7 +289,8 @@ impl Node {
                 let published = Attributes { backend_type: config.backend_type.clone(), ..attributes(1) };
                 let (name, version) = (config.backend_type.clone(), "1".to_owned());
                 let (digest, store) = ("new".to_owned(), "host-gw@built-in".to_owned());
-                let plugin = CurrentPlugin { reference: None, is_named: false, digest, store };
+                let plugin =
+                    CurrentPlugin { reference: None, is_named: false, digest, store, runs_commands: false };
                 Some(Event::BesideStarted(Ok(BesideFacts { name, version, plugin, published, mtu: 1500 })))
             }
             ChangeCall::Policy(PolicyCall::Tick) => {

@@ -76,6 +76,8 @@ mod cloud_scope_tests;
 #[cfg(test)]
 mod cloud_tests;
 #[cfg(test)]
+mod commands_tests;
+#[cfg(test)]
 mod http_tests;
 #[cfg(test)]
 mod tests;

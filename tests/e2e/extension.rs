@@ -303,11 +303,31 @@ fn what_a_peer_publishes_is_text_to_the_commands_and_nothing_else() -> Result<()
     Ok(())
 }
 
+/// Whether a file below a directory has a text in it.
+fn holds(directory: &Path, text: &str) -> Result<bool> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            holds(&path, text)?
+        } else {
+            // One that is being replaced may be gone.
+            std::fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 #[test]
 fn after_a_restart_there_is_what_there_should_be_and_what_has_gone_meanwhile_is_removed() -> Result<()> {
     let mut cluster = started(3, &documented(1)?)?;
     wait_reach(&cluster)?;
     let gone = cluster.subnets(2)?[0].clone();
+    // What is killed without warning loses what it has written within the last second.
+    let state = cluster.node(0).directory().join("state");
+    wait::until_true("it is on the disk", || holds(&state, &gone))?;
     cluster.take_daemon(0)?.kill9();
     cluster.leave(2)?;
     cluster.launch(0)?.wait_ready()?;

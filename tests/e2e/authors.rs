@@ -144,7 +144,7 @@ fn all_that_try_a_plugin_take_the_same() -> Result<()> {
 #[test]
 fn all_that_is_built_in_passes_the_checks() -> Result<()> {
     let shown = printed(&["check"])?;
-    for name in ["alloc", "hetzner", "host-gw", "ipip", "udp", "vxlan", "wireguard"] {
+    for name in ["alloc", "extension", "hetzner", "host-gw", "ipip", "udp", "vxlan", "wireguard"] {
         assert!(shown.contains(&format!("built-in {name}\nok       start: {name} ")), "{name}: {shown}");
     }
     assert!(!shown.contains("FAILED"), "{shown}");

@@ -18,6 +18,7 @@ mod config;
 mod containment;
 mod contract;
 mod counted;
+mod extension;
 mod external;
 mod faults;
 mod firewall;

@@ -171,6 +171,9 @@ fn allows(interface: &str) -> &'static str {
             "what this node publishes in its lease, now and then in place of what it has registered"
         }
         "peers" => "to be told again of leases that it has been told of, each once a second",
+        "commands" => {
+            "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
+        }
         "log" => "lines in the daemon's log, with its name, 100 a call",
         "clock" => "the time",
         "state" => "a few small values that outlive it, in a directory of its own",

@@ -11,8 +11,8 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::{Keys, SecretKey};
 use flannel_plugin_host::{
-    Environment, Family, Grants, LinkFacts, NoClouds, NoEndpoints, NodeFacts, NodeInfo, Registration,
-    Secrets, extract_secrets,
+    Environment, Family, Grants, LinkFacts, NoClouds, NoCommands, NoEndpoints, NodeFacts, NodeInfo,
+    Registration, Secrets, extract_secrets,
 };
 use ipnet::IpNet;
 use serde_json::Value;
@@ -119,6 +119,7 @@ impl SampleNode {
             grants: Arc::new(Grants::everything()),
             clouds: Arc::new(NoClouds),
             endpoints: Arc::new(NoEndpoints),
+            commands: Arc::new(NoCommands),
             links: Arc::new(DryNode { number: self.number, on_link: self.on_link.clone() }),
         })
     }

@@ -210,6 +210,11 @@ impl Artifact {
         imports::names(&self.outline)
     }
 
+    /// Whether it runs commands of the network config's.
+    pub fn runs_commands(&self) -> bool {
+        self.imports().iter().any(|import| import == imports::COMMANDS)
+    }
+
     /// Bytes of the component.
     pub fn size(&self) -> usize {
         self.size

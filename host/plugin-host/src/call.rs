@@ -112,6 +112,8 @@ pub(crate) struct Call {
     pub panic_message: Option<String>,
     /// Until when clouds may be waited for; none: they have not been asked yet.
     pub cloud_end: Option<Instant>,
+    /// Until when commands may be waited for; none: none has been run yet.
+    pub commands_end: Option<Instant>,
     /// Requests to clouds so far.
     pub cloud_requests: u32,
     /// What clouds say of this machine, as far as requests had to be compared with that.
@@ -134,6 +136,7 @@ impl Call {
             log_lines: 0,
             panic_message: None,
             cloud_end: None,
+            commands_end: None,
             cloud_requests: 0,
             cloud_self: BTreeMap::new(),
             cloud_regions: BTreeMap::new(),

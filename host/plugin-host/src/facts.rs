@@ -108,6 +108,56 @@ impl Clouds for NoClouds {
     }
 }
 
+/// A command of the operator's that is to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The option that it is, as the network config has it.
+    pub name: String,
+    /// What is run, by a shell.
+    pub text: String,
+    /// Variables beside the daemon's own.
+    pub environment: Vec<(String, String)>,
+    /// What it reads from standard input.
+    pub input: String,
+}
+
+/// How a command has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOutcome {
+    /// What it has exited with; 128 and the number of the signal that has ended it.
+    pub status: i32,
+    /// What it has written.
+    pub output: String,
+    /// It has written more.
+    pub truncated: bool,
+}
+
+/// Why there is no outcome of a command.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum CommandFailure {
+    /// The operator has not allowed it.
+    #[error("{0}")]
+    Denied(String),
+    /// It could not be started, or did not end in time.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// Commands of the network config.
+pub trait Commands: Send + Sync {
+    /// Runs one. The call waits for its end, until the deadline at the latest.
+    fn run(&self, command: &Command, deadline: Instant) -> Result<CommandOutcome, CommandFailure>;
+}
+
+/// Where nothing is run: all commands end well, and say nothing.
+pub struct NoCommands;
+
+impl Commands for NoCommands {
+    fn run(&self, _: &Command, _: Instant) -> Result<CommandOutcome, CommandFailure> {
+        Ok(CommandOutcome::default())
+    }
+}
+
 /// Everything around a policy.
 #[derive(Clone)]
 pub struct Environment {
@@ -131,4 +181,6 @@ pub struct Environment {
     pub clouds: Arc<dyn Clouds>,
     /// Whom to ask about endpoints.
     pub endpoints: Arc<dyn Endpoints>,
+    /// Who runs the operator's commands.
+    pub commands: Arc<dyn Commands>,
 }

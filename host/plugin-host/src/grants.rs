@@ -23,7 +23,7 @@ const HTTP: &str = "http";
 const ANY_NAME: &str = "http:NAME";
 
 /// What the built-in plugins are granted, by backend type.
-const BUILT_IN: [(&str, &[&str]); 10] = [
+const BUILT_IN: [(&str, &[&str]); 11] = [
     ("alloc", &[]),
     (
         "ali-vpc",
@@ -58,6 +58,7 @@ const BUILT_IN: [(&str, &[&str]); 10] = [
             "cloud:google:compute:GET projects/*/global/operations/*",
         ],
     ),
+    ("extension", &["commands", "state"]),
     ("hetzner", &["http:hetzner"]),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),

@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 16] = [
+pub const INTERFACES: [&str; 17] = [
     "types",
     "links",
     "routes",
@@ -21,10 +21,14 @@ pub const INTERFACES: [&str; 16] = [
     "metrics",
     "own-lease",
     "peers",
+    COMMANDS,
     "log",
     "clock",
     "state",
 ];
+
+/// The interface of commands.
+pub(crate) const COMMANDS: &str = "commands";
 
 /// What all of WASI's interfaces are called together.
 pub const WASI: &str = "wasi";

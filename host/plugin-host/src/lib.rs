@@ -45,11 +45,14 @@ mod watchdog;
 pub use about::NodeInfo;
 pub use artifact::{Artifact, ArtifactError, BuiltIn, Source};
 pub use budget::processor_time;
-pub use capability::CloudRecord;
+pub use capability::{CloudRecord, commands};
 pub use compile::{CHILD, CompileError, CompileLimits, Compiler, compile_for_embedding, run_child};
 pub use digest::{Digest, NoDigest};
 pub use error::{Cause, PluginError};
-pub use facts::{Clouds, Endpoints, Environment, LinkFacts, NoClouds, NoEndpoints, NodeFacts};
+pub use facts::{
+    Clouds, Command, CommandFailure, CommandOutcome, Commands, Endpoints, Environment, LinkFacts, NoClouds,
+    NoCommands, NoEndpoints, NodeFacts,
+};
 pub use flannel_base::Family;
 pub use grants::{
     EndpointGrants, GrantError, GrantRequest, Granted, Grants, granted_endpoint, needs_grant, parse_grant,
@@ -75,6 +78,8 @@ pub use state::DirState;
 mod cloud_scope_tests;
 #[cfg(test)]
 mod cloud_tests;
+#[cfg(test)]
+mod commands_tests;
 #[cfg(test)]
 mod http_tests;
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::convert::{self, shown};
 use super::error::{Cause, PluginError};
 use super::facts::Environment;
 use super::grants::GrantRequest;
+use super::imports;
 use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
 use super::log_rate::LogRate;
@@ -527,6 +528,11 @@ impl Policy {
         self.instance = Some(instance);
         self.take_registered(registered, wishes);
         Ok(Some(transaction))
+    }
+
+    /// Whether it runs commands, which change what is outside of its transactions.
+    pub fn runs_commands(&self) -> bool {
+        self.imports.iter().any(|import| import == imports::COMMANDS)
     }
 
     /// Whether a change of what is known of the node is a new beginning for it.

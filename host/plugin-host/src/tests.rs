@@ -56,6 +56,7 @@ pub(super) fn environment(config: &str) -> Environment {
         grants: Arc::new(Grants::everything()),
         clouds: Arc::new(NoClouds),
         endpoints: Arc::new(NoEndpoints),
+        commands: Arc::new(NoCommands),
         links: Arc::new(FakeLinks),
     }
 }
@@ -72,7 +73,7 @@ fn lease(n: u16, backend_type: &str, data: &str) -> Arc<Lease> {
     Arc::new(Lease { subnets: Subnets { v4: Some(subnet), v6: None }, attributes, expires: None })
 }
 
-fn hostile_peer(n: u16) -> PeerChange {
+pub(super) fn hostile_peer(n: u16) -> PeerChange {
     PeerChange::Put(PeerId(n.into()), lease(n, "hostile", &format!("\"02:00:00:00:00:{n:02x}\"")))
 }
 

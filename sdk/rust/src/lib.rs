@@ -2,7 +2,7 @@
 //!
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
-//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`node_info`], [`log`],
+//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`commands`], [`node_info`], [`log`],
 //! [`metrics`], [`own_lease`], [`peers`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
@@ -48,6 +48,7 @@ mod types;
 
 pub mod clock;
 pub mod cloud;
+pub mod commands;
 pub mod config;
 pub mod fdb;
 pub mod http;

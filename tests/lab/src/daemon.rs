@@ -109,6 +109,12 @@ impl DaemonOptions {
         Self { plugin: Some(file), ..self }
     }
 
+    /// The daemon from another file.
+    #[must_use]
+    pub fn binary(self, file: PathBuf) -> Self {
+        Self { binary: file, ..self }
+    }
+
     /// The built-in plugin that the network config asks for.
     #[must_use]
     pub fn built_in(self) -> Self {

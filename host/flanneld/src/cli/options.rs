@@ -38,6 +38,11 @@ pub struct Options {
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_grant, help_heading = "Plugins and files")]
     pub allow: Vec<String>,
 
+    /// Run also commands that come into the network config, or change there, while flanneld runs (backend extension); without, only those
+    /// that are there when it starts
+    #[arg(long, value_parser = syntax::boolean, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", value_name = "BOOL", help_heading = "Plugins and files")]
+    pub allow_commands: bool,
+
     /// What plugins are told of this node alone (interface node-info), separated by commas, such as zone=a,rack=7
     #[arg(long = "plugin-option", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option, help_heading = "Plugins and files")]
     pub plugin_option: Vec<(String, String)>,

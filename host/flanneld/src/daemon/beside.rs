@@ -59,6 +59,10 @@ impl BesideGeneration {
     ) -> Result<Box<Self>, String> {
         let (artifact, is_named) =
             start::artifact_for(&node, &config).await.map_err(|error| error.to_string())?;
+        if artifact.runs_commands() {
+            // Before the first of them is run: half of a backend is worse than none.
+            node.permission.take_up(&config)?;
+        }
         let (environment, clouds) =
             start::environment(&node, &config, Arc::clone(&surroundings.environment.links))
                 .map_err(|error| error.to_string())?;
@@ -78,7 +82,8 @@ impl BesideGeneration {
         let started = started.await.map_err(|error| error.to_string())?;
         let (artifact, policy, registered, taken) = started.map_err(|error| error.to_string())?;
         let digest = artifact.digest().to_owned();
-        let plugin = CurrentPlugin { reference: None, is_named, digest, store: policy.store() };
+        let (store, runs_commands) = (policy.store(), policy.runs_commands());
+        let plugin = CurrentPlugin { reference: None, is_named, digest, store, runs_commands };
         let mut declared = registered.transaction.clone();
         declared.merge(taken);
         let begun = datapath.begin_change(declared, addresses(&own.subnets), usual).await;

@@ -36,6 +36,14 @@ pub enum DaemonError {
         "--watch-plugin watches files, and --plugin names a registry: SIGHUP asks the registry for the tag again"
     )]
     NothingToWatch,
+    /// Commands that are not run.
+    #[error("network config ({place}): {reason}")]
+    Commands {
+        /// Where it came from.
+        place: String,
+        /// Which, and what would be right.
+        reason: String,
+    },
     /// An option of plugins with two values.
     #[error("--plugin-option {name} is given twice: once is right")]
     PluginOptionTwice {

@@ -5,6 +5,7 @@ mod beside;
 mod clouds;
 mod cluster_view;
 mod cni_config;
+mod commands;
 mod confined;
 mod coordinator;
 mod error;
@@ -50,8 +51,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::cli::Options;
+use crate::node::backend_record::BackendRecord;
 use crate::node::claims::Claims;
 use crate::node::external::External;
+use commands::Permission;
 use coordinator::{ADDRESS_GRACE, Preserved};
 use families::{Cluster, Served};
 use firewall::NodeFirewall;
@@ -100,6 +103,7 @@ struct Ground {
     observer: Arc<Observer>,
     outside: Outside,
     claims: Arc<Claims>,
+    permission: Arc<Permission>,
     /// As soon as it is known what it is for.
     firewall: Option<NodeFirewall>,
 }
@@ -110,7 +114,9 @@ async fn operate(
     observer: Arc<Observer>,
 ) -> Result<(), DaemonError> {
     let outside = Outside::start().map_err(DaemonError::Thread)?;
-    let mut ground = Ground { options, built_in, observer, outside, claims: Arc::default(), firewall: None };
+    let permission = Arc::new(Permission::new(options.allow_commands));
+    let claims = Arc::default();
+    let mut ground = Ground { options, built_in, observer, outside, claims, permission, firewall: None };
     loop {
         Box::pin(serve_cluster(&mut ground)).await?;
     }
@@ -123,6 +129,8 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
     let (store, kube) = start::store(&options, &ground.outside)?;
     let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
     let whole = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
+    let record = BackendRecord::read(&options.state_dir);
+    ground.permission.begin([whole.backend.get(), record.serving.as_str()]);
     let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
     let grants = Arc::new(grants);
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
@@ -170,6 +178,7 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
             built_in,
             avoid: preserved.as_ref().map(|kept| kept.avoid.clone()).unwrap_or_default(),
             claims: Arc::clone(&claims),
+            permission: Arc::clone(&ground.permission),
             outside: ground.outside.handle(),
             about: Arc::clone(&about),
             about_changed: about_changed.clone(),

@@ -43,6 +43,7 @@ use crate::node::{former_networks, own_addresses};
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
 use super::cluster_view::LeaseGate;
+use super::commands::{CommandRunner, Permission};
 use super::confined;
 use super::coordinator::{Beginning, CurrentPlugin, published as generations, shown};
 use super::former_backend;
@@ -86,6 +87,8 @@ pub(super) struct Node {
     pub avoid: Vec<LeaseKey>,
     /// What no other daemon of this host has.
     pub claims: Arc<Claims>,
+    /// Which commands of the network config are run.
+    pub permission: Arc<Permission>,
     /// Where servers are talked to, by threads without privileges.
     pub outside: Handle,
     /// What else plugins are told of this node.
@@ -528,6 +531,11 @@ pub(super) async fn node(
     observer: &Observer,
 ) -> Result<Started, DaemonError> {
     let Origin { serving, resumed, before } = origin;
+    if artifact.runs_commands() {
+        // What another node's lease says of the backend before may be anybody's words.
+        let place = node.store.config_place();
+        node.permission.check(&serving).map_err(|reason| DaemonError::Commands { place, reason })?;
+    }
     let links = Links::new(
         &node.options.state_dir,
         &node.external.name,
@@ -561,7 +569,13 @@ pub(super) async fn node(
         observer.alive_during(started).await.map_err(|_| DaemonError::PolicyThread)??;
     observer.registered(&registered);
     observer.new_datapath();
-    let plugin = CurrentPlugin { reference: node.plugin.clone(), is_named, digest, store: policy.store() };
+    let plugin = CurrentPlugin {
+        reference: node.plugin.clone(),
+        is_named,
+        digest,
+        store: policy.store(),
+        runs_commands: policy.runs_commands(),
+    };
     let (mtu, registration) = (registered.mtu, published(&node.external, &registered));
     // In the middle of a change the others go on with what this node has said, until it says something else.
     let published = match &resumed {
@@ -699,6 +713,7 @@ pub(super) fn environment(
         links,
         clouds: clouds.client(node.outside.clone()),
         endpoints: clouds.endpoints(node.outside.clone()),
+        commands: Arc::new(CommandRunner::new(Arc::clone(&node.permission))),
     };
     Ok((environment, clouds))
 }

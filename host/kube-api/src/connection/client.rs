@@ -8,11 +8,13 @@ use std::time::Duration;
 use flannel_base::text::{beginning, excerpt, with_causes};
 use flannel_privileges::with_privileges;
 use hyper::header::{HeaderValue, USER_AGENT};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use kube::client::{AuthError, Body, ClientBuilder, ConfigExt};
+use kube::client::{AuthError, Body, ClientBuilder, ConfigExt, RustlsTlsError};
 use kube::{Client, Config};
+use rustls::pki_types::ServerName;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -20,7 +22,7 @@ use tower::BoxError;
 use tower::util::MapErrLayer;
 
 use super::files::Files;
-use super::{ClusterAccess, ConnectionError, Found, Place};
+use super::{ClusterAccess, ConnectionError, Found, Place, identity};
 
 /// For exec plugins, which may ask somebody else.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -134,7 +136,7 @@ fn assemble(config: Config) -> Result<Client, kube::Error> {
     tcp.set_keepalive(Some(KEEP_ALIVE));
     tcp.set_keepalive_interval(Some(KEEP_ALIVE));
     tcp.set_keepalive_retries(Some(2));
-    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let tls = connector(&config, tcp)?;
     let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build(tls);
     let bare = ClientBuilder::new(http, config.default_namespace.clone());
     let bare = bare.with_layer(&MapErrLayer::new(BoxError::from)).with_layer(&config.extra_headers_layer()?);
@@ -142,6 +144,17 @@ fn assemble(config: Config) -> Result<Client, kube::Error> {
         Some(auth) => bare.with_layer(&auth).with_layer(&config.base_uri_layer()).build(),
         None => bare.with_layer(&config.base_uri_layer()).build(),
     })
+}
+
+/// As kube makes it, but for the certificate that is shown.
+fn connector(config: &Config, tcp: HttpConnector) -> Result<HttpsConnector<HttpConnector>, kube::Error> {
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(identity::tls(config)?).https_or_http();
+    if let Some(name) = &config.tls_server_name {
+        let name = ServerName::try_from(name.clone())
+            .map_err(|error| kube::Error::RustlsTls(RustlsTlsError::InvalidServerName(error)))?;
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    Ok(builder.enable_http1().wrap_connector(tcp))
 }
 
 /// Without what the plugin has written to its output: that may be credentials.

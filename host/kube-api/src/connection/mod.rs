@@ -11,6 +11,7 @@
 mod client;
 mod error;
 mod files;
+mod identity;
 mod kubeconfig;
 mod pod;
 mod url;

@@ -11,7 +11,7 @@ use super::subject::Subject;
 use super::{Outcome, Stop};
 
 /// Names of options that backends have; the plugin's own come from the config that it is checked with.
-const OPTIONS: [&str; 10] = [
+const OPTIONS: [&str; 14] = [
     "VNI",
     "Port",
     "MTU",
@@ -21,6 +21,10 @@ const OPTIONS: [&str; 10] = [
     "Learning",
     "GBP",
     "PersistentKeepaliveInterval",
+    "PreStartupCommand",
+    "PostStartupCommand",
+    "SubnetAddCommand",
+    "SubnetRemoveCommand",
     "NoSuchOption",
 ];
 

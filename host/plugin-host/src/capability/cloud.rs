@@ -114,13 +114,7 @@ impl HostState {
                 "the {seconds} s that clouds have in one tick are over"
             )));
         }
-        let left = self.pauser.pause();
-        let outcome = ask(self, end.min(begun + REQUEST));
-        if let Some(left) = left {
-            self.deadline = Instant::now() + left;
-            self.pauser.resume(self.deadline);
-        }
-        Ok(outcome)
+        Ok(self.outside(|host| ask(host, end.min(begun + REQUEST))))
     }
 
     /// Requests that are wrong doom the call, and bad news from outside does not.

@@ -4,6 +4,7 @@
 mod clock;
 mod cloud;
 mod cloud_scope;
+mod commands;
 mod entries;
 mod http;
 mod links;
@@ -45,6 +46,7 @@ use super::wasi::Console;
 use super::watchdog::Pauser;
 
 pub use cloud::CloudRecord;
+pub use commands::commands;
 
 /// A link as a plugin holds it.
 #[expect(unreachable_pub, reason = "what wasmtime makes of the contract exports it")]
@@ -218,6 +220,17 @@ impl HostState {
         } else {
             Err(Trap::Interrupt.into())
         }
+    }
+
+    /// Waits for others, outside of the plugin's own time.
+    fn outside<T>(&mut self, wait: impl FnOnce(&Self) -> T) -> T {
+        let left = self.pauser.pause();
+        let outcome = wait(self);
+        if let Some(left) = left {
+            self.deadline = Instant::now() + left;
+            self.pauser.resume(self.deadline);
+        }
+        outcome
     }
 
     /// Capability calls in `describe` and `cloud-permissions.required` trap: they say what the plugin is, and nothing else.

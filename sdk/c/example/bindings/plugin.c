@@ -102,6 +102,11 @@ extern void __wasm_import_flannel_backend_own_lease_publish(int32_t, uint8_t *, 
 __attribute__((__import_module__("flannel:backend/peers@0.1.0"), __import_name__("refresh")))
 extern void __wasm_import_flannel_backend_peers_refresh(uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/commands@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/commands@0.1.0"), __import_name__("run")))
+extern void __wasm_import_flannel_backend_commands_run(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -780,6 +785,35 @@ void flannel_backend_peers_result_void_error_free(flannel_backend_peers_result_v
   if (!ptr->is_err) {
   } else {
     flannel_backend_peers_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_commands_outcome_free(flannel_backend_commands_outcome_t *ptr) {
+  plugin_string_free(&ptr->output);
+}
+
+void flannel_backend_commands_error_free(flannel_backend_commands_error_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      plugin_string_free(&ptr->val.invalid);
+      break;
+    }
+    case 1: {
+      plugin_string_free(&ptr->val.denied);
+      break;
+    }
+    case 2: {
+      plugin_string_free(&ptr->val.unavailable);
+      break;
+    }
+  }
+}
+
+void flannel_backend_commands_result_outcome_error_free(flannel_backend_commands_result_outcome_error_t *ptr) {
+  if (!ptr->is_err) {
+    flannel_backend_commands_outcome_free(&ptr->val.ok);
+  } else {
+    flannel_backend_commands_error_free(&ptr->val.err);
   }
 }
 
@@ -2201,6 +2235,54 @@ bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *peers, 
     }
   }
   if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_commands_run(plugin_string_t *name, plugin_list_tuple2_string_string_t *environment, plugin_string_t *input, flannel_backend_commands_outcome_t *ret, flannel_backend_commands_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(5*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_commands_run((uint8_t *) (*name).ptr, (*name).len, (uint8_t *) (*environment).ptr, (*environment).len, (uint8_t *) (*input).ptr, (*input).len, ptr);
+  flannel_backend_commands_result_outcome_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_commands_outcome_t) {
+        (int32_t) *((int32_t*) (ptr + sizeof(void*))),
+        (plugin_string_t) (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+        (bool) (int32_t) *((uint8_t*) (ptr + (4*sizeof(void*)))),
+      };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_commands_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
     return 1;
   } else {
     *err = result.val.err;

@@ -663,6 +663,43 @@ typedef struct {
   } val;
 } flannel_backend_peers_result_void_error_t;
 
+// How a command has ended.
+typedef struct flannel_backend_commands_outcome_t {
+  // What it has exited with: 0 where it has done what it should; 128 and the signal's number where a signal has ended it.
+  int32_t   status;
+  // What it has written to standard output and standard error, as it came, at most 64 KiB. Text in UTF-8; what is not is replaced.
+  plugin_string_t   output;
+  // It has written more than that, which is lost.
+  bool   truncated;
+} flannel_backend_commands_outcome_t;
+
+// Why there is no outcome. `invalid` and `denied` doom the transaction of the call, as a refusal of another capability does; the
+// other does not.
+typedef struct flannel_backend_commands_error_t {
+  uint8_t tag;
+  union {
+    plugin_string_t     invalid;
+    plugin_string_t     denied;
+    plugin_string_t     unavailable;
+  } val;
+} flannel_backend_commands_error_t;
+
+// The arguments are not what their documentation asks for. The text says which and why.
+#define FLANNEL_BACKEND_COMMANDS_ERROR_INVALID 0
+// The operator has not allowed it: the command has come into the network config, or has changed there, since the daemon's start.
+#define FLANNEL_BACKEND_COMMANDS_ERROR_DENIED 1
+// It could not be started (there is no shell, say), or it did not end in time and was killed with all that it has started. What it
+// has done until then stays.
+#define FLANNEL_BACKEND_COMMANDS_ERROR_UNAVAILABLE 2
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_commands_outcome_t ok;
+    flannel_backend_commands_error_t err;
+  } val;
+} flannel_backend_commands_result_outcome_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -810,7 +847,8 @@ typedef struct exports_flannel_backend_policy_change_t {
 // remembers.
 #define EXPORTS_FLANNEL_BACKEND_POLICY_CHANGE_REMOVED 1
 
-// A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told.
+// A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told. The policy is asked about
+// it again after each `tick`.
 typedef struct exports_flannel_backend_policy_rejection_t {
   exports_flannel_backend_policy_peer_id_t   peer;
   // For the operator: what is wrong with which value.
@@ -966,6 +1004,19 @@ extern bool flannel_backend_own_lease_publish(plugin_string_t *maybe_backend_dat
 // the cluster comes first, and so does a tick that is due. After a call for this that took so much processor time there is none for four
 // times as long.
 extern bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *peers, flannel_backend_peers_error_t *err);
+
+// Imported Functions from `flannel:backend/commands@0.1.0`
+// Runs a command, and waits for its end. What it leaves running in the background is not waited for.
+// 
+// `name`: that of the option, in any case, as upstream matches keys: `SubnetAddCommand`. An option that is not there, or is no text or
+// an empty one, is `invalid`.
+// 
+// `environment`: variables beside those that the daemon has: `NETWORK`, `IPV6NETWORK`, `SUBNET`, `IPV6SUBNET`, `PUBLIC_IP`,
+// `PUBLIC_IPV6`, and whatever begins with `FLANNEL_` and goes on in `A-Z`, `0-9` and `_`, each once, at most 32; no others, since many names
+// change which program is run. Values have at most 4 KiB, and no NUL.
+// 
+// `input`: what it reads from standard input, at most 128 KiB.
+extern bool flannel_backend_commands_run(plugin_string_t *name, plugin_list_tuple2_string_string_t *environment, plugin_string_t *input, flannel_backend_commands_outcome_t *ret, flannel_backend_commands_error_t *err);
 
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
@@ -1147,6 +1198,12 @@ void flannel_backend_peers_error_free(flannel_backend_peers_error_t *ptr);
 void flannel_backend_peers_list_peer_id_free(flannel_backend_peers_list_peer_id_t *ptr);
 
 void flannel_backend_peers_result_void_error_free(flannel_backend_peers_result_void_error_t *ptr);
+
+void flannel_backend_commands_outcome_free(flannel_backend_commands_outcome_t *ptr);
+
+void flannel_backend_commands_error_free(flannel_backend_commands_error_t *ptr);
+
+void flannel_backend_commands_result_outcome_error_free(flannel_backend_commands_result_outcome_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

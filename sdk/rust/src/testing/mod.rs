@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::cloud;
+use crate::commands;
 use crate::http;
 use crate::log::Level;
 use crate::udp_tunnel;
@@ -106,6 +107,9 @@ pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Response, cloud
 /// Endpoints for tests: a function from requests to answers.
 pub type Endpoints = Box<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>;
 
+/// The operator's commands for tests: a function from what is run to how it ends.
+pub type Commands = Box<dyn FnMut(&commands::Run) -> Result<commands::Outcome, commands::Error>>;
+
 /// The host that is not there: what capabilities answer, and what was declared.
 pub struct Host {
     /// Name of the external interface.
@@ -146,6 +150,8 @@ pub struct Host {
     pub options: BTreeMap<String, String>,
     /// Endpoints; none: they cannot be reached.
     pub endpoints: Option<Endpoints>,
+    /// The operator's commands; none: they cannot be run.
+    pub commands: Option<Commands>,
     /// What both clocks say.
     pub now: Duration,
 }
@@ -172,6 +178,7 @@ impl Default for Host {
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
             endpoints: None,
+            commands: None,
             now: Duration::ZERO,
         }
     }

@@ -23,7 +23,7 @@ use crate::BUILT_IN;
 /// The capabilities of plugins that ask a cloud, or another API.
 const ASKING: [&str; 2] = ["cloud", "http"];
 /// The options of all built-in plugins, for those that are misspelt.
-const OPTIONS: [&str; 16] = [
+const OPTIONS: [&str; 20] = [
     "Type",
     "VNI",
     "Port",
@@ -34,6 +34,10 @@ const OPTIONS: [&str; 16] = [
     "ListenPort",
     "ListenPortV6",
     "PSK",
+    "PreStartupCommand",
+    "PostStartupCommand",
+    "SubnetAddCommand",
+    "SubnetRemoveCommand",
     "PersistentKeepaliveInterval",
     "Mode",
     "RouteTableID",
@@ -170,6 +174,10 @@ impl Backend {
             in_force.daemon.as_ref().and_then(|status| status.node.as_ref()),
         );
         let facts = facts.await.map_err(|error| error.to_string())?;
+        if artifact.runs_commands() {
+            let note = "commands are not run here; a flanneld that runs does so with new ones after a restart, or with --allow-commands";
+            self.notes.push(note.to_owned());
+        }
         if asks {
             let note = "what it would have on this node is not known here: it asks the cloud for that, and changes things there";
             self.notes.push(note.to_owned());

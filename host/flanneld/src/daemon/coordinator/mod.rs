@@ -80,6 +80,8 @@ pub(super) struct CurrentPlugin {
     pub digest: String,
     /// Its place in the durable store.
     pub store: String,
+    /// It runs commands, which change what the kernel has without anybody's being told.
+    pub runs_commands: bool,
 }
 
 /// What does not change while the node is in operation.
@@ -161,10 +163,25 @@ enum FirstPeers {
     Lacking,
 }
 
+/// Why the policy is asked about peers.
+#[derive(Clone, Copy)]
+enum Why {
+    /// Their leases have changed, or the policy has to know them from the beginning.
+    Changed,
+    /// It could not serve them, and nothing has changed for them but the time.
+    Again,
+    /// It has asked for them.
+    Refresh,
+}
+
 /// A call of the policy that is under way.
 enum Job {
     LeaseAcquired(Lease),
-    Apply { asked: BTreeSet<PeerId>, gone: usize, refresh: bool },
+    Apply {
+        asked: BTreeSet<PeerId>,
+        gone: usize,
+        why: Why,
+    },
     Tick,
 }
 
@@ -182,6 +199,8 @@ pub(super) struct Coordinator {
     phase: Phase,
     /// Lease changes that the policy is to be asked about, in their order.
     pending: VecDeque<PeerChange>,
+    /// Peers that the policy could not serve, and that it is to be asked about again since there was a tick.
+    again: Vec<PeerId>,
     job: Option<Job>,
     /// Transactions on their way to the kernel.
     commits: usize,
@@ -252,6 +271,7 @@ impl Coordinator {
             external,
             avoid,
             phase,
+            again: Vec::new(),
             job: None,
             commits: 0,
             tick: None,
@@ -467,18 +487,12 @@ impl Coordinator {
             let lease = self.own.lease.clone();
             self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
             self.job = Some(Job::LeaseAcquired(lease));
-        } else if !self.pending.is_empty()
-            && self.own.in_force.is_some()
-            && self.rest.is_none()
-            && !self.change.holds_peers()
-        {
-            let count = self.pending.len().min(MAX_CHANGES);
-            let changes: Vec<PeerChange> = self.pending.drain(..count).collect();
+        } else if let Some((changes, why)) = self.changes_for_policy() {
             let asked = changes.iter().map(PeerChange::id).collect();
             let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_))).count();
             let restarts = self.health.is_suspended().then_some(1);
             self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
-            self.job = Some(Job::Apply { asked, gone, refresh: false });
+            self.job = Some(Job::Apply { asked, gone, why });
         } else if self.tick.is_some_and(|due| due <= now) {
             self.tick = None;
             self.effects.push(Effect::Policy(PolicyCall::Tick));
@@ -511,7 +525,23 @@ impl Coordinator {
         let restarts = self.health.is_suspended().then_some(1);
         self.refreshes.begin_call();
         self.effects.push(Effect::Policy(PolicyCall::Refresh(again, restarts)));
-        self.job = Some(Job::Apply { asked, gone: 0, refresh: true });
+        self.job = Some(Job::Apply { asked, gone: 0, why: Why::Refresh });
+    }
+
+    /// What the policy is to be asked about peers, if it can be, and why.
+    fn changes_for_policy(&mut self) -> Option<(Vec<PeerChange>, Why)> {
+        if self.own.in_force.is_none() || self.rest.is_some() || self.change.holds_peers() {
+            return None;
+        }
+        if !self.pending.is_empty() {
+            let count = self.pending.len().min(MAX_CHANGES);
+            return Some((self.pending.drain(..count).collect(), Why::Changed));
+        }
+        let ids = self.again.split_off(self.again.len().saturating_sub(MAX_CHANGES));
+        let again = ids.into_iter().filter(|id| self.health.rejected.contains_key(id));
+        let again = again.filter_map(|id| self.view.one(id)).collect();
+        let again = self.for_serving(again);
+        (!again.is_empty()).then_some((again, Why::Again))
     }
 
     /// Whether everything that is known of peers has gone through the policy into the kernel, or waits for a broken plugin.
@@ -641,7 +671,7 @@ impl Coordinator {
     }
 
     fn applied(&mut self, applied: ApplyOutcome, took: Duration, now: Instant) {
-        let Some(Job::Apply { asked, gone, refresh }) = self.job.take() else { return };
+        let Some(Job::Apply { asked, gone, why }) = self.job.take() else { return };
         let mut suppressed = 0_usize;
         for failure in applied.failures {
             if self.lines.take(1, now) {
@@ -684,9 +714,10 @@ impl Coordinator {
             self.replay_wanted = true;
             self.debounce = Some(now + self.health.retry_wait());
         }
-        let cause = match (refresh, asked.len()) {
-            (true, peers) => Cause::Refresh { peers },
-            (false, changes) => Cause::Leases { changes, plugin: took },
+        let cause = match why {
+            Why::Changed => Cause::Leases { changes: asked.len(), plugin: took },
+            Why::Refresh => Cause::Refresh { peers: asked.len() },
+            Why::Again => Cause::Tick,
         };
         self.commit(applied.transaction, cause);
         self.release_rejected(Slot::Serving, now);
@@ -726,6 +757,9 @@ impl Coordinator {
                 self.health.record_tick();
                 self.tell(News::Ticked(None));
                 self.tick = next.map(|wait| now + wait.max(rest));
+                if next.is_some() {
+                    self.again = self.health.rejected.keys().copied().collect();
+                }
                 self.commit(transaction, Cause::Tick);
             }
             Err(failure) => {

@@ -95,6 +95,11 @@ struct Node {
     /// It does not answer, or refuses all of them.
     beside_hangs: bool,
     beside_rejects: bool,
+    /// The policy that serves can serve no peer that it is asked about.
+    rejects: bool,
+    /// The policy beside runs commands, which fail where the former's entries are, and so often without them.
+    by_commands: bool,
+    in_the_way: u32,
     /// What it was told, in its order.
     told_beside: Vec<String>,
 }
@@ -121,6 +126,7 @@ impl Node {
             is_named: true,
             digest: "old".to_owned(),
             store: "vxlan@file:old".to_owned(),
+            runs_commands: false,
         };
         let first_failure_is_fatal = view.is_none();
         let own = lease("10.5.1.0/24", 1);
@@ -172,6 +178,9 @@ impl Node {
             applies: 0,
             beside_hangs: false,
             beside_rejects: false,
+            rejects: false,
+            by_commands: false,
+            in_the_way: 0,
             told_beside: Vec::new(),
         }
     }
@@ -294,7 +303,8 @@ impl Node {
                 let published = Attributes { backend_type: config.backend_type.clone(), ..attributes(1) };
                 let (name, version) = (config.backend_type.clone(), "1".to_owned());
                 let (digest, store) = ("new".to_owned(), "host-gw@built-in".to_owned());
-                let plugin = CurrentPlugin { reference: None, is_named: false, digest, store };
+                let runs_commands = self.by_commands;
+                let plugin = CurrentPlugin { reference: None, is_named: false, digest, store, runs_commands };
                 Some(Event::BesideStarted(Ok(BesideFacts { name, version, plugin, published, mtu: 1500 })))
             }
             ChangeCall::Policy(PolicyCall::Tick) => {
@@ -306,7 +316,10 @@ impl Node {
                 let mut outcome = ApplyOutcome::default();
                 if let PolicyCall::Apply(changes, _) | PolicyCall::Refresh(changes, _) = call {
                     self.told_beside.extend(changes.iter().map(told));
-                    if self.beside_rejects {
+                    let is_moved = self.changes.last().is_some_and(|change| change.ends_with("by Beside"));
+                    let in_the_way = self.by_commands && (!is_moved || self.in_the_way > 0);
+                    self.in_the_way = self.in_the_way.saturating_sub(u32::from(is_moved));
+                    if self.beside_rejects || in_the_way {
                         outcome.rejected =
                             changes.iter().map(|change| (change.id(), "no".to_owned())).collect();
                     }
@@ -375,6 +388,9 @@ impl Node {
                         deferred: deferred.collect(),
                         ..ApplyOutcome::default()
                     }
+                } else if self.rejects {
+                    let rejected = changes.iter().map(|change| (change.id(), "no".to_owned())).collect();
+                    ApplyOutcome { rejected, ..ApplyOutcome::default() }
                 } else {
                     ApplyOutcome { restarted: std::mem::take(&mut self.restarts), ..ApplyOutcome::default() }
                 };
@@ -1302,6 +1318,54 @@ fn what_leads_to_a_peer_that_the_new_backend_cannot_serve_goes_as_soon_as_that_i
     node.hear(put_restarted("10.5.2.0/24", 2, "host-gw"));
     assert_eq!(node.changes, ["start host-gw"]);
     assert_eq!(node.calls, ["put 10.5.2.0/24"]);
+}
+
+/// A change to a backend of commands, which fail as long as the former's entries are there, and so often without them.
+fn by_commands(in_the_way: u32) -> Node {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    (node.by_commands, node.in_the_way) = (true, in_the_way);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, true));
+    node
+}
+
+#[test]
+fn a_peer_whose_commands_fail_beside_the_former_backend_is_tried_without_it() {
+    let mut node = by_commands(0);
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.changes, ["start host-gw", "#1 by Beside"]);
+    assert_eq!(node.told_beside, ["put 10.5.2.0/24", "put 10.5.2.0/24"]);
+    node.pass(Duration::from_secs(20));
+    assert_eq!(node.changes[2..], ["only Beside"]);
+}
+
+#[test]
+fn a_peer_whose_commands_fail_without_the_former_backend_too_has_that_back_and_is_tried_more_and_more_seldom()
+{
+    let mut node = by_commands(u32::MAX);
+    node.pass(Duration::from_mins(2));
+    let tries = node.changes.iter().filter(|change| *change == "#1 by Beside").count();
+    assert!((5..12).contains(&tries), "{:?}", node.changes);
+    assert_eq!(node.changes.last().map(String::as_str), Some("#1 by Serving"));
+    let waits = node.coordinator.change_status().expect("a change").waits_for;
+    assert!(waits.len() == 1 && waits[0].contains("host-gw cannot serve it: no"), "{waits:?}");
+    node.in_the_way = 0;
+    node.pass(Duration::from_mins(1));
+    assert_eq!(node.changes.last().map(String::as_str), Some("only Beside"));
+}
+
+#[test]
+fn peers_that_a_policy_cannot_serve_are_handed_over_again_after_each_tick_and_not_else() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.rejects = true;
+    node.hear(put("10.5.3.0/24", 3));
+    node.pass(Duration::from_mins(4));
+    assert_eq!(node.calls, ["put 10.5.3.0/24"]);
+    node.pass(Duration::from_mins(6));
+    assert_eq!(node.calls[1..], ["tick", "put 10.5.3.0/24", "tick", "put 10.5.3.0/24"]);
+    node.rejects = false;
+    node.pass(Duration::from_mins(10));
+    assert_eq!(node.calls[5..], ["tick", "put 10.5.3.0/24", "tick"]);
 }
 
 #[test]

@@ -76,7 +76,8 @@ func MakeChangeRemoved(value uint64) Change {
 	return Change{ChangeRemoved, value}
 }
 
-// A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told.
+// A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told. The policy is asked about
+// it again after each `tick`.
 type Rejection struct {
 	Peer uint64
 	// For the operator: what is wrong with which value.

@@ -100,6 +100,8 @@ struct Beside {
     uses: HashSet<PeerId>,
     /// Peers that are not reached by the generation that is moved to.
     tries: BTreeMap<PeerId, moves::Try>,
+    /// How often it was tried in vain to reach a peer by commands that fail while the former's entries are there.
+    setbacks: BTreeMap<PeerId, u32>,
     /// Peers that do not serve the generation any more that they are reached by, whose policy is not told so yet.
     held: BTreeMap<PeerId, Slot>,
     /// Peers that have said of one that it is the main one, and that they use it for everybody: when they say nothing of generations any more,
@@ -236,6 +238,7 @@ impl Beside {
             served: HashSet::new(),
             uses: HashSet::new(),
             tries: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
             held: BTreeMap::new(),
             settled: BTreeMap::new(),
             main: Slot::Serving,

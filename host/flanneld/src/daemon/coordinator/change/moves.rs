@@ -40,7 +40,13 @@ pub(super) struct Try {
 
 impl Try {
     fn new(now: Instant) -> Self {
-        Self { due: Some(now), failures: 0, since: now, reason: None, news: false }
+        Self::after(0, now)
+    }
+
+    /// After so many that were in vain.
+    fn after(failures: u32, now: Instant) -> Self {
+        let wait = failures.checked_sub(1).map_or(Duration::ZERO, |earlier| RETRY.after(earlier));
+        Self { due: Some(now + wait), failures, since: now, reason: None, news: false }
     }
 
     /// The peer has another lease: it may be otherwise now.
@@ -57,6 +63,9 @@ impl Try {
 struct Standing {
     /// To the one that is moved to.
     target: Offer,
+    /// The policy of that one cannot serve it, and may be able to when the former's entries are gone: its commands say no more than that
+    /// they have failed.
+    in_the_way: bool,
     /// The policy of that one has what is needed for it.
     target_ready: bool,
     /// The other one has a way to it.
@@ -81,12 +90,25 @@ impl Coordinator {
         };
         let used = if beside.uses.contains(&id) { Slot::Beside } else { Slot::Serving };
         let other = target.other();
+        let rejected = target == Slot::Beside && beside.health.rejected.contains_key(&id);
         Some(Standing {
             target: to(target),
+            in_the_way: rejected && to(target) != Offer::None && self.by_commands(target),
             target_ready: to(target) != Offer::None && ready(target),
             other: to(other) != Offer::None && ready(other),
             used,
         })
+    }
+
+    /// Whether the policy of a generation runs commands. By what these have made no probe can be led: neither can it be tried nor seen.
+    fn by_commands(&self, slot: Slot) -> bool {
+        match slot {
+            Slot::Serving => self.plugin.runs_commands,
+            Slot::Beside => {
+                let plugin = self.change.beside.as_ref().and_then(|beside| beside.plugin.as_ref());
+                plugin.is_some_and(|plugin| plugin.runs_commands)
+            }
+        }
     }
 
     /// All peers may have to be tried.
@@ -101,7 +123,8 @@ impl Coordinator {
         let blind = [Some(&self.change.serving), self.change.beside.as_ref().map(|beside| &beside.config)]
             .into_iter()
             .flatten()
-            .any(|config| config.backend_type == NO_WAYS);
+            .any(|config| config.backend_type == NO_WAYS)
+            || self.by_commands(target);
         let mut moved = Vec::new();
         for id in peers {
             let Some(PeerChange::Put(_, lease)) = self.view.one(id) else { continue };
@@ -116,7 +139,12 @@ impl Coordinator {
                 (true, false) => {
                     beside.tries.entry(id).or_insert_with(|| Try::new(now)).is_news(now);
                 }
+                (false, true) if beside.awaits(id, target) && beside.setbacks.contains_key(&id) => {}
                 (false, true) if standing.other => moved.push((id, target.other(), lease)),
+                (false, false) if standing.other && standing.in_the_way => {
+                    let failures = beside.setbacks.get(&id).copied().unwrap_or_default();
+                    beside.tries.entry(id).or_insert_with(|| Try::after(failures, now));
+                }
                 // Nothing was said of it to the datapath yet, and the policy that it is usually reached by cannot serve it.
                 (false, false) if usual == target && standing.other && !beside.awaits(id, target) => {
                     moved.push((id, target.other(), lease));
@@ -152,9 +180,14 @@ impl Coordinator {
     pub(super) fn try_peers(&mut self, now: Instant) {
         let own = self.own.lease.subnets;
         let target = self.target_slot();
+        let by_commands = self.by_commands(target);
         let serving_mtu = self.own.mtu;
         let Some(beside) = &mut self.change.beside else { return };
         if beside.stage != Stage::Running || beside.on_trial != target || beside.commits > 0 {
+            return;
+        }
+        if by_commands && target == Slot::Beside {
+            self.try_by_moving(now);
             return;
         }
         let mtu = if target == Slot::Beside { beside.mtu } else { serving_mtu };
@@ -182,6 +215,28 @@ impl Coordinator {
         if !orders.is_empty() {
             self.effects.push(Effect::Change(ChangeCall::Probe(orders, target)));
         }
+    }
+
+    /// Moves peers for which commands have failed, and has the policy asked again: what they make may have no place beside the former's
+    /// entries. Those for which they fail once more move back.
+    fn try_by_moving(&mut self, now: Instant) {
+        let Some(beside) = &mut self.change.beside else { return };
+        let is_due = |one: &Try| one.due.is_some_and(|due| due <= now);
+        let due: Vec<PeerId> =
+            beside.tries.iter().filter(|(_, one)| is_due(one)).map(|(id, _)| *id).collect();
+        for id in &due {
+            *beside.setbacks.entry(*id).or_default() += 1;
+            beside.tries.remove(id);
+            beside.health.rejected.remove(id);
+        }
+        let again: Vec<PeerChange> = due.into_iter().filter_map(|id| self.view.one(id)).collect();
+        let moved = again.iter().filter_map(|change| match change {
+            PeerChange::Put(id, lease) => Some((*id, Slot::Beside, Arc::clone(lease))),
+            PeerChange::Removed(_) => None,
+        });
+        self.move_peers(moved.collect(), now);
+        // It is called when the kernel has that.
+        self.submit_to_beside(&again, now);
     }
 
     /// A probe has been answered, or not.

@@ -1442,7 +1442,8 @@ fn a_thousand_publishes_in_a_second_are_few_writes_and_the_last_one_wins() {
     for data in 1..=1000 {
         node.pass(Duration::from_millis(1));
         node.hear(publishes(data));
-        assert_eq!(node.ready.len(), 3, "it waits for its turn, and nothing is wrong");
+        let lease = Step::Lease.missing();
+        assert!(node.ready.contains(lease), "it waits for its turn, and nothing is wrong");
     }
     node.pass(Duration::from_secs(1));
     assert_eq!(writes(&node), 2, "{:?}", node.done);

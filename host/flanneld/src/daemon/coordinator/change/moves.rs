@@ -224,6 +224,9 @@ impl Coordinator {
         let is_due = |one: &Try| one.due.is_some_and(|due| due <= now);
         let due: Vec<PeerId> =
             beside.tries.iter().filter(|(_, one)| is_due(one)).map(|(id, _)| *id).collect();
+        if due.is_empty() {
+            return;
+        }
         for id in &due {
             *beside.setbacks.entry(*id).or_default() += 1;
             beside.tries.remove(id);

@@ -362,22 +362,19 @@ fn a_start_whose_commands_fail_says_which_and_how() -> Result<()> {
 }
 
 #[test]
-fn without_a_shell_it_is_said_that_there_is_none() -> Result<()> {
+fn where_there_is_no_shell_it_is_said_in_a_line() -> Result<()> {
+    if let Some(shell) = ["/usr/sbin/sh", "/sbin/sh"].iter().find(|shell| Path::new(shell).exists()) {
+        flannel_test_support::skip(format_args!("there is a {shell}"));
+        return Ok(());
+    }
     let mut cluster = prepared(1, &config(&json!({ "PreStartupCommand": "true" })))?;
-    let file = place(&cluster, "flanneld");
-    // Nothing of this machine's is in the way of the daemon's own programs, but for the shell.
-    let daemon = artifacts::flanneld()?;
-    let text = format!(
-        "#!/bin/sh\nexec unshare --mount sh -c 'for d in /bin /usr/bin /usr/local/bin /usr/sbin /sbin /usr/local/sbin; do [ -L $d ] || [ ! -e $d/sh ] || mount --bind /dev/null $d/sh; done; exec \"$@\"' sh {} \"$@\"\n",
-        daemon.display()
-    );
-    std::fs::write(&file, text)?;
-    std::fs::set_permissions(&file, Permissions::from_mode(0o755))?;
-    cluster.set_options(cluster.options().clone().binary(file));
+    // Behind this come the places of the system's programs.
+    cluster.set_options(cluster.options().clone().env("PATH", "/nowhere"));
     let daemon = cluster.launch(0)?;
     let status = daemon.wait_exit()?;
     let said = daemon.log().tail();
-    ensure!(!status.success() && said.contains("PreStartupCommand cannot be run"), "{said}");
+    let words = "PreStartupCommand cannot be run: there is no sh here; commands need a shell";
+    ensure!(!status.success() && said.contains(words), "{said}");
     Ok(())
 }
 

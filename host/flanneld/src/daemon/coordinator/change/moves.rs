@@ -125,7 +125,7 @@ impl Coordinator {
             .flatten()
             .any(|config| config.backend_type == NO_WAYS)
             || self.by_commands(target);
-        let mut moved = Vec::new();
+        let (mut moved, mut again) = (Vec::new(), Vec::new());
         for id in peers {
             let Some(PeerChange::Put(_, lease)) = self.view.one(id) else { continue };
             let Some(standing) = self.standing(id, &lease, target) else { return };
@@ -140,11 +140,11 @@ impl Coordinator {
                     beside.tries.entry(id).or_insert_with(|| Try::new(now)).is_news(now);
                 }
                 (false, true) if beside.awaits(id, target) && beside.setbacks.contains_key(&id) => {}
-                (false, true) if standing.other => moved.push((id, target.other(), lease)),
-                (false, false) if standing.other && standing.in_the_way => {
-                    let failures = beside.setbacks.get(&id).copied().unwrap_or_default();
-                    beside.tries.entry(id).or_insert_with(|| Try::after(failures, now));
+                (false, true) if standing.other => {
+                    moved.push((id, target.other(), lease));
+                    again.extend(standing.in_the_way.then_some(id));
                 }
+                (false, false) if standing.other && standing.in_the_way => again.push(id),
                 // Nothing was said of it to the datapath yet, and the policy that it is usually reached by cannot serve it.
                 (false, false) if usual == target && standing.other && !beside.awaits(id, target) => {
                     moved.push((id, target.other(), lease));
@@ -153,6 +153,11 @@ impl Coordinator {
             }
         }
         self.move_peers(moved, now);
+        let Some(beside) = &mut self.change.beside else { return };
+        for id in again {
+            let failures = beside.setbacks.get(&id).copied().unwrap_or_default();
+            beside.tries.entry(id).or_insert_with(|| Try::after(failures, now));
+        }
     }
 
     fn move_peers(&mut self, moved: Vec<(PeerId, Slot, Arc<Lease>)>, now: Instant) {
@@ -224,6 +229,9 @@ impl Coordinator {
         let is_due = |one: &Try| one.due.is_some_and(|due| due <= now);
         let due: Vec<PeerId> =
             beside.tries.iter().filter(|(_, one)| is_due(one)).map(|(id, _)| *id).collect();
+        if due.is_empty() {
+            return;
+        }
         for id in &due {
             *beside.setbacks.entry(*id).or_default() += 1;
             beside.tries.remove(id);

@@ -5,6 +5,8 @@
 pub mod atomic_file;
 mod backoff;
 pub mod ca_bundle;
+#[cfg(feature = "tls")]
+pub mod client_identity;
 mod family;
 mod log_throttle;
 pub mod regular_file;

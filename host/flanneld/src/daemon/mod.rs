@@ -129,10 +129,8 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
     let (store, kube) = start::store(&options, &ground.outside)?;
     let store: Arc<dyn LeaseStore> = Arc::new(ObservedStore::new(store, Arc::clone(&observer.store)));
     let whole = Arc::new(observer.alive_during(start::network_config(&*store)).await?);
-    let record = BackendRecord::read(&options.state_dir);
-    ground.permission.begin([whole.backend.get(), record.serving.as_str()]);
-    let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in);
-    let grants = Arc::new(grants);
+    ground.permission.begin([whole.backend.get(), BackendRecord::read(&options.state_dir).serving.as_str()]);
+    let grants = Arc::new(Grants::new(options.plugin_grants.clone(), options.allow.clone(), built_in));
     let loader = options.loader().with_built_in(built_in).with_grants(Arc::clone(&grants));
     let claims = Arc::clone(&ground.claims);
     let ownership = observer.alive_during(start::claim(&options, &whole, &claims)).await?;

@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flannel_base::client_identity;
 use kube::client::{ConfigExt, RustlsTlsError};
 use kube::config::AuthInfo;
 use kube::{Config, Error};
 use rustls::ClientConfig;
-use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use secrecy::ExposeSecret;
 
-/// What connections are secured with. As kube has it, and besides with certificates of X.509 version 1, which `openssl x509 -req` makes
-/// without extensions, and which Go's client shows as well: rustls reads a client's own certificate only to see whether the key is its.
+/// What connections are secured with: as kube has it, and besides with certificates of X.509 version 1, as Go's client.
 pub(super) fn tls(config: &Config) -> Result<ClientConfig, Error> {
     match config.rustls_client_config() {
         Err(Error::RustlsTls(RustlsTlsError::InvalidPrivateKey(rustls::Error::InvalidCertificate(why)))) => {
@@ -39,18 +36,8 @@ pub(super) fn tls(config: &Config) -> Result<ClientConfig, Error> {
 /// A user's certificate with its key; none where they cannot be read, or are not each other's.
 fn pair(user: &AuthInfo) -> Option<CertifiedKey> {
     let chain = pem(user.client_certificate_data.as_deref(), user.client_certificate.as_deref())?;
-    let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(&chain).collect::<Result<_, _>>().ok()?;
     let key_data = user.client_key_data.as_ref().map(ExposeSecret::expose_secret);
-    let key = PrivateKeyDer::from_pem_slice(&pem(key_data, user.client_key.as_deref())?).ok()?;
-    let key = default_provider().key_provider.load_private_key(key).ok()?;
-    // RFC 5280, 4.1: a certificate has its key as the same SubjectPublicKeyInfo.
-    let public = key.public_key()?;
-    let is_its = |certificate: &CertificateDer<'_>| {
-        certificate.windows(public.len()).any(|part| part == public.as_ref())
-    };
-    chain.first().filter(|first| is_its(first))?;
-    Some(CertifiedKey::new(chain, key))
+    client_identity::of_any_version(&chain, &pem(key_data, user.client_key.as_deref())?)
 }
 
 fn pem(data: Option<&str>, file: Option<&str>) -> Option<Vec<u8>> {
@@ -62,6 +49,9 @@ fn pem(data: Option<&str>, file: Option<&str>) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
 
     /// Of version 1: `openssl x509 -req -in admin.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 36500`. Nobody's but the tests'.

@@ -170,6 +170,15 @@ impl Cluster {
     }
 }
 
+/// How long an endpoint is waited for.
+pub(super) fn with_times(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .keep_alive_while_idle(false)
+}
+
 impl Member {
     fn new(written: &str, security: &EtcdSecurity) -> Result<Self, StoreError> {
         let wrong = |reason: String| StoreError::Setup {
@@ -180,11 +189,7 @@ impl Member {
         let secure = security.certfile.is_some() || security.keyfile.is_some() || security.cafile.is_some();
         let url = url(written, secure).map_err(wrong)?;
         let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| wrong("it is no URL".to_owned()))?;
-        let mut endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(KEEP_ALIVE.0)
-            .keep_alive_timeout(KEEP_ALIVE.1)
-            .keep_alive_while_idle(false);
+        let mut endpoint = with_times(endpoint);
         let tls = url.starts_with(HTTPS).then(|| Tls::read(security)).transpose()?;
         if let Some(tls) = &tls {
             endpoint = tls.of(endpoint).map_err(|error| wrong(chain("", Some(&error))))?;
@@ -219,7 +224,11 @@ impl Member {
     }
 
     async fn connect(&self, options: ConnectOptions) -> Result<Client, Failure> {
-        let channel = Channel::Tonic(self.endpoint.connect_lazy());
+        let channel = match &self.tls {
+            Some(tls) => tls.channel(&self.endpoint, &self.place()),
+            None => self.endpoint.connect_lazy(),
+        };
+        let channel = Channel::Tonic(channel);
         match timeout(CONNECT, Client::from_channel(channel, Some(options))).await {
             Ok(result) => result.map_err(|error| self.failure(&error)),
             Err(_) => Err(self.late(CONNECT)),

@@ -4,16 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use etcd_client::{Identity, TlsOptions};
-use flannel_base::ca_bundle;
 use flannel_base::server_trust::ServerTrust;
+use flannel_base::{ca_bundle, client_identity};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{ClientConfig, Error, InconsistentKeys};
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
 
+use super::cluster::with_times;
 use super::{EtcdSecurity, protocol};
 use crate::store::StoreError;
 
@@ -25,6 +29,8 @@ pub(super) struct Tls {
     trust: Option<Arc<ServerTrust>>,
     /// What we show to etcd.
     shown: Option<Arc<CertifiedKey>>,
+    /// Tonic's own TLS cannot show it.
+    is_unusual: bool,
 }
 
 impl Tls {
@@ -40,24 +46,26 @@ impl Tls {
                 .and_then(|file| std::fs::read(file).ok())
                 .and_then(|roots| ServerTrust::from_pem(&roots)),
         };
-        let (mut options, mut shown) = (TlsOptions::new(), None);
+        let (mut options, mut shown, mut is_unusual) = (TlsOptions::new(), None, false);
         match (&security.certfile, &security.keyfile) {
             (Some(certificate), Some(key)) => {
                 let (identity, pair) = identity(certificate, key)?;
-                (options, shown) = (options.identity(identity), Some(Arc::new(pair)));
+                (shown, is_unusual) = (Some(Arc::new(pair)), identity.is_none());
+                if let Some(identity) = identity {
+                    options = options.identity(identity);
+                }
             }
             (None, None) => {}
             (Some(file), None) => return Err(wrong(CERTIFICATE_FILE, file, "it needs a key file, too")),
             (None, Some(file)) => return Err(wrong(KEY_FILE, file, "it needs a certificate file, too")),
         }
-        Ok(Self { options, trust: trust.map(Arc::new), shown })
+        Ok(Self { options, trust: trust.map(Arc::new), shown, is_unusual })
     }
 
     /// Whether etcd does not take the certificate that we show, or that we show none. `place`: host and port.
     pub(super) async fn refuses_us(&self, place: &str) -> bool {
-        let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_matches(['[', ']']);
         match self.connector() {
-            Some(connector) => protocol::refuses_client(place, host, &connector).await,
+            Some(connector) => protocol::refuses_client(place, host(place), &connector).await,
             None => false,
         }
     }
@@ -87,13 +95,39 @@ impl Tls {
             None => endpoint.tls_config(self.options.clone()),
         }
     }
+
+    /// A channel to such an endpoint. `place`: host and port.
+    pub(super) fn channel(&self, endpoint: &Endpoint, place: &str) -> Channel {
+        let name = ServerName::try_from(host(place).to_owned());
+        let (Some(tls), Ok(name)) = (self.connector().filter(|_| self.is_unusual), name) else {
+            return endpoint.connect_lazy();
+        };
+        let place = place.to_owned();
+        // Tonic asks whoever connects for TLS by itself, unless the URL is one without.
+        let bare = Uri::builder().scheme("http").authority(place.as_str()).path_and_query("/").build();
+        let Ok(bare) = bare else { return endpoint.connect_lazy() };
+        let bare = with_times(Endpoint::from(bare)).origin(endpoint.uri().clone());
+        bare.connect_with_connector_lazy(service_fn(move |_: Uri| {
+            let (tls, place, name) = (tls.clone(), place.clone(), name.clone());
+            async move {
+                let stream = TcpStream::connect(place).await?;
+                stream.set_nodelay(true)?;
+                tls.connect(name, stream).await.map(TokioIo::new)
+            }
+        }))
+    }
+}
+
+fn host(place: &str) -> &str {
+    place.rsplit_once(':').map_or(place, |(host, _)| host).trim_matches(['[', ']'])
 }
 
 const CERTIFICATE_FILE: &str = "etcd certificate file";
 const KEY_FILE: &str = "etcd key file";
 
 /// What we show to etcd, for its client and for others. Two files that do not belong together would only be seen as a handshake that fails.
-fn identity(certificate: &Path, key: &Path) -> Result<(Identity, CertifiedKey), StoreError> {
+/// Without the first, where it is of a version that etcd's client does not read.
+fn identity(certificate: &Path, key: &Path) -> Result<(Option<Identity>, CertifiedKey), StoreError> {
     let chain_pem = read(CERTIFICATE_FILE, certificate, "CERTIFICATE")?;
     let key_pem = read(KEY_FILE, key, "PRIVATE KEY")?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain_pem)
@@ -110,13 +144,20 @@ fn identity(certificate: &Path, key: &Path) -> Result<(Identity, CertifiedKey), 
         )
     })?;
     match CertifiedKey::from_der(chain, private, &default_provider()) {
-        Ok(pair) => Ok((Identity::from_pem(chain_pem, key_pem), pair)),
+        Ok(pair) => Ok((Some(Identity::from_pem(chain_pem, key_pem)), pair)),
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
             let reason = format!("it is not the key of the certificate in {}", certificate.display());
             Err(wrong(KEY_FILE, key, &reason))
         }
         Err(Error::InvalidCertificate(error)) => {
-            Err(wrong(CERTIFICATE_FILE, certificate, &format!("its certificate cannot be used: {error}")))
+            match client_identity::of_any_version(&chain_pem, &key_pem) {
+                Some(pair) => Ok((None, pair)),
+                None => Err(wrong(
+                    CERTIFICATE_FILE,
+                    certificate,
+                    &format!("its certificate cannot be used: {error}"),
+                )),
+            }
         }
         Err(error) => Err(wrong(KEY_FILE, key, &format!("its key cannot be used: {error}"))),
     }

@@ -54,7 +54,7 @@ pub(super) async fn run(command: &Command, deadline: Instant) -> Result<CommandO
         }
     };
     let Some(status) = status else {
-        group.kill();
+        drop(group);
         // It does not outlive that.
         let _ = child.wait().await;
         return Err(CommandFailure::Unavailable(too_long(command, allowed, &output)));
@@ -151,13 +151,10 @@ impl Group {
     fn leave(mut self) {
         self.0 = None;
     }
-
-    /// Ends it.
-    fn kill(self) {}
 }
 
 impl Drop for Group {
-    /// Before the first process is waited for, so that the number is nobody else's.
+    /// Ends it. Before the first process is waited for, so that the number is nobody else's.
     fn drop(&mut self) {
         let pid = self.0.and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {

@@ -177,11 +177,7 @@ enum Why {
 /// A call of the policy that is under way.
 enum Job {
     LeaseAcquired(Lease),
-    Apply {
-        asked: BTreeSet<PeerId>,
-        gone: usize,
-        why: Why,
-    },
+    Apply { asked: BTreeSet<PeerId>, gone: usize, why: Why },
     Tick,
 }
 

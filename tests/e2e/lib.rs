@@ -51,6 +51,7 @@ mod signatures;
 mod status;
 mod strangers;
 mod swap;
+mod tencent_vpc;
 mod traffic;
 mod tunnel;
 mod underlay;

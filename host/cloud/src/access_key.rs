@@ -83,9 +83,10 @@ impl Credentials {
         if let Some(keys) = self.of_environment()? {
             return Ok(keys);
         }
-        let disabled = self.dialect.metadata_disabled.filter(|name| {
-            self.variables.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-        });
+        let disabled = self
+            .dialect
+            .metadata_disabled
+            .filter(|name| self.variables.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true")));
         if let Some(name) = disabled {
             return Err(self.nowhere(&format!("{name} says not to ask the metadata service")));
         }

@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Seconds that a token is asked for: for the questions of one session.
 const SECONDS: HeaderValue = HeaderValue::from_static("60");
 /// More network interfaces than any instance has.
-const INTERFACES: usize = 64;
+pub(super) const INTERFACES: usize = 64;
 
 /// What differs.
 pub(super) struct Dialect {

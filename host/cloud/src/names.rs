@@ -44,7 +44,17 @@ const ALIBABA: Reserved = Reserved {
 /// Common parameters, of both signature methods: <https://www.tencentcloud.com/document/api/213/33224>. They are headers here, and would be
 /// parameters in a query.
 const TENCENT: Reserved = Reserved {
-    names: &["action", "version", "region", "timestamp", "nonce", "secretid", "token", "requestclient", "language"],
+    names: &[
+        "action",
+        "version",
+        "region",
+        "timestamp",
+        "nonce",
+        "secretid",
+        "token",
+        "requestclient",
+        "language",
+    ],
     begin: &["signature", "xtc"],
 };
 
@@ -183,7 +193,16 @@ mod tests {
             ),
             (
                 Provider::Tencent,
-                &["Action", "version", "Region", "X-TC-Action", "x-tc-token", "SecretId", "Token", "SignatureMethod"],
+                &[
+                    "Action",
+                    "version",
+                    "Region",
+                    "X-TC-Action",
+                    "x-tc-token",
+                    "SecretId",
+                    "Token",
+                    "SignatureMethod",
+                ],
             ),
             (
                 Provider::Google,

@@ -58,7 +58,9 @@ fn scalar(text: &str) -> Value {
     let is_so = match &read {
         Value::Bool(_) => true,
         Value::Number(number) => number.is_i64() || number.is_u64(),
-        Value::String(_) => return if text.starts_with('"') && text.ends_with('"') { read } else { text.into() },
+        Value::String(_) => {
+            return if text.starts_with('"') && text.ends_with('"') { read } else { text.into() };
+        }
         _ => false,
     };
     // There is one way to write each.
@@ -84,7 +86,8 @@ fn value(part: Part, place: &str) -> Result<Value, Failure> {
     let elements = (0..numbers).map(|at| {
         let word = at.to_string();
         let part = parts.remove(word.as_str());
-        let missing = || invalid(&below(&word), "elements of a list are counted from 0, and none is left out");
+        let missing =
+            || invalid(&below(&word), "elements of a list are counted from 0, and none is left out");
         value(part.ok_or_else(missing)?, &below(&word))
     });
     Ok(Value::Array(elements.collect::<Result<_, Failure>>()?))

@@ -6,7 +6,11 @@ use crate::access_key::{AccessKey, KeyDialect};
 
 pub(super) static DIALECT: KeyDialect = KeyDialect {
     variables: &[
-        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", Some("ALIBABA_CLOUD_SECURITY_TOKEN")),
+        (
+            "ALIBABA_CLOUD_ACCESS_KEY_ID",
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
+            Some("ALIBABA_CLOUD_SECURITY_TOKEN"),
+        ),
         ("ACCESS_KEY_ID", "ACCESS_KEY_SECRET", None),
     ],
     role_variable: Some("ALIBABA_CLOUD_ECS_METADATA"),

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use flannel_model::entry::Mac;
+
 use crate::http::Url;
-use crate::imds::{Imds, Session};
+use crate::imds::{INTERFACES, Imds, Session};
 use crate::options::CloudOptions;
 use crate::request::{Failure, Instance, NetworkInterface, Provider};
 
@@ -37,8 +39,12 @@ pub(super) async fn instance(session: &Session<'_>) -> Result<Instance, Failure>
 }
 
 async fn interfaces(session: &Session<'_>) -> Result<Vec<NetworkInterface>, Failure> {
+    let primary = session.mac().await?;
     let mut interfaces = Vec::new();
-    for mac in session.macs().await? {
+    // Folders there have the address in capitals, or however it is written.
+    for folder in session.lines("network/interfaces/macs/").await?.into_iter().take(INTERFACES) {
+        let mac = folder.trim_end_matches('/');
+        let Ok(address) = mac.parse::<Mac>() else { continue };
         let below = |name: &str| format!("network/interfaces/macs/{mac}/{name}");
         // The one that is the interface's own comes first.
         let mut addresses = addresses(&session.lines(&below("primary-local-ipv4")).await?);
@@ -50,12 +56,13 @@ async fn interfaces(session: &Session<'_>) -> Result<Vec<NetworkInterface>, Fail
         interfaces.push(NetworkInterface {
             // It names none.
             id: String::new(),
-            mac: Some(mac),
+            mac: Some(address),
             addresses,
             subnet: session.name(&below("subnet-id")).await?,
             network: session.name(&below("vpc-id")).await?,
         });
     }
+    interfaces.sort_by_key(|interface| interface.mac != primary);
     Ok(interfaces)
 }
 

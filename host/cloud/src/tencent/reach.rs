@@ -23,8 +23,7 @@ const CREATE: Rule = Rule {
     ..Rule::EMPTY
 };
 const REPLACE: Rule = Rule { routes: IDENTIFIER, ..CREATE };
-const DELETE: Rule =
-    Rule { destinations: DESTINATIONS, routes: IDENTIFIER, plain: Some(&[]), ..Rule::EMPTY };
+const DELETE: Rule = Rule { destinations: DESTINATIONS, routes: IDENTIFIER, plain: Some(&[]), ..Rule::EMPTY };
 
 /// What an action reaches.
 pub(crate) fn reaches(

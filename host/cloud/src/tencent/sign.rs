@@ -62,8 +62,12 @@ pub(super) fn signed(
         format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={SIGNED}, Signature={signature}", keys.id);
 
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static(JSON))];
-    let said =
-        [("x-tc-action", name), ("x-tc-version", version), ("x-tc-region", region), ("x-tc-timestamp", &seconds)];
+    let said = [
+        ("x-tc-action", name),
+        ("x-tc-version", version),
+        ("x-tc-region", region),
+        ("x-tc-timestamp", &seconds),
+    ];
     for (name, value) in said {
         headers.push((HeaderName::from_static(name), header_value(name, value)?));
     }
@@ -71,12 +75,22 @@ pub(super) fn signed(
     for (name, value) in token.into_iter().chain([(AUTHORIZATION.as_str(), authorization.as_str())]) {
         let mut value = header_value(name, value)?;
         value.set_sensitive(true);
-        let name = if name == AUTHORIZATION.as_str() { AUTHORIZATION } else { HeaderName::from_static("x-tc-token") };
+        let name = if name == AUTHORIZATION.as_str() {
+            AUTHORIZATION
+        } else {
+            HeaderName::from_static("x-tc-token")
+        };
         headers.push((name, value));
     }
     let mut secrets = vec![keys.secret.clone(), Secret::new(signature)];
     secrets.extend(keys.token.clone());
-    Ok(Prepared { method: Method::POST, url: Url { path, ..endpoint }, headers, body: Bytes::from(body), secrets })
+    Ok(Prepared {
+        method: Method::POST,
+        url: Url { path, ..endpoint },
+        headers,
+        body: Bytes::from(body),
+        secrets,
+    })
 }
 
 #[cfg(test)]
@@ -92,7 +106,8 @@ mod tests {
         };
         let endpoint = Url::parse(&format!("https://{host}")).expect("a URL");
         let prepared = signed(endpoint, action, &keys, now.parse().expect("a time")).expect("signed");
-        let sent = |wanted: &str| prepared.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        let sent =
+            |wanted: &str| prepared.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
         assert_eq!(sent("x-tc-token").is_some(), token.is_some());
         assert!(sent("x-tc-token").is_none_or(HeaderValue::is_sensitive));
         let value = sent("authorization").expect("a signature");
@@ -108,7 +123,8 @@ mod tests {
             name: "DescribeInstances",
             version: "2017-03-12",
             region: "ap-guangzhou",
-            body: r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#.to_owned(),
+            body: r#"{"Limit": 1, "Filters": [{"Values": ["\u672a\u547d\u540d"], "Name": "instance-name"}]}"#
+                .to_owned(),
         };
         assert_eq!(
             authorization("cvm.tencentcloudapi.com", action, None, "2019-02-25T16:44:25Z"),
@@ -139,8 +155,13 @@ mod tests {
             token: Some(Secret::new("made-up\ntoken".to_owned())),
             expires: None,
         };
-        let action =
-            Action { service: "vpc", name: "X", version: "2017-03-12", region: "ap-beijing", body: "{}".to_owned() };
+        let action = Action {
+            service: "vpc",
+            name: "X",
+            version: "2017-03-12",
+            region: "ap-beijing",
+            body: "{}".to_owned(),
+        };
         let endpoint = Url::parse("https://vpc.tencentcloudapi.com").expect("a URL");
         let error = signed(endpoint, action, &keys, Timestamp::now()).expect_err("refused").to_string();
         assert!(error.contains("x-tc-token") && !error.contains("made-up"), "{error}");

@@ -1,4 +1,4 @@
-//! Access keys as Alibaba and Tencent give them: from the network config, from the environment, or from the instance's role.
+//! Access keys, and where Alibaba and Tencent have them from: the network config, the environment, or the instance's role.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -282,6 +282,7 @@ fn wrong_credentials_and_none_are_one_clear_line() -> Result<()> {
     site.cluster.wait_trouble(0, &words)?;
     is_one_line_without(&site, ACCESS_KEY.1)?;
     site.tencent().set_role(true);
+    site.look_now(0)?;
     wait::until_true("the route", || Ok(site.rows().len() == 1)).map(drop)
 }
 

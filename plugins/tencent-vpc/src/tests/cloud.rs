@@ -29,7 +29,8 @@ pub struct Cloud {
     pub faults: BTreeMap<&'static str, VecDeque<Fault>>,
     /// The instance's subnet has a table of its own.
     pub custom_table: bool,
-    made: u64,
+    /// How many rows there have ever been.
+    pub made: u64,
 }
 
 #[derive(Clone, Copy)]

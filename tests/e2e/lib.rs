@@ -53,6 +53,7 @@ mod signatures;
 mod status;
 mod strangers;
 mod swap;
+mod tencent_vpc;
 mod traffic;
 mod tunnel;
 mod underlay;

@@ -1,5 +1,5 @@
-//! Instance metadata services that give a token first: Amazon's, and Alibaba's, which speaks the same with other words. A request that
-//! somebody else has been talked into has no token.
+//! Instance metadata services: Amazon's, Alibaba's, and Tencent's, which speak the same with other words. The first two give a token
+//! first: a request that somebody else has been talked into has none.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const MAX_ANSWER_BYTES: usize = 64 << 10;
 /// Seconds that a token is asked for: for the questions of one session.
 const SECONDS: HeaderValue = HeaderValue::from_static("60");
 /// More network interfaces than any instance has.
-const INTERFACES: usize = 64;
+pub(super) const INTERFACES: usize = 64;
 
 /// What differs.
 pub(super) struct Dialect {
@@ -38,7 +38,8 @@ pub(super) struct Dialect {
 
 /// Where the metadata service is.
 pub(super) struct Imds {
-    dialect: Dialect,
+    /// None: it gives no tokens, and is not asked for one.
+    dialect: Option<Dialect>,
     /// Or why it is not to be asked.
     base: Result<Url, String>,
     /// Whether it may be asked without a token, where it knows of none.
@@ -74,23 +75,31 @@ pub(super) fn is_name(text: &str) -> bool {
 
 impl Imds {
     pub(crate) fn new(dialect: Dialect, base: Result<Url, String>, plain: bool) -> Self {
-        Self { dialect, base, plain }
+        Self { dialect: Some(dialect), base, plain }
+    }
+
+    /// A service that knows of no tokens.
+    pub(crate) fn without_tokens(base: Result<Url, String>) -> Self {
+        Self { dialect: None, base, plain: true }
     }
 
     /// Begins to ask.
     pub(crate) async fn session<'a>(&'a self, http: &'a Http) -> Result<Session<'a>, Failure> {
         let base = self.base.as_ref().map_err(|reason| Failure::Unreachable(reason.clone()))?;
-        let token = self.token(http, base).await?;
+        let Some(dialect) = &self.dialect else { return Ok(Session { http, base, token: None }) };
+        let token = dialect.token(http, base).await?;
         if token.is_none() && !self.plain {
-            let strict = self.dialect.strict;
+            let strict = dialect.strict;
             return Err(odd(&format!("it gives no token, and {strict} says not to do without")));
         }
         Ok(Session { http, base, token })
     }
+}
 
+impl Dialect {
     /// A token; none: the service knows of none.
     async fn token(&self, http: &Http, base: &Url) -> Result<Option<(HeaderName, HeaderValue)>, Failure> {
-        let Dialect { lifetime, token, tokenless, .. } = &self.dialect;
+        let Self { lifetime, token, tokenless, .. } = self;
         let mut request = Request::new(Full::new(Bytes::new()));
         *request.method_mut() = Method::PUT;
         request.headers_mut().insert(lifetime, SECONDS);

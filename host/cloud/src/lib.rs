@@ -6,6 +6,7 @@
 
 #![warn(unreachable_pub)]
 
+mod access_key;
 mod access_token;
 mod alibaba;
 mod aws;
@@ -18,10 +19,12 @@ pub mod http;
 mod imds;
 mod json;
 mod names;
+mod nested;
 mod options;
 mod reach;
 mod redact;
 mod request;
+mod tencent;
 mod vendor;
 
 use std::collections::BTreeMap;
@@ -43,6 +46,7 @@ fn vendors(options: &CloudOptions) -> BTreeMap<Provider, Arc<dyn Vendor>> {
     all.insert(Provider::Aws, Arc::new(aws::Aws::new(options.clone())));
     all.insert(Provider::Google, Arc::new(google::Google::new(options.clone())));
     all.insert(Provider::Alibaba, Arc::new(alibaba::Alibaba::new(options.clone())));
+    all.insert(Provider::Tencent, Arc::new(tencent::Tencent::new(options.clone())));
     all
 }
 

@@ -41,6 +41,23 @@ const ALIBABA: Reserved = Reserved {
     begin: &["signature", "xacs"],
 };
 
+/// Common parameters, of both signature methods: <https://www.tencentcloud.com/document/api/213/33224>. They are headers here, and would be
+/// parameters in a query.
+const TENCENT: Reserved = Reserved {
+    names: &[
+        "action",
+        "version",
+        "region",
+        "timestamp",
+        "nonce",
+        "secretid",
+        "token",
+        "requestclient",
+        "language",
+    ],
+    begin: &["signature", "xtc"],
+};
+
 /// System parameters: <https://cloud.google.com/apis/docs/system-parameters>, and those of uploads. `fields` is none of them: it
 /// leaves out parts of an answer, and does nothing else.
 const GOOGLE: Reserved = Reserved {
@@ -78,6 +95,7 @@ pub fn is_reserved(provider: Provider, name: &str) -> bool {
     let all = match provider {
         Provider::Aws => AWS,
         Provider::Alibaba => ALIBABA,
+        Provider::Tencent => TENCENT,
         Provider::Google => GOOGLE,
     };
     let folded = folded(name.split('.').next().unwrap_or_default());
@@ -174,6 +192,19 @@ mod tests {
                 ],
             ),
             (
+                Provider::Tencent,
+                &[
+                    "Action",
+                    "version",
+                    "Region",
+                    "X-TC-Action",
+                    "x-tc-token",
+                    "SecretId",
+                    "Token",
+                    "SignatureMethod",
+                ],
+            ),
+            (
                 Provider::Google,
                 &[
                     "$httpMethod",
@@ -217,6 +248,7 @@ mod tests {
             ),
             (Provider::Aws, &["DryRun", "MaxResults", "ActionNames.member.1", "NextToken"]),
             (Provider::Alibaba, &["RegionId", "RouteTableId", "ClientToken", "MaxResult"]),
+            (Provider::Tencent, &["Filters.0.Name", "Filters.0.Values.0", "Routes.0.GatewayId", "Limit"]),
             (Provider::Google, &["filter", "pageToken", "requestId", "fields", "maxResults"]),
         ] {
             assert_eq!(checked(provider, names), Ok(()), "{provider} {names:?}");

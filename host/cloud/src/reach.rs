@@ -1,12 +1,15 @@
 //! What a request reaches, as far as the host knows its operation: where routes lead, and whose things it is about. What may be reached
 //! is for those to say who know the node and its grants.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use flannel_base::text::excerpt;
 use ipnet::IpNet;
 
 use super::names::folded;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
-use super::{alibaba, aws, google};
+use super::{alibaba, aws, google, tencent};
 
 /// What a value stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +130,47 @@ impl Rule {
     }
 }
 
+type Parameters = Vec<(String, String)>;
+
+/// What the parameters of an operation on several routes reach: those of each, which have a name and a number in front
+/// (`Routes.0.GatewayId`), and those beside them. `first`: the first number, for the error where there is none.
+pub(crate) fn apply_to_each(
+    what: &str,
+    list: &str,
+    first: u32,
+    (beside, each): (&Rule, &Rule),
+    given: &[(String, String)],
+) -> Result<Vec<Reach>, Failure> {
+    let (entries, others) = entries(list, given);
+    let mut all = beside.apply(what, &others)?;
+    if entries.is_empty() {
+        return Err(Failure::Denied(format!("{what} without {list}.{first}")));
+    }
+    for (number, entry) in entries {
+        let place = format!("{list}.{number}");
+        let reached = each.apply(&format!("{what}, {place}"), &entry)?;
+        all.extend(
+            reached.into_iter().map(|reach| Reach { name: format!("{place}.{}", reach.name), ..reach }),
+        );
+    }
+    Ok(all)
+}
+
+/// The parameters of each entry of a list by its number, and all others.
+fn entries(list: &str, given: &[(String, String)]) -> (BTreeMap<String, Parameters>, Parameters) {
+    let (mut entries, mut beside) = (BTreeMap::<String, Parameters>::new(), Parameters::new());
+    for (name, value) in given {
+        let inner = name.strip_prefix(list).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
+        match inner.split_once('.') {
+            Some((number, inner)) => {
+                entries.entry(number.to_owned()).or_default().push((inner.to_owned(), value.clone()));
+            }
+            None => beside.push((name.clone(), value.clone())),
+        }
+    }
+    (entries, beside)
+}
+
 /// What parameters of an operation without a rule of its own reach: words for destinations are alike everywhere.
 pub(crate) fn destinations(what: &str, given: &[(String, String)]) -> Result<Vec<Reach>, Failure> {
     const WORDS: [&str; 7] = [
@@ -195,6 +239,7 @@ impl Request {
         let mut all = match &self.operation {
             Operation::Action { name, parameters } => match self.provider {
                 Provider::Alibaba => alibaba::reaches(self, name, parameters)?,
+                Provider::Tencent => tencent::reaches(self, name, parameters)?,
                 _ => aws::reaches(self, name, parameters)?,
             },
             Operation::Rest { method, path, query, .. } => google::reaches(self, *method, path, query)?,
@@ -216,6 +261,7 @@ pub fn routes_in(request: &Request, answer: &Answer) -> Vec<(String, IpNet)> {
     }
     let listed = match (&request.operation, request.provider) {
         (Operation::Action { name, .. }, Provider::Alibaba) => alibaba::routes(request, name, answer),
+        (Operation::Action { name, .. }, Provider::Tencent) => tencent::routes(request, name, answer),
         (Operation::Rest { method, path, .. }, Provider::Google) => {
             google::routes(request, *method, path, answer)
         }
@@ -230,8 +276,16 @@ impl Instance {
         if provider == Provider::Google {
             return google::is_instance(self, text);
         }
+        if provider == Provider::Tencent && text.parse::<IpAddr>().is_ok_and(|address| self.has(address)) {
+            // Next hops are private addresses there.
+            return true;
+        }
         let interfaces = self.interfaces.iter().map(|interface| &interface.id);
         !text.is_empty() && interfaces.chain([&self.id]).any(|id| id == text)
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.interfaces.iter().any(|interface| interface.addresses.contains(&address))
     }
 
     /// Whether requests mean a network that this machine is in by a text.

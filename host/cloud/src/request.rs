@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use flannel_model::entry::Mac;
 
-use super::names;
+use super::{names, nested};
 
 /// By whose rules a request is addressed and signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,11 +17,13 @@ pub enum Provider {
     Google,
     /// Alibaba Cloud.
     Alibaba,
+    /// Tencent Cloud.
+    Tencent,
 }
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Aws, Self::Google, Self::Alibaba];
+    pub const ALL: [Self; 4] = [Self::Aws, Self::Google, Self::Alibaba, Self::Tencent];
 
     /// As grants have it.
     pub fn name(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Provider {
             Self::Aws => "aws",
             Self::Google => "google",
             Self::Alibaba => "alibaba",
+            Self::Tencent => "tencent",
         }
     }
 }
@@ -98,7 +101,7 @@ impl From<Method> for hyper::Method {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A call of a query or RPC API.
+    /// A call of a query or RPC API, or of one whose parameters are a JSON object (Tencent).
     Action {
         /// Its name.
         name: String,
@@ -156,7 +159,10 @@ impl Request {
             )));
         }
         match &self.operation {
-            Operation::Action { parameters, .. } => names::check(self.provider, parameters),
+            Operation::Action { parameters, .. } => {
+                names::check(self.provider, parameters)?;
+                if self.provider == Provider::Tencent { nested::object(parameters).map(drop) } else { Ok(()) }
+            }
             Operation::Rest { query, .. } => {
                 names::check(self.provider, query)?;
                 self.members().map(drop)

@@ -59,3 +59,10 @@ pub trait Vendor: Send + Sync {
         Ok(None)
     }
 }
+
+/// A header's value. The error does not show it, since it may be a secret.
+pub(crate) fn header_value(name: &str, value: &str) -> Result<HeaderValue, Failure> {
+    let unfit =
+        |_| Failure::Invalid(format!("the header {name} would have characters that no header may have"));
+    HeaderValue::from_str(value).map_err(unfit)
+}

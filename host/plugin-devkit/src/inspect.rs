@@ -81,7 +81,7 @@ pub struct CloudOperation {
 pub struct CloudPolicy {
     /// Whose cloud.
     pub provider: String,
-    /// In the cloud's own form: an IAM policy (AWS), a custom role (Google), a RAM policy (Alibaba).
+    /// In the cloud's own form: an IAM policy (AWS), a custom role (Google), a RAM policy (Alibaba), a CAM policy (Tencent).
     pub policy: String,
 }
 

@@ -22,6 +22,11 @@ pub(crate) fn cloud_policy(needs: &[Need], provider: Provider) -> Option<String>
     Some(match provider {
         Provider::Aws => statement("2012-10-17"),
         Provider::Alibaba => statement("1"),
+        Provider::Tencent => {
+            let statement =
+                serde_json::json!([{ "effect": "allow", "action": permissions, "resource": ["*"] }]);
+            serde_json::json!({ "version": "2.0", "statement": statement }).to_string()
+        }
         Provider::Google => {
             let role =
                 serde_json::json!({ "title": "flanneld", "stage": "GA", "includedPermissions": permissions });
@@ -45,6 +50,7 @@ mod tests {
         let needs = [
             need("cloud:aws:ec2:DescribeRouteTables", "ec2:DescribeRouteTables"),
             need("cloud:aws:ec2:CreateRoute", "ec2:CreateRoute"),
+            need("cloud:tencent:vpc:CreateRoutes", "vpc:CreateRoutes"),
             need("cloud:google:compute:POST projects/*/global/routes", "compute.routes.create"),
         ];
         let aws = cloud_policy(&needs, Provider::Aws).expect("one");
@@ -54,6 +60,11 @@ mod tests {
         );
         let google = cloud_policy(&needs, Provider::Google).expect("one");
         assert!(google.contains(r#""includedPermissions":["compute.routes.create"]"#), "{google}");
+        let tencent = cloud_policy(&needs, Provider::Tencent).expect("one");
+        assert_eq!(
+            tencent,
+            r#"{"statement":[{"action":["vpc:CreateRoutes"],"effect":"allow","resource":["*"]}],"version":"2.0"}"#
+        );
         assert_eq!(cloud_policy(&needs, Provider::Alibaba), None);
     }
 }

@@ -28,6 +28,15 @@ impl Clouds for Open {
                 let all = [route("rte-in", "10.5.9.0/24"), route("rte-out", "0.0.0.0/0")];
                 json!({ "RouteEntrys": { "RouteEntry": all } })
             }
+            Provider::Tencent => {
+                let route = |id: u64, network: &str| json!({ "RouteId": id, "RouteItemId": format!("rti-{id}"), "DestinationCidrBlock": network });
+                let table = |id: &str, routes: Value| json!({ "RouteTableId": id, "RouteSet": routes });
+                let tables = [
+                    table("rtb-1", json!([route(17, "10.5.9.0/24"), route(18, "0.0.0.0/0")])),
+                    table("rtb-2", json!([route(17, "0.0.0.0/0"), route(19, "10.5.8.0/24")])),
+                ];
+                json!({ "Response": { "TotalCount": 2, "RouteTableSet": tables, "RequestId": "x" } })
+            }
             _ => json!({ "items": [
                 { "name": "made-by-hand", "id": "17", "destRange": "10.5.9.0/24", "description": "\"id\": \"99\"" },
                 { "name": "default-route", "id": "18", "destRange": "0.0.0.0/0" },
@@ -40,6 +49,7 @@ impl Clouds for Open {
     fn instance(&self, _: Provider, _: Instant) -> Result<Instance, Failure> {
         let interface = NetworkInterface {
             id: "eni-own".to_owned(),
+            addresses: vec![[192, 0, 2, 1].into()],
             network: "projects/12/networks/n".to_owned(),
             ..NetworkInterface::default()
         };
@@ -93,6 +103,10 @@ fn ec2(action: &str, parameters: &[(&str, &str)]) -> Value {
 
 fn vpc(action: &str, parameters: &[(&str, &str)]) -> Value {
     json!({ "provider": "alibaba", "service": "vpc", "version": "2016-04-28", "action": action, "parameters": parameters })
+}
+
+fn tencent(action: &str, parameters: &[(&str, &str)]) -> Value {
+    json!({ "provider": "tencent", "service": "vpc", "version": "2017-03-12", "action": action, "parameters": parameters })
 }
 
 fn compute(method: &str, path: &str, query: &[(&str, &str)], body: Option<&str>) -> Value {
@@ -249,6 +263,109 @@ fn routes_are_removed_by_identifiers_that_the_cloud_has_shown() {
     }
     goes(&google, &delete("flannel-10-5-3-0-24"));
     is_refused(&google, &delete("17"), "it is not known what the route p/17 is to");
+}
+
+/// A route of Tencent's, the first of a request.
+fn of_tencent(network: &str, hop: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("RouteTableId", "rtb-1".to_owned()),
+        ("Routes.0.DestinationCidrBlock", network.to_owned()),
+        ("Routes.0.GatewayType", "NORMAL_CVM".to_owned()),
+        ("Routes.0.GatewayId", hop.to_owned()),
+    ]
+}
+
+fn create(parameters: &[(&'static str, String)]) -> Value {
+    let parameters: Vec<(&str, &str)> =
+        parameters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    tencent("CreateRoutes", &parameters)
+}
+
+#[test]
+fn tencents_routes_are_to_the_cluster_network_and_lead_to_this_machine() {
+    let all = ["cloud:tencent:vpc:*"];
+    goes(&all, &create(&of_tencent("10.5.3.0/24", "192.0.2.1")));
+    goes(
+        &["cloud:tencent:vpc:CreateRoutes?RouteTableId&Routes.0.GatewayType=NORMAL_CVM"],
+        &create(&of_tencent("10.5.3.0/24", "192.0.2.1")),
+    );
+    for (network, hop, said) in [
+        ("0.0.0.0/0", "192.0.2.1", "is not in the cluster network"),
+        ("\"10.5.3.0/24\"", "192.0.2.1", "is no network"),
+        ("10.5.3.0/24", "192.0.2.2", "is none of this machine's"),
+        ("10.5.3.0/24", "\"192.0.2.1\"", "is none of this machine's"),
+    ] {
+        is_refused(&all, &create(&of_tencent(network, hop)), said);
+    }
+    for (name, value, said) in [
+        ("Routes.1.DestinationCidrBlock", "0.0.0.0/0", "Routes.1.DestinationCidrBlock=0.0.0.0/0 is not in"),
+        ("Routes.1.DestinationCidrBlock.0", "0.0.0.0/0", "right would be \"DestinationCidrBlock\""),
+        ("Routes.0.DestinationIpv6CidrBlock", "::/0", "is not in the cluster network"),
+        ("Routes.2.GatewayId", "192.0.2.1", "without DestinationCidrBlock or"),
+        ("routes.1.GatewayId", "192.0.2.1", "routes lead to this machine"),
+        ("Routes", "x", "another one makes"),
+        ("Routes.x.GatewayId", "192.0.2.1", "a list by some names"),
+        ("Routes.00.GatewayId", "x", "names are words"),
+        ("Region", "ap-beijing", "is reserved"),
+        ("Token", "x", "is reserved"),
+    ] {
+        let mut parameters = of_tencent("10.5.3.0/24", "192.0.2.1");
+        parameters.push((name, value.to_owned()));
+        is_refused(&all, &create(&parameters), said);
+    }
+    let vpn = [of_tencent("10.5.3.0/24", "192.0.2.1"), vec![]].concat();
+    let vpn: Vec<_> =
+        vpn.into_iter().map(|(name, value)| (name, value.replace("NORMAL_CVM", "VPN"))).collect();
+    is_refused(
+        &["cloud:tencent:vpc:CreateRoutes?RouteTableId&Routes.0.GatewayType=NORMAL_CVM"],
+        &create(&vpn),
+        "is not granted, which is NORMAL_CVM",
+    );
+    is_refused(
+        &all,
+        &with(&create(&of_tencent("10.5.3.0/24", "192.0.2.1")), "region", "ap-beijing"),
+        "is not this machine's",
+    );
+    is_refused(
+        &all,
+        &with(&create(&of_tencent("10.5.3.0/24", "192.0.2.1")), "version", "2018-01-01"),
+        "is known for 2017-03-12",
+    );
+    is_refused(&all, &tencent("CreateRoutes", &[("RouteTableId", "rtb-1")]), "without Routes.0");
+}
+
+#[test]
+fn tencents_routes_are_removed_by_what_the_cloud_has_shown_of_the_same_table() {
+    let all = ["cloud:tencent:vpc:*"];
+    let list =
+        tencent("DescribeRouteTables", &[("Filters.0.Name", "vpc-id"), ("Filters.0.Values.0", "vpc-1")]);
+    let by = |action: &str, table: &str, name: &str, id: &str| {
+        tencent(action, &[("RouteTableId", table), (name, id)])
+    };
+    for action in ["DeleteRoutes", "DisableRoutes"] {
+        let (number, name) = if action == "DeleteRoutes" {
+            ("Routes.0.RouteId", "Routes.0.RouteItemId")
+        } else {
+            ("RouteIds.0", "RouteItemIds.0")
+        };
+        for request in [
+            by(action, "rtb-1", number, "17"),
+            by(action, "rtb-1", name, "rti-17"),
+            by(action, "rtb-2", number, "19"),
+        ] {
+            assert_eq!(send_with(&all, None, &[list.clone(), request]), (2, String::new()));
+        }
+        for (request, words) in [
+            (by(action, "rtb-1", number, "18"), "is to 0.0.0.0/0"),
+            (by(action, "rtb-2", number, "17"), "is to 0.0.0.0/0"),
+            (by(action, "rtb-1", number, "19"), "it is not known what the route rtb-1/19 is to"),
+            (by(action, "rtb-1", number, "\"17\""), "it is not known"),
+        ] {
+            let (sent, said) = send_with(&all, None, &[list.clone(), request]);
+            assert!(sent == 1 && said.contains(words), "{said}");
+        }
+        is_refused(&all, &tencent(action, &[("RouteTableId", "rtb-1")]), "without");
+    }
 }
 
 #[test]

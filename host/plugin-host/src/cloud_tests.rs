@@ -95,7 +95,7 @@ fn an_answer_that_repeats_the_credentials_leaves_nothing_of_them_in_the_sandbox(
 
 #[test]
 fn the_built_in_plugins_are_granted_of_clouds_what_they_declare_and_no_more() {
-    for name in ["ali-vpc", "aws-vpc", "gce"] {
+    for name in ["ali-vpc", "aws-vpc", "gce", "tencent-vpc"] {
         let dir = tempfile::tempdir().expect("directory");
         let artifact = Loader::new(&dir.path().join("cache"), &dir.path().join("cache"), Compiler::Here)
             .load_here(&component(name))

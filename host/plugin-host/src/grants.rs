@@ -62,6 +62,14 @@ const BUILT_IN: [(&str, &[&str]); 11] = [
     ("hetzner", &["http:hetzner"]),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
+    (
+        "tencent-vpc",
+        &[
+            "cloud:tencent:vpc:DescribeRouteTables?Filters.0.Name=vpc-id&Filters.0.Values.0&Limit&Offset",
+            "cloud:tencent:vpc:CreateRoutes?RouteTableId&Routes.0.GatewayType=NORMAL_CVM",
+            "cloud:tencent:vpc:DeleteRoutes?RouteTableId",
+        ],
+    ),
     ("udp", &["links", "udp-tunnel"]),
     ("vxlan", &["links", "routes", "neighbours", "fdb"]),
     ("wireguard", &["links", "wireguard"]),

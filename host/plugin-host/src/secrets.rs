@@ -97,6 +97,9 @@ mod tests {
         let (id, secret) = secrets.access_key.expect("both halves");
         assert_eq!((id.as_str(), secret.reveal().as_str()), ("made-up-id", "made-up-secret"));
         assert!(!shown.contains("made-up") && !format!("{secret:?}").contains("made-up"), "{shown}");
+        let (shown, secrets) =
+            extract_secrets("tencent-vpc", &config.replace("ali-vpc", "tencent-vpc")).expect("a key");
+        assert!(secrets.access_key.is_some() && !shown.contains("made-up"), "{shown}");
         let error =
             extract_secrets("ali-vpc", r#"{"AccessKeySecret":"made-up-secret"}"#).expect_err("a half");
         assert!(error.contains("without Backend.AccessKeyID") && !error.contains("made-up"), "{error}");

@@ -1,7 +1,6 @@
 //! The options of the network config's `Backend` object. `AccessKeyID` and `AccessKeySecret` are the host's business.
 
-use flannel_backend::Config;
-use flannel_backend::serde_json::Value;
+use flannel_backend::{Config, cloud};
 
 /// Options. Upstream has none of these.
 #[derive(Debug, Default)]
@@ -13,22 +12,6 @@ pub struct Options {
 impl Options {
     /// Reads and checks all of them.
     pub fn read(config: &Config) -> Result<Self, String> {
-        let tables = match config.get("RouteTableID") {
-            None => Vec::new(),
-            Some(Value::Array(all)) if !all.is_empty() => all.iter().map(table).collect::<Result<_, _>>()?,
-            Some(one) => vec![table(one)?],
-        };
-        Ok(Self { tables })
+        Ok(Self { tables: cloud::route_tables(config, "vtb-")? })
     }
-}
-
-fn table(value: &Value) -> Result<String, String> {
-    let is_id = |text: &&str| {
-        let name = text.strip_prefix("vtb-").unwrap_or_default();
-        (1..=60).contains(&name.len()) && name.chars().all(|letter| letter.is_ascii_alphanumeric())
-    };
-    let id = value.as_str().filter(is_id);
-    id.map(ToOwned::to_owned).ok_or_else(|| {
-        format!("RouteTableID: {value} is no route table; right would be \"vtb-…\", or a list of them")
-    })
 }

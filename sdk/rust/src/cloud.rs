@@ -5,8 +5,13 @@
 
 use std::net::IpAddr;
 
-use crate::Mac;
+use serde_json::Value;
+
 pub use crate::answer::{Error, Response};
+use crate::{Config, Mac};
+
+/// More than a node's row is ever wanted in; each may cost requests of its own, and a tick has 64.
+const MOST_TABLES: usize = 32;
 
 /// By whose rules a request is addressed and signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,6 +22,8 @@ pub enum Provider {
     Google,
     /// Alibaba Cloud.
     Alibaba,
+    /// Tencent Cloud.
+    Tencent,
 }
 
 impl Provider {
@@ -26,6 +33,7 @@ impl Provider {
             Self::Aws => "aws",
             Self::Google => "google",
             Self::Alibaba => "alibaba",
+            Self::Tencent => "tencent",
         }
     }
 }
@@ -48,11 +56,11 @@ pub enum Method {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// A call of a query or RPC API: AWS, Alibaba.
+    /// A call of a query or RPC API: AWS, Alibaba, Tencent.
     Action {
         /// Its name.
         name: String,
-        /// Its own parameters, not encoded.
+        /// Its own parameters, not encoded. Tencent's become a JSON object: `Routes.0.GatewayId`.
         parameters: Vec<(String, String)>,
     },
     /// A call of a REST API: Google.
@@ -197,6 +205,35 @@ pub struct RequiredOperation {
     pub operation: &'static str,
     /// What the cloud calls the permissions for it: `ec2:CreateRoute`.
     pub permissions: &'static [&'static str],
+}
+
+/// The route tables that the option `RouteTableID` names: one, or a list of up to 32, each once, by identifiers that begin with `prefix`
+/// (`rtb-`). Empty where there is no such option. The error is for an operator.
+pub fn route_tables(config: &Config, prefix: &str) -> Result<Vec<String>, String> {
+    let all = match config.get("RouteTableID") {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(all)) if !all.is_empty() => all.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+    };
+    let is_id = |text: &&str| {
+        let name = text.strip_prefix(prefix).unwrap_or_default();
+        (1..=60).contains(&name.len()) && name.chars().all(|letter| letter.is_ascii_alphanumeric())
+    };
+    let mut tables: Vec<String> = Vec::new();
+    for value in all {
+        let table = value.as_str().filter(is_id).ok_or_else(|| {
+            format!(
+                "RouteTableID: {value} is no route table; right would be \"{prefix}…\", or a list of them"
+            )
+        })?;
+        if !tables.iter().any(|known| known == table) {
+            tables.push(table.to_owned());
+        }
+    }
+    if tables.len() > MOST_TABLES {
+        return Err(format!("RouteTableID: these are {} route tables; at most {MOST_TABLES}", tables.len()));
+    }
+    Ok(tables)
 }
 
 /// Sends a request and waits for the response.

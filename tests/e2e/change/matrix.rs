@@ -341,6 +341,11 @@ fn from_vxlan_to_the_routes_of_alibaba() -> Result<()> {
 }
 
 #[test]
+fn from_vxlan_to_the_routes_of_tencent() -> Result<()> {
+    to_a_cloud(Backend::TencentVpc)
+}
+
+#[test]
 fn from_a_clouds_routes_to_vxlan() -> Result<()> {
     from_a_cloud(Backend::Gce)
 }
@@ -353,6 +358,11 @@ fn from_the_routes_of_aws_to_vxlan() -> Result<()> {
 #[test]
 fn from_the_routes_of_alibaba_to_vxlan() -> Result<()> {
     from_a_cloud(Backend::AliVpc)
+}
+
+#[test]
+fn from_the_routes_of_tencent_to_vxlan() -> Result<()> {
+    from_a_cloud(Backend::TencentVpc)
 }
 
 #[test]

@@ -27,13 +27,15 @@ pub enum Backend {
     Gce,
     /// Entries in a route table of Alibaba's.
     AliVpc,
+    /// Routes in a route table of Tencent's.
+    TencentVpc,
     /// Routes of a network of Hetzner's.
     Hetzner,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Vxlan,
         Self::HostGw,
         Self::Alloc,
@@ -43,6 +45,7 @@ impl Backend {
         Self::AwsVpc,
         Self::Gce,
         Self::AliVpc,
+        Self::TencentVpc,
         Self::Hetzner,
     ];
 
@@ -58,6 +61,7 @@ impl Backend {
             Self::AwsVpc => "aws-vpc",
             Self::Gce => "gce",
             Self::AliVpc => "ali-vpc",
+            Self::TencentVpc => "tencent-vpc",
             Self::Hetzner => "hetzner",
         }
     }
@@ -94,7 +98,7 @@ impl Backend {
 
     /// Whether routes are rows in a cloud's table, and none of the kernel's.
     pub fn is_cloud(self) -> bool {
-        matches!(self, Self::AwsVpc | Self::Gce | Self::AliVpc | Self::Hetzner)
+        matches!(self, Self::AwsVpc | Self::Gce | Self::AliVpc | Self::TencentVpc | Self::Hetzner)
     }
 
     /// Whether each peer has a route of its own; otherwise one route leads to a device that knows all peers.
@@ -110,21 +114,24 @@ impl Backend {
     /// The devices that it makes.
     pub fn devices(self, ipv6: bool) -> Vec<&'static str> {
         let of = |v4, v6| if ipv6 { vec![v4, v6] } else { vec![v4] };
+        if self.is_cloud() {
+            return Vec::new();
+        }
         match self {
             Self::Vxlan => of(Vtep::DEVICES[0], Vtep::DEVICES[1]),
-            Self::HostGw | Self::Alloc | Self::AwsVpc | Self::Gce | Self::AliVpc | Self::Hetzner => {
-                Vec::new()
-            }
             Self::Ipip => vec!["flannel.ipip"],
             Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
             Self::Udp => vec!["flannel0"],
+            _ => Vec::new(),
         }
     }
 
     /// Why this machine cannot have it; none: it can.
     pub fn missing(self) -> Result<Option<String>> {
         let kind = match self {
-            Self::HostGw | Self::Alloc | Self::Gce | Self::AliVpc | Self::Hetzner => return Ok(None),
+            Self::HostGw | Self::Alloc | Self::Gce | Self::AliVpc | Self::TencentVpc | Self::Hetzner => {
+                return Ok(None);
+            }
             Self::AwsVpc => return crate::cloud::python::missing(),
             Self::Udp if std::path::Path::new("/dev/net/tun").exists() => return Ok(None),
             Self::Udp => return Ok(Some("there is no /dev/net/tun (module tun)".to_owned())),

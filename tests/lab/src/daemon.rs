@@ -26,7 +26,7 @@ use crate::{Node, artifacts, child_reaper, wait};
 const USUAL_PLACES: [&str; 3] = ["/run/flannel", "/var/lib/flanneld", "/var/cache/flanneld"];
 
 /// Variables of this process that daemons of the lab do not see: ours, Kubernetes', and those with which clouds' tools are set up.
-const FOREIGN: [&str; 13] = [
+const FOREIGN: [&str; 14] = [
     "FLANNELD_",
     "KUBERNETES_",
     "NODE_NAME",
@@ -40,6 +40,7 @@ const FOREIGN: [&str; 13] = [
     "ALIBABA_CLOUD_",
     "ACCESS_KEY_",
     "ECS_",
+    "TENCENTCLOUD_",
 ];
 
 /// But these they see: what a test program is told by them is meant for the daemons, too.

@@ -13,12 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::access_key::Credentials;
 use super::imds::Imds;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
 use crate::http::{Http, Url};
-use credentials::Credentials;
 
 pub(super) use reach::{reaches, routes};
 
@@ -40,7 +40,7 @@ impl Alibaba {
     /// With what the operator has said. Asks nobody.
     pub(crate) fn new(options: CloudOptions) -> Self {
         let metadata = metadata::service(&options.variables);
-        let credentials = Credentials::new(&options);
+        let credentials = Credentials::new(&credentials::DIALECT, &options);
         Self { options, metadata, credentials, region: OnceLock::new() }
     }
 

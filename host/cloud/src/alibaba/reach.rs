@@ -1,10 +1,8 @@
 //! What the VPC API's operations on route entries reach: <https://help.aliyun.com/document_detail/36012.html>.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 
-use crate::reach::{Reach, Rule, destinations, regions};
+use crate::reach::{Reach, Rule, apply_to_each, destinations, regions};
 use crate::request::{Answer, Failure, Request};
 
 const SERVICE: &str = "vpc";
@@ -80,40 +78,11 @@ pub(crate) fn reaches(
         return Ok(all);
     }
     rule.check_version(action, &request.version)?;
-    let Some(each) = each else {
-        all.extend(rule.apply(action, parameters)?);
-        return Ok(all);
-    };
-    let (entries, beside) = entries(parameters);
-    all.extend(rule.apply(action, &beside)?);
-    if entries.is_empty() {
-        return Err(Failure::Denied(format!("{action} without {ENTRIES}.1")));
-    }
-    for (number, entry) in entries {
-        let place = format!("{ENTRIES}.{number}");
-        let reached = each.apply(&format!("{action}, {place}"), &entry)?;
-        all.extend(
-            reached.into_iter().map(|reach| Reach { name: format!("{place}.{}", reach.name), ..reach }),
-        );
-    }
+    all.extend(match each {
+        Some(each) => apply_to_each(action, ENTRIES, 1, (rule, each), parameters)?,
+        None => rule.apply(action, parameters)?,
+    });
     Ok(all)
-}
-
-type Parameters = Vec<(String, String)>;
-
-/// The parameters of each entry by its number, and all others.
-fn entries(parameters: &[(String, String)]) -> (BTreeMap<String, Parameters>, Parameters) {
-    let (mut entries, mut beside) = (BTreeMap::<String, Parameters>::new(), Parameters::new());
-    for (name, value) in parameters {
-        let inner = name.strip_prefix(ENTRIES).and_then(|rest| rest.strip_prefix('.')).unwrap_or_default();
-        match inner.split_once('.') {
-            Some((number, inner)) => {
-                entries.entry(number.to_owned()).or_default().push((inner.to_owned(), value.clone()));
-            }
-            None => beside.push((name.clone(), value.clone())),
-        }
-    }
-    (entries, beside)
 }
 
 /// The routes that an answer lists: identifiers and destinations.

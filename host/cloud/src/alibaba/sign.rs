@@ -3,18 +3,17 @@
 use std::fmt::Write;
 
 use flannel_base::Timestamp;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use sha2::{Digest as _, Sha256};
 
-use super::credentials::AccessKey;
 use crate::Secret;
+use crate::access_key::{AccessKey, hmac};
 use crate::http::Url;
 use crate::percent;
 use crate::request::Failure;
-use crate::vendor::Prepared;
+use crate::vendor::{Prepared, header_value};
 
 const ALGORITHM: &str = "ACS3-HMAC-SHA256";
 
@@ -80,22 +79,20 @@ pub(super) fn signed(
     }
     let _ = write!(canonical, "\n{names}\n{digest}");
     let canonical = hex::encode(Sha256::digest(canonical));
-    let mac = Hmac::<Sha256>::new_from_slice(keys.secret.reveal().as_bytes());
-    let mut mac = mac.map_err(|error| Failure::Invalid(format!("the access key's secret: {error}")))?;
-    mac.update(format!("{ALGORITHM}\n{canonical}").as_bytes());
-    let signature = hex::encode(mac.finalize().into_bytes());
+    let to_sign = format!("{ALGORITHM}\n{canonical}");
+    let signature = hex::encode(hmac(keys.secret.reveal().as_bytes(), to_sign.as_bytes())?);
     let authorization =
         format!("{ALGORITHM} Credential={},SignedHeaders={names},Signature={signature}", keys.id);
 
     let sent = headers.into_iter().filter(|(name, _)| *name != "host");
     let mut sent: Vec<(HeaderName, HeaderValue)> = sent
         .map(|(name, value)| {
-            let mut header = value_of(name, value)?;
+            let mut header = header_value(name, value)?;
             header.set_sensitive(name == "x-acs-security-token");
             Ok((HeaderName::from_static(name), header))
         })
         .collect::<Result<_, Failure>>()?;
-    let mut header = value_of("authorization", &authorization)?;
+    let mut header = header_value("authorization", &authorization)?;
     header.set_sensitive(true);
     sent.push((AUTHORIZATION, header));
     let mut secrets = vec![keys.secret.clone(), Secret::new(signature)];
@@ -110,13 +107,6 @@ fn query(parameters: &[(String, String)]) -> String {
     sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
     let pairs = sorted.into_iter().map(|(name, value)| format!("{}={}", percent(name), percent(value)));
     pairs.collect::<Vec<_>>().join("&")
-}
-
-/// The error does not show the value, which may be a secret.
-fn value_of(name: &str, value: &str) -> Result<HeaderValue, Failure> {
-    let unfit =
-        |_| Failure::Invalid(format!("the header {name} would have characters that no header may have"));
-    HeaderValue::from_str(value).map_err(unfit)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flannel_base::Timestamp;
 
-use super::keys::AccessKey;
 use super::{AwsContext, ecs, metadata, profile, web_identity};
 use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::http::Http;
 use crate::options::Variables;
 use crate::request::Failure;

@@ -9,8 +9,9 @@ use hyper::Request;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, HeaderValue};
 
-use super::keys::{self, AccessKey};
+use super::keys;
 use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::http::{Http, Url, is_loopback};
 use crate::options::Variables;
 use crate::request::Failure;

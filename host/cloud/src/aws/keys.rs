@@ -4,19 +4,7 @@ use flannel_base::Timestamp;
 use serde::Deserialize;
 
 use crate::Secret;
-
-/// An access key, perhaps of a session.
-#[derive(Clone, Debug)]
-pub(super) struct AccessKey {
-    /// Not secret.
-    pub id: String,
-    /// Signs.
-    pub secret: Secret,
-    /// Of a session.
-    pub token: Option<Secret>,
-    /// A session's end.
-    pub expires: Option<Timestamp>,
-}
+use crate::access_key::AccessKey;
 
 impl AccessKey {
     /// Those whose parts can be what they should be.

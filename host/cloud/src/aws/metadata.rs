@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use hyper::header::HeaderName;
 use serde::Deserialize;
 
-use super::keys::{self, AccessKey};
+use super::keys;
+use crate::access_key::AccessKey;
 use crate::http::Url;
 use crate::imds::{Dialect, Imds, Session, is_name};
 use crate::options::Variables;

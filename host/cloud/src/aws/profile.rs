@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use flannel_privileges::with_privileges;
 
-use super::keys::AccessKey;
 use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::options::Variables;
 use crate::request::Failure;
 

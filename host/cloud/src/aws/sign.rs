@@ -9,8 +9,8 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::keys::AccessKey;
 use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::http::Url;
 use crate::percent;
 use crate::request::Failure;

@@ -7,10 +7,11 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request};
 
-use super::keys::{self, AccessKey};
+use super::keys;
 use super::xml::element;
 use super::{AwsContext, sign};
 use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::http::Http;
 use crate::request::Failure;
 

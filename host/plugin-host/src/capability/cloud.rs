@@ -252,7 +252,7 @@ fn interface_out(interface: NetworkInterface) -> wit::NetworkInterface {
 fn fits(provider: Provider, operation: &Operation) -> bool {
     matches!(
         (provider, operation),
-        (Provider::Aws | Provider::Alibaba, Operation::Action { .. })
+        (Provider::Aws | Provider::Alibaba | Provider::Tencent, Operation::Action { .. })
             | (Provider::Google, Operation::Rest { .. })
     )
 }

@@ -385,6 +385,7 @@ typedef flannel_backend_types_mac_address_t flannel_backend_cloud_mac_address_t;
 // - `aws`: Amazon Web Services: query APIs, signature version 4.
 // - `google`: Google Cloud: REST APIs with JSON, OAuth 2.0 access tokens.
 // - `alibaba`: Alibaba Cloud: RPC APIs, signature version 3 (`ACS3-HMAC-SHA256`).
+// - `tencent`: Tencent Cloud: API 3.0, parameters as a JSON object, signature `TC3-HMAC-SHA256`. An error has the status 200.
 typedef plugin_string_t flannel_backend_cloud_provider_t;
 
 // A method of HTTP (RFC 9110, section 9).
@@ -404,12 +405,16 @@ typedef struct {
 // Parameters by name, in any order. The host encodes them. A name is words of `A-Z`, `a-z`, `0-9`, `-`, `_` with dots between them,
 // numbers among them without zeros in front (`Filter.1.Name`), and comes once: names that differ only in case, `-` or `_` are the
 // same.
+// 
+// For Tencent they become a JSON object: words lead to members, and numbers, from 0 on, to elements of lists
+// (`Routes.0.GatewayId`). A value that is a whole number, `true` or `false` is that in JSON; one in quotation marks is a JSON string
+// (`"100"`), and so is everything else, as it stands.
 typedef struct flannel_backend_cloud_parameters_t {
   plugin_tuple2_string_string_t   *ptr;
   size_t len;
 } flannel_backend_cloud_parameters_t;
 
-// A call of a query or RPC API: AWS, Alibaba.
+// A call of a query or RPC API: AWS, Alibaba, Tencent.
 typedef struct flannel_backend_cloud_action_t {
   // Its name, such as `DescribeRouteTables`.
   plugin_string_t   name;

@@ -118,6 +118,7 @@ fn request(wish: &Value) -> Result<Request, String> {
         "aws" => Provider::Aws,
         "google" => Provider::Google,
         "alibaba" => Provider::Alibaba,
+        "tencent" => Provider::Tencent,
         other => return Err(format!("provider: {other:?}")),
     };
     let pairs = |name: &str| from_value::<Vec<(String, String)>>(wish[name].clone()).unwrap_or_default();

@@ -7,6 +7,7 @@ pub mod gce;
 pub mod hetzner;
 pub mod python;
 pub mod server;
+pub mod tencent;
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -70,6 +71,7 @@ pub fn start(backend: Backend, lab: &Lab) -> Result<Option<Arc<dyn Cloud>>> {
             crate::Place::Near.gateway().into(),
             crate::bridge::BRIDGE,
         )?)),
+        Backend::TencentVpc => Some(Arc::new(tencent::Tencent::start(lab)?)),
         Backend::Hetzner => Some(Arc::new(hetzner::Hetzner::start(lab)?)),
         _ => None,
     })

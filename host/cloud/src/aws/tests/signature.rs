@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::Secret;
-use crate::aws::keys::AccessKey;
+use crate::access_key::AccessKey;
 
 struct Case {
     url: &'static str,

@@ -8,7 +8,7 @@ use flannel_lab::demo::{self, DemoOptions};
 #[derive(clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch on the command line")]
 pub struct Options {
-    /// Which backend: vxlan, host-gw, alloc, ipip, wireguard, udp, aws-vpc, gce, ali-vpc or hetzner
+    /// Which backend: vxlan, host-gw, alloc, ipip, wireguard, udp, aws-vpc, gce, ali-vpc, tencent-vpc or hetzner
     #[arg(long, default_value_t = Backend::Vxlan)]
     backend: Backend,
     /// How many nodes

@@ -20,7 +20,7 @@ mod cloud;
 mod fault;
 mod metadata;
 mod shared;
-mod signature;
+pub(in crate::cloud) mod signature;
 mod vpc;
 
 use std::collections::BTreeMap;

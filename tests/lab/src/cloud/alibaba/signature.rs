@@ -72,7 +72,7 @@ fn missing(name: &str) -> Error {
 }
 
 /// Hexadecimal digits.
-pub(super) fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(in crate::cloud) fn hex(bytes: impl AsRef<[u8]>) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = bytes.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()

@@ -72,16 +72,16 @@ impl Peer {
     pub fn from_json(value: &Value) -> Option<Self> {
         let text = |at: usize| value[at].as_str();
         Some(Self {
-            subnet: read(text(0)?)?,
-            subnet_v6: read(text(1)?)?,
-            public: read(text(2)?)?,
-            public_v6: read(text(3)?)?,
+            subnet: read(text(0)?).ok()?,
+            subnet_v6: read(text(1)?).ok()?,
+            public: read(text(2)?).ok()?,
+            public_v6: read(text(3)?).ok()?,
             data: text(4).unwrap_or_default().to_owned(),
         })
     }
 }
 
-/// A value that may be empty; none: it is no such value.
-fn read<T: std::str::FromStr>(text: &str) -> Option<Option<T>> {
-    if text.is_empty() { Some(None) } else { text.parse().ok().map(Some) }
+/// A value that may be empty.
+fn read<T: std::str::FromStr>(text: &str) -> Result<Option<T>, T::Err> {
+    Some(text).filter(|text| !text.is_empty()).map(str::parse).transpose()
 }

@@ -217,7 +217,7 @@ fn peers_that_have_gone_while_the_daemon_was_away_are_removed_when_none_of_them_
     let mut bench = restarted(&shell, ALL);
     let later = |time: Duration| with(|host| host.now += time);
     bench.tick().expect("well");
-    later(GRACE - Duration::from_millis(1));
+    later(GRACE.saturating_sub(Duration::from_millis(1)));
     bench.tick().expect("well");
     assert_eq!(ran(&shell), [""; 0]);
     later(Duration::from_millis(1));

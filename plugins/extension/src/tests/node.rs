@@ -32,9 +32,11 @@ impl Shell {
 
     fn run(&mut self, run: &Run) -> Result<Outcome, Error> {
         let told = run.environment.iter().filter(|(_, value)| !value.is_empty());
-        let told: String = told.map(|(name, value)| format!(" {name}={value}")).collect();
         let name = run.name.trim_end_matches("Command");
-        self.ran.push(format!("{name}{told} <{}>", run.input.escape_debug()));
+        let words =
+            std::iter::once(name.to_owned()).chain(told.map(|(name, value)| format!("{name}={value}")));
+        let words: Vec<String> = words.collect();
+        self.ran.push(format!("{} <{}>", words.join(" "), run.input.escape_debug()));
         if let Some((_, end)) = self.ends.iter().find(|(of, _)| **of == name) {
             return end.clone();
         }

@@ -23,7 +23,7 @@ const HTTP: &str = "http";
 const ANY_NAME: &str = "http:NAME";
 
 /// What the built-in plugins are granted, by backend type.
-const BUILT_IN: [(&str, &[&str]); 11] = [
+const BUILT_IN: [(&str, &[&str]); 12] = [
     ("alloc", &[]),
     (
         "ali-vpc",

@@ -64,7 +64,8 @@ fn scalar(text: &str) -> Value {
         _ => false,
     };
     // There is one way to write each.
-    if is_so && read.to_string() == text { read } else { text.into() }
+    let written = read.to_string();
+    if is_so && written == text { read } else { text.into() }
 }
 
 fn value(part: Part, place: &str) -> Result<Value, Failure> {

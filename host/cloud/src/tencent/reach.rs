@@ -94,12 +94,12 @@ pub(crate) fn routes(request: &Request, action: &str, answer: &Answer) -> Vec<(S
     struct Table {
         route_table_id: String,
         #[serde(default)]
-        route_set: Vec<Route>,
+        route_set: Vec<Listed>,
     }
     // What a route does not have is missing, or `null`.
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Route {
+    struct Listed {
         route_id: Option<u64>,
         route_item_id: Option<String>,
         destination_cidr_block: Option<String>,

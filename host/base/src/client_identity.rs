@@ -26,23 +26,9 @@ pub fn of_any_version(chain: &[u8], key: &[u8]) -> Option<CertifiedKey> {
 mod tests {
     use super::*;
 
-    /// `openssl x509 -req -in admin.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 36500`. Nobody's but the tests'.
-    const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBPzCB5QIUc+svJa7VTFtbPo9LXfHeB6xMpkMwCgYIKoZIzj0EAwIwGTEXMBUG\n\
-A1UEAwwOdGVzdC1hdXRob3JpdHkwIBcNMjYxMTMwMDQwODQ0WhgPMjEyNjExMDYw\n\
-NDA4NDRaMCkxFzAVBgNVBAoMDnN5c3RlbTptYXN0ZXJzMQ4wDAYDVQQDDAVhZG1p\n\
-bjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPEYgtwPTCXLQOJPhx+hmyg/IkKT\n\
-oedNOOk+Kf7cx0SlaWWxtIbPGRYH+O512/vzUtfPq0d/4Ps3JbKzulsT+igwCgYI\n\
-KoZIzj0EAwIDSQAwRgIhALnY94xGgau5qXpoSt79IqfELK2wY3Pce1f7Fhlkkh93\n\
-AiEAph315Qgd6ITmEWhgMsd7bOv8cAYHldwAVwj8oYKtsXo=\n\
------END CERTIFICATE-----";
-    const KEY: &str = "\
------BEGIN PRIVATE KEY-----\n\
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgp2zr8aAjR7gp0Yo/\n\
-RqCRYkYXyu6SYis+/cxFiXOT+PyhRANCAATxGILcD0wly0DiT4cfoZsoPyJCk6Hn\n\
-TTjpPin+3MdEpWllsbSGzxkWB/juddv781LXz6tHf+D7NyWys7pbE/oo\n\
------END PRIVATE KEY-----";
+    /// `openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 36500`. Nobody's but the tests'.
+    const CERTIFICATE: &str = include_str!("../../../tests/fixtures/x509-v1/client.crt");
+    const KEY: &str = include_str!("../../../tests/fixtures/x509-v1/client.key");
 
     #[test]
     fn a_certificate_of_version_1_and_its_key_are_a_pair() {

@@ -54,36 +54,9 @@ mod tests {
 
     use super::*;
 
-    /// Of version 1: `openssl x509 -req -in admin.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 36500`. Nobody's but the tests'.
-    const CERTIFICATE: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBPzCB5QIUc+svJa7VTFtbPo9LXfHeB6xMpkMwCgYIKoZIzj0EAwIwGTEXMBUG\n\
-A1UEAwwOdGVzdC1hdXRob3JpdHkwIBcNMjYxMTMwMDQwODQ0WhgPMjEyNjExMDYw\n\
-NDA4NDRaMCkxFzAVBgNVBAoMDnN5c3RlbTptYXN0ZXJzMQ4wDAYDVQQDDAVhZG1p\n\
-bjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABPEYgtwPTCXLQOJPhx+hmyg/IkKT\n\
-oedNOOk+Kf7cx0SlaWWxtIbPGRYH+O512/vzUtfPq0d/4Ps3JbKzulsT+igwCgYI\n\
-KoZIzj0EAwIDSQAwRgIhALnY94xGgau5qXpoSt79IqfELK2wY3Pce1f7Fhlkkh93\n\
-AiEAph315Qgd6ITmEWhgMsd7bOv8cAYHldwAVwj8oYKtsXo=\n\
------END CERTIFICATE-----";
-    /// Its key.
-    const KEY: &str = "\
------BEGIN PRIVATE KEY-----\n\
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgp2zr8aAjR7gp0Yo/\n\
-RqCRYkYXyu6SYis+/cxFiXOT+PyhRANCAATxGILcD0wly0DiT4cfoZsoPyJCk6Hn\n\
-TTjpPin+3MdEpWllsbSGzxkWB/juddv781LXz6tHf+D7NyWys7pbE/oo\n\
------END PRIVATE KEY-----";
-    const AUTHORITY: &str = "\
------BEGIN CERTIFICATE-----\n\
-MIIBiDCCAS+gAwIBAgIUOQpsftIcJy1h/Wagic/TwgIW/bswCgYIKoZIzj0EAwIw\n\
-GTEXMBUGA1UEAwwOdGVzdC1hdXRob3JpdHkwIBcNMjYxMTMwMDQwODQ0WhgPMjEy\n\
-NjExMDYwNDA4NDRaMBkxFzAVBgNVBAMMDnRlc3QtYXV0aG9yaXR5MFkwEwYHKoZI\n\
-zj0CAQYIKoZIzj0DAQcDQgAEVRiv/JGR0kUrpzcaKX3d99r/lPLuQnlynspIttps\n\
-OC9DfgrItLTt+umzhOn4pqVQ3tIpM1xLcoRKyVPyTLyGiaNTMFEwHQYDVR0OBBYE\n\
-FCbxd8prSYiav7/Q1pVrvclRofdUMB8GA1UdIwQYMBaAFCbxd8prSYiav7/Q1pVr\n\
-vclRofdUMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDRwAwRAIgYzgBVczq\n\
-7R5EiSE13MFmUXn2YsRIkPSx3craPJZr8dYCIBW63WU71RdQSq0kGm0wQgS/EaKT\n\
-oEL5hhwnMjr2HU7d\n\
------END CERTIFICATE-----";
+    const CERTIFICATE: &str = include_str!("../../../../tests/fixtures/x509-v1/client.crt");
+    const KEY: &str = include_str!("../../../../tests/fixtures/x509-v1/client.key");
+    const AUTHORITY: &str = include_str!("../../../../tests/fixtures/x509-v1/ca.crt");
 
     fn config(user: AuthInfo) -> Config {
         let authority = CertificateDer::from_pem_slice(AUTHORITY.as_bytes()).expect("a certificate");

@@ -399,6 +399,35 @@ async fn certificates_are_checked_both_ways() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_certificate_of_version_1_is_shown() {
+    let files = certificates();
+    let file = |name: &str| files.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(file(name), text).expect("written");
+    let own = std::fs::read_to_string(file("ca.crt")).expect("read");
+    write("ca.crt", &(own + include_str!("../../../../tests/fixtures/x509-v1/ca.crt")));
+    write("client.crt", include_str!("../../../../tests/fixtures/x509-v1/client.crt"));
+    write("client.key", include_str!("../../../../tests/fixtures/x509-v1/client.key"));
+    let security = EtcdSecurity {
+        cafile: Some(file("ca.crt")),
+        certfile: Some(file("client.crt")),
+        keyfile: Some(file("client.key")),
+        ..EtcdSecurity::default()
+    };
+    let server = Server::start_with_tls(files.path(), true);
+    let options = EtcdOptions { endpoints: vec![server.endpoint()], prefix: "/x".to_owned() };
+    let store = EtcdStore::connect_securely(options, &security).expect("store");
+    let mut result = store.network_config().await;
+    // It listens before it has elected itself.
+    for _ in 0..100 {
+        if matches!(result, Err(StoreError::Unavailable { .. })) {
+            sleep(Duration::from_millis(100)).await;
+            result = store.network_config().await;
+        }
+    }
+    assert!(matches!(result, Err(StoreError::NoConfig { .. })), "{result:?}");
+}
+
 #[test]
 fn wrong_certificate_files_are_refused_with_their_names() {
     let files = certificates();

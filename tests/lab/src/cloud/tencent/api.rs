@@ -39,6 +39,7 @@ pub(super) fn answer(state: &Mutex<State>, question: &Question) -> Reply {
         Some(Fault::Refuse(code)) => Err(error(code, format!("made up: {code}"))),
         _ => carry_out(&mut state, question, &action, &body),
     };
+    state.route();
     let code = outcome.as_ref().map_or_else(|(code, _)| code.clone(), |_| "OK".to_owned());
     state.calls.push(Call { from: question.from, action, body, outcome: code });
     let mut response =

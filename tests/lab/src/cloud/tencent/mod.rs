@@ -18,14 +18,11 @@ mod signature;
 mod state;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
 
-use super::gce::router::Router;
 use super::server::Server;
 use crate::{Lab, Place};
 use state::State;
@@ -39,17 +36,13 @@ pub const ACCESS_KEY: (&str, &str) = ("AKIDmadeupfortests", "secret-made-up-for-
 pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 23);
 /// The kind of next hop that an instance is.
 pub const INSTANCE: &str = "NORMAL_CVM";
-/// How often the router is looked after.
-const STEP: Duration = Duration::from_millis(10);
 
-/// A cloud, which ends when this is dropped.
+/// A cloud. Its servers end when this is dropped; the routes go with the namespace.
 #[derive(Debug)]
 pub struct Tencent {
     state: Arc<Mutex<State>>,
     api: Server,
     _metadata: Server,
-    ends: Arc<AtomicBool>,
-    clockwork: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Tencent {
@@ -58,7 +51,7 @@ impl Tencent {
     pub fn start(lab: &Lab) -> Result<Self> {
         let namespace = lab.switch().namespace().clone();
         namespace.ip(&format!("address replace {METADATA}/32 dev {}", crate::bridge::BRIDGE))?;
-        let state = Arc::new(Mutex::new(State::new()));
+        let state = Arc::new(Mutex::new(State::new(namespace.clone())));
         let shared = Arc::clone(&state);
         let gateway = SocketAddr::new(Place::Near.gateway().into(), 0);
         let api = Server::start(&namespace, gateway, move |question| api::answer(&shared, question))?;
@@ -66,17 +59,7 @@ impl Tencent {
         let metadata = Server::start(&namespace, SocketAddr::new(METADATA.into(), 80), move |question| {
             metadata::answer(&mut lock(&shared), question)
         })?;
-        let ends = Arc::new(AtomicBool::new(false));
-        let (shared, end) = (Arc::clone(&state), Arc::clone(&ends));
-        let clockwork = std::thread::spawn(move || {
-            let mut router = Router::default();
-            while !end.load(Ordering::Relaxed) {
-                let wanted = lock(&shared).routes();
-                router.apply(&namespace, &wanted);
-                std::thread::sleep(STEP);
-            }
-        });
-        Ok(Self { state, api, _metadata: metadata, ends, clockwork: Some(clockwork) })
+        Ok(Self { state, api, _metadata: metadata })
     }
 
     /// `http://ADDRESS:PORT`
@@ -102,7 +85,9 @@ impl Tencent {
 
     /// Gives the nodes' subnet a route table of its own, in place of the VPC's main one.
     pub fn use_custom_table(&self) {
-        self.lock().has_custom_table = true;
+        let mut state = self.lock();
+        state.has_custom_table = true;
+        state.route();
     }
 
     /// Adds a row to the table in use, as somebody at the console.
@@ -110,6 +95,7 @@ impl Tencent {
         let mut state = self.lock();
         let table = state.table_in_use();
         state.add(table, destination, kind, hop);
+        state.route();
     }
 
     /// Takes a row from the table in use, as somebody at the console. Answers whether there was one.
@@ -117,6 +103,7 @@ impl Tencent {
         let mut state = self.lock();
         let (table, before) = (state.table_in_use(), state.rows.len());
         state.rows.retain(|row| row.table != table || row.destination != destination);
+        state.route();
         state.rows.len() < before
     }
 
@@ -172,15 +159,6 @@ impl Tencent {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
-    }
-}
-
-impl Drop for Tencent {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.clockwork.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -8,6 +8,8 @@ use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 
 use super::{ACCESS_KEY, INSTANCE};
+use crate::Namespace;
+use crate::cloud::gce::router::Router;
 
 /// The network of the lab.
 pub(super) const VPC: &str = "vpc-lab00001";
@@ -94,10 +96,12 @@ pub(super) struct State {
     pub faults: BTreeMap<String, VecDeque<Fault>>,
     pub calls: Vec<Call>,
     counter: u64,
+    namespace: Namespace,
+    router: Router,
 }
 
 impl State {
-    pub fn new() -> Self {
+    pub fn new(namespace: Namespace) -> Self {
         let mut state = Self {
             rows: Vec::new(),
             has_custom_table: false,
@@ -109,6 +113,8 @@ impl State {
             faults: BTreeMap::new(),
             calls: Vec::new(),
             counter: 0,
+            namespace,
+            router: Router::default(),
         };
         if let Ok(destination) = VPC_CIDR.parse() {
             for table in [MAIN_TABLE, CUSTOM_TABLE] {
@@ -134,8 +140,13 @@ impl State {
         if self.has_custom_table { CUSTOM_TABLE } else { MAIN_TABLE }
     }
 
-    /// What the rows of the table in use ask of the router.
-    pub fn routes(&self) -> BTreeMap<String, IpAddr> {
+    /// Makes the router do what the rows ask for, before anybody sees that they are there.
+    pub fn route(&mut self) {
+        let wanted = self.routes();
+        self.router.apply(&self.namespace, &wanted);
+    }
+
+    fn routes(&self) -> BTreeMap<String, IpAddr> {
         let rows = self.rows.iter().filter(|row| row.table == self.table_in_use() && row.enabled);
         rows.filter_map(|row| Some((row.destination.to_string(), row.machine()?.into()))).collect()
     }

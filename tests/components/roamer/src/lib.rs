@@ -252,11 +252,13 @@ mod tests {
     #[test]
     fn a_peer_is_reached_where_it_says_that_it_is() {
         let mut bench = bench(&[]);
+        let device = "link flannel.1 vxlan id 1 V4 nolearning mtu 1450";
         assert_eq!(
             bench.put(2, &peer("link")).expect("served"),
-            ["route 10.5.3.0/24 via 192.168.0.101 dev eth0"]
+            [device, "route 10.5.3.0/24 via 192.168.0.101 dev eth0"]
         );
-        assert_eq!(bench.put(2, &peer("tunnel")).expect("served").len(), 3);
+        // The device, and a route, a neighbour and an FDB entry over it.
+        assert_eq!(bench.put(2, &peer("tunnel")).expect("served").len(), 4);
         assert!(bench.put(2, &peer("moon")).is_err());
     }
 

@@ -138,7 +138,7 @@ pub(crate) enum Observation {
     Nexthop(u32, Option<NextHop>),
 }
 
-/// The mirror.
+/// The mirror. What each peer has one of is in trees: a hash map doubles, and is half empty afterwards.
 #[derive(Debug, Default)]
 pub(crate) struct ObservedState {
     /// The external interface; none while it is away.
@@ -148,12 +148,12 @@ pub(crate) struct ObservedState {
     /// Devices with names that flannel gives, which this daemon does not have: a former backend's.
     pub former_devices: BTreeSet<u32>,
     /// Routes to destinations in the cluster networks, with the metric that most of ours have.
-    routes: HashMap<IpNet, Route>,
+    routes: BTreeMap<IpNet, Route>,
     /// Those with other metrics, as far as [`is_mirrored`] has it: few, if any.
     beside: BTreeMap<(IpNet, u32), Route>,
     /// Of the destinations that are wanted, the routes that we have made there, or found as we would make them. What is there at the
     /// moment may be another one.
-    pub held: HashMap<IpNet, Route>,
+    pub held: BTreeMap<IpNet, Route>,
     /// Those are others than they were when this was last set to false.
     pub held_changed: bool,
     /// The table in which a change of the backend tries its new ways; none: there is no change.
@@ -163,9 +163,9 @@ pub(crate) struct ObservedState {
     /// Blackhole routes in the cluster networks, with the metric that ours have.
     pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
-    pub neighbours: HashMap<(u32, IpAddr), Neighbour>,
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
     /// Forwarding database entries of our devices.
-    pub fdb: HashMap<(u32, Mac), Fdb>,
+    pub fdb: BTreeMap<(u32, Mac), Fdb>,
     /// Peers of our WireGuard devices.
     pub wireguard: HashMap<(u32, Arc<PublicKey>), Arc<WireguardPeer>>,
     /// Subnets behind the tunnels of this process.

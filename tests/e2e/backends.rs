@@ -51,6 +51,16 @@ fn with_wireguard_pods_reach_each_other_over_both_families() -> Result<()> {
 }
 
 #[test]
+fn with_ipsec_pods_reach_each_other_over_ipv4() -> Result<()> {
+    pods_reach_each_other(Backend::Ipsec, false)
+}
+
+#[test]
+fn with_ipsec_pods_reach_each_other_over_both_families() -> Result<()> {
+    pods_reach_each_other(Backend::Ipsec, true)
+}
+
+#[test]
 fn with_udp_pods_reach_each_other_over_ipv4() -> Result<()> {
     pods_reach_each_other(Backend::Udp, false)
 }
@@ -126,6 +136,11 @@ fn with_wireguard_deleted_devices_and_deleted_routes_come_back() -> Result<()> {
 }
 
 #[test]
+fn with_ipsec_a_deleted_device_and_deleted_routes_come_back() -> Result<()> {
+    damage_is_repaired(Backend::Ipsec, true)
+}
+
+#[test]
 fn with_udp_a_deleted_device_and_deleted_routes_come_back() -> Result<()> {
     damage_is_repaired(Backend::Udp, true)
 }
@@ -172,7 +187,9 @@ fn with_wireguard_a_restart_changes_nothing() -> Result<()> {
 
 #[test]
 fn where_the_kernel_lacks_a_device_the_daemon_says_which_module() -> Result<()> {
-    for backend in [Backend::Ipip, Backend::Wireguard] {
+    for (backend, module) in
+        [(Backend::Ipip, "ipip"), (Backend::Wireguard, "wireguard"), (Backend::Ipsec, "xfrm_interface")]
+    {
         if backend.missing()?.is_none() {
             flannel_test_support::skip(format_args!("this kernel has {backend}"));
             continue;
@@ -184,7 +201,7 @@ fn where_the_kernel_lacks_a_device_the_daemon_says_which_module() -> Result<()> 
         let errors = daemon.log().of_level("ERROR");
         let [error] = &errors[..] else { panic!("one error line: {}", daemon.log().tail()) };
         assert!(!status.success(), "{status}");
-        assert!(error.message().contains(&format!("module `{backend}`")), "{}", error.message());
+        assert!(error.message().contains(&format!("module `{module}`")), "{}", error.message());
         assert!(cluster.store().leases()?.is_empty(), "no lease for a node that cannot be reached");
     }
     Ok(())

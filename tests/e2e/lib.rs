@@ -28,6 +28,7 @@ mod gce_cloud;
 mod hetzner;
 mod hostile;
 mod ipip;
+mod ipsec;
 mod kernel;
 mod kubernetes;
 mod lab;

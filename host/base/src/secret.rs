@@ -19,6 +19,11 @@ impl<T: Zeroize> Secret<T> {
     pub fn reveal(&self) -> &T {
         &self.0
     }
+
+    /// The value, for whoever makes it.
+    pub fn reveal_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
 }
 
 impl<T: Zeroize + Hash> Hash for Secret<T> {

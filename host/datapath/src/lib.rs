@@ -15,6 +15,7 @@
 
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod ipsec;
 mod kinds;
 mod links;
 mod netlink;

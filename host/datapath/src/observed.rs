@@ -10,6 +10,8 @@ use flannel_model::entry::Mac;
 use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use ipnet::IpNet;
 
+use super::ipsec::There;
+
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
 /// The metric of IPv4 routes over a tunnel of this process. Upstream, in our place, makes another device beside ours, and adds its route
@@ -134,6 +136,8 @@ pub(crate) enum Observation {
     WireguardPeer(u32, Arc<PublicKey>, Option<Arc<WireguardPeer>>),
     /// A tunnel knows where a subnet is, or does not.
     TunnelPeer(u32, IpNet, Option<IpAddr>),
+    /// There is something for a subnet behind an XFRM interface, or nothing.
+    IpsecPeer(u32, IpNet, Option<There>),
     /// A nexthop object of ours is there, or none is.
     Nexthop(u32, Option<NextHop>),
 }
@@ -170,6 +174,8 @@ pub(crate) struct ObservedState {
     pub wireguard: HashMap<(u32, Arc<PublicKey>), Arc<WireguardPeer>>,
     /// Subnets behind the tunnels of this process.
     pub tunnelled: HashMap<(u32, IpNet), IpAddr>,
+    /// Subnets behind our XFRM interfaces.
+    pub ipsec: HashMap<(u32, IpNet), There>,
     /// Numbers of others' nexthop objects, which are taken.
     pub foreign_nexthops: BTreeSet<u32>,
     nexthops: BTreeMap<u32, NextHop>,
@@ -188,6 +194,7 @@ impl ObservedState {
         self.fdb.clear();
         self.wireguard.clear();
         self.tunnelled.clear();
+        self.ipsec.clear();
         self.foreign_nexthops.clear();
         self.nexthops.clear();
         self.by_hop.clear();
@@ -232,6 +239,12 @@ impl ObservedState {
             }
             Observation::TunnelPeer(index, subnet, None) => {
                 self.tunnelled.remove(&(index, subnet));
+            }
+            Observation::IpsecPeer(index, subnet, Some(there)) => {
+                self.ipsec.insert((index, subnet), there);
+            }
+            Observation::IpsecPeer(index, subnet, None) => {
+                self.ipsec.remove(&(index, subnet));
             }
             Observation::Nexthop(id, Some(hop)) => {
                 self.nexthops.insert(id, hop);

@@ -8,6 +8,7 @@ use flannel_model::entry::{Device, Entry, Key};
 use flannel_model::ledger::Ledger;
 use ipnet::IpNet;
 
+use super::ipsec::IpsecChange;
 use super::kinds;
 use super::netlink::Message;
 use super::observed::{NextHop, Observation, ObservedState, Route};
@@ -44,6 +45,8 @@ pub(crate) enum Request {
     Wireguard(u32, PeerChange),
     /// To a tunnel of this process, by its device.
     Tunnel(Arc<str>, TunnelChange),
+    /// To IPsec's policies and states, by the device that they are tied to.
+    Ipsec(Arc<str>, IpsecChange),
 }
 
 /// One request, what it is for, and what is true once the kernel has done it.
@@ -196,6 +199,18 @@ impl<'a> Draft<'a> {
         fact: Observation,
     ) {
         self.plan.steps.push(Step { stage, key: Some(key), request: Request::Tunnel(device, change), fact });
+    }
+
+    /// Plans a step for a device of IPsec.
+    pub(crate) fn ipsec_step(
+        &mut self,
+        stage: Stage,
+        key: Key,
+        device: Arc<str>,
+        change: IpsecChange,
+        fact: Observation,
+    ) {
+        self.plan.steps.push(Step { stage, key: Some(key), request: Request::Ipsec(device, change), fact });
     }
 
     /// A route that is not ours is where one of ours is wanted.

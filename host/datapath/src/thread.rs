@@ -17,6 +17,7 @@ use netlink_packet_route::route::RouteMessage;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::oneshot;
 
+use super::ipsec::KeyRing;
 use super::kinds;
 use super::links;
 use super::netlink::{NetlinkError, Payload, RequestSocket};
@@ -47,6 +48,8 @@ pub type DeviceClaim = Arc<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct Context {
     /// What tunnels have.
     pub tunnels: TunnelContext,
+    /// This node's keys for IPsec.
+    pub ipsec: KeyRing,
     /// The file in which it is written down which routes over the external interface are ours.
     pub record: Option<PathBuf>,
     /// The file in which it is written down what a change of the backend has changed of things that are not ours.
@@ -244,10 +247,13 @@ fn dispatch(reconciler: &mut Reconciler, command: Command) {
 fn wait(reconciler: &Reconciler, bell: &OwnedFd) {
     let patience = reconciler.deadline().saturating_duration_since(Instant::now());
     let timeout = Timespec::try_from(patience).ok();
-    let mut descriptors = [
+    let mut descriptors = vec![
         PollFd::from_borrowed_fd(reconciler.descriptor(), PollFlags::IN),
         PollFd::from_borrowed_fd(bell.as_fd(), PollFlags::IN),
     ];
+    descriptors.extend(
+        reconciler.ipsec_descriptor().map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN)),
+    );
     // A signal or a time-out ends the wait as well; either way the next turn looks at everything that may be due.
     let _ = poll(&mut descriptors, timeout.as_ref());
     let mut count = [0; 8];

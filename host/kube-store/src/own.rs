@@ -135,7 +135,8 @@ fn ipv6(own: &Own<'_>, overwrites: &Overwrites) -> Option<(String, String)> {
     let address = attributes.public_ipv6.filter(|_| own.families.ipv6)?;
     let data = attributes.backend_v6_data.as_deref();
     let is_said = match attributes.backend_type.as_str() {
-        "vxlan" | "wireguard" => data.is_some(),
+        // Upstream's ipsec has no data, and no IPv6.
+        "vxlan" | "wireguard" | "ipsec" => data.is_some(),
         other => !IPV4_ONLY.contains(&other),
     };
     let overwrite = overwrites.ipv6.as_ref();

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::ipsec::{Ipsec, IpsecPeer};
 use crate::offloads::Offloads;
 use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
@@ -71,13 +72,13 @@ impl Device {
 }
 
 /// Whether a name is one that flannel, ours or upstream's, gives its devices with one of its own backends: `flannel.1` (with any
-/// VNI), `flannel-v6.1`, `flannel0`, `flannel-wg`, `flannel-wg-v6`, `flannel.ipip`.
+/// VNI), `flannel-v6.1`, `flannel0`, `flannel-wg`, `flannel-wg-v6`, `flannel.ipip`; and ours alone: `flannel-ipsec`.
 #[must_use]
 pub fn is_flannel_device_name(name: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let Some(rest) = name.strip_prefix("flannel") else { return false };
     let numbered = rest.strip_prefix("-v6.").or_else(|| rest.strip_prefix('.')).unwrap_or(rest);
-    is_number(numbered) || ["-wg", "-wg-v6", ".ipip"].contains(&rest)
+    is_number(numbered) || ["-wg", "-wg-v6", ".ipip", "-ipsec"].contains(&rest)
 }
 
 /// The kernel's default VXLAN port (`udp_port` of the vxlan module), which is not the assigned one, 4789.
@@ -94,6 +95,8 @@ pub enum DeviceSpec {
     Wireguard(Wireguard),
     /// A TUN device, whose packets this process carries.
     Tunnel(TunnelDevice),
+    /// An XFRM interface.
+    Ipsec(Ipsec),
 }
 
 impl DeviceSpec {
@@ -103,7 +106,8 @@ impl DeviceSpec {
             Self::Vxlan(Vxlan { name, .. })
             | Self::Ipip(Ipip { name, .. })
             | Self::Wireguard(Wireguard { name, .. })
-            | Self::Tunnel(TunnelDevice { name, .. }) => name,
+            | Self::Tunnel(TunnelDevice { name, .. })
+            | Self::Ipsec(Ipsec { name, .. }) => name,
         }
     }
 
@@ -114,7 +118,8 @@ impl DeviceSpec {
             Self::Vxlan(Vxlan { name, .. })
             | Self::Ipip(Ipip { name, .. })
             | Self::Wireguard(Wireguard { name, .. })
-            | Self::Tunnel(TunnelDevice { name, .. }) => *name = other,
+            | Self::Tunnel(TunnelDevice { name, .. })
+            | Self::Ipsec(Ipsec { name, .. }) => *name = other,
         }
         self
     }
@@ -126,7 +131,8 @@ impl DeviceSpec {
             Self::Vxlan(Vxlan { mtu, .. })
             | Self::Ipip(Ipip { mtu, .. })
             | Self::Wireguard(Wireguard { mtu, .. })
-            | Self::Tunnel(TunnelDevice { mtu, .. }) => *mtu = bytes,
+            | Self::Tunnel(TunnelDevice { mtu, .. })
+            | Self::Ipsec(Ipsec { mtu, .. }) => *mtu = bytes,
         }
         self
     }
@@ -135,6 +141,7 @@ impl DeviceSpec {
     pub fn is_same_device(&self, other: &Self) -> bool {
         let alike = |one: &Self| match one.clone().with_mtu(0) {
             Self::Vxlan(vxlan) => Self::Vxlan(Vxlan { learning: false, ..vxlan }),
+            Self::Ipsec(ipsec) => Self::Ipsec(Ipsec { rekey: None, ..ipsec }),
             other => other,
         };
         alike(self) == alike(other)
@@ -146,7 +153,8 @@ impl DeviceSpec {
             Self::Vxlan(Vxlan { mtu, .. })
             | Self::Ipip(Ipip { mtu, .. })
             | Self::Wireguard(Wireguard { mtu, .. })
-            | Self::Tunnel(TunnelDevice { mtu, .. }) => *mtu,
+            | Self::Tunnel(TunnelDevice { mtu, .. })
+            | Self::Ipsec(Ipsec { mtu, .. }) => *mtu,
         }
     }
 
@@ -154,7 +162,7 @@ impl DeviceSpec {
     pub fn mac(&self) -> Option<Mac> {
         match self {
             Self::Vxlan(vxlan) => Some(vxlan.mac),
-            Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) => None,
+            Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) | Self::Ipsec(_) => None,
         }
     }
 }
@@ -242,6 +250,8 @@ pub enum Key {
     WireguardPeer(Device, Arc<PublicKey>),
     /// A subnet behind a tunnel of this process.
     TunnelPeer(Device, IpNet),
+    /// A subnet behind an XFRM interface.
+    IpsecPeer(Device, IpNet),
 }
 
 /// What an entry is.
@@ -261,11 +271,13 @@ pub enum Kind {
     WireguardPeer,
     /// A subnet behind a tunnel of this process.
     TunnelPeer,
+    /// A subnet behind an XFRM interface.
+    IpsecPeer,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Route,
         Self::TrialRoute,
         Self::Blackhole,
@@ -273,6 +285,7 @@ impl Kind {
         Self::Fdb,
         Self::WireguardPeer,
         Self::TunnelPeer,
+        Self::IpsecPeer,
     ];
 
     /// Its name in metrics.
@@ -285,6 +298,7 @@ impl Kind {
             Self::Fdb => "fdb",
             Self::WireguardPeer => "wireguard_peer",
             Self::TunnelPeer => "tunnel_peer",
+            Self::IpsecPeer => "ipsec_peer",
         }
     }
 }
@@ -300,6 +314,7 @@ impl Key {
             Self::Fdb(..) => Kind::Fdb,
             Self::WireguardPeer(..) => Kind::WireguardPeer,
             Self::TunnelPeer(..) => Kind::TunnelPeer,
+            Self::IpsecPeer(..) => Kind::IpsecPeer,
         }
     }
 }
@@ -322,7 +337,9 @@ impl fmt::Display for Key {
             Self::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
             Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
-            Self::TunnelPeer(device, subnet) => write!(f, "{subnet} behind {device}"),
+            Self::TunnelPeer(device, subnet) | Self::IpsecPeer(device, subnet) => {
+                write!(f, "{subnet} behind {device}")
+            }
         }
     }
 }
@@ -391,6 +408,13 @@ pub enum Entry {
         /// A tunnel's device.
         device: Device,
     },
+    /// Packets for a peer's subnet leave in ESP, and such come in from there.
+    IpsecPeer {
+        /// The peer.
+        peer: Arc<IpsecPeer>,
+        /// An XFRM interface of ours.
+        device: Device,
+    },
 }
 
 impl Entry {
@@ -404,6 +428,7 @@ impl Entry {
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
             Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
             Self::TunnelPeer { destination, device, .. } => Key::TunnelPeer(device.clone(), *destination),
+            Self::IpsecPeer { peer, device } => Key::IpsecPeer(device.clone(), peer.subnet),
         }
     }
 
@@ -423,6 +448,9 @@ impl Entry {
             (Self::TunnelPeer { destination, device, .. }, Key::TunnelPeer(on, wanted)) => {
                 destination == wanted && device == on
             }
+            (Self::IpsecPeer { peer, device }, Key::IpsecPeer(on, wanted)) => {
+                peer.subnet == *wanted && device == on
+            }
             _ => false,
         }
     }
@@ -437,7 +465,8 @@ impl Entry {
             | Self::Neighbour { device, .. }
             | Self::Fdb { device, .. }
             | Self::WireguardPeer { device, .. }
-            | Self::TunnelPeer { device, .. } => device.rename(name),
+            | Self::TunnelPeer { device, .. }
+            | Self::IpsecPeer { device, .. } => device.rename(name),
         }
         self
     }
@@ -451,7 +480,8 @@ impl Entry {
             | Self::Neighbour { device, .. }
             | Self::Fdb { device, .. }
             | Self::WireguardPeer { device, .. }
-            | Self::TunnelPeer { device, .. } => Some(device),
+            | Self::TunnelPeer { device, .. }
+            | Self::IpsecPeer { device, .. } => Some(device),
         }
     }
 }
@@ -495,6 +525,7 @@ mod tests {
             "flannel-wg",
             "flannel-wg-v6",
             "flannel.ipip",
+            "flannel-ipsec",
         ] {
             assert!(is_flannel_device_name(name), "{name}");
         }

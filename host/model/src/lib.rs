@@ -13,7 +13,8 @@
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
 //! | [`generations`] | two generations of the backend side by side, during a change |
 //! | [`ledger`] | what should exist, and the transactions that change it |
-//! | [`wireguard`], [`offloads`] | keys and peers of WireGuard devices; what makes tunnels fast |
+//! | [`wireguard`], [`ipsec`] | keys and peers of WireGuard devices and of XFRM interfaces |
+//! | [`offloads`] | what makes tunnels fast |
 
 #![warn(unreachable_pub)]
 
@@ -22,6 +23,7 @@ pub mod codec;
 pub mod config_change;
 pub mod entry;
 pub mod generations;
+pub mod ipsec;
 pub mod lease;
 pub mod lease_key;
 pub mod ledger;

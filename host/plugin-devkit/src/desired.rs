@@ -146,6 +146,17 @@ pub enum ShownEntry {
         /// Of which tunnel.
         device: String,
     },
+    /// A subnet behind an XFRM interface.
+    IpsecPeer {
+        /// The subnet.
+        subnet: String,
+        /// The node that it is at.
+        endpoint: String,
+        /// The node's public key.
+        public_key: String,
+        /// Of which device.
+        device: String,
+    },
 }
 
 /// What became of one peer's lease.
@@ -262,6 +273,14 @@ impl ShownDevice {
                 let sources: Vec<String> = sources.into_iter().flatten().collect();
                 ("tunnel", vec![("port", tunnel.port.to_string()), ("local", sources.join(","))])
             }
+            DeviceSpec::Ipsec(ipsec) => {
+                let sources = [ipsec.ipv4.map(|v4| v4.to_string()), ipsec.ipv6.map(|v6| v6.to_string())];
+                let sources: Vec<String> = sources.into_iter().flatten().collect();
+                let mut options = vec![("cipher", ipsec.cipher.to_string()), ("local", sources.join(","))];
+                options.extend(ipsec.udp_port.map(|port| ("udp-port", port.to_string())));
+                options.extend(ipsec.rekey.map(|age| ("rekey-seconds", age.as_secs().to_string())));
+                ("ipsec", options)
+            }
         };
         let name = device.name();
         Self {
@@ -322,6 +341,12 @@ impl ShownEntry {
                 endpoint: endpoint.to_string(),
                 device,
             },
+            Entry::IpsecPeer { peer, .. } => Self::IpsecPeer {
+                subnet: peer.subnet.to_string(),
+                endpoint: peer.endpoint.to_string(),
+                public_key: peer.key.to_string(),
+                device,
+            },
         })
     }
 
@@ -350,6 +375,9 @@ impl ShownEntry {
             }
             Self::TunnelPeer { destination, endpoint, device } => {
                 ("tunnel", device, destination, format!("is at {endpoint}"))
+            }
+            Self::IpsecPeer { subnet, endpoint, public_key, device } => {
+                ("ipsec", device, subnet, format!("is at {endpoint}, public key {public_key}"))
             }
         };
         [kind.to_owned(), device.clone(), what.clone(), said]

@@ -156,6 +156,9 @@ fn allows(interface: &str) -> &'static str {
         "wireguard" => {
             "WireGuard devices named flannel…, and peers with the subnets that their leases have; no private key"
         }
+        "ipsec" => {
+            "XFRM interfaces named flannel…, and IPsec's policies and states for the subnets that peers' leases have; no secret key"
+        }
         "udp-tunnel" => "a TUN device whose packets the daemon sends to addresses that peers have published",
         "cloud" => {
             "what the cloud says of this machine, and requests to its API, signed by the host, of the operations below"

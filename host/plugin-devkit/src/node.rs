@@ -9,7 +9,7 @@ use flannel_model::entry::DEFAULT_VXLAN_PORT;
 use flannel_model::entry::Mac;
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::offloads::Offloads;
-use flannel_model::wireguard::{Keys, SecretKey};
+use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use flannel_plugin_host::{
     Environment, Family, Grants, LinkFacts, NoClouds, NoCommands, NoEndpoints, NodeFacts, NodeInfo,
     Registration, Secrets, extract_secrets,
@@ -164,5 +164,9 @@ impl LinkFacts for DryNode {
         let mut bytes = [0x40; 32];
         bytes[1..3].copy_from_slice(&self.number.to_be_bytes());
         BASE64_STANDARD.encode(bytes).parse::<SecretKey>().map(Keys::of)
+    }
+
+    fn ipsec_key(&self) -> Result<PublicKey, String> {
+        self.wireguard_keys().map(|keys| keys.public)
     }
 }

@@ -8,7 +8,7 @@ use flannel_base::Family;
 use flannel_cloud::{Answer, EndpointRequest, Failure, Instance, Provider, Request};
 use flannel_model::entry::Mac;
 use flannel_model::offloads::Offloads;
-use flannel_model::wireguard::Keys;
+use flannel_model::wireguard::{Keys, PublicKey};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::about::NodeInfo;
@@ -50,6 +50,9 @@ pub trait LinkFacts: Send + Sync {
 
     /// This node's WireGuard keys, made if there are none yet. The error says what is wrong with which file.
     fn wireguard_keys(&self) -> Result<Keys, String>;
+
+    /// What peers are to be told of this node's key for IPsec. It changes now and then.
+    fn ipsec_key(&self) -> Result<PublicKey, String>;
 }
 
 /// Requests to clouds. Each call waits for its answer, until the deadline at the latest.

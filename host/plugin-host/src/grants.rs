@@ -23,7 +23,7 @@ const HTTP: &str = "http";
 const ANY_NAME: &str = "http:NAME";
 
 /// What the built-in plugins are granted, by backend type.
-const BUILT_IN: [(&str, &[&str]); 12] = [
+const BUILT_IN: [(&str, &[&str]); 13] = [
     ("alloc", &[]),
     (
         "ali-vpc",
@@ -62,6 +62,7 @@ const BUILT_IN: [(&str, &[&str]); 12] = [
     ("hetzner", &["http:hetzner"]),
     ("host-gw", &["links", "routes"]),
     ("ipip", &["links", "routes"]),
+    ("ipsec", &["links", "ipsec", "own-lease"]),
     (
         "tencent-vpc",
         &[

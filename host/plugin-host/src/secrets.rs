@@ -1,17 +1,22 @@
 //! What in a backend's options is secret: the host keeps it, and the plugin is told only that it is there.
 
-use flannel_model::secrets::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, is_secret};
+use flannel_model::ipsec::Psk;
+use flannel_model::secrets::{ACCESS_KEY_ID, ACCESS_KEY_SECRET, PRESHARED_KEY, is_secret};
 use flannel_model::wireguard::SecretKey;
 use serde_json::{Map, Value};
 
 /// What stands in their place.
 const PLACEHOLDER: &str = "(held by the host)";
+/// Characters that IPsec's preshared key has at least, as with upstream.
+const LEAST_PSK: usize = 96;
 
 /// The secrets of a backend's options.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets {
     /// WireGuard's preshared key, `PSK`.
     pub preshared: Option<SecretKey>,
+    /// What all nodes with IPsec have in common, `PSK`.
+    pub psk: Option<Psk>,
     /// A cloud's access key: `AccessKeyID` and `AccessKeySecret`.
     pub access_key: Option<(String, flannel_cloud::Secret)>,
 }
@@ -48,6 +53,9 @@ pub fn extract_secrets(backend_type: &str, config: &str) -> Result<(String, Secr
             if backend_type == "wireguard" && value.as_str() != Some("") {
                 secrets.preshared = Some(text.parse().map_err(|error| format!("Backend.{name} is {error}"))?);
             }
+            if backend_type == "ipsec" && name.eq_ignore_ascii_case(PRESHARED_KEY) {
+                secrets.psk = Some(checked_psk(&name, &value)?);
+            }
             Ok((name, PLACEHOLDER.into()))
         })
         .collect::<Result<_, String>>()?;
@@ -64,6 +72,18 @@ pub fn extract_secrets(backend_type: &str, config: &str) -> Result<(String, Secr
     // As it was written, where nothing had to be taken out.
     let config = if withheld { Value::Object(options).to_string() } else { config.to_owned() };
     Ok((config, secrets))
+}
+
+/// IPsec's preshared key: as long as upstream asks for, too.
+fn checked_psk(name: &str, value: &Value) -> Result<Psk, String> {
+    let Some(text) = value.as_str() else { return Err(format!("Backend.{name} is not a text")) };
+    let length = text.chars().count();
+    if length < LEAST_PSK {
+        return Err(format!(
+            "Backend.{name} has {length} characters: at least {LEAST_PSK}, as `head -c 48 /dev/urandom | xxd -p -c 48` prints them"
+        ));
+    }
+    Ok(Psk::new(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -103,6 +123,19 @@ mod tests {
         let error =
             extract_secrets("ali-vpc", r#"{"AccessKeySecret":"made-up-secret"}"#).expect_err("a half");
         assert!(error.contains("without Backend.AccessKeyID") && !error.contains("made-up"), "{error}");
+    }
+
+    #[test]
+    fn ipsecs_preshared_key_stays_with_the_host() {
+        let psk = "made-up-".repeat(12);
+        let (shown, secrets) =
+            extract_secrets("ipsec", &format!(r#"{{"Type":"ipsec","PSK":"{psk}"}}"#)).expect("a key");
+        assert_eq!(secrets.psk.expect("a key").reveal(), &psk);
+        assert!(!shown.contains("made-up"), "{shown}");
+        for wrong in ["7".to_owned(), "\"\"".to_owned(), format!("{:?}", "made-up-".repeat(11))] {
+            let error = extract_secrets("ipsec", &format!(r#"{{"PSK":{wrong}}}"#)).expect_err("no key");
+            assert!(error.contains("Backend.PSK") && !error.contains("made-up"), "{error}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use flannel_model::entry::{Device, DeviceSpec, Entry, Mac};
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_model::offloads::Offloads;
-use flannel_model::wireguard::Keys;
+use flannel_model::wireguard::{Keys, PublicKey};
 use tempfile::TempDir;
 
 use super::*;
@@ -32,6 +32,10 @@ impl LinkFacts for FakeLinks {
 
     fn wireguard_keys(&self) -> Result<Keys, String> {
         Err("no keys in this test".to_owned())
+    }
+
+    fn ipsec_key(&self) -> Result<PublicKey, String> {
+        Ok(PublicKey([5; 32]))
     }
 }
 

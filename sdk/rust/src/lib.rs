@@ -2,7 +2,7 @@
 //!
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
-//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`udp_tunnel`], [`cloud`], [`http`], [`commands`], [`node_info`], [`log`],
+//! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`ipsec`], [`udp_tunnel`], [`cloud`], [`http`], [`commands`], [`node_info`], [`log`],
 //! [`metrics`], [`own_lease`], [`peers`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
@@ -52,6 +52,7 @@ pub mod commands;
 pub mod config;
 pub mod fdb;
 pub mod http;
+pub mod ipsec;
 pub mod links;
 pub mod log;
 pub mod metrics;

@@ -10,6 +10,7 @@ use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall, wait};
 use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
 
 const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
+const IPSEC: &str = r#"{"Type":"ipsec","PSK":"a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
 const IPIP: &str = r#"{"Type":"ipip"}"#;
 
 /// A change that is tried.
@@ -223,6 +224,22 @@ fn from_direct_routes_to_host_gw_where_the_routes_are_the_same() -> Result<()> {
 #[test]
 fn from_vxlan_to_wireguard() -> Result<()> {
     Row::new(VXLAN, WIREGUARD).holds()
+}
+
+#[test]
+fn from_vxlan_to_ipsec_with_both_families() -> Result<()> {
+    Row::new(VXLAN, IPSEC).families(Families::Both).holds()
+}
+
+#[test]
+fn from_ipsec_to_host_gw() -> Result<()> {
+    Row::new(IPSEC, HOST_GW).holds()
+}
+
+#[test]
+fn from_one_preshared_key_of_ipsec_to_another_and_by_udp() -> Result<()> {
+    let others = r#"{"Type":"ipsec","UDPEncap":true,"PSK":"b-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
+    Row::new(IPSEC, others).holds()
 }
 
 #[test]

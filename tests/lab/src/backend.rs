@@ -5,6 +5,12 @@ use anyhow::Result;
 use crate::Namespace;
 use crate::vtep::Vtep;
 
+/// A preshared key for IPsec, which no other cluster has.
+pub const PSK: &str = "a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all";
+/// Adds a state of ESP.
+const STATE: &str = "xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 0x100 mode tunnel \
+                     aead rfc4106(gcm(aes)) 0x000102030405060708090a0b0c0d0e0f10111213 128";
+
 /// A backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
@@ -31,11 +37,13 @@ pub enum Backend {
     TencentVpc,
     /// Routes of a network of Hetzner's.
     Hetzner,
+    /// ESP in tunnel mode.
+    Ipsec,
 }
 
 impl Backend {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Vxlan,
         Self::HostGw,
         Self::Alloc,
@@ -47,6 +55,7 @@ impl Backend {
         Self::AliVpc,
         Self::TencentVpc,
         Self::Hetzner,
+        Self::Ipsec,
     ];
 
     /// `Backend.Type`, and the name of the plugin.
@@ -63,6 +72,7 @@ impl Backend {
             Self::AliVpc => "ali-vpc",
             Self::TencentVpc => "tencent-vpc",
             Self::Hetzner => "hetzner",
+            Self::Ipsec => "ipsec",
         }
     }
 
@@ -76,6 +86,7 @@ impl Backend {
     pub fn section(self) -> String {
         let more = match self {
             Self::Hetzner => format!(r#","NetworkID":{}"#, crate::cloud::hetzner::NETWORK),
+            Self::Ipsec => format!(r#","PSK":"{PSK}""#),
             _ => String::new(),
         };
         format!(r#"{{"Type":"{}"{more}}}"#, self.name())
@@ -122,6 +133,7 @@ impl Backend {
             Self::Ipip => vec!["flannel.ipip"],
             Self::Wireguard => of("flannel-wg", "flannel-wg-v6"),
             Self::Udp => vec!["flannel0"],
+            Self::Ipsec => vec!["flannel-ipsec"],
             _ => Vec::new(),
         }
     }
@@ -138,8 +150,14 @@ impl Backend {
             Self::Vxlan => "vxlan id 1 dstport 8472",
             Self::Ipip => "ipip local 192.0.2.1",
             Self::Wireguard => "wireguard",
+            Self::Ipsec => "xfrm if_id 1",
         };
         let space = Namespace::new("a namespace to try a device in")?;
+        if self == Self::Ipsec
+            && let Err(error) = space.ip(STATE)
+        {
+            return Ok(Some(format!("this kernel has no ESP (modules esp4, esp6): {error:#}")));
+        }
         let made = space.ip(&format!("link add probe type {kind}"));
         Ok(made.err().map(|error| {
             let word = kind.split(' ').next().unwrap_or_default();

@@ -29,7 +29,7 @@ pub const IPV6_ONLY: &str =
     r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00:5::/48","Backend":{"Type":"vxlan"}}"#;
 
 /// All that can be granted to a plugin.
-pub const EVERYTHING: &str = "links,routes,neighbours,fdb,wireguard,udp-tunnel,state,node-info,cloud:aws:ec2:*,cloud:google:compute:*,cloud:alibaba:vpc:*,cloud:tencent:vpc:*";
+pub const EVERYTHING: &str = "links,routes,neighbours,fdb,wireguard,udp-tunnel,ipsec,own-lease,state,node-info,cloud:aws:ec2:*,cloud:google:compute:*,cloud:alibaba:vpc:*,cloud:tencent:vpc:*";
 
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]

@@ -81,6 +81,7 @@ pub mod traffic;
 pub mod veth;
 pub mod vtep;
 pub mod wait;
+pub mod wire;
 
 pub use backend::Backend;
 pub use clock::Clock;

@@ -4,6 +4,7 @@
 
 pub(crate) mod blackhole;
 pub(crate) mod fdb;
+pub(crate) mod ipsec_peer;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;
 pub(crate) mod route;
@@ -46,6 +47,7 @@ impl Draft<'_> {
             Entry::TunnelPeer { destination, endpoint, device } => {
                 self.put_tunnel_peer(*destination, *endpoint, device, index);
             }
+            Entry::IpsecPeer { peer, device } => self.put_ipsec_peer(peer, device, index),
         }
     }
 
@@ -59,6 +61,7 @@ impl Draft<'_> {
             Key::Fdb(device, mac) => self.remove_fdb(key, device, *mac),
             Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
             Key::TunnelPeer(device, subnet) => self.remove_tunnel_peer(key, device, *subnet),
+            Key::IpsecPeer(device, subnet) => self.remove_ipsec_peer(key, device, *subnet),
         }
     }
 }
@@ -72,6 +75,7 @@ pub(crate) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<
         .chain(fdb::ours(kernel))
         .chain(wireguard_peer::ours(kernel))
         .chain(tunnel_peer::ours(kernel))
+        .chain(ipsec_peer::ours(kernel))
 }
 
 /// What a message says about entries that concern us.
@@ -112,6 +116,7 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
         Observation::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
         Observation::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
         Observation::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
+        Observation::IpsecPeer(index, subnet, _) => Some(Key::IpsecPeer(own(index)?, *subnet)),
         Observation::Nexthop(..) | Observation::Nothing => None,
     }
 }

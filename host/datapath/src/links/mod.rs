@@ -3,6 +3,7 @@
 
 mod addresses;
 mod ipip;
+mod ipsec;
 mod obstacles;
 mod ownership;
 mod vxlan;
@@ -55,6 +56,11 @@ impl Observed {
     /// Whether it is a TUN device that some process has open.
     fn is_open(&self) -> bool {
         self.kind == Some(InfoKind::Tun) && self.carrier
+    }
+
+    /// What ties IPsec's policies and states to it.
+    pub(crate) fn if_id(&self) -> Option<u32> {
+        ipsec::if_id(self)
     }
 
     /// Whether it is a VXLAN device.
@@ -133,13 +139,15 @@ pub(crate) fn flannels(socket: &mut RequestSocket, owner: &Owner) -> Result<BTre
 }
 
 /// Removes devices that are this daemon's by their mark, or that flannel makes and that have an address of this cluster, but for these, and
-/// for those that somebody uses. `is_free`: whether no other daemon of the host has a device of this name.
+/// for those that somebody uses. `is_free`: whether no other daemon of the host has a device of this name. Answers with the numbers of XFRM
+/// interfaces among them.
 pub(crate) fn remove_former(
     socket: &mut RequestSocket,
     owner: &Owner,
     own: &BTreeSet<u32>,
     is_free: impl Fn(&str) -> bool,
-) -> Result<(), NetlinkError> {
+) -> Result<Vec<u32>, NetlinkError> {
+    let mut numbers = Vec::new();
     for found in all(socket)? {
         let Some(link) = found.link.as_ref().filter(|link| !own.contains(&link.index)) else { continue };
         if !owner.is_flannels(&found) || found.is_open() || !is_free(&found.name) {
@@ -153,8 +161,9 @@ pub(crate) fn remove_former(
         }
         socket.execute(deletion(link.index))?;
         info!(device = found.name, "a device that a backend before has left is removed");
+        numbers.extend(found.if_id());
     }
-    Ok(())
+    Ok(numbers)
 }
 
 fn all(socket: &mut RequestSocket) -> Result<Vec<Observed>, NetlinkError> {
@@ -231,6 +240,7 @@ fn make(
         DeviceSpec::Vxlan(vxlan) => vxlan::create(vxlan, parent),
         DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
         DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
+        DeviceSpec::Ipsec(ipsec) => ipsec::create(ipsec),
         // Who opens the tunnel makes its device.
         DeviceSpec::Tunnel(_) => return Err(absent()),
     };
@@ -377,6 +387,7 @@ fn unchangeable_differences(found: &Observed, wanted: &DeviceSpec, parent: u32) 
     match wanted {
         DeviceSpec::Vxlan(vxlan) => vxlan::unchangeable_differences(found, vxlan, parent),
         DeviceSpec::Ipip(ipip) => ipip::unchangeable_differences(found, ipip),
+        DeviceSpec::Ipsec(ipsec) => ipsec::unchangeable_differences(found, ipsec),
         DeviceSpec::Wireguard(_) | DeviceSpec::Tunnel(_) => Differences::new(),
     }
 }
@@ -387,6 +398,7 @@ fn kind(wanted: &DeviceSpec) -> (InfoKind, &'static str) {
         DeviceSpec::Ipip(_) => (InfoKind::IpIp, "an IPIP device"),
         DeviceSpec::Wireguard(_) => (InfoKind::Wireguard, "a WireGuard device"),
         DeviceSpec::Tunnel(_) => (InfoKind::Tun, "a TUN device"),
+        DeviceSpec::Ipsec(_) => (InfoKind::Xfrm, "an XFRM interface"),
     }
 }
 
@@ -436,7 +448,7 @@ fn occupied(socket: &mut RequestSocket, error: NetlinkError, wanted: &DeviceSpec
             vxlan::occupied(vxlan, &there.iter().collect::<Vec<_>>())
         }
         DeviceSpec::Wireguard(wireguard) => port_of_another(wireguard.port, "ListenPort"),
-        DeviceSpec::Ipip(_) | DeviceSpec::Tunnel(_) => return error,
+        DeviceSpec::Ipip(_) | DeviceSpec::Tunnel(_) | DeviceSpec::Ipsec(_) => return error,
     };
     NetlinkError::Refused { errno, text }
 }
@@ -464,6 +476,7 @@ fn module(wanted: &DeviceSpec) -> (&'static str, &'static str) {
         DeviceSpec::Ipip(_) => ("ipip", "2.2"),
         DeviceSpec::Wireguard(_) => ("wireguard", "5.6"),
         DeviceSpec::Tunnel(_) => ("tun", "2.4"),
+        DeviceSpec::Ipsec(_) => ("xfrm_interface", "4.19"),
     }
 }
 

@@ -53,6 +53,11 @@ fn occupied(wanted: &DeviceSpec, found: &Observed, there: &[Observed], is_taken:
             let has_it = found.kind == Some(kind(wanted).0);
             (is_taken && !has_it).then(|| super::port_of_another(device.port, "ListenPort"))
         }
+        DeviceSpec::Ipsec(_) => {
+            let has_it = found.kind == Some(kind(wanted).0);
+            let port = port(wanted).map(|(port, ..)| port).filter(|_| is_taken && !has_it)?;
+            Some(super::port_of_another(port, "UDPEncap"))
+        }
         DeviceSpec::Tunnel(device) => is_taken.then(|| super::port_of_another(device.port, "Port")),
         DeviceSpec::Ipip(_) => None,
     }
@@ -71,6 +76,9 @@ fn port(wanted: &DeviceSpec) -> Option<(u16, bool, bool)> {
         DeviceSpec::Vxlan(device) => Some((device.port, device.local.is_ipv4(), device.local.is_ipv6())),
         DeviceSpec::Wireguard(device) => Some((device.port, true, true)),
         DeviceSpec::Tunnel(device) => Some((device.port, device.ipv4.is_some(), device.ipv6.is_some())),
+        DeviceSpec::Ipsec(device) => {
+            device.udp_port.map(|port| (port, device.ipv4.is_some(), device.ipv6.is_some()))
+        }
         DeviceSpec::Ipip(_) => None,
     }
 }

@@ -126,6 +126,7 @@ fn is_standard(found: &Observed) -> bool {
     let name = &found.name;
     let usual = match name.strip_prefix("flannel") {
         Some("-wg" | "-wg-v6") => InfoKind::Wireguard,
+        Some("-ipsec") => InfoKind::Xfrm,
         Some(".ipip") => InfoKind::IpIp,
         Some(rest) if rest.starts_with(['.', '-']) => InfoKind::Vxlan,
         _ => InfoKind::Tun,

@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_XFRM};
+use netlink_sys::{Socket, SocketAddr};
 use rtnetlink::MulticastGroup;
 
 use super::NetlinkError;
@@ -51,6 +52,39 @@ impl NotificationSocket {
         socket.set_non_blocking(true)?;
         grow_receive_buffer(&socket, RECEIVE_BUFFER);
         Ok(Self { socket })
+    }
+
+    /// Opens one for the groups of IPsec's policies and states.
+    pub(crate) fn open_xfrm(groups: &[u32]) -> Result<Self, NetlinkError> {
+        let mut socket = Socket::new(NETLINK_XFRM)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        for group in groups {
+            socket.add_membership(*group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket })
+    }
+
+    /// Takes everything that is there; `true`: something was not caused by the socket with the port `own`.
+    pub(crate) fn has_others(&self, own: u32) -> Result<bool, NetlinkError> {
+        let (mut buffer, mut others) = (Vec::with_capacity(64 * 1024), false);
+        loop {
+            buffer.clear();
+            match self.socket.recv(&mut buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(others),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    others = true;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            for_each_message(&buffer, |header, _| {
+                others |= header.port_number != own;
+                Ok(())
+            })?;
+        }
     }
 
     /// The descriptor, to wait on.

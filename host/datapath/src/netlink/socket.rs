@@ -6,7 +6,7 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkBuffer, NetlinkDeserializable,
     NetlinkHeader, Parseable,
 };
-use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE};
+use netlink_sys::protocols::{NETLINK_GENERIC, NETLINK_ROUTE, NETLINK_XFRM};
 use netlink_sys::{Socket, SocketAddr};
 
 use super::NetlinkError;
@@ -50,6 +50,11 @@ impl RequestSocket {
         Self::open_for(NETLINK_GENERIC)
     }
 
+    /// Opens a socket for IPsec's policies and states, where all messages are [`Payload::Generic`].
+    pub(crate) fn open_xfrm() -> Result<Self, NetlinkError> {
+        Self::open_for(NETLINK_XFRM)
+    }
+
     fn open_for(protocol: isize) -> Result<Self, NetlinkError> {
         let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
@@ -64,7 +69,7 @@ impl RequestSocket {
         let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self {
             socket,
-            generic: protocol == NETLINK_GENERIC,
+            generic: protocol != NETLINK_ROUTE,
             port: address.port_number(),
             sequence: 0,
             buffer: Vec::with_capacity(BATCH_BYTES),

@@ -123,6 +123,7 @@ impl Reconciler {
         // A tunnel is closed before its device goes.
         let wanted: BTreeSet<&str> = self.ledger.devices().map(|device| &**device.name()).collect();
         self.tunnels.retain(|name| wanted.contains(name));
+        self.ipsec.retain(|name| wanted.contains(name));
         self.remove_devices(made);
         self.kernel.trial_table = None;
         self.owed = trial.end(&mut self.requests);
@@ -162,6 +163,7 @@ impl Reconciler {
                         self.kernel.links.insert(own.clone(), link);
                     }
                     self.tunnels.rename(&temporary, &own);
+                    self.ipsec.rename(&temporary, &own);
                     back.insert(temporary, own);
                 }
                 Err(error) => {

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::{RETRY, Reconciler};
+use crate::ipsec::IpsecChange;
 use crate::links;
 use crate::netlink::{Message, NetlinkError};
 use crate::observed::{Observation, Route};
@@ -25,6 +26,7 @@ enum Batch {
     Routing(Vec<Message>),
     Wireguard(u32, Vec<PeerChange>),
     Tunnel(Arc<str>, Vec<TunnelChange>),
+    Ipsec(Arc<str>, Vec<IpsecChange>),
 }
 
 impl Batch {
@@ -33,6 +35,7 @@ impl Batch {
             Request::Routing(message) => Self::Routing(vec![message]),
             Request::Wireguard(index, change) => Self::Wireguard(index, vec![change]),
             Request::Tunnel(device, change) => Self::Tunnel(device, vec![change]),
+            Request::Ipsec(device, change) => Self::Ipsec(device, vec![change]),
         }
     }
 
@@ -44,6 +47,9 @@ impl Batch {
                 changes.push(change);
             }
             (Some(Self::Tunnel(to, changes)), Request::Tunnel(device, change)) if *to == device => {
+                changes.push(change);
+            }
+            (Some(Self::Ipsec(to, changes)), Request::Ipsec(device, change)) if *to == device => {
                 changes.push(change);
             }
             (Some(_), other) => return Some(other),
@@ -165,6 +171,7 @@ impl Reconciler {
                 self.tunnels.change(&device, &changes);
                 vec![Ok(()); changes.len()]
             }
+            Some(Batch::Ipsec(device, changes)) => self.ipsec.change(&device, &changes),
         };
         let settled = std::mem::take(pending).into_iter().zip(results);
         settled

@@ -17,6 +17,7 @@ use flannel_model::ledger::{Changed, Ledger, PeerId, Slot, Transaction};
 use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
+use super::ipsec::IpsecDevices;
 use super::links::Owner;
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
 use super::observed::{Observation, ObservedState, Route, usual_metric};
@@ -66,6 +67,7 @@ pub(crate) struct Reconciler {
     /// Opened when a WireGuard device is there.
     wireguard: Option<WireguardSocket>,
     tunnels: Tunnels,
+    ipsec: IpsecDevices,
     notifications: NotificationSocket,
     external: Arc<str>,
     networks: Vec<IpNet>,
@@ -107,7 +109,8 @@ impl Reconciler {
         context: Context,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
-        let Context { tunnels, record, trial_record, claim, in_force } = context;
+        let Context { tunnels, ipsec, record, trial_record, claim, in_force } = context;
+        let ipsec = IpsecDevices::new(ipsec, tunnels.keeper.clone());
         let in_force = if in_force.is_empty() { networks.clone() } else { in_force };
         let (record, recorded) = RouteRecord::open(record);
         let notifications = NotificationSocket::open()?;
@@ -123,6 +126,7 @@ impl Reconciler {
             requests,
             wireguard: None,
             tunnels: Tunnels::new(tunnels),
+            ipsec,
             notifications,
             external: external.into(),
             owner: Owner::new(&in_force, networks.clone()),
@@ -157,6 +161,11 @@ impl Reconciler {
         self.notifications.descriptor()
     }
 
+    /// The descriptor of IPsec's, if there is such a device.
+    pub(crate) fn ipsec_descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
+        self.ipsec.descriptor()
+    }
+
     /// When there is something to do even if nothing is heard.
     pub(crate) fn deadline(&self) -> Instant {
         let retry = self.failures.values().map(|failure| failure.again).min();
@@ -166,7 +175,8 @@ impl Reconciler {
         let noted = self.dirty.everything || !self.dirty.keys.is_empty();
         let noted = noted.then(|| Instant::now() + RETRY.min);
         let owed = self.owed.is_some().then_some(self.next_owed);
-        [retry, device, record, noted, owed].into_iter().flatten().fold(self.next_resync, Instant::min)
+        let ipsec = self.ipsec.deadline();
+        [retry, device, record, noted, owed, ipsec].into_iter().flatten().fold(self.next_resync, Instant::min)
     }
 
     /// Makes a transaction part of what should be, and the kernel follow.
@@ -238,8 +248,10 @@ impl Reconciler {
         let own: BTreeSet<u32> = self.kernel.links.values().map(|link| link.index).collect();
         let claim = self.claim.clone();
         let is_free = |name: &str| claim.as_ref().is_none_or(|claim| claim(name).is_ok());
-        if let Err(error) = links::remove_former(&mut self.requests, &self.owner, &own, is_free) {
-            warn!(%error, "devices that a backend before has left cannot be removed");
+        match links::remove_former(&mut self.requests, &self.owner, &own, is_free) {
+            // What was tied to them.
+            Ok(numbers) => numbers.into_iter().for_each(|if_id| self.ipsec.flush(if_id)),
+            Err(error) => warn!(%error, "devices that a backend before has left cannot be removed"),
         }
     }
 
@@ -247,12 +259,14 @@ impl Reconciler {
     pub(crate) fn start_forwarding(&mut self) -> Report {
         self.settled = true;
         self.tunnels.start_forwarding();
+        self.ipsec.settle();
         self.report()
     }
 
     /// From now on the ledger holds all peers: what is ours in the kernel and not in the ledger is removed.
     pub(crate) fn prune_stale(&mut self) -> Report {
         (self.prune, self.settled) = (true, true);
+        self.ipsec.settle();
         if self.change.is_none() {
             // What a run before has left of a change.
             let loose = self.loose_paths();
@@ -266,7 +280,9 @@ impl Reconciler {
 
     /// Deals with what was heard and what is due.
     pub(crate) fn run_once(&mut self) {
+        self.dirty.everything |= self.ipsec.others_changed();
         self.do_what_is_due();
+        self.ipsec.do_what_is_due();
         self.put_back_what_is_owed();
         self.record_routes();
     }
@@ -395,6 +411,7 @@ impl Reconciler {
         if self.settled {
             // Those that were opened anew have their peers now.
             self.tunnels.start_forwarding();
+            self.ipsec.settle();
         }
         self.figures.resync_time += started.elapsed();
         Ok(())
@@ -460,6 +477,7 @@ impl Reconciler {
         let mut problems = Vec::new();
         let devices: Vec<_> = self.ledger.devices().cloned().collect();
         self.tunnels.retain(|name| devices.iter().any(|device| **device.name() == *name));
+        self.ipsec.retain(|name| devices.iter().any(|device| **device.name() == *name));
         for device in devices {
             let Some(parent) = self.kernel.external.as_ref().map(|link| link.index) else {
                 problems.push(format!("{}: the external interface {} is away", device.name(), self.external));
@@ -480,10 +498,19 @@ impl Reconciler {
                 problems.push(format!("{name}: {error}"));
                 continue;
             }
+            if let DeviceSpec::Ipsec(ipsec) = &device
+                && let Err(error) = self.ipsec.ensure(ipsec)
+            {
+                self.kernel.links.remove(name);
+                problems.push(format!("{name}: {error}"));
+                continue;
+            }
             let addresses = self.ledger.addresses(name).cloned();
+            let former = self.former_number(&device);
             let requests = &mut self.requests;
             match links::ensure(requests, &self.owner, &device, known, parent, addresses.as_ref()) {
                 Ok((link, imperfect)) => {
+                    former.into_iter().for_each(|if_id| self.ipsec.flush(if_id));
                     self.kernel.links.insert(Arc::clone(name), link);
                     problems.extend(imperfect.map(|error| format!("{name}: cannot be corrected: {error}")));
                 }
@@ -500,6 +527,13 @@ impl Reconciler {
         } else {
             self.device_problem(&problems.join("; "));
         }
+    }
+
+    /// What ties IPsec's policies and states to a device that is about to be made anew, under another number.
+    fn former_number(&mut self, device: &DeviceSpec) -> Option<u32> {
+        let DeviceSpec::Ipsec(ipsec) = device else { return None };
+        let found = links::find(&mut self.requests, &ipsec.name).ok()?;
+        found.if_id().filter(|id| *id != ipsec.if_id)
     }
 
     /// `spec`: the same as `device`.
@@ -570,6 +604,12 @@ impl Reconciler {
         for (name, link) in &self.kernel.links.clone() {
             for (subnet, endpoint) in self.tunnels.peers(name) {
                 self.kernel.record(Observation::TunnelPeer(link.index, subnet, Some(endpoint)));
+            }
+        }
+        for (name, link) in &self.kernel.links.clone() {
+            let prune = self.prune && self.change.is_none();
+            for (subnet, there) in self.ipsec.observe(name, prune)? {
+                self.kernel.record(Observation::IpsecPeer(link.index, subnet, Some(there)));
             }
         }
         self.observe_wireguard()

@@ -12,7 +12,13 @@ use super::plugin::load;
 use crate::BUILT_IN;
 
 /// Options without which a built-in plugin does not start. Here nobody is asked for what they name, and anything will do.
-const NEEDED: [(&str, &str); 1] = [("hetzner", r#"{"Type":"hetzner","NetworkID":1}"#)];
+const NEEDED: [(&str, &str); 2] = [
+    ("hetzner", r#"{"Type":"hetzner","NetworkID":1}"#),
+    (
+        "ipsec",
+        r#"{"Type":"ipsec","PSK":"made-up-made-up-made-up-made-up-made-up-made-up-made-up-made-up-made-up-made-up-made-up-made-up-"}"#,
+    ),
+];
 
 /// What a plugin is tried with.
 pub(super) struct Trial {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use flannel_datapath::ipsec::KeyRing;
 use flannel_datapath::wireguard::KeyFiles;
 use flannel_datapath::{NetlinkError, Probe};
 use flannel_model::entry::DEFAULT_VXLAN_PORT;
@@ -27,6 +28,18 @@ pub(super) struct Links {
     key_files: KeyFiles,
     published_keys: Vec<PublicKey>,
     avoid: Vec<LeaseKey>,
+    ipsec: KeyRing,
+}
+
+/// What a lease says of its node's key for IPsec, with whatever backend of those that it has.
+pub(super) fn ipsec_keys(lease: &Attributes) -> Vec<PublicKey> {
+    let main = (lease.backend_type.as_str(), &lease.backend_data, &lease.backend_v6_data);
+    let others = lease
+        .generations
+        .iter()
+        .map(|one| (one.backend_type.as_str(), &one.backend_data, &one.backend_v6_data));
+    let ipsec = std::iter::once(main).chain(others).filter(|(backend, ..)| *backend == "ipsec");
+    ipsec.flat_map(|(_, v4, v6)| v4.iter().chain(v6)).filter_map(|data| wireguard_key(data)).collect()
 }
 
 impl Links {
@@ -50,7 +63,12 @@ impl Links {
         external: &str,
         before: Option<&Attributes>,
         avoid: Vec<LeaseKey>,
+        ipsec: KeyRing,
     ) -> Result<Self, NetlinkError> {
+        // Peers go on with that until they are told of another one.
+        if let Some(key) = before.and_then(|lease| ipsec_keys(lease).into_iter().next()) {
+            ipsec.know_before(key);
+        }
         let data = [
             before.and_then(|lease| lease.backend_data.as_deref()),
             before.and_then(|lease| lease.backend_v6_data.as_deref()),
@@ -63,6 +81,7 @@ impl Links {
             key_files: KeyFiles::of(state_dir),
             published_keys: data.into_iter().flatten().filter_map(wireguard_key).collect(),
             avoid,
+            ipsec,
         })
     }
 }
@@ -94,5 +113,9 @@ impl LinkFacts for Links {
         let in_use: Vec<PublicKey> = self.published_keys.iter().copied().chain(devices).collect();
         let avoided = |key: &PublicKey| self.avoid.contains(&LeaseKey::Wireguard(*key));
         with_privileges(|| self.key_files.choose(&in_use, avoided))
+    }
+
+    fn ipsec_key(&self) -> Result<PublicKey, String> {
+        self.ipsec.published()
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use flannel_base::Timestamp;
+use flannel_datapath::ipsec::KeyRing;
 use flannel_datapath::{Datapath, DescriptorStore, PeerReport, Report, Stats, TunnelContext};
 use flannel_model::lease::Lease;
 use flannel_model::ledger::PeerId;
@@ -29,6 +30,7 @@ use super::cni_config::CniConfig;
 use super::coordinator::Coordinator;
 use super::firewall::NodeFirewall;
 use super::kube_node::KubeNode;
+use super::links::ipsec_keys;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
 use super::policy_figures;
@@ -66,6 +68,8 @@ pub(super) struct Observer {
     pub store: Arc<StoreHealth>,
     /// What tunnels have to do with the rest of the daemon.
     pub tunnels: TunnelContext,
+    /// This node's keys for IPsec: as long as the process lives.
+    pub ipsec: KeyRing,
     readiness: Readiness,
     systemd: Arc<Systemd>,
     /// Who lets pods come.
@@ -139,6 +143,7 @@ impl Observer {
         let cni_config = cni_config.map(|(from, to)| CniConfig::start(from, to));
         let observer = Arc::new(Self {
             tunnels,
+            ipsec: KeyRing::default(),
             store: Arc::new(StoreHealth::new(metrics.clone(), readiness.clone())),
             metrics,
             readiness,
@@ -425,6 +430,10 @@ impl Observer {
     /// The node's lease, and its pods' MTU.
     pub(super) fn lease(&self, lease: &Lease, mtu: u32) {
         self.metrics.lease_expires(lease.expires);
+        // The store has it.
+        for key in ipsec_keys(&lease.attributes) {
+            self.ipsec.note_stored(key);
+        }
         lock(&self.base).lease = Some(status::Lease {
             subnets: lease.subnets.iter().collect(),
             expires: lease.expires.map(Into::into),

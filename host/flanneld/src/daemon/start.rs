@@ -18,7 +18,7 @@ use flannel_model::lease::{Attributes, Lease};
 use flannel_model::lease_key::LeaseKey;
 use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
-use flannel_model::wireguard::Keys;
+use flannel_model::wireguard::{Keys, PublicKey};
 use flannel_plugin_host::{
     Artifact, BuiltIn, DirState, EndpointGrants, Environment, Family, Grants, Limits, LinkFacts, Loader,
     NodeFacts, NodeInfo, PluginReference, Policy, Registration, extract_secrets, granted_endpoint,
@@ -491,6 +491,10 @@ impl LinkFacts for NoLinks {
     fn wireguard_keys(&self) -> Result<Keys, String> {
         Err("there are no keys".to_owned())
     }
+
+    fn ipsec_key(&self) -> Result<PublicKey, String> {
+        Err("there are no keys".to_owned())
+    }
 }
 
 /// A node that is ready for operation: its policy and its devices are there, and it has its lease.
@@ -541,6 +545,7 @@ pub(super) async fn node(
         &node.external.name,
         before.as_ref().map(|l| &l.attributes),
         node.avoid.clone(),
+        observer.ipsec.clone(),
     )?;
     let (environment, clouds) = environment(node, &serving, Arc::new(links))?;
     let in_force = networks(&node.config);
@@ -550,6 +555,7 @@ pub(super) async fn node(
     all.extend(in_force.iter().filter(|network| !node.networks.contains(network)));
     let context = Context {
         tunnels: observer.tunnels.clone(),
+        ipsec: observer.ipsec.clone(),
         record: Some(node.options.state_dir.join("routes")),
         trial_record: Some(node.options.state_dir.join("backend-change")),
         claim: Some(device_claim(node)),

@@ -24,8 +24,8 @@ fn of_device(config: &NetworkConfig, device: &DeviceSpec) -> Vec<Tunnel> {
             vec![Tunnel::Vxlan { family: Family::of(vxlan.local), port: vxlan.port, vni: vxlan.vni }]
         }
         DeviceSpec::Ipip(_) => config.network.map(|inner| Tunnel::Ipip { inner }).into_iter().collect(),
-        // The one looks itself who sends, and nobody sends into the other without a key.
-        DeviceSpec::Tunnel(_) | DeviceSpec::Wireguard(_) => Vec::new(),
+        // The first looks itself who sends, and nobody sends into the others without a key.
+        DeviceSpec::Tunnel(_) | DeviceSpec::Wireguard(_) | DeviceSpec::Ipsec(_) => Vec::new(),
     }
 }
 

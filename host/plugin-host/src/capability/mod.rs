@@ -7,6 +7,7 @@ mod cloud_scope;
 mod commands;
 mod entries;
 mod http;
+mod ipsec;
 mod links;
 mod log;
 mod metrics;

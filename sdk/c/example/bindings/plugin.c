@@ -107,6 +107,17 @@ extern void __wasm_import_flannel_backend_peers_refresh(uint8_t *, size_t, uint8
 __attribute__((__import_module__("flannel:backend/commands@0.1.0"), __import_name__("run")))
 extern void __wasm_import_flannel_backend_commands_run(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/ipsec@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/ipsec@0.1.0"), __import_name__("ensure")))
+extern void __wasm_import_flannel_backend_ipsec_ensure(uint8_t *, size_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/ipsec@0.1.0"), __import_name__("public-key")))
+extern void __wasm_import_flannel_backend_ipsec_public_key(uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/ipsec@0.1.0"), __import_name__("put")))
+extern void __wasm_import_flannel_backend_ipsec_put(uint8_t *, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -814,6 +825,57 @@ void flannel_backend_commands_result_outcome_error_free(flannel_backend_commands
     flannel_backend_commands_outcome_free(&ptr->val.ok);
   } else {
     flannel_backend_commands_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_ipsec_ip_address_free(flannel_backend_ipsec_ip_address_t *ptr) {
+  flannel_backend_types_ip_address_free(ptr);
+}
+
+void flannel_backend_ipsec_ip_prefix_free(flannel_backend_ipsec_ip_prefix_t *ptr) {
+  flannel_backend_types_ip_prefix_free(ptr);
+}
+
+void flannel_backend_ipsec_error_free(flannel_backend_ipsec_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void plugin_option_u32_free(plugin_option_u32_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_ipsec_device_free(flannel_backend_ipsec_device_t *ptr) {
+  plugin_string_free(&ptr->name);
+  plugin_option_u16_free(&ptr->udp_port);
+  plugin_option_u32_free(&ptr->rekey_seconds);
+}
+
+void flannel_backend_ipsec_peer_free(flannel_backend_ipsec_peer_t *ptr) {
+  flannel_backend_ipsec_ip_prefix_free(&ptr->subnet);
+  flannel_backend_ipsec_ip_address_free(&ptr->endpoint);
+  plugin_list_u8_free(&ptr->public_key);
+}
+
+void flannel_backend_ipsec_result_own_link_error_free(flannel_backend_ipsec_result_own_link_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_ipsec_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_ipsec_result_list_u8_error_free(flannel_backend_ipsec_result_list_u8_error_t *ptr) {
+  if (!ptr->is_err) {
+    plugin_list_u8_free(&ptr->val.ok);
+  } else {
+    flannel_backend_ipsec_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_ipsec_result_void_error_free(flannel_backend_ipsec_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_ipsec_error_free(&ptr->val.err);
   }
 }
 
@@ -2283,6 +2345,223 @@ bool flannel_backend_commands_run(plugin_string_t *name, plugin_list_tuple2_stri
   }
   if (!result.is_err) {
     *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_ipsec_ensure(flannel_backend_ipsec_device_t *device, flannel_backend_ipsec_own_link_t *ret, flannel_backend_ipsec_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  int32_t option1;
+  if (((*device).udp_port).is_some) {
+    const uint16_t *payload0 = &((*device).udp_port).val;
+    option = 1;
+    option1 = (int32_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t option4;
+  int32_t option5;
+  if (((*device).rekey_seconds).is_some) {
+    const uint32_t *payload3 = &((*device).rekey_seconds).val;
+    option4 = 1;
+    option5 = (int32_t) (*payload3);
+  } else {
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_ipsec_ensure((uint8_t *) ((*device).name).ptr, ((*device).name).len, (int32_t) ((*device).mtu), (int32_t) (*device).cipher, option, option1, option4, option5, ptr);
+  flannel_backend_ipsec_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_ipsec_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_ipsec_public_key(plugin_list_u8_t *ret, flannel_backend_ipsec_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_ipsec_public_key(ptr);
+  flannel_backend_ipsec_result_list_u8_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (plugin_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_ipsec_put(flannel_backend_ipsec_peer_id_t peer, flannel_backend_ipsec_peer_t *ipsec, flannel_backend_ipsec_borrow_link_t device, flannel_backend_ipsec_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(56+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int64_t*)(ptr + 0)) = (int64_t) (peer);
+  switch ((int32_t) ((*ipsec).subnet).tag) {
+    case 0: {
+      const flannel_backend_types_ipv4_prefix_t *payload = &((*ipsec).subnet).val.ipv4;
+      *((int8_t*)(ptr + 8)) = 0;
+      *((int8_t*)(ptr + 10)) = (int32_t) (((*payload).address).f0);
+      *((int8_t*)(ptr + 11)) = (int32_t) (((*payload).address).f1);
+      *((int8_t*)(ptr + 12)) = (int32_t) (((*payload).address).f2);
+      *((int8_t*)(ptr + 13)) = (int32_t) (((*payload).address).f3);
+      *((int8_t*)(ptr + 14)) = (int32_t) ((*payload).length);
+      break;
+    }
+    case 1: {
+      const flannel_backend_types_ipv6_prefix_t *payload0 = &((*ipsec).subnet).val.ipv6;
+      *((int8_t*)(ptr + 8)) = 1;
+      *((int16_t*)(ptr + 10)) = (int32_t) (((*payload0).address).f0);
+      *((int16_t*)(ptr + 12)) = (int32_t) (((*payload0).address).f1);
+      *((int16_t*)(ptr + 14)) = (int32_t) (((*payload0).address).f2);
+      *((int16_t*)(ptr + 16)) = (int32_t) (((*payload0).address).f3);
+      *((int16_t*)(ptr + 18)) = (int32_t) (((*payload0).address).f4);
+      *((int16_t*)(ptr + 20)) = (int32_t) (((*payload0).address).f5);
+      *((int16_t*)(ptr + 22)) = (int32_t) (((*payload0).address).f6);
+      *((int16_t*)(ptr + 24)) = (int32_t) (((*payload0).address).f7);
+      *((int8_t*)(ptr + 26)) = (int32_t) ((*payload0).length);
+      break;
+    }
+  }
+  switch ((int32_t) ((*ipsec).endpoint).tag) {
+    case 0: {
+      const flannel_backend_types_ipv4_address_t *payload1 = &((*ipsec).endpoint).val.ipv4;
+      *((int8_t*)(ptr + 28)) = 0;
+      *((int8_t*)(ptr + 30)) = (int32_t) ((*payload1).f0);
+      *((int8_t*)(ptr + 31)) = (int32_t) ((*payload1).f1);
+      *((int8_t*)(ptr + 32)) = (int32_t) ((*payload1).f2);
+      *((int8_t*)(ptr + 33)) = (int32_t) ((*payload1).f3);
+      break;
+    }
+    case 1: {
+      const flannel_backend_types_ipv6_address_t *payload2 = &((*ipsec).endpoint).val.ipv6;
+      *((int8_t*)(ptr + 28)) = 1;
+      *((int16_t*)(ptr + 30)) = (int32_t) ((*payload2).f0);
+      *((int16_t*)(ptr + 32)) = (int32_t) ((*payload2).f1);
+      *((int16_t*)(ptr + 34)) = (int32_t) ((*payload2).f2);
+      *((int16_t*)(ptr + 36)) = (int32_t) ((*payload2).f3);
+      *((int16_t*)(ptr + 38)) = (int32_t) ((*payload2).f4);
+      *((int16_t*)(ptr + 40)) = (int32_t) ((*payload2).f5);
+      *((int16_t*)(ptr + 42)) = (int32_t) ((*payload2).f6);
+      *((int16_t*)(ptr + 44)) = (int32_t) ((*payload2).f7);
+      break;
+    }
+  }
+  *((size_t*)(ptr + (48+1*sizeof(void*)))) = ((*ipsec).public_key).len;
+  *((uint8_t **)(ptr + 48)) = (uint8_t *) ((*ipsec).public_key).ptr;
+  *((int32_t*)(ptr + (48+2*sizeof(void*)))) = (device).__handle;
+  uint8_t *ptr3 = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_ipsec_put(ptr, ptr3);
+  flannel_backend_ipsec_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr3 + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr3 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr3 + (2*sizeof(void*))))), (*((size_t*) (ptr3 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr3 + (2*sizeof(void*))))), (*((size_t*) (ptr3 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr3 + (2*sizeof(void*))))), (*((size_t*) (ptr3 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr3 + (2*sizeof(void*))))), (*((size_t*) (ptr3 + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
     return 1;
   } else {
     *err = result.val.err;

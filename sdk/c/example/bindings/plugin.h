@@ -705,6 +705,82 @@ typedef struct {
   } val;
 } flannel_backend_commands_result_outcome_error_t;
 
+typedef flannel_backend_types_ip_address_t flannel_backend_ipsec_ip_address_t;
+
+typedef flannel_backend_types_ip_prefix_t flannel_backend_ipsec_ip_prefix_t;
+
+typedef flannel_backend_types_peer_id_t flannel_backend_ipsec_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_ipsec_error_t;
+
+// What packets are protected with. All nodes have the same.
+typedef uint8_t flannel_backend_ipsec_cipher_t;
+
+// AES in Galois/Counter Mode with 128 bits (RFC 4106), as the others with 16 bytes of integrity check value.
+#define FLANNEL_BACKEND_IPSEC_CIPHER_AES128_GCM 0
+// The same with 192 bits.
+#define FLANNEL_BACKEND_IPSEC_CIPHER_AES192_GCM 1
+// The same with 256 bits.
+#define FLANNEL_BACKEND_IPSEC_CIPHER_AES256_GCM 2
+// ChaCha20 and Poly1305 (RFC 7634).
+#define FLANNEL_BACKEND_IPSEC_CIPHER_CHACHA20_POLY1305 3
+
+typedef struct {
+  bool is_some;
+  uint32_t val;
+} plugin_option_u32_t;
+
+// An XFRM interface.
+typedef struct flannel_backend_ipsec_device_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // Bytes of the largest IP packet, 68 to 65535 (1280 and more where IPv6 is carried).
+  uint32_t   mtu;
+  // What packets are protected with.
+  flannel_backend_ipsec_cipher_t   cipher;
+  // The UDP port, ours and the peers', that ESP goes by (RFC 3948), 1024 to 65535; none: it goes as a protocol of its own, 50.
+  plugin_option_u16_t   udp_port;
+  // Seconds after which this node's key is replaced, 10 and more; none: never, but when the daemon starts.
+  plugin_option_u32_t   rekey_seconds;
+} flannel_backend_ipsec_device_t;
+
+// A peer's subnet behind a device.
+typedef struct flannel_backend_ipsec_peer_t {
+  // One of the peer's own subnets.
+  flannel_backend_ipsec_ip_prefix_t   subnet;
+  // Where it is: one of the peer's public addresses, of the subnet's family.
+  flannel_backend_ipsec_ip_address_t   endpoint;
+  // What the peer has published, 32 bytes.
+  plugin_list_u8_t   public_key;
+} flannel_backend_ipsec_peer_t;
+
+typedef flannel_backend_links_own_link_t flannel_backend_ipsec_own_link_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_ipsec_own_link_t ok;
+    flannel_backend_ipsec_error_t err;
+  } val;
+} flannel_backend_ipsec_result_own_link_error_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    plugin_list_u8_t ok;
+    flannel_backend_ipsec_error_t err;
+  } val;
+} flannel_backend_ipsec_result_list_u8_error_t;
+
+typedef flannel_backend_links_borrow_link_t flannel_backend_ipsec_borrow_link_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_ipsec_error_t err;
+  } val;
+} flannel_backend_ipsec_result_void_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -1023,6 +1099,16 @@ extern bool flannel_backend_peers_refresh(flannel_backend_peers_list_peer_id_t *
 // `input`: what it reads from standard input, at most 128 KiB.
 extern bool flannel_backend_commands_run(plugin_string_t *name, plugin_list_tuple2_string_string_t *environment, plugin_string_t *input, flannel_backend_commands_outcome_t *ret, flannel_backend_commands_error_t *err);
 
+// Imported Functions from `flannel:backend/ipsec@0.1.0`
+// Declares a device, as `links.ensure-vxlan` does. `invalid-argument` where the network config has no `Backend.PSK`. A kernel without XFRM
+// interfaces (Linux 4.19 and later have them) is told to the operator.
+extern bool flannel_backend_ipsec_ensure(flannel_backend_ipsec_device_t *device, flannel_backend_ipsec_own_link_t *ret, flannel_backend_ipsec_error_t *err);
+// What is to be published as this node's public key, 32 bytes. It changes at most once in ten seconds: who wants to know asks in each `tick`.
+extern bool flannel_backend_ipsec_public_key(plugin_list_u8_t *ret, flannel_backend_ipsec_error_t *err);
+// Declares a peer's subnet: what goes to it and is routed to the device leaves for the endpoint, protected, and nothing else comes in from
+// there. One for each of a peer's subnets.
+extern bool flannel_backend_ipsec_put(flannel_backend_ipsec_peer_id_t peer, flannel_backend_ipsec_peer_t *ipsec, flannel_backend_ipsec_borrow_link_t device, flannel_backend_ipsec_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1209,6 +1295,24 @@ void flannel_backend_commands_outcome_free(flannel_backend_commands_outcome_t *p
 void flannel_backend_commands_error_free(flannel_backend_commands_error_t *ptr);
 
 void flannel_backend_commands_result_outcome_error_free(flannel_backend_commands_result_outcome_error_t *ptr);
+
+void flannel_backend_ipsec_ip_address_free(flannel_backend_ipsec_ip_address_t *ptr);
+
+void flannel_backend_ipsec_ip_prefix_free(flannel_backend_ipsec_ip_prefix_t *ptr);
+
+void flannel_backend_ipsec_error_free(flannel_backend_ipsec_error_t *ptr);
+
+void plugin_option_u32_free(plugin_option_u32_t *ptr);
+
+void flannel_backend_ipsec_device_free(flannel_backend_ipsec_device_t *ptr);
+
+void flannel_backend_ipsec_peer_free(flannel_backend_ipsec_peer_t *ptr);
+
+void flannel_backend_ipsec_result_own_link_error_free(flannel_backend_ipsec_result_own_link_error_t *ptr);
+
+void flannel_backend_ipsec_result_list_u8_error_free(flannel_backend_ipsec_result_list_u8_error_t *ptr);
+
+void flannel_backend_ipsec_result_void_error_free(flannel_backend_ipsec_result_void_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

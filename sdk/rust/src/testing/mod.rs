@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::cloud;
 use crate::commands;
 use crate::http;
+use crate::ipsec;
 use crate::log::Level;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
@@ -34,6 +35,10 @@ pub enum Declared {
     Tunnel(udp_tunnel::Device),
     /// A peer's subnet behind a tunnel.
     TunnelPeer(PeerId, IpNet, IpAddr, String),
+    /// An XFRM interface.
+    Ipsec(ipsec::Device),
+    /// A peer's subnet behind an XFRM interface.
+    IpsecPeer(PeerId, ipsec::Peer, String),
     /// Networks that are reached over a device.
     Networks(String, Vec<IpNet>),
     /// A device's addresses.
@@ -80,6 +85,16 @@ impl fmt::Display for Declared {
             }
             Self::TunnelPeer(_, destination, endpoint, device) => {
                 write!(f, "tunnel {device} {destination} at {endpoint}")
+            }
+            Self::Ipsec(device) => {
+                let ipsec::Device { name, mtu, cipher, udp_port, rekey_seconds } = device;
+                write!(f, "link {name} ipsec {cipher:?}")?;
+                udp_port.map_or(Ok(()), |port| write!(f, " udp-port {port}"))?;
+                rekey_seconds.map_or(Ok(()), |seconds| write!(f, " rekey {seconds}"))?;
+                write!(f, " mtu {mtu}")
+            }
+            Self::IpsecPeer(_, ipsec::Peer { subnet, endpoint, public_key }, device) => {
+                write!(f, "ipsec {device} {subnet} at {endpoint} key {public_key}")
             }
             Self::Networks(device, networks) => {
                 let networks: Vec<String> = networks.iter().map(IpNet::to_string).collect();
@@ -136,6 +151,8 @@ pub struct Host {
     pub counters: BTreeMap<String, u64>,
     /// This node's WireGuard key.
     pub wireguard_key: PublicKey,
+    /// This node's key for IPsec.
+    pub ipsec_key: PublicKey,
     /// Whether the network config has a preshared key.
     pub preshared: bool,
     /// What the cloud says of this machine.
@@ -171,6 +188,7 @@ impl Default for Host {
             gauges: BTreeMap::new(),
             counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),
+            ipsec_key: PublicKey([1; 32]),
             preshared: false,
             instance: Err(cloud::Error::Unreachable("this test has no cloud".to_owned())),
             cloud: None,

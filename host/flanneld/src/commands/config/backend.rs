@@ -92,7 +92,7 @@ pub(super) struct Plugin {
 pub(super) struct Device {
     /// Its name.
     pub name: String,
-    /// `vxlan`, `ipip`, `wireguard`, `tunnel`.
+    /// `vxlan`, `ipip`, `wireguard`, `tunnel`, `ipsec`.
     pub kind: &'static str,
     /// The VXLAN network identifier.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -111,6 +111,7 @@ impl Device {
             DeviceSpec::Ipip(_) => ("ipip", None, None),
             DeviceSpec::Wireguard(wireguard) => ("wireguard", None, Some(wireguard.port)),
             DeviceSpec::Tunnel(tunnel) => ("tunnel", None, Some(tunnel.port)),
+            DeviceSpec::Ipsec(ipsec) => ("ipsec", None, ipsec.udp_port),
         };
         Self { name: spec.name().to_string(), kind, vni, port, mtu: spec.mtu() }
     }

@@ -307,7 +307,10 @@ impl ClusterView {
                         routes: count(Kind::Route),
                         neighbours: count(Kind::Neighbour),
                         fdb: count(Kind::Fdb),
-                        tunnels: count(Kind::WireguardPeer) + count(Kind::TunnelPeer),
+                        tunnels: [Kind::WireguardPeer, Kind::TunnelPeer, Kind::IpsecPeer]
+                            .map(count)
+                            .iter()
+                            .sum(),
                         traffic: report
                             .carried
                             .map(|carried| tunnel_stats::traffic(carried.traffic, carried.errors)),

@@ -1,0 +1,297 @@
+//! Which states a peer has, and when they change: pure.
+//!
+//! A *session* is what one key of ours and one of the peer's make together: a state for each direction. What comes in is taken by several
+//! sessions at a time; what goes out goes by one. Nothing is ever asked of the peer. Each node has in place what others may send with before
+//! they can know of it, and goes over to another session of its own accord when it has seen that the peer has it:
+//!
+//! * The peer has published another key. It did so when it was ready for whoever uses it, so it is used at once.
+//! * This node has published another key. It is used for what goes out when something has come in by it: then the peer knows it. A peer that
+//!   sends nothing is given some time. One that still sends by the key of before has not heard yet: a lease store that is away from it stops
+//!   no packets.
+//!
+//! What nobody sends with any more goes.
+
+use std::time::{Duration, Instant};
+
+use flannel_model::wireguard::PublicKey;
+
+/// After so long a silent peer is taken to have read what the lease store has been told.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// A state that has carried something within this time is in use.
+const IN_USE: Duration = Duration::from_secs(30);
+/// For so long packets are on their way after the peer has gone over to another session.
+const IN_FLIGHT: Duration = Duration::from_secs(10);
+/// After so long a state goes that is of another key of the peer's, and not in use.
+const PEERS_BEFORE: Duration = Duration::from_mins(2);
+/// After so long a state goes whatever else.
+const OLDEST: Duration = Duration::from_hours(24);
+
+/// What two keys make together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Session {
+    /// Ours.
+    pub own: PublicKey,
+    /// The peer's.
+    pub peer: PublicKey,
+}
+
+/// A state for what comes in.
+#[derive(Clone, Debug)]
+pub(super) struct Inbound {
+    /// Its number.
+    pub spi: u32,
+    /// What it belongs to; none: a daemon of before has made it, and took the key with it.
+    pub session: Option<Session>,
+    /// Packets that it had carried when it was looked at last.
+    packets: u64,
+    /// When it was seen to have carried something more.
+    used: Option<Instant>,
+    /// Since when nobody should need it any more.
+    superseded: Option<Instant>,
+}
+
+/// A state for what goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outbound {
+    /// Its number.
+    pub spi: u32,
+    /// As of what comes in.
+    pub session: Option<Session>,
+}
+
+/// What is to be done for a peer, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Take what comes in by this session.
+    Receive(Session),
+    /// Send by this session, and by no other.
+    Send(Session),
+    /// Remove a state for what comes in.
+    Drop(u32),
+}
+
+/// This node's keys, as far as sessions are concerned.
+pub(super) struct Own<'a> {
+    /// All that peers may use.
+    pub accepted: &'a [PublicKey],
+    /// That which is used for what is new.
+    pub current: PublicKey,
+    /// Since when the lease store has it; none: it has it not.
+    pub stored: Option<Instant>,
+}
+
+/// The states of a peer.
+#[derive(Clone, Debug, Default)]
+pub(super) struct States {
+    pub inbound: Vec<Inbound>,
+    pub outbound: Option<Outbound>,
+}
+
+impl States {
+    /// Takes note of a state for what comes in. `packets`: what it has carried so far.
+    pub(super) fn add_inbound(&mut self, spi: u32, session: Option<Session>, packets: u64) {
+        self.inbound.push(Inbound { spi, session, packets, used: None, superseded: None });
+    }
+
+    /// Takes note of how many packets a state has carried so far.
+    pub(super) fn count(&mut self, spi: u32, packets: u64, now: Instant) {
+        if let Some(state) = self.inbound.iter_mut().find(|state| state.spi == spi)
+            && packets != state.packets
+        {
+            (state.packets, state.used) = (packets, Some(now));
+        }
+    }
+
+    /// Whether nothing is to be looked at before long: the peer has gone over to this session, and nothing of before is left.
+    pub(super) fn is_settled(&self, target: Session) -> bool {
+        self.outbound.is_some_and(|state| state.session == Some(target))
+            && self.inbound.iter().all(|state| state.superseded.is_none())
+    }
+
+    /// What is to be done now. `peer`: the peer's key.
+    pub(super) fn steps(&mut self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Vec<Step> {
+        let session = |own: &PublicKey| Session { own: *own, peer };
+        let has = |wanted: Session| self.inbound.iter().any(|state| state.session == Some(wanted));
+        let mut steps: Vec<Step> =
+            own.accepted.iter().map(session).filter(|one| !has(*one)).map(Step::Receive).collect();
+        steps.extend(self.outgoing(own, peer, now).map(Step::Send));
+        steps.extend(self.retired(own, peer, now).into_iter().map(Step::Drop));
+        steps
+    }
+
+    /// Another session for what goes out, if it is time.
+    fn outgoing(&self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Option<Session> {
+        let target = Session { own: own.current, peer };
+        let Some(Outbound { session, .. }) = self.outbound else { return Some(target) };
+        match session {
+            Some(session) if session == target => None,
+            // The peer was ready for the key that it knew us by.
+            Some(session) if session.peer != peer => {
+                let known = if own.accepted.contains(&session.own) { session.own } else { own.current };
+                Some(Session { own: known, peer })
+            }
+            _ => {
+                let heard =
+                    self.inbound.iter().any(|state| state.session == Some(target) && state.packets > 0);
+                let is_told = own.stored.is_some_and(|since| now >= since + PATIENCE);
+                let older = self.inbound.iter().filter(|state| state.session != Some(target));
+                let in_use = older.filter_map(|state| state.used).any(|used| now < used + IN_USE);
+                (heard || is_told && !in_use).then_some(target)
+            }
+        }
+    }
+
+    /// The states that nobody sends with any more.
+    fn retired(&mut self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Vec<u32> {
+        let is_wanted = |state: &Inbound| {
+            state.session.is_some_and(|session| session.peer == peer && own.accepted.contains(&session.own))
+        };
+        let newer = self.inbound.iter().filter(|state| is_wanted(state));
+        let heard = newer.filter_map(|state| state.used).max();
+        let mut retired = Vec::new();
+        for state in &mut self.inbound {
+            if is_wanted(state) {
+                state.superseded = None;
+                continue;
+            }
+            let since = *state.superseded.get_or_insert(now);
+            let in_use = state.used.is_some_and(|used| now < used + IN_USE);
+            let is_peers = state.session.is_some_and(|session| session.peer != peer);
+            let has_gone_over = heard.is_some() && now >= since + IN_FLIGHT && !in_use;
+            let is_forgotten = is_peers && now >= since + PEERS_BEFORE && !in_use;
+            if has_gone_over || is_forgotten || now >= since + OLDEST {
+                retired.push(state.spi);
+            }
+        }
+        retired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey([number; 32])
+    }
+
+    fn session(own: u8, peer: u8) -> Session {
+        Session { own: key(own), peer: key(peer) }
+    }
+
+    /// Does what is to be done; the SPI of a session says which one it is.
+    fn run(states: &mut States, own: &Own<'_>, peer: u8, now: Instant) -> Vec<Step> {
+        let steps = states.steps(own, key(peer), now);
+        for step in &steps {
+            match step {
+                Step::Receive(one) => states.add_inbound(spi(*one), Some(*one), 0),
+                Step::Send(one) => states.outbound = Some(Outbound { spi: spi(*one), session: Some(*one) }),
+                Step::Drop(spi) => states.inbound.retain(|state| state.spi != *spi),
+            }
+        }
+        steps
+    }
+
+    fn spi(session: Session) -> u32 {
+        u32::from(session.own.0[0]) << 8 | u32::from(session.peer.0[0])
+    }
+
+    fn own<'a>(accepted: &'a [PublicKey], current: u8, stored: Option<Instant>) -> Own<'a> {
+        Own { accepted, current: key(current), stored }
+    }
+
+    #[test]
+    fn a_new_peer_is_reached_at_once() {
+        let (mut states, now) = (States::default(), Instant::now());
+        let accepted = [key(1)];
+        let steps = run(&mut states, &own(&accepted, 1, None), 7, now);
+        assert_eq!(steps, [Step::Receive(session(1, 7)), Step::Send(session(1, 7))]);
+        assert_eq!(run(&mut states, &own(&accepted, 1, None), 7, now), []);
+        assert!(states.is_settled(session(1, 7)));
+    }
+
+    #[test]
+    fn another_key_of_the_peers_is_used_at_once_and_what_is_on_its_way_by_the_old_one_is_taken() {
+        let (mut states, now) = (States::default(), Instant::now());
+        let accepted = [key(1)];
+        let own = own(&accepted, 1, Some(now));
+        run(&mut states, &own, 7, now);
+        states.count(spi(session(1, 7)), 5, now);
+        let steps = run(&mut states, &own, 8, now);
+        assert_eq!(steps, [Step::Receive(session(1, 8)), Step::Send(session(1, 8))]);
+        states.count(spi(session(1, 8)), 1, now);
+        assert_eq!(run(&mut states, &own, 8, now + IN_FLIGHT), [], "it was in use a moment ago");
+        assert_eq!(run(&mut states, &own, 8, now + IN_USE), [Step::Drop(spi(session(1, 7)))]);
+        assert!(states.is_settled(session(1, 8)));
+    }
+
+    #[test]
+    fn another_key_of_ours_is_used_when_the_peer_has_used_it() {
+        let (mut states, now) = (States::default(), Instant::now());
+        let before = [key(1)];
+        run(&mut states, &own(&before, 1, Some(now)), 7, now);
+        let both = [key(2), key(1)];
+        // In place, and nobody is told of it yet.
+        assert_eq!(run(&mut states, &own(&both, 1, Some(now)), 7, now), [Step::Receive(session(2, 7))]);
+        let after = own(&both, 2, Some(now));
+        assert_eq!(run(&mut states, &after, 7, now), [], "the peer may not know it");
+        states.count(spi(session(2, 7)), 1, now);
+        assert_eq!(run(&mut states, &after, 7, now), [Step::Send(session(2, 7))]);
+        let alone = [key(2)];
+        let later = now + Duration::from_mins(10);
+        assert_eq!(run(&mut states, &own(&alone, 2, Some(now)), 7, later), []);
+        let dropped = run(&mut states, &own(&alone, 2, Some(now)), 7, later + IN_FLIGHT);
+        assert_eq!(dropped, [Step::Drop(spi(session(1, 7)))]);
+    }
+
+    #[test]
+    fn a_peer_that_sends_nothing_is_given_some_time() {
+        let (mut states, now) = (States::default(), Instant::now());
+        run(&mut states, &own(&[key(1)], 1, Some(now)), 7, now);
+        let both = [key(2), key(1)];
+        run(&mut states, &own(&both, 2, None), 7, now);
+        let later = now + PATIENCE;
+        assert_eq!(run(&mut states, &own(&both, 2, None), 7, later), [], "the store has not been told");
+        assert_eq!(run(&mut states, &own(&both, 2, Some(now)), 7, later), [Step::Send(session(2, 7))]);
+    }
+
+    #[test]
+    fn a_peer_that_has_not_heard_is_reached_as_before() {
+        let (mut states, mut now) = (States::default(), Instant::now());
+        run(&mut states, &own(&[key(1)], 1, Some(now)), 7, now);
+        let both = [key(2), key(1)];
+        let after = own(&both, 2, Some(now));
+        run(&mut states, &after, 7, now);
+        for packets in 1..100 {
+            now += Duration::from_secs(20);
+            states.count(spi(session(1, 7)), packets, now);
+            assert_eq!(run(&mut states, &after, 7, now), []);
+        }
+        assert!(!states.is_settled(session(2, 7)));
+    }
+
+    #[test]
+    fn what_a_daemon_before_has_made_serves_until_the_peer_has_gone_over() {
+        let (mut states, now) = (States::default(), Instant::now());
+        states.add_inbound(70, None, 90);
+        states.outbound = Some(Outbound { spi: 71, session: None });
+        let accepted = [key(1)];
+        let own = own(&accepted, 1, Some(now));
+        states.count(70, 100, now);
+        assert_eq!(run(&mut states, &own, 7, now), [Step::Receive(session(1, 7))]);
+        states.count(spi(session(1, 7)), 1, now + PATIENCE);
+        assert_eq!(run(&mut states, &own, 7, now + PATIENCE), [Step::Send(session(1, 7))]);
+        assert_eq!(run(&mut states, &own, 7, now + IN_USE), [Step::Drop(70)]);
+        assert!(states.is_settled(session(1, 7)));
+    }
+
+    #[test]
+    fn nothing_is_kept_for_ever() {
+        let (mut states, now) = (States::default(), Instant::now());
+        run(&mut states, &own(&[key(1)], 1, Some(now)), 7, now);
+        let alone = [key(2)];
+        run(&mut states, &own(&alone, 2, Some(now)), 7, now);
+        let steps = run(&mut states, &own(&alone, 2, Some(now)), 7, now + OLDEST);
+        assert!(steps.contains(&Step::Drop(spi(session(1, 7)))), "{steps:?}");
+    }
+}

@@ -87,7 +87,8 @@ fn nothing_is_in_clear(cluster: &Cluster, protocol: u8) -> Result<()> {
         }
     }
     let families: BTreeSet<bool> = protected.iter().map(|packet| packet.source.is_ipv4()).collect();
-    let of_pods: BTreeSet<bool> = cluster.pod(0)?.addresses().map(|address| address.is_ipv4()).collect();
+    let of_pods: BTreeSet<bool> =
+        cluster.pod(0)?.addresses().iter().map(|address| address.is_ipv4()).collect();
     assert_eq!(families, of_pods, "each family goes over itself");
     // In each direction a number comes once.
     let numbers: Vec<(u32, u32)> = protected.iter().filter_map(|packet| packet.esp()).collect();

@@ -32,6 +32,26 @@ url = "https://network.example.com"
 allow = ["GET /v2.0/routers/*"]
 credentials = { oauth-client = { token-url = "https://login.example.com/token", client-id = "id", client-secret-file = "s", scope = "net" } }
 
+[endpoint.openstack]
+url = "https://network.example.com:9696"
+allow = ["PUT /v2.0/routers/*/add_extraroutes"]
+credentials = { keystone = { auth-url = "https://identity.example.com", username = "u", user-domain-name = "Default", password-file = "p", project-id = "4711" } }
+
+[endpoint.azure]
+url = "https://management.azure.com"
+allow = ["GET /subscriptions/*"]
+credentials = { azure-identity = { resource = "https://management.azure.com/", client-id = "c" } }
+
+[endpoint.gateway]
+url = "https://abc123.execute-api.eu-west-3.amazonaws.com/prod"
+allow = ["GET /routes"]
+credentials = { sigv4 = {} }
+
+[endpoint.minio]
+url = "https://s3.example.com"
+allow = ["GET /routes/*"]
+credentials = { sigv4 = { service = "s3", region = "us-east-1", credentials-file = "keys", profile = "minio" } }
+
 [endpoint.local-agent]
 url = "http://localhost:1"
 allow = ["GET /"]
@@ -44,7 +64,28 @@ insecure = true
     )
     .expect("read");
     let names: Vec<&str> = read.names().collect();
-    assert_eq!(names, ["hetzner", "local-agent", "proxmox", "router", "stack", "trusted"]);
+    let all = [
+        "azure",
+        "gateway",
+        "hetzner",
+        "local-agent",
+        "minio",
+        "openstack",
+        "proxmox",
+        "router",
+        "stack",
+        "trusted",
+    ];
+    assert_eq!(names, all);
+    for (name, part) in [
+        ("gateway", r#"SigV4(SigV4 { service: "execute-api", region: Some("eu-west-3"), profile: None })"#),
+        ("minio", r#"profile: Some(("/etc/flannel/keys", "minio"))"#),
+        ("openstack", r#"path: "/v3/auth/tokens?nocatalog""#),
+        ("azure", r#"identity: Some(Client("c"))"#),
+    ] {
+        let shown = format!("{:?}", read.0[name]);
+        assert!(shown.contains(part), "{shown}");
+    }
     let shown = format!("{:?}", read.0["hetzner"]);
     assert!(shown.contains("\"/etc/flannel/hetzner.token\""), "{shown}");
     assert_eq!(read.0["hetzner"].url.path, "/v1");
@@ -54,6 +95,8 @@ insecure = true
 #[test]
 fn what_is_wrong_with_a_file_is_said_with_its_line_and_with_what_would_be_right() {
     let with = |line: &str| format!("\n[endpoint.a]\nurl = \"https://a\"\nallow = [\"GET /\"]\n{line}\n");
+    let keystone =
+        |more: &str| with(&format!("credentials = {{ keystone = {{ auth-url = \"https://k\", {more} }} }}"));
     for (text, said) in [
         ("[endpoint", "line 1: "),
         ("[endpoints.a]", "line 1: unknown field `endpoints`, expected `endpoint`"),
@@ -113,6 +156,105 @@ fn what_is_wrong_with_a_file_is_said_with_its_line_and_with_what_would_be_right(
                 "credentials = { oauth-client = { token-url = \"http://b\", client-id = \"i\", client-secret-file = \"s\" } }",
             ),
             "oauth-client: token-url = \"http://b\": without TLS",
+        ),
+        (
+            &with("credentials = { sigv4 = {} }"),
+            "line 5: endpoint.a: credentials: sigv4: service is missing: a does not say which it is; right would be service = ",
+        ),
+        (
+            &with("credentials = { sigv4 = { service = \"S3\" } }"),
+            "service = \"S3\": right would be one such as \"execute-api\"",
+        ),
+        (
+            &with("credentials = { sigv4 = { service = \"s3\", region = \"eu/1\" } }"),
+            "region = \"eu/1\": right would be one such as \"eu-central-1\"",
+        ),
+        (
+            &with("credentials = { sigv4 = { service = \"s3\", profile = \"p\" } }"),
+            "profile = \"p\" without credentials-file; right would be",
+        ),
+        (
+            &with("credentials = { sigv4 = { secret = \"canary\" } }"),
+            "unknown field `secret`, expected one of `service`,",
+        ),
+        (&with("credentials = { azure-identity = {} }"), "line 5: missing field `resource`"),
+        (
+            &with("credentials = { azure-identity = { resource = \"a b\" } }"),
+            "azure-identity: resource = \"a b\": right would be visible characters",
+        ),
+        (
+            &with(
+                "credentials = { azure-identity = { resource = \"r\", client-id = \"c\", object-id = \"o\" } }",
+            ),
+            "azure-identity: there are several identities; right would be one of client-id, object-id or mi-res-id",
+        ),
+        (
+            &with(
+                "credentials = { keystone = { auth-url = \"http://10.0.0.1:5000\", password-file = \"p\" } }",
+            ),
+            "keystone: auth-url = \"http://10.0.0.1:5000\": without TLS",
+        ),
+        (
+            &with("credentials = { keystone = { password = \"canary\" } }"),
+            "unknown field `password`, expected one of `auth-url`,",
+        ),
+        (&keystone(""), "keystone: the secret is missing; right would be password-file or"),
+        (
+            &keystone(r#"password-file = "p""#),
+            "whose password is it? right would be user-id, or username with",
+        ),
+        (
+            &keystone(r#"password-file = "p", username = "u""#),
+            "the user \"u\" is in a domain; right would be user-domain-name beside it, such as \"Default\", or user-id",
+        ),
+        (
+            &keystone(r#"password-file = "p", user-id = "u", username = "u""#),
+            "user-id and username are both there",
+        ),
+        (
+            &keystone(r#"password-file = "p", user-id = "u", user-domain-id = "d""#),
+            "user-id needs no domain beside it",
+        ),
+        (&keystone(r#"password-file = "p", user-id = """#), "user-id is empty"),
+        (
+            &keystone(r#"password-file = "p", user-domain-id = "d""#),
+            "the user's domain is there, and no user",
+        ),
+        (
+            &keystone(r#"password-file = "p", user-id = "u", project-name = "n""#),
+            "the project \"n\" is in a domain",
+        ),
+        (
+            &keystone(r#"password-file = "p", user-id = "u", project-id = "n", domain-id = "d""#),
+            "for a project or for a domain (domain-id, domain-name), and not for both",
+        ),
+        (
+            &keystone(r#"password-file = "p", user-id = "u", application-credential-id = "a""#),
+            "an application credential has no password",
+        ),
+        (
+            &keystone(r#"password-file = "p", application-credential-secret-file = "s""#),
+            "there are two secrets; right would be",
+        ),
+        (
+            &keystone(r#"application-credential-secret-file = "s""#),
+            "right would be application-credential-id beside its secret",
+        ),
+        (
+            &keystone(
+                r#"application-credential-secret-file = "s", application-credential-id = "a", project-id = "p""#,
+            ),
+            "an application credential is for its own project",
+        ),
+        (
+            &keystone(r#"application-credential-secret-file = "s", application-credential-name = "a""#),
+            "an application credential's name is its user's; right would be user-id,",
+        ),
+        (
+            &keystone(
+                r#"application-credential-secret-file = "s", application-credential-id = "a", user-id = "u""#,
+            ),
+            "an application-credential-id needs no user beside it",
         ),
         (
             &with("ca-file = \"/nowhere/ca.pem\""),

@@ -106,8 +106,8 @@ async fn a_token_is_good_for_a_project_a_domain_or_what_is_usual() {
 async fn a_token_that_is_about_to_end_is_replaced_and_goes_on_where_that_fails() {
     let place = Place::new();
     place.write("secret", SECRET);
-    // Half of two seconds, and it is replaced.
-    let short = token("short-canary", "2001-01-01T00:00:00.000000Z", "2001-01-01T00:00:02.000000Z");
+    // Half of eight seconds, and it is replaced.
+    let short = token("short-canary", "2001-01-01T00:00:00.000000Z", "2001-01-01T00:00:08.000000Z");
     let away = Turn::Answer(500, "");
     let identity = Server::start(&[short, away.clone(), away.clone(), away, hour("next-canary")]).await;
     let server = Server::start(&[Turn::Answer(200, "")]).await;

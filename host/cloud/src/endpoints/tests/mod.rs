@@ -1,5 +1,7 @@
 //! The operator's file, and what is wrong with it.
 
+mod credentials;
+
 use std::path::Path;
 
 use super::Endpoints;
@@ -95,8 +97,6 @@ insecure = true
 #[test]
 fn what_is_wrong_with_a_file_is_said_with_its_line_and_with_what_would_be_right() {
     let with = |line: &str| format!("\n[endpoint.a]\nurl = \"https://a\"\nallow = [\"GET /\"]\n{line}\n");
-    let keystone =
-        |more: &str| with(&format!("credentials = {{ keystone = {{ auth-url = \"https://k\", {more} }} }}"));
     for (text, said) in [
         ("[endpoint", "line 1: "),
         ("[endpoints.a]", "line 1: unknown field `endpoints`, expected `endpoint`"),
@@ -156,105 +156,6 @@ fn what_is_wrong_with_a_file_is_said_with_its_line_and_with_what_would_be_right(
                 "credentials = { oauth-client = { token-url = \"http://b\", client-id = \"i\", client-secret-file = \"s\" } }",
             ),
             "oauth-client: token-url = \"http://b\": without TLS",
-        ),
-        (
-            &with("credentials = { sigv4 = {} }"),
-            "line 5: endpoint.a: credentials: sigv4: service is missing: a does not say which it is; right would be service = ",
-        ),
-        (
-            &with("credentials = { sigv4 = { service = \"S3\" } }"),
-            "service = \"S3\": right would be one such as \"execute-api\"",
-        ),
-        (
-            &with("credentials = { sigv4 = { service = \"s3\", region = \"eu/1\" } }"),
-            "region = \"eu/1\": right would be one such as \"eu-central-1\"",
-        ),
-        (
-            &with("credentials = { sigv4 = { service = \"s3\", profile = \"p\" } }"),
-            "profile = \"p\" without credentials-file; right would be",
-        ),
-        (
-            &with("credentials = { sigv4 = { secret = \"canary\" } }"),
-            "unknown field `secret`, expected one of `service`,",
-        ),
-        (&with("credentials = { azure-identity = {} }"), "line 5: missing field `resource`"),
-        (
-            &with("credentials = { azure-identity = { resource = \"a b\" } }"),
-            "azure-identity: resource = \"a b\": right would be visible characters",
-        ),
-        (
-            &with(
-                "credentials = { azure-identity = { resource = \"r\", client-id = \"c\", object-id = \"o\" } }",
-            ),
-            "azure-identity: there are several identities; right would be one of client-id, object-id or mi-res-id",
-        ),
-        (
-            &with(
-                "credentials = { keystone = { auth-url = \"http://10.0.0.1:5000\", password-file = \"p\" } }",
-            ),
-            "keystone: auth-url = \"http://10.0.0.1:5000\": without TLS",
-        ),
-        (
-            &with("credentials = { keystone = { password = \"canary\" } }"),
-            "unknown field `password`, expected one of `auth-url`,",
-        ),
-        (&keystone(""), "keystone: the secret is missing; right would be password-file or"),
-        (
-            &keystone(r#"password-file = "p""#),
-            "whose password is it? right would be user-id, or username with",
-        ),
-        (
-            &keystone(r#"password-file = "p", username = "u""#),
-            "the user \"u\" is in a domain; right would be user-domain-name beside it, such as \"Default\", or user-id",
-        ),
-        (
-            &keystone(r#"password-file = "p", user-id = "u", username = "u""#),
-            "user-id and username are both there",
-        ),
-        (
-            &keystone(r#"password-file = "p", user-id = "u", user-domain-id = "d""#),
-            "user-id needs no domain beside it",
-        ),
-        (&keystone(r#"password-file = "p", user-id = """#), "user-id is empty"),
-        (
-            &keystone(r#"password-file = "p", user-domain-id = "d""#),
-            "the user's domain is there, and no user",
-        ),
-        (
-            &keystone(r#"password-file = "p", user-id = "u", project-name = "n""#),
-            "the project \"n\" is in a domain",
-        ),
-        (
-            &keystone(r#"password-file = "p", user-id = "u", project-id = "n", domain-id = "d""#),
-            "for a project or for a domain (domain-id, domain-name), and not for both",
-        ),
-        (
-            &keystone(r#"password-file = "p", user-id = "u", application-credential-id = "a""#),
-            "an application credential has no password",
-        ),
-        (
-            &keystone(r#"password-file = "p", application-credential-secret-file = "s""#),
-            "there are two secrets; right would be",
-        ),
-        (
-            &keystone(r#"application-credential-secret-file = "s""#),
-            "right would be application-credential-id beside its secret",
-        ),
-        (
-            &keystone(
-                r#"application-credential-secret-file = "s", application-credential-id = "a", project-id = "p""#,
-            ),
-            "an application credential is for its own project",
-        ),
-        (
-            &keystone(r#"application-credential-secret-file = "s", application-credential-name = "a""#),
-            "an application credential's name is its user's; right would be user-id,",
-        ),
-        (
-            &keystone(
-                r#"application-credential-secret-file = "s", application-credential-id = "a", user-id = "u""#,
-            ),
-            "an application-credential-id needs no user beside it",
         ),
         (
             &with("ca-file = \"/nowhere/ca.pem\""),

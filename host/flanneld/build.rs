@@ -82,7 +82,7 @@ const LANGUAGES: [Template; 7] = [
             ("sdk/rust/template", ""),
             ("sdk/rust/Cargo.toml", "sdk/rust/Cargo.toml"),
             ("sdk/rust/src", "sdk/rust/src"),
-            ("wit", "wit"),
+            ("wit", "sdk/rust/wit"),
         ],
     },
     Template {

@@ -279,7 +279,10 @@ fn a_new_project_has_the_backends_name_and_the_versions_of_this_repository() -> 
     let read = |file: &str| std::fs::read_to_string(project.join(file)).with_context(|| file.to_owned());
     assert!(read("src/lib.rs")?.contains("&[\"sky-hook\"]"));
     assert!(read("README.md")?.starts_with("# sky-hook\n"));
-    assert_eq!(read("wit/policy.wit")?, std::fs::read_to_string(workspace().join("wit/policy.wit"))?);
+    assert_eq!(
+        read("sdk/rust/wit/policy.wit")?,
+        std::fs::read_to_string(workspace().join("wit/policy.wit"))?
+    );
     let ours = std::fs::read_to_string(workspace().join("Cargo.toml"))?;
     let manifest = read("Cargo.toml")?;
     let (_, dependencies) = manifest.split_once("[workspace.dependencies]\n").context("dependencies")?;

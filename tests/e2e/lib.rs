@@ -36,6 +36,7 @@ mod languages;
 mod lease_gate;
 mod leases;
 mod node_info;
+mod openstack;
 mod output;
 mod own_address;
 mod ownership;

@@ -1,9 +1,10 @@
 //! Plugins that come from an OCI registry, and nodes that start when it is gone.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flannel_lab::cluster::IPV4;
 use flannel_lab::registry::Registry;
 use flannel_lab::{Cluster, ClusterOptions, DaemonOptions, Lab, Store, Underlay, artifacts};
+use serde_json::Value;
 
 /// A cluster, not started yet, each of whose nodes has a registry on its loopback.
 fn cluster() -> Result<(Cluster, Vec<Registry>)> {
@@ -84,6 +85,55 @@ fn a_plugin_that_no_registry_has_is_refused_in_one_line() -> Result<()> {
     let [error] = &errors[..] else { panic!("one error line: {}", daemon.log().tail()) };
     for word in [missing.as_str(), "404 Not Found"] {
         assert!(error.message().contains(word), "{word} in {}", error.raw());
+    }
+    Ok(())
+}
+
+#[test]
+fn the_contract_is_published_as_a_package_of_its_version() -> Result<()> {
+    let cluster = Cluster::prepare(&ClusterOptions { nodes: 1, ..ClusterOptions::default() })?;
+    let registry = Registry::start(cluster.node(0).namespace(), &artifacts::plugin("vxlan")?)?;
+    let push = |arguments: &[&str]| -> Result<(bool, String)> {
+        let mut command = cluster.options().command(cluster.node(0));
+        let output = command.args(["plugin", "wit", "push"]).args(arguments).output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(said)?.trim_end().to_owned()))
+    };
+    let tag = registry.tag().replace(":v1", ":0.1.0");
+    let (is_done, pinned) = push(&[&tag])?;
+    assert!(is_done && pinned.starts_with(&format!("{tag}@sha256:")), "{pinned}");
+    let json = |path: &str| -> Result<Value> {
+        Ok(serde_json::from_slice(&registry.content(path).with_context(|| path.to_owned())?)?)
+    };
+    let manifest = json("manifests/0.1.0")?;
+    assert_eq!(manifest["annotations"]["org.opencontainers.image.title"], "flannel:backend");
+    let blob = |descriptor: &Value| format!("blobs/{}", descriptor["digest"].as_str().unwrap_or_default());
+    let config = json(&blob(&manifest["config"]))?;
+    let exports = config["component"]["exports"].as_array().context("exports")?;
+    assert!(exports.contains(&"flannel:backend/policy@0.1.0".into()), "{config}");
+    let layer = registry.content(&blob(&manifest["layers"][0])).context("the package")?;
+    // A component, and no module.
+    assert!(layer.starts_with(b"\0asm\x0d\0\x01\0"), "{:?}", &layer[..8]);
+
+    // The same from its files, byte for byte; and one of others.
+    let wit = artifacts::workspace().join("wit").display().to_string();
+    assert_eq!(push(&[&tag, "--wit", &wit])?, (true, pinned));
+    let own = tempfile::tempdir()?;
+    std::fs::write(own.path().join("a.wit"), "package acme:net@1.2.0;\ninterface i { f: func(); }\n")?;
+    let own = own.path().display().to_string();
+    assert!(push(&[&registry.tag(), "--wit", &own])?.0, "a tag that is no version");
+    for (arguments, said) in [
+        (
+            vec![tag.as_str(), "--wit", &own],
+            "the tag is a version, and the package is acme:net@1.2.0: right would be the tag 1.2.0",
+        ),
+        (vec![&*tag, "--wit", "/nowhere"], "--wit /nowhere is not there; it is the directory with"),
+        (vec![&*tag, "--wit", "/proc/self"], "--wit /proc/self: "),
+        (vec!["oci://127.0.0.1:1/a:0.1.0"], "cannot be connected to"),
+        (vec!["a.wasm"], "this is a file, not a registry"),
+    ] {
+        let (is_done, error) = push(&arguments)?;
+        assert!(!is_done && error.contains(said), "{arguments:?}: {error}");
     }
     Ok(())
 }

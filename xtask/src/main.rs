@@ -15,6 +15,7 @@ mod kubernetes_node;
 mod kubernetes_tools;
 mod lab;
 mod languages;
+mod package;
 mod pinned;
 mod plugins;
 mod reference;

@@ -10,7 +10,7 @@ use anyhow::Result;
 use crate::cargo::{cargo, run, target};
 use crate::{
     bindings, build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node,
-    kubernetes_tools, languages, reference, setup, unit, upstream,
+    kubernetes_tools, languages, package, reference, setup, unit, upstream,
 };
 
 /// What tests are told of this machine.
@@ -100,6 +100,7 @@ pub fn lint() -> Result<()> {
     timed("bindings in other languages", bindings::check)?;
     timed("lints", clippy)?;
     timed("documentation", rustdoc)?;
+    timed("the crate for authors", package::check)?;
     timed("the unit of systemd", unit::check)?;
     timed("dependencies", deny::check)
 }

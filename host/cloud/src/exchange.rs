@@ -33,8 +33,15 @@ pub(crate) const TIMES: Timeouts = Timeouts {
     whole: Duration::from_secs(30),
 };
 /// Headers that are nobody's business.
-const WITHHELD: [&str; 5] =
-    ["set-cookie", "authorization", "www-authenticate", "proxy-authenticate", "x-amz-security-token"];
+const WITHHELD: [&str; 7] = [
+    "set-cookie",
+    "authorization",
+    "www-authenticate",
+    "proxy-authenticate",
+    "x-amz-security-token",
+    "x-auth-token",
+    "x-subject-token",
+];
 
 /// A request, and whom it is for.
 #[async_trait]

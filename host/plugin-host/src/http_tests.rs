@@ -1,5 +1,6 @@
 //! A component that asks endpoints: what it is refused, and what it never gets to see.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -54,10 +55,14 @@ fn asker(grant: &str, when: &str, requests: &[Value]) -> Environment {
     let endpoints = flannel_cloud::Endpoints::read(&file).expect("read");
     // The token is read when it is needed.
     std::mem::forget(place);
+    let variables = flannel_cloud::Variables::of([]);
+    let (authorities, access_key) = (None, None);
+    let options =
+        flannel_cloud::CloudOptions { variables, endpoints: BTreeMap::new(), authorities, access_key };
     let allow = if grant.is_empty() { Vec::new() } else { vec![grant.to_owned()] };
     Environment {
         grants: Arc::new(Grants::new(None, allow, &[])),
-        endpoints: Arc::new(Desk(EndpointClient::new(endpoints), runtime)),
+        endpoints: Arc::new(Desk(EndpointClient::new(endpoints, options), runtime)),
         ..environment(&config.to_string())
     }
 }

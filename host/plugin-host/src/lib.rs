@@ -65,7 +65,7 @@ pub use needs::{Need, Pattern};
 pub use outline::Excess;
 pub use policy::{ApplyOutcome, Description, PeerChange, Policy, PublishedAnew, Registration, is_name};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
-pub use registry::{Publication, Pulled, Registries, RegistryError};
+pub use registry::{Publication, Pulled, Registries, RegistryError, WitPackage};
 pub use secrets::{Secrets, extract_secrets};
 pub use series::{Figure, PluginSeries, SeriesFamily, SeriesLabels};
 pub use signature::{

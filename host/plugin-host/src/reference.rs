@@ -104,6 +104,14 @@ impl RegistryReference {
         self.port.map_or_else(|| self.host.clone(), |port| format!("{}:{port}", self.host))
     }
 
+    /// The tag, if it is named by one and not by its digest.
+    pub fn tag(&self) -> Option<&str> {
+        match &self.version {
+            Version::Tag(tag) => Some(tag),
+            Version::Digest { .. } => None,
+        }
+    }
+
     /// The same, pinned: what it names once the digest of its manifest is known.
     #[must_use]
     pub fn pinned(&self, digest: Digest) -> Self {

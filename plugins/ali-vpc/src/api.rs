@@ -1,6 +1,6 @@
 //! Calls of the VPC API, and what its answers mean.
 
-use flannel_backend::cloud::{self, Instance, Provider, Request, Response};
+use flannel_backend::cloud::{self, CallError, Instance, Provider, Request, Response};
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::serde_json::{Value, from_str};
 
@@ -83,22 +83,7 @@ impl std::fmt::Display for Refusal {
 }
 
 /// Why there is nothing to go on with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// The cloud says no.
-    Refused(Refusal),
-    /// Everything else, for the operator.
-    Failed(String),
-}
-
-impl From<Error> for String {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Refused(refusal) => refusal.to_string(),
-            Error::Failed(text) => text,
-        }
-    }
-}
+pub type Error = CallError<Refusal>;
 
 /// A route entry.
 #[derive(Clone, Debug, PartialEq, Eq)]

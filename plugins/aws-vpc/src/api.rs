@@ -1,6 +1,6 @@
 //! Calls of the EC2 API, and what its answers say. Names and shapes are those of the EC2 API Reference, version 2016-11-15.
 
-use flannel_backend::cloud::{self, Provider, Request, Response};
+use flannel_backend::cloud::{self, CallError, Provider, Request, Response};
 use flannel_backend::ipnet::IpNet;
 use roxmltree::{Document, Node};
 
@@ -15,22 +15,7 @@ const REQUESTS: u32 = 60;
 const PAGES: usize = 20;
 
 /// Why there is nothing to go on with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// EC2 says no.
-    Refused(Refusal),
-    /// Everything else, for the operator.
-    Failed(String),
-}
-
-impl From<Error> for String {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Refused(refusal) => refusal.to_string(),
-            Error::Failed(text) => text,
-        }
-    }
-}
+pub type Error = CallError<Refusal>;
 
 /// A route table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -70,9 +70,9 @@ impl Ledger {
         self.peers.keys().cloned().collect()
     }
 
-    /// Whether there are any that could not be added.
-    pub fn has_failed(&self) -> bool {
-        self.peers.values().any(|standing| matches!(standing, Standing::Failed(_)))
+    /// Whether one could not be added.
+    pub fn has_failed(&self, key: &str) -> bool {
+        matches!(self.peers.get(key), Some(Standing::Failed(_)))
     }
 
     /// One stands so now.

@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use flannel_backend::ipnet::{Ipv4Net, Ipv6Net};
-use flannel_backend::{Config, Lease, Node, PeerId, Policy, Registration, Retire, clock, log, serde_json};
+use flannel_backend::{
+    Config, Lease, Node, PeerId, Policy, Registration, Retire, clock, log, peers, serde_json,
+};
 
 use ledger::{Ledger, Standing};
 use peer::Peer;
@@ -26,6 +28,8 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 const GRACE: Duration = Duration::from_secs(20);
 /// Peers that are removed in one call, at most: a command may take its time.
 const REMOVALS: usize = 16;
+/// Peers that may be asked for in one call.
+const AGAIN: usize = 65_536;
 /// Bytes of what may be published.
 const PUBLISHED: usize = 64 << 10;
 
@@ -119,7 +123,7 @@ impl Policy for ExtensionPolicy {
         }
     }
 
-    /// Peers that have failed are tried in [`Policy::put`]: the host hands them over again after this.
+    /// Peers that have failed are tried in [`Policy::put`]: the host is asked for them.
     fn tick(&mut self) -> Result<Option<Duration>, String> {
         let now = clock::monotonic();
         let complete = *self.complete.get_or_insert(now + GRACE);
@@ -129,10 +133,13 @@ impl Policy for ExtensionPolicy {
                 self.forget(key)?;
             }
         }
-        if !self.ledger.has_failed() {
+        let failed = self.peers.iter().filter(|(_, key)| self.ledger.has_failed(key));
+        let failed: Vec<PeerId> = failed.map(|(id, _)| *id).take(AGAIN).collect();
+        if failed.is_empty() {
             self.attempts = 0;
             return Ok(Some(INTERVAL));
         }
+        peers::refresh(&failed)?;
         let wait = RETRY.0.saturating_mul(1 << self.attempts.min(16)).min(RETRY.1);
         self.attempts += 1;
         Ok(Some(wait))

@@ -44,3 +44,30 @@ impl From<Error> for String {
         error.to_string()
     }
 }
+
+/// Why there is nothing to go on with: what a policy makes of a response that says no, in the words `R` of its own, or whatever else has gone
+/// wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError<R> {
+    /// The other side says no.
+    Refused(R),
+    /// Everything else, for the operator: no response, or one that makes no sense.
+    Failed(String),
+}
+
+impl<R: fmt::Display> fmt::Display for CallError<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Failed(text) => f.write_str(text),
+        }
+    }
+}
+
+impl<R: fmt::Debug + fmt::Display> std::error::Error for CallError<R> {}
+
+impl<R: fmt::Display> From<CallError<R>> for String {
+    fn from(error: CallError<R>) -> Self {
+        error.to_string()
+    }
+}

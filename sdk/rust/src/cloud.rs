@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-pub use crate::answer::{Error, Response};
+pub use crate::answer::{CallError, Error, Response};
 use crate::{Config, Mac};
 
 /// More than a node's row is ever wanted in; each may cost requests of its own, and a tick has 64.

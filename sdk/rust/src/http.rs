@@ -6,7 +6,7 @@
 //! An endpoint is a name in the operator's file (`--http-endpoints`), which also says what may be asked there; a plugin is granted
 //! `http:NAME`.
 
-pub use crate::answer::{Error, Response};
+pub use crate::answer::{CallError, Error, Response};
 
 /// A method of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

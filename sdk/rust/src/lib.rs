@@ -87,7 +87,7 @@ pub mod bindings {
         unused_qualifications
     )]
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "backend",
         pub_export_macro: true,
         export_macro_name: "export_policy",
@@ -106,7 +106,7 @@ pub mod permissions_bindings {
         unused_qualifications
     )]
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "cloud-backend",
         pub_export_macro: true,
         export_macro_name: "export_permissions",
@@ -125,7 +125,7 @@ pub mod retirement_bindings {
         unused_qualifications
     )]
     wit_bindgen::generate!({
-        path: "../../wit",
+        path: "wit",
         world: "retiring-backend",
         pub_export_macro: true,
         export_macro_name: "export_retirement",

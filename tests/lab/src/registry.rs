@@ -26,6 +26,7 @@ pub struct Registry {
     address: SocketAddr,
     digest: String,
     asked: Arc<AtomicUsize>,
+    pages: Arc<Mutex<Pages>>,
     listener: OwnedFd,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -60,20 +61,20 @@ impl Registry {
             (format!("{REPOSITORY}/blobs/{}", digest(&config)), ("application/octet-stream", config)),
             (format!("{REPOSITORY}/blobs/{}", digest(&component)), ("application/octet-stream", component)),
         ]);
-        let pages = Mutex::new(pages);
+        let pages = Arc::new(Mutex::new(pages));
         let listener = namespace.run(|| TcpListener::bind("127.0.0.1:0"))?.context("cannot listen")?;
         let address = listener.local_addr().context("an address")?;
         let end = OwnedFd::from(listener.try_clone().context("a second descriptor")?);
         let asked = Arc::new(AtomicUsize::new(0));
-        let counter = Arc::clone(&asked);
+        let (counter, shared) = (Arc::clone(&asked), Arc::clone(&pages));
         let thread = std::thread::spawn(move || {
             while let Ok((stream, _)) = listener.accept() {
                 counter.fetch_add(1, Ordering::Relaxed);
                 // A client that goes away is none of our business.
-                let _ = answer(&stream, &pages);
+                let _ = answer(&stream, &shared);
             }
         });
-        Ok(Self { address, digest: manifest_digest, asked, listener: end, thread: Some(thread) })
+        Ok(Self { address, digest: manifest_digest, asked, pages, listener: end, thread: Some(thread) })
     }
 
     /// What it serves, by its tag.
@@ -84,6 +85,12 @@ impl Registry {
     /// What it serves, pinned.
     pub fn pinned(&self) -> String {
         format!("{}@{}", self.tag(), self.digest)
+    }
+
+    /// What it has below its repository: `manifests/v1`, `blobs/sha256:…`.
+    pub fn content(&self, path: &str) -> Option<Vec<u8>> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.get(&format!("{REPOSITORY}/{path}")).map(|(_, content)| content.clone())
     }
 
     /// How many requests there were.

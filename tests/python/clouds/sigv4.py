@@ -15,10 +15,10 @@ from botocore.credentials import Credentials
 def signed(case):
     moment = datetime.datetime.fromtimestamp(case["seconds"], datetime.timezone.utc)
     botocore.auth.get_current_datetime = lambda *_, **__: moment.replace(tzinfo=None)
-    headers = {"Content-Type": case["content_type"]}
-    request = AWSRequest(method="POST", url=case["url"], data=case["body"].encode(), headers=headers)
+    request = AWSRequest(method=case["method"], url=case["url"], data=case["body"].encode(), headers=case["headers"])
     credentials = Credentials(case["id"], case["secret"], case["token"])
-    botocore.auth.SigV4Auth(credentials, case["service"], case["region"]).add_auth(request)
+    signer = botocore.auth.S3SigV4Auth if case["service"] == "s3" else botocore.auth.SigV4Auth
+    signer(credentials, case["service"], case["region"]).add_auth(request)
     return {name.lower(): value for name, value in request.headers.items()}
 
 

@@ -23,9 +23,12 @@ use super::is_label;
 use super::options::CloudOptions;
 use super::request::{Answer, Failure, Instance, Operation, Provider, Request};
 use super::vendor::{Prepared, ResponseClass, Vendor};
+use crate::Secret;
+use crate::access_key::AccessKey;
 use crate::http::{Http, Url};
 use credentials::Credentials;
 
+pub(crate) use endpoint::place;
 pub(super) use reach::reaches;
 
 /// Variables with this machine's region.
@@ -80,6 +83,47 @@ impl Aws {
             credentials: Credentials::default(),
         }
     }
+}
+
+/// Whom a request is signed for.
+pub(crate) struct Signature<'a> {
+    /// As signatures name it: `execute-api`.
+    pub(crate) service: &'a str,
+    /// None: this machine's.
+    pub(crate) region: Option<&'a str>,
+    /// None: those of the chain.
+    pub(crate) keys: Option<AccessKey>,
+}
+
+impl Aws {
+    /// Signs a request that is not of this vendor's own making. The path has to be percent-encoded.
+    pub(crate) async fn sign(
+        &self,
+        http: &Http,
+        prepared: &mut Prepared,
+        whose: Signature<'_>,
+    ) -> Result<(), Failure> {
+        let region = match whose.region {
+            Some(region) => region.to_owned(),
+            None => self.places.region(http).await?,
+        };
+        let keys = match whose.keys {
+            Some(keys) => keys,
+            None => self.credentials.keys(http, &self.places).await?,
+        };
+        let scope = sign::Scope { region: &region, service: whose.service, time: SystemTime::now() };
+        sign::sign(prepared, &keys, &scope)
+    }
+}
+
+/// The keys of a profile in a file of the form of `~/.aws/credentials`; none: it has none.
+pub(crate) fn keys_of_profile(text: &Secret, profile: &str) -> Option<AccessKey> {
+    profile::find(text.reveal(), profile)
+}
+
+/// What an error's code means, whichever service it is of; none: nothing that is the same everywhere.
+pub(crate) fn verdict_of_code(answer: &Answer) -> Option<ResponseClass> {
+    judge::of_code(answer)
 }
 
 #[async_trait]

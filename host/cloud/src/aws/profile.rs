@@ -45,7 +45,8 @@ pub(super) fn keys(variables: &Variables) -> Result<Result<AccessKey, String>, F
     }
 }
 
-fn find(text: &str, profile: &str) -> Option<AccessKey> {
+/// The keys of a profile in the text of such a file.
+pub(super) fn find(text: &str, profile: &str) -> Option<AccessKey> {
     let (mut is_here, mut id, mut secret, mut token) = (false, None, None, None);
     for line in text.lines() {
         let trimmed = line.trim();

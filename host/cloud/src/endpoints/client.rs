@@ -8,30 +8,33 @@ use flannel_base::text::excerpt;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 
-use super::credentials::Presented;
 use super::file::{Endpoint, Endpoints};
 use super::judge;
+use super::outside::Outside;
 use super::request::EndpointRequest;
 use crate::exchange::{Exchange, Exchanger, TIMES};
 use crate::http::{Http, Url};
 use crate::vendor::{Prepared, ResponseClass};
-use crate::{Answer, Failure, percent};
+use crate::{Answer, CloudOptions, Failure, percent};
 
 /// All endpoints, for one plugin after the other.
 pub struct EndpointClient {
     endpoints: BTreeMap<String, (Endpoint, Http)>,
+    outside: Outside,
     exchanger: Exchanger,
 }
 
 impl EndpointClient {
-    /// Nobody is asked, and no credentials are read, before there is a request.
-    pub fn new(endpoints: Endpoints) -> Self {
+    /// Nobody is asked, and no credentials are read, before there is a request. `options`: where credentials are found that clouds give the
+    /// machines in them.
+    pub fn new(endpoints: Endpoints, options: CloudOptions) -> Self {
         let with_http = |(name, endpoint): (String, Endpoint)| {
             let authorities = endpoint.ca_file.clone().or_else(flannel_base::ca_bundle::file);
             let http = Http::new(authorities, endpoint.cleartext, TIMES);
             (name, (endpoint, http))
         };
-        Self { endpoints: endpoints.0.into_iter().map(with_http).collect(), exchanger: Exchanger::new() }
+        let endpoints = endpoints.0.into_iter().map(with_http).collect();
+        Self { endpoints, outside: Outside::new(options), exchanger: Exchanger::new() }
     }
 
     /// The endpoints' names.
@@ -42,7 +45,7 @@ impl EndpointClient {
     /// Which entry of `allow` allows a request. The error says what is wrong with it, or what would have to be added.
     pub fn operation(&self, request: &EndpointRequest) -> Result<String, Failure> {
         let (endpoint, _) = self.endpoint(request)?;
-        request.check(endpoint.credentials.header())?;
+        request.check(&endpoint.credentials)?;
         allowed(endpoint, request)
     }
 
@@ -50,9 +53,9 @@ impl EndpointClient {
     pub async fn send(&self, request: &EndpointRequest, deadline: Instant) -> Result<Answer, Failure> {
         let (endpoint, http) = self.endpoint(request)?;
         // Whoever asks: nothing else is ever sent.
-        let headers = request.check(endpoint.credentials.header())?;
-        let exchange =
-            EndpointExchange { endpoint, request, operation: allowed(endpoint, request)?, headers };
+        let headers = request.check(&endpoint.credentials)?;
+        let (outside, operation) = (&self.outside, allowed(endpoint, request)?);
+        let exchange = EndpointExchange { endpoint, outside, request, operation, headers };
         let answer = self.exchanger.send(http, &exchange, deadline).await?;
         // What was not asked for could have anything in it.
         let coding = answer.headers.iter().find(|(name, _)| name == "content-encoding");
@@ -101,6 +104,7 @@ fn allowed(endpoint: &Endpoint, request: &EndpointRequest) -> Result<String, Fai
 /// A request to an endpoint, which is allowed.
 struct EndpointExchange<'a> {
     endpoint: &'a Endpoint,
+    outside: &'a Outside,
     request: &'a EndpointRequest,
     operation: String,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -118,24 +122,20 @@ impl Exchange for EndpointExchange<'_> {
         if self.request.body.is_some() && !headers.iter().any(|(name, _)| *name == CONTENT_TYPE) {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         }
-        let presented = self.endpoint.credentials.present(http).await?;
-        let secrets = match presented {
-            Some(Presented { header, secrets }) => {
-                headers.push(header);
-                secrets
-            }
-            None => Vec::new(),
-        };
         let body = Bytes::from(self.request.body.clone().unwrap_or_default());
-        Ok(Prepared { method: self.request.method.into(), url, headers, body, secrets })
+        let (method, secrets) = (self.request.method.into(), Vec::new());
+        let mut prepared = Prepared { method, url, headers, body, secrets };
+        self.endpoint.credentials.add(http, self.outside, &mut prepared).await?;
+        Ok(prepared)
     }
 
     fn classify(&self, answer: &Answer) -> ResponseClass {
-        judge::verdict(answer, self.endpoint.credentials.renew(), SystemTime::now())
+        let special = self.endpoint.credentials.verdict(answer);
+        special.unwrap_or_else(|| judge::verdict(answer, SystemTime::now()))
     }
 
     fn forget_credentials(&self) {
-        self.endpoint.credentials.forget();
+        self.endpoint.credentials.forget(self.outside);
     }
 
     fn is_idempotent(&self) -> bool {

@@ -9,9 +9,15 @@ use flannel_privileges::with_privileges;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use zeroize::Zeroizing;
 
+use super::azure::AzureIdentity;
+use super::keystone::{self, Keystone};
 use super::oauth::OauthClient;
+use super::outside::Outside;
+use super::request::folded;
+use super::sigv4::{self, SigV4};
 use crate::http::Http;
-use crate::{Failure, Secret};
+use crate::vendor::Prepared;
+use crate::{Answer, Failure, ResponseClass, Secret};
 
 /// Bytes of the largest file.
 const LARGEST: u64 = 16 << 10;
@@ -33,40 +39,69 @@ pub(super) enum Credentials {
     Header { name: HeaderName, value_file: PathBuf },
     /// An access token, which is asked for with the client's secret (RFC 6749, section 4.4).
     Oauth(OauthClient),
+    /// A token of `OpenStack`'s.
+    Keystone(Keystone),
+    /// An access token for what Azure gives this machine or pod.
+    Azure(AzureIdentity),
+    /// A signature of Amazon's kind.
+    SigV4(SigV4),
 }
 
 /// A header, and what must not come back of it.
-pub(super) struct Presented {
-    pub header: (HeaderName, HeaderValue),
-    pub secrets: Vec<Secret>,
+struct Presented {
+    header: (HeaderName, HeaderValue),
+    secrets: Vec<Secret>,
 }
 
 impl Credentials {
-    /// The header that they are in.
-    pub(super) fn header(&self) -> Option<&HeaderName> {
+    /// Whether a header is one that they are in.
+    pub(super) fn are_in(&self, header: &HeaderName) -> bool {
+        let header = folded(header);
         match self {
-            Self::None => None,
-            Self::Header { name, .. } => Some(name),
-            Self::Bearer(_) | Self::Basic { .. } | Self::Oauth(_) => Some(&AUTHORIZATION),
+            Self::None => false,
+            Self::Header { name, .. } => folded(name) == header,
+            Self::Keystone(_) => header == keystone::HEADER,
+            Self::SigV4(_) => sigv4::HEADERS.contains(&&*header),
+            Self::Bearer(_) | Self::Basic { .. } | Self::Oauth(_) | Self::Azure(_) => {
+                header == AUTHORIZATION.as_str()
+            }
         }
     }
 
-    /// Whether there may be others than those that were refused.
-    pub(super) fn renew(&self) -> bool {
-        matches!(self, Self::Oauth(_))
+    /// Whether a query leaves to them what is theirs.
+    pub(super) fn check_query(&self, query: &[(String, String)]) -> Result<(), Failure> {
+        if matches!(self, Self::SigV4(_)) { SigV4::check(query) } else { Ok(()) }
     }
 
-    /// The next ones are new.
-    pub(super) fn forget(&self) {
-        if let Self::Oauth(client) = self {
-            client.forget();
+    /// What an answer means, as far as that depends on them.
+    pub(super) fn verdict(&self, answer: &Answer) -> Option<ResponseClass> {
+        match self {
+            Self::None | Self::Bearer(_) | Self::Basic { .. } | Self::Header { .. } => None,
+            Self::Oauth(_) | Self::Keystone(_) | Self::Azure(_) => {
+                (answer.status == 401).then_some(ResponseClass::CredentialsRefused)
+            }
+            Self::SigV4(_) => SigV4::verdict(answer),
         }
     }
 
-    /// What is sent now.
-    pub(super) async fn present(&self, http: &Http) -> Result<Option<Presented>, Failure> {
-        Ok(Some(match self {
-            Self::None => return Ok(None),
+    /// The next ones are new, where they are not the operator's own.
+    pub(super) fn forget(&self, outside: &Outside) {
+        match self {
+            Self::None | Self::Bearer(_) | Self::Basic { .. } | Self::Header { .. } => {}
+            Self::Oauth(client) => client.kept.forget(),
+            Self::Keystone(keystone) => keystone.kept.forget(),
+            Self::Azure(identity) => identity.kept.forget(),
+            // Those of a file are read anew each time.
+            Self::SigV4(signer) if signer.profile.is_some() => {}
+            Self::SigV4(_) => outside.forget(),
+        }
+    }
+
+    /// Makes a request one of whoever they are.
+    pub(super) async fn add(&self, http: &Http, outside: &Outside, to: &mut Prepared) -> Result<(), Failure> {
+        let Presented { header, secrets } = match self {
+            Self::None => return Ok(()),
+            Self::SigV4(signer) => return signer.sign(outside, to).await,
             Self::Bearer(file) => bearer(read(file)?, Vec::new(), || file.display().to_string())?,
             Self::Basic { user, password_file } => {
                 let password = read(password_file)?;
@@ -81,10 +116,23 @@ impl Credentials {
                 Presented { header: (name.clone(), header), secrets }
             }
             Self::Oauth(client) => {
-                let (token, secret) = client.token(http).await?;
-                bearer(token, secret, || "the access token".to_owned())?
+                let (token, secrets) = client.token(http).await?;
+                bearer(token, secrets, || "the access token".to_owned())?
             }
-        }))
+            Self::Azure(identity) => {
+                let (token, secrets) = identity.token(outside).await?;
+                bearer(token, secrets, || "the access token".to_owned())?
+            }
+            Self::Keystone(keystone) => {
+                let (token, mut secrets) = keystone.token(http).await?;
+                let header = sensitive(&token, || "the token".to_owned())?;
+                secrets.push(token);
+                Presented { header: (HeaderName::from_static(keystone::HEADER), header), secrets }
+            }
+        };
+        to.headers.push(header);
+        to.secrets.extend(secrets);
+        Ok(())
     }
 }
 
@@ -130,12 +178,8 @@ fn parts(value: &Secret) -> Vec<Secret> {
 /// A secret from its file, without blanks and ends of lines around it.
 pub(super) fn read(file: &Path) -> Result<Secret, Failure> {
     let wrong = |reason: &str| Failure::Credentials(format!("{}: {reason}", file.display()));
-    let read = with_privileges(|| trusted_file::read(file, LARGEST + 1));
-    let bytes = Zeroizing::new(read.map_err(|error| wrong(&format!("cannot be read: {error}")))?);
-    if bytes.len() as u64 > LARGEST {
-        return Err(wrong("it is larger than 16 KiB"));
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?.trim();
+    let whole = read_text(file)?;
+    let text = whole.reveal().trim();
     if text.is_empty() {
         return Err(wrong("it is empty"));
     }
@@ -147,5 +191,17 @@ pub(super) fn read(file: &Path) -> Result<Secret, Failure> {
     if text.chars().any(char::is_control) {
         return Err(wrong("it has to be one line"));
     }
+    Ok(Secret::new(text.to_owned()))
+}
+
+/// A file with secrets, as it is.
+pub(super) fn read_text(file: &Path) -> Result<Secret, Failure> {
+    let wrong = |reason: &str| Failure::Credentials(format!("{}: {reason}", file.display()));
+    let read = with_privileges(|| trusted_file::read(file, LARGEST + 1));
+    let bytes = Zeroizing::new(read.map_err(|error| wrong(&format!("cannot be read: {error}")))?);
+    if bytes.len() as u64 > LARGEST {
+        return Err(wrong("it is larger than 16 KiB"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("it is not UTF-8"))?;
     Ok(Secret::new(text.to_owned()))
 }

@@ -4,23 +4,19 @@
 //! not read.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
 use flannel_base::server_trust::ServerTrust;
-use flannel_base::text::without_credentials;
 use flannel_base::trusted_file;
 use flannel_privileges::with_privileges;
-use hyper::header::HeaderName;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::address::address;
 use super::credentials::Credentials;
-use super::oauth::OauthClient;
 use super::pattern::Pattern;
-use super::request::is_reserved;
-use crate::http::{CleartextPolicy, Url, is_link_local, is_loopback};
+use super::written::{Place, WrittenCredentials};
+use crate::http::{CleartextPolicy, Url};
 use crate::is_label;
 
 /// Bytes of the largest file.
@@ -73,38 +69,6 @@ struct WrittenEndpoint {
     ca_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     insecure: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenCredentials {
-    bearer_file: Option<PathBuf>,
-    basic: Option<WrittenBasic>,
-    header: Option<WrittenHeader>,
-    oauth_client: Option<WrittenOauth>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenBasic {
-    user: String,
-    password_file: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenHeader {
-    name: String,
-    value_file: PathBuf,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WrittenOauth {
-    token_url: String,
-    client_id: String,
-    client_secret_file: PathBuf,
-    scope: Option<String>,
 }
 
 /// What is wrong, and how far from the file's beginning.
@@ -170,7 +134,8 @@ fn endpoint(written: WrittenEndpoint, begin: usize, directory: &Path) -> Result<
         None => Credentials::None,
         Some(written) => {
             let at = written.span().start;
-            let read = self::credentials(written.into_inner(), insecure, directory);
+            let place = Place { directory, insecure, host: &url.host };
+            let read = written.into_inner().read(&place);
             read.map_err(|reason| (at, format!("credentials: {reason}")))?
         }
     };
@@ -185,57 +150,4 @@ fn endpoint(written: WrittenEndpoint, begin: usize, directory: &Path) -> Result<
     });
     let cleartext = if insecure { CleartextPolicy::Anywhere } else { CleartextPolicy::LinkLocal };
     Ok(Endpoint { url, allow, credentials, ca_file: ca_file.transpose()?, cleartext })
-}
-
-fn credentials(written: WrittenCredentials, insecure: bool, directory: &Path) -> Result<Credentials, String> {
-    const KINDS: &str = "bearer-file, basic, header or oauth-client";
-    let WrittenCredentials { bearer_file, basic, header, oauth_client } = written;
-    let file = |path: PathBuf| directory.join(path);
-    match (bearer_file, basic, header, oauth_client) {
-        (Some(path), None, None, None) => Ok(Credentials::Bearer(file(path))),
-        (None, Some(WrittenBasic { user, password_file }), None, None) => {
-            if user.contains(':') || user.chars().any(char::is_control) {
-                return Err(format!("basic: user = {user:?}: a user's name has no colon in it (RFC 7617)"));
-            }
-            Ok(Credentials::Basic { user, password_file: file(password_file) })
-        }
-        (None, None, Some(WrittenHeader { name, value_file }), None) => {
-            let read: HeaderName = name
-                .parse()
-                .map_err(|_| format!("header: name = {name:?} is no name of a header (RFC 9110, 5.1)"))?;
-            if is_reserved(&read) && read != hyper::header::AUTHORIZATION && read != hyper::header::COOKIE {
-                return Err(format!("header: name = {name:?}: this header is not for credentials"));
-            }
-            Ok(Credentials::Header { name: read, value_file: file(value_file) })
-        }
-        (None, None, None, Some(written)) => {
-            let WrittenOauth { token_url, client_id, client_secret_file, scope } = written;
-            let token_url = address("oauth-client: token-url", &token_url, insecure)?;
-            if client_id.is_empty() {
-                return Err("oauth-client: client-id is empty".to_owned());
-            }
-            let client_secret_file = file(client_secret_file);
-            let kept = Mutex::new(None);
-            Ok(Credentials::Oauth(OauthClient { token_url, client_id, client_secret_file, scope, kept }))
-        }
-        (None, None, None, None) => Err(format!("it is empty; right would be one of {KINDS}")),
-        _ => Err(format!("there are several; right would be one of {KINDS}")),
-    }
-}
-
-/// A URL that credentials may be sent to. The path has no slash at its end.
-fn address(key: &str, text: &str, insecure: bool) -> Result<Url, String> {
-    let shown = without_credentials(text);
-    let form = || format!("{key} = {shown:?}: right would be https://HOST[:PORT][/PATH]");
-    let url =
-        Url::parse(text).filter(|url| !url.path.contains('?') && !text.contains('#')).ok_or_else(form)?;
-    let is_near = is_loopback(&url.host) || url.host.parse::<IpAddr>().is_ok_and(is_link_local);
-    if !url.secure && !is_near && !insecure {
-        return Err(format!(
-            "{key} = {shown:?}: without TLS everybody on the way could read the credentials; right would be https://, or \
-             insecure = true where the network is trusted"
-        ));
-    }
-    let path = url.path.trim_end_matches('/').to_owned();
-    Ok(Url { path, ..url })
 }

@@ -4,11 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::{Answer, ResponseClass};
 
-/// `renews`: whether other credentials can be had than those that were sent.
-pub(super) fn verdict(answer: &Answer, renews: bool, now: SystemTime) -> ResponseClass {
+pub(super) fn verdict(answer: &Answer, now: SystemTime) -> ResponseClass {
     let retry_after = retry_after(answer, now);
     match answer.status {
-        401 if renews => ResponseClass::CredentialsRefused,
         429 => ResponseClass::Throttled(retry_after),
         503 if retry_after.is_some() => ResponseClass::Throttled(retry_after),
         408 | 500.. => ResponseClass::Failed,
@@ -44,6 +42,7 @@ mod tests {
         for (status, retry, class) in [
             (200, None, ResponseClass::Final),
             (302, None, ResponseClass::Final),
+            (401, None, ResponseClass::Final),
             (403, None, ResponseClass::Final),
             (422, Some("1"), ResponseClass::Final),
             (429, None, ResponseClass::Throttled(None)),
@@ -56,9 +55,7 @@ mod tests {
             (503, Some("2"), after(2)),
             (500, Some("2"), ResponseClass::Failed),
         ] {
-            assert_eq!(verdict(&answer(status, retry), false, now), class, "{status} {retry:?}");
+            assert_eq!(verdict(&answer(status, retry), now), class, "{status} {retry:?}");
         }
-        assert_eq!(verdict(&answer(401, None), false, now), ResponseClass::Final);
-        assert_eq!(verdict(&answer(401, None), true, now), ResponseClass::CredentialsRefused);
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use flannel_base::text::excerpt;
 use hyper::header::{HeaderName, HeaderValue};
 
+use super::credentials::Credentials;
 use crate::{Failure, Method};
 
 /// Bytes of the longest path.
@@ -67,8 +68,8 @@ pub struct EndpointRequest {
 }
 
 impl EndpointRequest {
-    /// Whether it is well formed. `own`: the header that credentials are in. The error says what is not.
-    pub(super) fn check(&self, own: Option<&HeaderName>) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
+    /// Whether it is well formed, and leaves to the endpoint's credentials what is theirs. The error says what is not.
+    pub(super) fn check(&self, own: &Credentials) -> Result<Vec<(HeaderName, HeaderValue)>, Failure> {
         let invalid = |reason: String| Err(Failure::Invalid(reason));
         if !is_path(&self.path) {
             return invalid(format!(
@@ -78,6 +79,7 @@ impl EndpointRequest {
             ));
         }
         self.check_query()?;
+        own.check_query(&self.query)?;
         let (most, _) = HEADERS;
         if self.headers.len() > most {
             return invalid(format!("{} headers; at most {most}", self.headers.len()));
@@ -127,7 +129,7 @@ impl EndpointRequest {
 }
 
 /// A name as it is compared: some servers take `_` for `-`.
-fn folded(name: &HeaderName) -> String {
+pub(super) fn folded(name: &HeaderName) -> String {
     name.as_str().replace('_', "-")
 }
 
@@ -137,12 +139,12 @@ pub(super) fn is_reserved(name: &HeaderName) -> bool {
     RESERVED.contains(&&*name) || RESERVED_BEGIN.iter().any(|begin| name.starts_with(begin))
 }
 
-fn header(name: &str, value: &str, own: Option<&HeaderName>) -> Result<(HeaderName, HeaderValue), Failure> {
+fn header(name: &str, value: &str, own: &Credentials) -> Result<(HeaderName, HeaderValue), Failure> {
     let shown = excerpt(name);
     let invalid = |reason: &str| Failure::Invalid(format!("the header {shown:?}: {reason}"));
     let read: HeaderName =
         name.parse().map_err(|_| invalid("this is no name of a header (RFC 9110, 5.1)"))?;
-    if is_reserved(&read) || own.is_some_and(|own| folded(own) == folded(&read)) {
+    if is_reserved(&read) || own.are_in(&read) {
         return Err(invalid("it is the host's to set"));
     }
     let (_, length) = HEADERS;

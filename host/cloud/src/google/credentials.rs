@@ -2,7 +2,7 @@
 //! service. They are kept until shortly before their end.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tracing::{debug, warn};
 
@@ -10,14 +10,10 @@ use super::account::Account;
 use super::metadata::Metadata;
 use super::no_credentials;
 use crate::Secret;
-use crate::access_token::{self, Token};
+use crate::access_token::{self, Question, Reply, Token, is_passing};
 use crate::http::{Http, Url};
 use crate::options::Variables;
 use crate::request::Failure;
-
-/// So often a token endpoint is asked that fails by itself, and how long is waited after the first time.
-const ATTEMPTS: u32 = 3;
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Access tokens.
 pub(super) struct Credentials {
@@ -66,20 +62,11 @@ impl Credentials {
             return Metadata::new(&self.variables)?.token(http).await;
         };
         let (url, form, secrets) = account.grant(scope, SystemTime::now())?;
-        let mut attempt = 1;
-        loop {
-            let asked = Instant::now();
-            let outcome = access_token::ask(http, &url, None, &form).await;
-            let failed = outcome.as_ref().map_or(true, |(status, _)| *status == 429 || *status >= 500);
-            if failed && attempt < ATTEMPTS {
-                tokio::time::sleep(PAUSE * attempt).await;
-                attempt += 1;
-                continue;
-            }
-            let (status, body) = outcome.map_err(|error| no_credentials(&error))?;
-            let token = if status == 200 { Token::read(&body, asked) } else { None };
-            return token.ok_or_else(|| refused(&account, &url, status, &body, &secrets));
-        }
+        let asked = Instant::now();
+        let reply = Question::form(&url, None, &form).ask_patiently(http, is_passing).await;
+        let Reply { status, body, .. } = reply.map_err(|error| no_credentials(&error))?;
+        let token = if status == 200 { Token::read(&body, asked) } else { None };
+        token.ok_or_else(|| refused(&account, &url, status, &body, &secrets))
     }
 }
 

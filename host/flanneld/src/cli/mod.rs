@@ -148,6 +148,9 @@ pub enum PluginCommand {
         #[arg(long, value_name = "KEYFILE")]
         sign: Option<PathBuf>,
     },
+    /// Work on the contract, which is a WIT package
+    #[command(subcommand)]
+    Wit(WitCommand),
     /// Fetch a component from an OCI registry into the cache, and into a file; prints the reference to pin
     Pull {
         /// The component: oci://…, as for --plugin
@@ -278,6 +281,24 @@ pub enum PluginCommand {
         /// Put an adapter below a module that imports wasi_snapshot_preview1
         #[arg(long)]
         adapt: bool,
+    },
+}
+
+/// Work on the contract, which is a WIT package.
+#[derive(Clone, Debug, Subcommand)]
+pub enum WitCommand {
+    /// Publish a WIT package in an OCI registry, for wkg and whatever else takes packages from there, with the credentials that `docker
+    /// login` has left; prints the reference to pin
+    Push {
+        /// Where to: oci://REGISTRY[:PORT]/REPOSITORY:TAG. wkg finds a package in a repository that ends with NAMESPACE/NAME, under its version
+        #[arg(value_name = "REF")]
+        to: RegistryReference,
+        /// The package: a directory with .wit files, and those that it needs in deps/; without it the contract of this flanneld
+        #[arg(long, value_name = "DIR")]
+        wit: Option<PathBuf>,
+        /// Sign it with this private key: PEM, of PKCS#8 or as cosign encrypts it, with its password in COSIGN_PASSWORD
+        #[arg(long, value_name = "KEYFILE")]
+        sign: Option<PathBuf>,
     },
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod plugin;
 mod publish;
 mod trial;
 mod verify;
+mod wit;
 
 use std::path::{Path, PathBuf};
 

@@ -8,12 +8,12 @@ use flannel_plugin_devkit::bench::{Cost, Leases};
 use flannel_plugin_devkit::check::Selection;
 use flannel_plugin_host::{Artifact, Grants, Loader, PluginReference, compile_for_embedding};
 use flannel_telemetry::control::{SwapOrder, Swapped, ask_swap};
-use flanneld::cli::{self, Options, PluginCommand};
+use flanneld::cli::{self, Options, PluginCommand, WitCommand};
 use flanneld::daemon::log;
 
 use super::check::{self, Golden};
 use super::trial::Trial;
-use super::{componentize, dev, output, publish, verify, wait_for};
+use super::{componentize, dev, output, publish, verify, wait_for, wit};
 use crate::{BUILT_IN, LANGUAGES};
 
 /// Does what was asked for.
@@ -37,6 +37,9 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
         }
         PluginCommand::Push { component, to, sign } => {
             publish::push(&component, &to, sign.as_deref(), loader)
+        }
+        PluginCommand::Wit(WitCommand::Push { to, wit, sign }) => {
+            wit::push(&to, wit.as_deref(), sign.as_deref())
         }
         PluginCommand::Sign { component, key, output } => publish::sign(&component, &key, output.as_deref()),
         PluginCommand::Verify { component, key } => verify::verify(&component, &key, &options.cache_dir),

@@ -63,7 +63,7 @@ pub(super) fn sign(component: &PluginReference, key: &Path, output: Option<&Path
 }
 
 /// A key to sign with; its password is in the environment, if it needs one.
-fn private_key(file: &Path) -> anyhow::Result<PrivateKey> {
+pub(super) fn private_key(file: &Path) -> anyhow::Result<PrivateKey> {
     let password = std::env::var(PASSWORD_VARIABLE).ok();
     Ok(PrivateKey::read(file, password.as_deref())?)
 }

@@ -17,7 +17,8 @@ pub(super) struct CloudClientGuard(Arc<Client>, Arc<EndpointClient>);
 impl CloudClientGuard {
     /// With what the operator has said.
     pub(super) fn open(options: CloudOptions, endpoints: flannel_cloud::Endpoints) -> Self {
-        Self(Arc::new(Client::new(options)), Arc::new(EndpointClient::new(endpoints)))
+        let endpoints = EndpointClient::new(endpoints, options.clone());
+        Self(Arc::new(Client::new(options)), Arc::new(endpoints))
     }
 
     /// Whom the policy asks about clouds; requests are sent, and answers read, in this runtime.

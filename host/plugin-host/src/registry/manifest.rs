@@ -129,6 +129,22 @@ pub(super) fn config(component: &[u8]) -> Vec<u8> {
         .into_bytes()
 }
 
+/// The config that goes with a WIT package. Those who take packages want to know what is in it, and when it was made: that is the same moment
+/// for all, so that the same package has the same digest.
+pub(super) fn config_of_wit(package: &[u8], interfaces: &[String]) -> Vec<u8> {
+    let layers = [Digest::of(package).to_string()];
+    let component = serde_json::json!({ "exports": interfaces, "imports": [], "target": null });
+    let config = serde_json::json!({
+        "created": "1970-01-01T00:00:00Z",
+        "author": null,
+        "architecture": "wasm",
+        "os": "wasip2",
+        "layerDigests": layers,
+        "component": component,
+    });
+    config.to_string().into_bytes()
+}
+
 /// The manifest of a component with a config.
 pub(super) fn compose(config: &[u8], component: Digest, size: usize, annotations: Annotations) -> Vec<u8> {
     let descriptor = |media_type: &str, digest: Digest, size| Descriptor {

@@ -58,6 +58,18 @@ pub struct Publication<'a> {
     pub key: Option<&'a PrivateKey>,
 }
 
+/// A WIT package, as it is published.
+pub struct WitPackage {
+    /// In its binary form, with the packages that it needs.
+    pub bytes: Vec<u8>,
+    /// `flannel:backend`
+    pub name: String,
+    /// Its version; none: it has none.
+    pub version: Option<String>,
+    /// Its interfaces: `flannel:backend/links@0.1.0`.
+    pub interfaces: Vec<String>,
+}
+
 /// A component as it came, with its manifest.
 struct Fetched {
     digest: Digest,
@@ -157,13 +169,35 @@ impl Registries {
         to: &RegistryReference,
         with: Publication<'_>,
     ) -> Result<RegistryReference, RegistryError> {
-        let Version::Tag(tag) = &to.version else { return Err(RegistryError::NoTag) };
         let config = manifest::config(&component);
-        let (digest, size) = (Digest::of(&component), component.len());
+        self.publish(component, config, to, with).await
+    }
+
+    /// Publishes a WIT package under a tag, and signs it if there is a key. Answers the reference, pinned.
+    pub async fn push_wit(
+        &self,
+        package: WitPackage,
+        to: &RegistryReference,
+        key: Option<&PrivateKey>,
+    ) -> Result<RegistryReference, RegistryError> {
+        let config = manifest::config_of_wit(&package.bytes, &package.interfaces);
+        let with = Publication { name: Some(package.name), version: package.version, key };
+        self.publish(package.bytes, config, to, with).await
+    }
+
+    async fn publish(
+        &self,
+        layer: Vec<u8>,
+        config: Vec<u8>,
+        to: &RegistryReference,
+        with: Publication<'_>,
+    ) -> Result<RegistryReference, RegistryError> {
+        let Version::Tag(tag) = &to.version else { return Err(RegistryError::NoTag) };
+        let (digest, size) = (Digest::of(&layer), layer.len());
         let annotations = Annotations { title: with.name, version: with.version, created: None };
         let manifest = manifest::compose(&config, digest, size, annotations);
         let mut client = self.pusher(to)?;
-        client.put_blob(component).await?;
+        client.put_blob(layer).await?;
         client.put_blob(config).await?;
         if let Some(key) = with.key {
             // Before the tag: who pulls it at once finds the signature, too. Some registries take no manifest that refers to one that is

@@ -33,6 +33,11 @@ fn warnings() -> Vec<String> {
     lines.into_iter().filter(|(level, _)| *level == Level::Warn).map(|(_, line)| line).collect()
 }
 
+/// The peers that the host has been asked for.
+fn refreshed() -> Vec<PeerId> {
+    with(|host| std::mem::take(&mut host.refreshed))
+}
+
 #[test]
 fn what_the_command_before_the_start_says_is_published_and_the_one_after_it_is_told_of_the_node() {
     let shell = shell();
@@ -176,6 +181,7 @@ fn one_that_fails_is_rejected_and_tried_again_each_time_after_a_removal() {
     let waits: Vec<u64> = (0..8)
         .map(|_| {
             let wait = bench.tick().expect("well").expect("again").as_secs();
+            assert_eq!(refreshed(), [PeerId(1)]);
             assert_eq!(bench.put(1, &peer()).expect_err("rejected"), words);
             assert_eq!(ran(&shell), [REMOVE, ADD]);
             wait
@@ -185,6 +191,7 @@ fn one_that_fails_is_rejected_and_tried_again_each_time_after_a_removal() {
     shell.borrow_mut().routes.clear();
     bench.put(1, &peer()).expect("served");
     assert_eq!(bench.tick(), Ok(Some(INTERVAL)));
+    assert_eq!(refreshed(), []);
     assert_eq!(warnings(), [""; 0], "a rejection is told by the host");
 }
 

@@ -929,7 +929,7 @@ typedef struct exports_flannel_backend_policy_change_t {
 #define EXPORTS_FLANNEL_BACKEND_POLICY_CHANGE_REMOVED 1
 
 // A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told. The policy is asked about
-// it again after each `tick`.
+// it again when its lease changes, or when it wants that: by `peers.refresh`.
 typedef struct exports_flannel_backend_policy_rejection_t {
   exports_flannel_backend_policy_peer_id_t   peer;
   // For the operator: what is wrong with which value.

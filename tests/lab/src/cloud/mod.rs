@@ -5,6 +5,7 @@ pub mod alibaba;
 pub mod aws;
 pub mod gce;
 pub mod hetzner;
+pub mod openstack;
 pub mod python;
 pub mod server;
 pub mod tencent;

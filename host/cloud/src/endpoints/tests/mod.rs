@@ -1,5 +1,7 @@
 //! The operator's file, and what is wrong with it.
 
+mod credentials;
+
 use std::path::Path;
 
 use super::Endpoints;
@@ -32,6 +34,26 @@ url = "https://network.example.com"
 allow = ["GET /v2.0/routers/*"]
 credentials = { oauth-client = { token-url = "https://login.example.com/token", client-id = "id", client-secret-file = "s", scope = "net" } }
 
+[endpoint.openstack]
+url = "https://network.example.com:9696"
+allow = ["PUT /v2.0/routers/*/add_extraroutes"]
+credentials = { keystone = { auth-url = "https://identity.example.com", username = "u", user-domain-name = "Default", password-file = "p", project-id = "4711" } }
+
+[endpoint.azure]
+url = "https://management.azure.com"
+allow = ["GET /subscriptions/*"]
+credentials = { azure-identity = { resource = "https://management.azure.com/", client-id = "c" } }
+
+[endpoint.gateway]
+url = "https://abc123.execute-api.eu-west-3.amazonaws.com/prod"
+allow = ["GET /routes"]
+credentials = { sigv4 = {} }
+
+[endpoint.minio]
+url = "https://s3.example.com"
+allow = ["GET /routes/*"]
+credentials = { sigv4 = { service = "s3", region = "us-east-1", credentials-file = "keys", profile = "minio" } }
+
 [endpoint.local-agent]
 url = "http://localhost:1"
 allow = ["GET /"]
@@ -44,7 +66,28 @@ insecure = true
     )
     .expect("read");
     let names: Vec<&str> = read.names().collect();
-    assert_eq!(names, ["hetzner", "local-agent", "proxmox", "router", "stack", "trusted"]);
+    let all = [
+        "azure",
+        "gateway",
+        "hetzner",
+        "local-agent",
+        "minio",
+        "openstack",
+        "proxmox",
+        "router",
+        "stack",
+        "trusted",
+    ];
+    assert_eq!(names, all);
+    for (name, part) in [
+        ("gateway", r#"SigV4(SigV4 { service: "execute-api", region: Some("eu-west-3"), profile: None })"#),
+        ("minio", r#"profile: Some(("/etc/flannel/keys", "minio"))"#),
+        ("openstack", r#"path: "/v3/auth/tokens?nocatalog""#),
+        ("azure", r#"identity: Some(Client("c"))"#),
+    ] {
+        let shown = format!("{:?}", read.0[name]);
+        assert!(shown.contains(part), "{shown}");
+    }
     let shown = format!("{:?}", read.0["hetzner"]);
     assert!(shown.contains("\"/etc/flannel/hetzner.token\""), "{shown}");
     assert_eq!(read.0["hetzner"].url.path, "/v1");

@@ -159,6 +159,6 @@ fn no_such_world(resolve: &Resolve, package: PackageId, wit: &Path, name: Option
 }
 
 /// Errors of these libraries have sources with markers below them.
-fn in_one_line(text: &str) -> String {
+pub(super) fn in_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -168,8 +168,6 @@ enum FirstPeers {
 enum Why {
     /// Their leases have changed, or the policy has to know them from the beginning.
     Changed,
-    /// It could not serve them, and nothing has changed for them but the time.
-    Again,
     /// It has asked for them.
     Refresh,
 }
@@ -195,8 +193,6 @@ pub(super) struct Coordinator {
     phase: Phase,
     /// Lease changes that the policy is to be asked about, in their order.
     pending: VecDeque<PeerChange>,
-    /// Peers that the policy could not serve, and that it is to be asked about again since there was a tick.
-    again: Vec<PeerId>,
     job: Option<Job>,
     /// Transactions on their way to the kernel.
     commits: usize,
@@ -267,7 +263,6 @@ impl Coordinator {
             external,
             avoid,
             phase,
-            again: Vec::new(),
             job: None,
             commits: 0,
             tick: None,
@@ -483,12 +478,12 @@ impl Coordinator {
             let lease = self.own.lease.clone();
             self.effects.push(Effect::Policy(PolicyCall::LeaseAcquired(lease.clone())));
             self.job = Some(Job::LeaseAcquired(lease));
-        } else if let Some((changes, why)) = self.changes_for_policy() {
+        } else if let Some(changes) = self.changes_for_policy() {
             let asked = changes.iter().map(PeerChange::id).collect();
             let gone = changes.iter().filter(|change| matches!(change, PeerChange::Removed(_))).count();
             let restarts = self.health.is_suspended().then_some(1);
             self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
-            self.job = Some(Job::Apply { asked, gone, why });
+            self.job = Some(Job::Apply { asked, gone, why: Why::Changed });
         } else if self.tick.is_some_and(|due| due <= now) {
             self.tick = None;
             self.effects.push(Effect::Policy(PolicyCall::Tick));
@@ -524,20 +519,14 @@ impl Coordinator {
         self.job = Some(Job::Apply { asked, gone: 0, why: Why::Refresh });
     }
 
-    /// What the policy is to be asked about peers, if it can be, and why.
-    fn changes_for_policy(&mut self) -> Option<(Vec<PeerChange>, Why)> {
-        if self.own.in_force.is_none() || self.rest.is_some() || self.change.holds_peers() {
+    /// What the policy is to be asked about peers, if it can be.
+    fn changes_for_policy(&mut self) -> Option<Vec<PeerChange>> {
+        let waits = self.own.in_force.is_none() || self.rest.is_some() || self.change.holds_peers();
+        if waits || self.pending.is_empty() {
             return None;
         }
-        if !self.pending.is_empty() {
-            let count = self.pending.len().min(MAX_CHANGES);
-            return Some((self.pending.drain(..count).collect(), Why::Changed));
-        }
-        let ids = self.again.split_off(self.again.len().saturating_sub(MAX_CHANGES));
-        let again = ids.into_iter().filter(|id| self.health.rejected.contains_key(id));
-        let again = again.filter_map(|id| self.view.one(id)).collect();
-        let again = self.for_serving(again);
-        (!again.is_empty()).then_some((again, Why::Again))
+        let count = self.pending.len().min(MAX_CHANGES);
+        Some(self.pending.drain(..count).collect())
     }
 
     /// Whether everything that is known of peers has gone through the policy into the kernel, or waits for a broken plugin.
@@ -713,7 +702,6 @@ impl Coordinator {
         let cause = match why {
             Why::Changed => Cause::Leases { changes: asked.len(), plugin: took },
             Why::Refresh => Cause::Refresh { peers: asked.len() },
-            Why::Again => Cause::Tick,
         };
         self.commit(applied.transaction, cause);
         self.release_rejected(Slot::Serving, now);
@@ -753,9 +741,6 @@ impl Coordinator {
                 self.health.record_tick();
                 self.tell(News::Ticked(None));
                 self.tick = next.map(|wait| now + wait.max(rest));
-                if next.is_some() {
-                    self.again = self.health.rejected.keys().copied().collect();
-                }
                 self.commit(transaction, Cause::Tick);
             }
             Err(failure) => {

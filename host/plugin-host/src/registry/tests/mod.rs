@@ -13,7 +13,7 @@ use flannel_cloud::http::{CleartextPolicy, Http, Timeouts};
 use server::{Door, Manners, Server};
 use tempfile::TempDir;
 
-use super::{Publication, Pulled, Registries, RegistryError};
+use super::{Publication, Pulled, Registries, RegistryError, WitPackage};
 use crate::compile::Compiler;
 use crate::digest::Digest;
 use crate::load::Loader;
@@ -265,6 +265,49 @@ async fn what_is_pushed_can_be_pulled() {
         .await
         .expect_err("no tag")
         .to_string();
+    assert!(error.contains("pushed to a tag"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wit_package_is_pushed_with_what_those_who_take_packages_want_to_know() {
+    let bench = Bench::new().await;
+    let to = bench.reference(":1.2.0");
+    let package = || WitPackage {
+        bytes: COMPONENT.to_vec(),
+        name: "acme:net".to_owned(),
+        version: Some("1.2.0".to_owned()),
+        interfaces: vec!["acme:net/routes@1.2.0".to_owned()],
+    };
+    let pinned = bench.registries.push_wit(package(), &to, None).await.expect("pushed");
+    assert_eq!(
+        bench.registries.push_wit(package(), &to, None).await.expect("pushed"),
+        pinned,
+        "the same again"
+    );
+    let json = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
+    let manifest = json(&bench.server.state().manifests["1.2.0"]);
+    assert_eq!(manifest["annotations"]["org.opencontainers.image.title"], "acme:net");
+    assert_eq!(manifest["annotations"]["org.opencontainers.image.version"], "1.2.0");
+    let (config, layer) = (&manifest["config"], &manifest["layers"][0]);
+    assert_eq!(config["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(layer["mediaType"], "application/wasm");
+    let blob = |descriptor: &serde_json::Value| {
+        let digest = descriptor["digest"].as_str().expect("a digest").to_owned();
+        bench.server.state().blobs[&digest].clone()
+    };
+    assert_eq!(blob(layer), COMPONENT);
+    assert_eq!(
+        json(&blob(config)),
+        serde_json::json!({
+            "created": "1970-01-01T00:00:00Z",
+            "author": null,
+            "architecture": "wasm",
+            "os": "wasip2",
+            "layerDigests": [Digest::of(COMPONENT).to_string()],
+            "component": { "exports": ["acme:net/routes@1.2.0"], "imports": [], "target": null },
+        })
+    );
+    let error = bench.registries.push_wit(package(), &pinned, None).await.expect_err("no tag").to_string();
     assert!(error.contains("pushed to a tag"), "{error}");
 }
 

@@ -77,7 +77,7 @@ func MakeChangeRemoved(value uint64) Change {
 }
 
 // A peer that the policy cannot serve. It gets no entries, the others of the batch do, and the operator is told. The policy is asked about
-// it again after each `tick`.
+// it again when its lease changes, or when it wants that: by `peers.refresh`.
 type Rejection struct {
 	Peer uint64
 	// For the operator: what is wrong with which value.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use flannel_model::ledger::{PeerId, Slot, Transaction};
+use flannel_model::ledger::{Slot, Transaction};
 use flannel_plugin_host::{ApplyOutcome, PeerChange};
 use tracing::{error, warn};
 
@@ -175,13 +175,7 @@ impl Coordinator {
             Ok((transaction, next)) => {
                 beside.health.record_tick();
                 beside.tick = next.map(|wait| now + wait.max(rest));
-                let rejected: Vec<PeerId> = beside.health.rejected.keys().copied().collect();
                 self.commit_beside(transaction);
-                if next.is_some() {
-                    let again: Vec<PeerChange> =
-                        rejected.into_iter().filter_map(|id| self.view.one(id)).collect();
-                    self.submit_to_beside(&again, now);
-                }
             }
             Err(failure) => {
                 warn!(plugin = failure.plugin, function = failure.function, "{failure}");

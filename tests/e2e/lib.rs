@@ -20,6 +20,7 @@ mod config;
 mod containment;
 mod contract;
 mod counted;
+mod dev_cluster;
 mod extension;
 mod external;
 mod faults;

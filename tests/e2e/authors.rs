@@ -448,23 +448,38 @@ fn a_new_project_is_followed_by_the_commands_to_type_and_what_they_lack() -> Res
 }
 
 /// A daemonless `flanneld plugin dev`, and what it prints.
-struct Developing {
+pub(crate) struct Developing {
     child: std::process::Child,
     lines: std::io::Lines<std::io::BufReader<std::process::ChildStdout>>,
 }
 
 impl Developing {
     fn start(project: &Path, cache: &Path) -> Result<Self> {
+        Self::start_with(project, cache, &[])
+    }
+
+    /// With further arguments.
+    pub(crate) fn start_with(project: &Path, cache: &Path, more: &[&str]) -> Result<Self> {
         use std::io::BufRead as _;
         let mut dev = Command::new(artifacts::flanneld()?);
-        dev.args(["plugin", "dev"]).arg(project).env("FLANNELD_CACHE_DIR", cache);
+        dev.args(["plugin", "dev"]).arg(project).args(more).env("FLANNELD_CACHE_DIR", cache);
         let mut child = dev.stdout(std::process::Stdio::piped()).spawn().context("cannot run flanneld")?;
         let out = child.stdout.take().context("its output")?;
         Ok(Self { child, lines: std::io::BufReader::new(out).lines() })
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ends.
+    pub(crate) fn wait(&mut self) -> Result<std::process::ExitStatus> {
+        self.child.wait().context("cannot wait for a child")
+    }
+
     /// What is printed until it waits.
-    fn until_it_waits(&mut self) -> Result<String> {
+    pub(crate) fn until_it_waits(&mut self) -> Result<String> {
         let mut said = String::new();
         for line in self.lines.by_ref() {
             let line = line?;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::cargo::{cargo, target};
 use crate::plugins::Wanted;
-use crate::{build, clouds, control_plane, kubernetes_node, setup};
+use crate::{build, clouds, control_plane, kubernetes_node, languages, setup};
 
 /// Arguments for the lab, whose own help tells of them.
 #[derive(clap::Args)]
@@ -34,8 +34,11 @@ pub fn demo(arguments: &Arguments) -> Result<()> {
     run("demo", arguments, arguments.mention("etcd"))
 }
 
-/// `cargo xtask bench`. Comes back only if that fails.
+/// `cargo xtask bench`. Comes back only if that fails, unless it is no matter of the lab's.
 pub fn bench(arguments: &Arguments) -> Result<()> {
+    if arguments.arguments.first().is_some_and(|first| first == "languages") {
+        return languages::bench(&arguments.arguments);
+    }
     let help = arguments.ask_for_help();
     if arguments.mention("tunnel") && !help {
         setup::iperf3()?;

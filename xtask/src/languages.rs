@@ -1,9 +1,10 @@
 //! Backends in other languages than Rust: `sdk/<language>/example/` becomes `target/components/<language>-host-gw.wasm`, in a copy
-//! below `target/languages/` and with the commands that authors use. The tests' own components in Python, which are
-//! `tests/python/<name>/policy.py`, are built like that language's example.
+//! below `target/languages/` and with the commands that authors use. The tests' own components, which are a policy's file with what goes with
+//! it in `tests/<language>/<name>/`, are laid over that language's example and built like it.
 //!
 //! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
 
+mod bench;
 mod node;
 mod zig;
 
@@ -17,6 +18,7 @@ use crate::build;
 use crate::cargo::{root, run, target};
 use crate::go::Go;
 use crate::setup;
+pub use bench::run_it as bench;
 
 /// A language that examples are written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,18 @@ fn projects() -> Result<Vec<Project>> {
         .into_iter()
         .map(|language| Project { language, name: format!("{}-host-gw", language.folder()), overlay: None })
         .collect();
-    for entry in std::fs::read_dir(root().join("tests/python"))? {
-        let path = entry?.path();
-        if let Some(name) = path.file_name().and_then(|name| name.to_str())
-            && path.join("policy.py").is_file()
+    for language in examples {
+        let folder = root().join("tests").join(language.folder());
+        for entry in
+            std::fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))?
         {
-            let name = name.to_owned();
-            all.push(Project { language: Language::Python, name, overlay: Some(path) });
+            let path = entry?.path();
+            if let Some(name) = path.file_name().and_then(|name| name.to_str())
+                && path.join(language.policy()).is_file()
+            {
+                let name = name.to_owned();
+                all.push(Project { language, name, overlay: Some(path) });
+            }
         }
     }
     Ok(all)
@@ -77,6 +84,18 @@ impl Language {
             Self::Cpp => "cpp",
             Self::Go => "go",
             Self::Zig => "zig",
+        }
+    }
+
+    /// The file of its example that the policy is in.
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Python => "policy.py",
+            Self::Js => "policy.js",
+            Self::C => "policy.c",
+            Self::Cpp => "policy.cpp",
+            Self::Go => "policy.go",
+            Self::Zig => "policy.zig",
         }
     }
 
@@ -97,18 +116,7 @@ impl Language {
                     .context("Python components need componentize-py from PyPI")?;
                 Ok(std::fs::write(mark, requirements)?)
             }
-            Self::Js => {
-                node::prepare()?;
-                let lock = std::fs::read(copy.join("package-lock.json"))?;
-                let mark = copy.join("node_modules/installed");
-                if std::fs::read(&mark).is_ok_and(|installed| installed == lock) {
-                    return Ok(());
-                }
-                let mut npm = node::npm()?;
-                npm.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(copy);
-                run(&mut npm).context("JavaScript components need componentize-js from npm's registry")?;
-                Ok(std::fs::write(mark, lock)?)
-            }
+            Self::Js => node::packages(&tools(self), copy),
             Self::C | Self::Cpp => {
                 setup::programs(&[("clang", "clang"), ("wasm-ld", "lld"), ("make", "make")])
             }
@@ -117,27 +125,33 @@ impl Language {
         }
     }
 
+    /// Where a build finds the toolchain, and the daemon.
+    fn environment(self, shell: &mut Command) -> Result<()> {
+        let mut path = match self {
+            Self::Js => node::path()?,
+            Self::Go => Go::choose().path()?,
+            Self::Zig => zig::path(&tools(self))?,
+            Self::Python | Self::C | Self::Cpp => std::env::var_os("PATH").unwrap_or_default(),
+        };
+        path.push(":");
+        path.push(daemon()?.parent().unwrap_or(Path::new("/")));
+        shell.env("PATH", path).env("TOOLS", tools(self));
+        shell.env("GOTOOLCHAIN", "local").env("GOWORK", "off").env_remove("GOFLAGS");
+        Ok(())
+    }
+
     /// Builds a component with a toolchain that is there, as its README says; answers where it is.
     fn compile(self, copy: &Path) -> Result<PathBuf> {
         let readme = copy.join("README.md");
         let readme = std::fs::read_to_string(&readme).with_context(|| readme.display().to_string())?;
         for command in first_commands(&readme) {
-            let mut shell = match self {
-                // `prepare` has done it, unless it was done before.
-                Self::Js if command.starts_with("npm ci") => continue,
-                Self::Js => node::path()?,
-                Self::Go => Go::choose().path()?,
-                Self::Zig => zig::path(&tools(self))?,
-                Self::Python | Self::C | Self::Cpp => std::env::var_os("PATH").unwrap_or_default(),
-            };
-            shell.push(":");
-            shell.push(daemon()?.parent().unwrap_or(Path::new("/")));
+            // `prepare` has done it, unless it was done before.
+            if self == Self::Js && command.starts_with("npm ci") {
+                continue;
+            }
             let mut sh = Command::new("sh");
-            sh.args(["-c", command]).current_dir(copy).env("PATH", shell).env("TOOLS", tools(self));
-            sh.env("GOTOOLCHAIN", "local")
-                .env("GOWORK", "off")
-                .env_remove("GOFLAGS")
-                .env("MAKEFLAGS", "--always-make");
+            sh.args(["-c", command]).current_dir(copy).env("MAKEFLAGS", "--always-make");
+            self.environment(&mut sh)?;
             run(&mut sh)?;
         }
         Ok(copy.join(EXAMPLE).with_extension("wasm"))

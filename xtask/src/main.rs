@@ -83,7 +83,7 @@ enum Command {
     },
     /// Check formatting, and lint everything
     Lint,
-    /// Measure: `bench --help`
+    /// Measure: `bench --help`, and `bench languages`, what plugins cost in each language
     Bench(lab::Arguments),
     /// A cluster of nodes in network namespaces: real daemons, real packets, and what happens when things break: `demo --help`
     Demo(lab::Arguments),

@@ -68,9 +68,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         None => serve(cli.options, &cli.given),
         Some(Command::Plugin(command)) => {
-            // Others' code is compiled and run here, by root perhaps. What cannot be given up changes nothing.
+            // Others' code is compiled and run here, by root perhaps. What cannot be given up changes nothing. What a cluster takes its thread keeps.
+            let cluster = commands::dev::PrivilegedCluster::of(&command, &cli.options)?;
             let _ = flannel_privileges::give_up_all_but(flannel_privileges::FILES);
-            commands::plugin::run(*command, &cli.options)
+            commands::plugin::run(*command, &cli.options, cluster)
         }
         Some(Command::Config(command)) => commands::config::run(command),
         Some(Command::Status { json, control_socket }) => show_status(&control_socket, json),

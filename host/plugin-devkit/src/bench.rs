@@ -31,6 +31,8 @@ pub struct Cost {
     pub entries: usize,
     /// Peers that are rejected, of a file's.
     pub rejected: usize,
+    /// Bytes of memory that the instance has after these calls.
+    pub memory: usize,
 }
 
 /// The leases of which a call is measured.
@@ -84,6 +86,14 @@ fn cost(session: &mut Session, changes: &[PeerChange]) -> Result<(Cost, Option<S
     let call_ns = u64::try_from(times[times.len() / 2].as_nanos()).unwrap_or(u64::MAX);
     let leases = changes.len();
     let lease_ns = call_ns / (leases as u64).max(1);
-    let cost = Cost { leases, call_ns, lease_ns, calls: times.len(), entries, rejected: rejections.len() };
+    let cost = Cost {
+        leases,
+        call_ns,
+        lease_ns,
+        calls: times.len(),
+        entries,
+        rejected: rejections.len(),
+        memory: session.policy.memory(),
+    };
     Ok((cost, rejections.into_iter().next().map(|(_, reason)| reason)))
 }

@@ -32,8 +32,8 @@ impl Wanted {
         }
     }
 
-    /// The object for a plugin: of the named type, or else of the first that the plugin is for.
-    pub(crate) fn of(&self, artifact: &Artifact) -> Result<String, String> {
+    /// The object for a plugin: of the named type, or else of the first that the plugin is for. The error is for an operator.
+    pub fn of(&self, artifact: &Artifact) -> Result<String, String> {
         let named = self.named_type()?;
         if let (Some(backend), Some(_)) = (&self.backend, self.written_type()?) {
             return Ok(backend.clone());

@@ -7,6 +7,7 @@
 
 #include "json.h"
 #include "plugin.h"
+#include "text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,84 +23,8 @@ typedef flannel_backend_types_lease_t lease_t;
 // What became of a peer.
 typedef enum { SERVED, REJECTED, REFUSED } outcome_t;
 
-// A text that is being put together; what does not fit is left out.
-typedef struct {
-    char bytes[256];
-    size_t length;
-} text_t;
-
 static bool has_ipv4;
 static bool has_ipv6;
-
-static void append(text_t *text, const void *bytes, size_t length) {
-    size_t room = sizeof text->bytes - text->length;
-    size_t taken = length < room ? length : room;
-    memcpy(text->bytes + text->length, bytes, taken);
-    text->length += taken;
-}
-
-static void append_text(text_t *text, const char *more) {
-    append(text, more, strlen(more));
-}
-
-static void append_number(text_t *text, unsigned number, unsigned base) {
-    char digits[10];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = "0123456789abcdef"[number % base];
-        number /= base;
-    } while (number > 0);
-    append(text, digits + at, sizeof digits - at);
-}
-
-// An address as people write it.
-static void append_address(text_t *text, const address_t *address) {
-    if (address->tag == FLANNEL_BACKEND_TYPES_IP_ADDRESS_IPV4) {
-        const uint8_t *octets = (const uint8_t *)&address->val.ipv4;
-        for (int i = 0; i < 4; i++) {
-            append_text(text, i > 0 ? "." : "");
-            append_number(text, octets[i], 10);
-        }
-    } else {
-        const uint16_t *groups = (const uint16_t *)&address->val.ipv6;
-        for (int i = 0; i < 8; i++) {
-            append_text(text, i > 0 ? ":" : "");
-            append_number(text, groups[i], 16);
-        }
-    }
-}
-
-static void answer(plugin_string_t *string, const text_t *text) {
-    plugin_string_dup_n(string, text->bytes, text->length);
-}
-
-// A whole number within bounds, if the option is there. What is wrong with it is added to `error`.
-static bool option_number(
-    json_t options, const char *name, uint32_t least, uint32_t most, uint32_t *number, text_t *error
-) {
-    json_t value = json_member(options, name);
-    uint32_t read;
-    if (value.bytes == NULL) {
-        return true;
-    }
-    if (json_number(value, &read) && read >= least && read <= most) {
-        *number = read;
-        return true;
-    }
-    // A few words of it are enough to find it; no character is cut in two.
-    size_t shown = value.length < 100 ? value.length : 100;
-    while (shown < value.length && (value.bytes[shown] & 0xc0) == 0x80) {
-        shown--;
-    }
-    append_text(error, name);
-    append_text(error, ": ");
-    append(error, value.bytes, shown);
-    append_text(error, " is not a whole number from ");
-    append_number(error, least, 10);
-    append_text(error, " to ");
-    append_number(error, most, 10);
-    return false;
-}
 
 void exports_flannel_backend_policy_describe(exports_flannel_backend_policy_description_t *description) {
     plugin_string_dup(&description->name, NAME);
@@ -199,7 +124,7 @@ static void ignore(lease_t *lease) {
 
 // Declares what a peer needs.
 static outcome_t put(uint64_t peer, lease_t *lease, plugin_string_t *reason) {
-    if (lease->backend_type.len != strlen(NAME) || memcmp(lease->backend_type.ptr, NAME, strlen(NAME)) != 0) {
+    if (!is_text(&lease->backend_type, NAME)) {
         ignore(lease);
         return SERVED;
     }

@@ -8,6 +8,7 @@
 
 #include "json.h"
 #include "plugin.h"
+#include "support.hpp"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,69 +19,8 @@ namespace {
 constexpr const char *NAME = "example-host-gw";
 constexpr const char *VERSION = "0.1.0";
 
-using Address = flannel_backend_types_ip_address_t;
 using Prefix = flannel_backend_types_ip_prefix_t;
 using Lease = flannel_backend_types_lease_t;
-
-// Frees an argument at the end of the function that it was handed to.
-template <typename T> class Owned {
-public:
-    Owned(T *value, void (*release)(T *)) : value(value), release(release) {}
-    Owned(const Owned &) = delete;
-    Owned &operator=(const Owned &) = delete;
-    ~Owned() { release(value); }
-
-private:
-    T *value;
-    void (*release)(T *);
-};
-
-// A text that is being put together; what does not fit is left out.
-class Text {
-public:
-    Text &add(const void *bytes, size_t size) {
-        size_t room = sizeof text - length;
-        size_t taken = size < room ? size : room;
-        memcpy(text + length, bytes, taken);
-        length += taken;
-        return *this;
-    }
-
-    Text &add(const char *more) { return add(more, strlen(more)); }
-
-    Text &add(unsigned number, unsigned base = 10) {
-        char digits[10];
-        size_t at = sizeof digits;
-        do {
-            digits[--at] = "0123456789abcdef"[number % base];
-            number /= base;
-        } while (number > 0);
-        return add(digits + at, sizeof digits - at);
-    }
-
-    // An address as people write it.
-    Text &add(const Address &address) {
-        if (address.tag == FLANNEL_BACKEND_TYPES_IP_ADDRESS_IPV4) {
-            auto octets = reinterpret_cast<const uint8_t *>(&address.val.ipv4);
-            for (int i = 0; i < 4; i++) {
-                add(i > 0 ? "." : "").add(octets[i]);
-            }
-        } else {
-            auto groups = reinterpret_cast<const uint16_t *>(&address.val.ipv6);
-            for (int i = 0; i < 8; i++) {
-                add(i > 0 ? ":" : "").add(groups[i], 16);
-            }
-        }
-        return *this;
-    }
-
-    // What is handed to the caller, who frees it.
-    void answer(plugin_string_t *string) const { plugin_string_dup_n(string, text, length); }
-
-private:
-    char text[256];
-    size_t length = 0;
-};
 
 // The external interface, whose handle is given back: the host counts them.
 class External {
@@ -100,27 +40,6 @@ enum class Outcome { served, rejected, refused };
 
 bool has_ipv4;
 bool has_ipv6;
-
-// A whole number within bounds, if the option is there. What is wrong with it is added to `error`.
-bool option_number(json_t options, const char *name, uint32_t least, uint32_t most, uint32_t &number, Text &error) {
-    json_t value = json_member(options, name);
-    uint32_t read;
-    if (value.bytes == nullptr) {
-        return true;
-    }
-    if (json_number(value, &read) && read >= least && read <= most) {
-        number = read;
-        return true;
-    }
-    // A few words of it are enough to find it; no character is cut in two.
-    size_t shown = value.length < 100 ? value.length : 100;
-    while (shown < value.length && (value.bytes[shown] & 0xc0) == 0x80) {
-        shown--;
-    }
-    error.add(name).add(": ").add(value.bytes, shown);
-    error.add(" is not a whole number from ").add(least).add(" to ").add(most);
-    return false;
-}
 
 // Declares the route to a peer's subnet. `reason` is why not: the policy's own, or the host's.
 Outcome reach(uint64_t peer, const Prefix &subnet, Address via, plugin_string_t &reason) {
@@ -162,7 +81,7 @@ void ignore(const Lease &lease) {
 
 // Declares what a peer needs.
 Outcome put(uint64_t peer, const Lease &lease, plugin_string_t &reason) {
-    if (lease.backend_type.len != strlen(NAME) || memcmp(lease.backend_type.ptr, NAME, strlen(NAME)) != 0) {
+    if (!is_text(lease.backend_type, NAME)) {
         ignore(lease);
         return Outcome::served;
     }

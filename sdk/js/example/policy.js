@@ -6,21 +6,19 @@
 import { external, isOnLink } from 'flannel:backend/links@0.1.0';
 import { write as log } from 'flannel:backend/log@0.1.0';
 import { put as putRoute } from 'flannel:backend/routes@0.1.0';
+import { Refused, address, inWords, number, options } from './support.js';
 
 // The plugin's name, and the `Backend.Type` that it is for.
 const NAME = 'example-host-gw';
 const VERSION = '0.1.0';
-
-/** Why a peer cannot be served; for the operator. */
-class Unserved extends Error {}
 
 let hasIpv4 = false;
 let hasIpv6 = false;
 // The external interface. Kept, since a handle that is made in each call is garbage in each call.
 let link;
 
-/** The functions that the host calls: `register` first, then `leaseAcquired`, then `apply` and `tick`. */
-export const policy = {
+/** The functions that the host calls: `register` first, then `leaseAcquired`, then `apply` and `tick`. Each may throw `Refused`. */
+export const policy = inWords({
   describe() {
     return { name: NAME, version: VERSION, backendTypes: [NAME] };
   },
@@ -33,7 +31,7 @@ export const policy = {
     const differs = (one, other) => String(one) !== String(other);
     if ((hasIpv4 && differs(device.ipv4, node.publicIpv4)) || (hasIpv6 && differs(device.ipv6, node.publicIpv6))) {
       // Peers send to the public address: behind NAT, nothing would listen there.
-      throw `the public address is not ${device.name}'s own: this backend cannot work through NAT`;
+      throw new Refused(`the public address is not ${device.name}'s own: this backend cannot work through NAT`);
     }
     // An example of an option, "Backend": {"Type": "example-host-gw", "MTU": 1400}: what is wrong with it is said by `number`.
     const mtu = number(options(config), 'MTU', 1280, 65535, device.mtu);
@@ -53,8 +51,7 @@ export const policy = {
       try {
         put(peer, lease);
       } catch (error) {
-        // What the host has refused is for the operator to see.
-        if (!(error instanceof Unserved)) throw error.payload?.val ?? String(error);
+        if (!(error instanceof Refused)) throw error;
         rejections.push({ peer, reason: error.message });
       }
     }
@@ -62,31 +59,7 @@ export const policy = {
   },
 
   tick() {},
-};
-
-/** The options by name, in lower case: names match without regard to case. */
-function options(config) {
-  let read;
-  try {
-    read = JSON.parse(config);
-  } catch (error) {
-    throw `not JSON: ${error.message}`;
-  }
-  if (read === null || typeof read !== 'object' || Array.isArray(read)) {
-    throw `${JSON.stringify(read)} is not a JSON object such as {"Key": 1}`;
-  }
-  return new Map(Object.entries(read).map(([name, value]) => [name.toLowerCase(), value]));
-}
-
-/** A whole number within bounds; `missing` stands for one that is absent or null. */
-function number(options, name, least, most, missing) {
-  const value = options.get(name.toLowerCase()) ?? missing;
-  if (value === missing) return missing;
-  if (!Number.isInteger(value) || value < least || value > most) {
-    throw `${name}: ${JSON.stringify(value)} is not a whole number from ${least} to ${most}`;
-  }
-  return value;
-}
+});
 
 /** Declares what a peer needs. */
 function put(peer, lease) {
@@ -106,12 +79,7 @@ function put(peer, lease) {
 function reach(peer, destination, via) {
   if (!isOnLink(via)) {
     // When this changes, the host asks again.
-    throw new Unserved(`${text(via)} is not on the link of ${link.name()}: this backend needs all nodes on one link`);
+    throw new Refused(`${address(via)} is not on the link of ${link.name()}: this backend needs all nodes on one link`);
   }
   putRoute(peer, { destination, via, onlink: false }, link);
-}
-
-/** An address as people write it. */
-function text({ tag, val }) {
-  return tag === 'ipv4' ? val.join('.') : val.map((group) => group.toString(16)).join(':');
 }

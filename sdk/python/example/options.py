@@ -37,7 +37,9 @@ def options(config: str) -> dict:
     value = read(config)
     if not isinstance(value, dict):
         raise Refused(f'{json.dumps(value)} is not a JSON object such as {{"Key": 1}}')
-    return {name.lower(): value for name, value in value.items() if value is not None}
+    # Of a name that comes twice the last counts, as in the daemon.
+    found = {name.lower(): value for name, value in value.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def number(options: dict, name: str, least: int, most: int, missing: int) -> int:
@@ -48,4 +50,22 @@ def number(options: dict, name: str, least: int, most: int, missing: int) -> int
     # A bool is an int for Python.
     if type(value) is not int or not least <= value <= most:
         raise Refused(f"{name}: {json.dumps(value)} is not a whole number from {least} to {most}")
+    return value
+
+
+def boolean(options: dict, name: str, missing: bool) -> bool:
+    """`true` or `false`; `missing` stands for one that is absent."""
+    value = options.get(name.lower())
+    if value is None:
+        return missing
+    if type(value) is not bool:
+        raise Refused(f"{name}: {json.dumps(value)} is neither true nor false")
+    return value
+
+
+def text(options: dict, name: str) -> str | None:
+    """A text; None stands for one that is absent."""
+    value = options.get(name.lower())
+    if value is not None and type(value) is not str:
+        raise Refused(f"{name}: {json.dumps(value)} is not a text in quotes")
     return value

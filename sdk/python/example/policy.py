@@ -4,8 +4,6 @@ Each call is a transaction of the host's: it is applied when the function return
 a peer is forgotten before the peer is handed over again, so there is nothing to delete.
 """
 
-from ipaddress import IPv4Address, IPv6Address
-
 from wit_world import exports
 from wit_world.exports.policy import Change, Change_Put, Description, Registration, Rejection
 from wit_world.imports import links, log, routes
@@ -20,6 +18,7 @@ from wit_world.imports.types import (
     Node,
 )
 
+from addresses import text
 from options import Refused, number, options
 from refusals import in_words
 
@@ -101,10 +100,3 @@ def reach(peer: int, subnet: IpPrefix, public: IpAddress) -> None:
             # When this changes, the host asks again.
             raise Refused(f"{text(public)} is not on the link of {external.name()}: this backend needs all nodes on one link")
         routes.put(peer, routes.Route(subnet, public, onlink=False), external)
-
-
-def text(address: IpAddress) -> str:
-    """An address as people write it."""
-    if isinstance(address, IpAddress_Ipv4):
-        return str(IPv4Address(bytes(address.value)))
-    return str(IPv6Address(b"".join(group.to_bytes(2, "big") for group in address.value)))

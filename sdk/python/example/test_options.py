@@ -1,6 +1,6 @@
 import unittest
 
-from options import DEPTH, Refused, number, options, read
+from options import DEPTH, Refused, boolean, number, options, read, text
 
 
 class Options(unittest.TestCase):
@@ -21,6 +21,20 @@ class Options(unittest.TestCase):
         for wrong in ["", "{", "[1]", "null", "nul"]:
             with self.assertRaises(Refused):
                 options(wrong)
+
+    def test_texts_and_truth_are_what_they_are_and_nothing_else(self):
+        given = options('{"Zone":"a","GBP":true,"Off":false,"None":null}')
+        self.assertEqual([text(given, name) for name in ["zone", "None", "Other"]], ["a", None, None])
+        self.assertEqual([boolean(given, name, True) for name in ["gbp", "Off", "None"]], [True, False, True])
+        for read_as, said in [(lambda: text(given, "GBP"), "GBP: true is not a text in quotes"),
+                              (lambda: boolean(given, "Zone", False), 'Zone: "a" is neither true nor false')]:
+            with self.assertRaises(Refused) as refused:
+                read_as()
+            self.assertEqual(str(refused.exception), said)
+
+    def test_of_a_name_that_comes_twice_the_last_counts(self):
+        self.assertEqual(options('{"VNI":1,"vni":2}'), {"vni": 2})
+        self.assertEqual(options('{"VNI":1,"vni":null}'), {})
 
     def test_what_is_nested_too_deeply_is_refused_before_it_is_read(self):
         nested = lambda deep: '{"a":' * (deep // 2) + "[" * (deep - deep // 2)

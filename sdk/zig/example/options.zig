@@ -16,10 +16,10 @@ pub const Options = struct {
     reason: *[]const u8,
 
     /// Reads an object; all that it takes is the arena's.
-    pub fn read(arena: std.mem.Allocator, text: []const u8, reason: *[]const u8) Error!Options {
+    pub fn read(arena: std.mem.Allocator, written: []const u8, reason: *[]const u8) Error!Options {
         // Of a name that is there twice, the last counts, as upstream reads it.
         const rules: std.json.ParseOptions = .{ .duplicate_field_behavior = .use_last };
-        const value = std.json.parseFromSliceLeaky(Value, arena, text, rules) catch |wrong| {
+        const value = std.json.parseFromSliceLeaky(Value, arena, written, rules) catch |wrong| {
             if (wrong == error.OutOfMemory) return error.OutOfMemory;
             return refuse(arena, reason, "the options are not JSON: {s}", .{@errorName(wrong)});
         };
@@ -33,9 +33,17 @@ pub const Options = struct {
     pub fn number(options: Options, name: []const u8, least: u32, most: u32) Error!?u32 {
         const value = options.member(name) orelse return null;
         if (value == .integer and value.integer >= least and value.integer <= most) return @intCast(value.integer);
-        const text = try std.json.Stringify.valueAlloc(options.arena, value, .{});
+        const written = try std.json.Stringify.valueAlloc(options.arena, value, .{});
         const words = "{s}: {s} is not a whole number from {} to {}";
-        return refuse(options.arena, options.reason, words, .{ name, beginning(text), least, most });
+        return refuse(options.arena, options.reason, words, .{ name, beginning(written), least, most });
+    }
+
+    /// A text; null if the option is absent, or null itself.
+    pub fn text(options: Options, name: []const u8) Error!?[]const u8 {
+        const value = options.member(name) orelse return null;
+        if (value == .string) return value.string;
+        const written = try std.json.Stringify.valueAlloc(options.arena, value, .{});
+        return refuse(options.arena, options.reason, "{s}: {s} is not a text in quotes", .{ name, beginning(written) });
     }
 
     fn member(options: Options, name: []const u8) ?Value {
@@ -76,6 +84,17 @@ test "a number is found by its name in any case, and may be missing" {
         .{ .text = "{\"M\\u0054U\":1401}", .found = 1401 },
         .{ .text = "{\"MTU\":1400,\"MTU\":1500}", .found = 1500 },
     }) |case| try std.testing.expectEqual(case.found, try mtu(arena.allocator(), case.text, &reason));
+}
+
+test "a text is a text and nothing else" {
+    var arena: std.heap.ArenaAllocator = .init(std.testing.allocator);
+    defer arena.deinit();
+    var reason: []const u8 = "";
+    const options: Options = try .read(arena.allocator(), "{\"Zone\":\"a\",\"GBP\":true}", &reason);
+    try std.testing.expectEqualStrings("a", (try options.text("zone")).?);
+    try std.testing.expectEqual(null, try options.text("Other"));
+    try std.testing.expectError(error.Refused, options.text("GBP"));
+    try std.testing.expectEqualStrings("GBP: true is not a text in quotes", reason);
 }
 
 test "what is wrong is named with what would be right" {

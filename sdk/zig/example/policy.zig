@@ -6,77 +6,23 @@
 //! Arguments belong to the function that is called, which frees them; what it answers is freed by the caller.
 
 const std = @import("std");
+const host = @import("host.zig");
 const Options = @import("options.zig").Options;
 const runtime = @import("runtime.zig");
-const c = @cImport(@cInclude("plugin.h"));
+const c = host.c;
+const answer = host.answer;
+const slice = host.slice;
 
 /// The plugin's name, and the `Backend.Type` that it is for.
 const name = "example-host-gw";
 const version = "0.1.0";
 
-const Address = c.flannel_backend_types_ip_address_t;
-const Prefix = c.flannel_backend_types_ip_prefix_t;
-const Lease = c.flannel_backend_types_lease_t;
-
-/// What became of a peer that is not served; the text is the caller's.
-const Unserved = union(enum) {
-    /// The policy rejects it, and serves the others.
-    rejected: c.plugin_string_t,
-    /// The host has refused something: the call fails.
-    refused: c.plugin_string_t,
-};
+pub const panic = host.panic;
 
 var has_ipv4 = false;
 var has_ipv6 = false;
 /// The external interface. A handle stays valid for as long as the plugin runs.
 var external: ?c.flannel_backend_links_own_link_t = null;
-
-/// A panic is in the log with its text; then the call counts as failed, and the plugin is started afresh.
-pub const panic = std.debug.FullPanic(struct {
-    fn panicked(message: []const u8, _: ?usize) noreturn {
-        write(c.FLANNEL_BACKEND_LOG_LEVEL_ERROR, message, &.{});
-        @trap();
-    }
-}.panicked);
-
-/// A text that is handed to the host, which frees it.
-fn answer(text: []const u8) c.plugin_string_t {
-    var string: c.plugin_string_t = undefined;
-    c.plugin_string_dup_n(&string, text.ptr, text.len);
-    return string;
-}
-
-fn slice(string: c.plugin_string_t) []const u8 {
-    return if (string.len == 0) "" else string.ptr[0..string.len];
-}
-
-/// A text that the host looks at, and does not keep.
-fn borrowed(text: []const u8) c.plugin_string_t {
-    return .{ .ptr = @constCast(text.ptr), .len = text.len };
-}
-
-fn write(level: u8, message: []const u8, fields: []const [2][]const u8) void {
-    var room: [4]c.plugin_tuple2_string_string_t = undefined;
-    const count = @min(fields.len, room.len);
-    for (fields[0..count], room[0..count]) |field, *to| to.* = .{ .f0 = borrowed(field[0]), .f1 = borrowed(field[1]) };
-    var text = borrowed(message);
-    var list: c.plugin_list_tuple2_string_string_t = .{ .ptr = &room, .len = count };
-    c.flannel_backend_log_write(level, &text, &list);
-}
-
-/// An address as people write it.
-fn printed(address: Address, room: *[48]u8) []const u8 {
-    var writer: std.Io.Writer = .fixed(room);
-    if (address.tag == c.FLANNEL_BACKEND_TYPES_IP_ADDRESS_IPV4) {
-        const v4 = address.val.ipv4;
-        writer.print("{}.{}.{}.{}", .{ v4.f0, v4.f1, v4.f2, v4.f3 }) catch unreachable;
-    } else {
-        const v6 = address.val.ipv6;
-        const groups = [8]u16{ v6.f0, v6.f1, v6.f2, v6.f3, v6.f4, v6.f5, v6.f6, v6.f7 };
-        for (groups, 0..) |group, at| writer.print("{s}{x}", .{ if (at == 0) "" else ":", group }) catch unreachable;
-    }
-    return writer.buffered();
-}
 
 export fn exports_flannel_backend_policy_describe(description: *c.exports_flannel_backend_policy_description_t) void {
     const types = runtime.make(c.plugin_string_t, 1);
@@ -135,7 +81,7 @@ fn isOwn(own: anytype, published: @TypeOf(own)) bool {
     return own.is_some and published.is_some and std.meta.eql(own.val, published.val);
 }
 
-export fn exports_flannel_backend_policy_lease_acquired(lease: *Lease, _: *c.plugin_string_t) bool {
+export fn exports_flannel_backend_policy_lease_acquired(lease: *host.Lease, _: *c.plugin_string_t) bool {
     // No device of its own, so no address to put anywhere.
     c.flannel_backend_types_lease_free(lease);
     return true;
@@ -182,29 +128,29 @@ export fn exports_flannel_backend_policy_tick(next: *c.plugin_option_u64_t, _: *
 }
 
 /// Declares what a peer needs; answers why not.
-fn put(peer: u64, lease: *const Lease) ?Unserved {
+fn put(peer: u64, lease: *const host.Lease) ?host.Unserved {
     if (!std.mem.eql(u8, slice(lease.backend_type), name)) {
         const fields = [_][2][]const u8{.{ "type", slice(lease.backend_type) }};
-        write(c.FLANNEL_BACKEND_LOG_LEVEL_DEBUG, "ignoring a peer of another backend", &fields);
+        host.write(c.FLANNEL_BACKEND_LOG_LEVEL_DEBUG, "ignoring a peer of another backend", &fields);
         return null;
     }
     if (has_ipv4 and lease.ipv4_subnet.is_some and lease.public_ipv4.is_some) {
-        const subnet: Prefix = .{
+        const subnet: host.Prefix = .{
             .tag = c.FLANNEL_BACKEND_TYPES_IP_PREFIX_IPV4,
             .val = .{ .ipv4 = lease.ipv4_subnet.val },
         };
-        const via: Address = .{
+        const via: host.Address = .{
             .tag = c.FLANNEL_BACKEND_TYPES_IP_ADDRESS_IPV4,
             .val = .{ .ipv4 = lease.public_ipv4.val },
         };
         if (reach(peer, subnet, via)) |unserved| return unserved;
     }
     if (has_ipv6 and lease.ipv6_subnet.is_some and lease.public_ipv6.is_some) {
-        const subnet: Prefix = .{
+        const subnet: host.Prefix = .{
             .tag = c.FLANNEL_BACKEND_TYPES_IP_PREFIX_IPV6,
             .val = .{ .ipv6 = lease.ipv6_subnet.val },
         };
-        const via: Address = .{
+        const via: host.Address = .{
             .tag = c.FLANNEL_BACKEND_TYPES_IP_ADDRESS_IPV6,
             .val = .{ .ipv6 = lease.public_ipv6.val },
         };
@@ -214,7 +160,7 @@ fn put(peer: u64, lease: *const Lease) ?Unserved {
 }
 
 /// Declares the route to a peer's subnet; answers why not.
-fn reach(peer: u64, subnet: Prefix, public: Address) ?Unserved {
+fn reach(peer: u64, subnet: host.Prefix, public: host.Address) ?host.Unserved {
     external = external orelse c.flannel_backend_links_external();
     const link = c.flannel_backend_links_borrow_link(external.?);
     var via = public;
@@ -230,7 +176,7 @@ fn reach(peer: u64, subnet: Prefix, public: Address) ?Unserved {
         var address: [48]u8 = undefined;
         var text: [160]u8 = undefined;
         const words = "{s} is not on the link of {s}: this backend needs all nodes on one link";
-        const what = .{ printed(via, &address), slice(device) };
+        const what = .{ host.printed(via, &address), slice(device) };
         return .{ .rejected = answer(std.fmt.bufPrint(&text, words, what) catch "it is not on the link") };
     }
     var route: c.flannel_backend_routes_route_t = .{ .destination = subnet, .via = via, .onlink = false };

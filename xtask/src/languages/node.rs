@@ -1,7 +1,7 @@
 //! Node.js for JavaScript components: the machine's, or npm's own package of it where that is too old.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -14,8 +14,37 @@ const OLDEST: u32 = 20;
 /// npm's package, where the machine's is older.
 const PACKAGE: &str = "node@22.22.0";
 
+/// Has the packages that a project's lock file names, installed once for all projects with the same one, in a directory of tools.
+pub fn packages(tools: &Path, project: &Path) -> Result<()> {
+    prepare()?;
+    let modules = tools.join("node_modules");
+    let lock = std::fs::read(project.join("package-lock.json"))?;
+    let mark = modules.join("installed");
+    if !std::fs::read(&mark).is_ok_and(|installed| installed == lock) {
+        std::fs::create_dir_all(tools)?;
+        for file in ["package.json", "package-lock.json"] {
+            std::fs::copy(project.join(file), tools.join(file)).with_context(|| file.to_owned())?;
+        }
+        let mut npm = npm()?;
+        npm.args(["ci", "--no-audit", "--no-fund", "--silent"]).current_dir(tools);
+        run(&mut npm).context("JavaScript components need componentize-js from npm's registry")?;
+        std::fs::write(mark, lock)?;
+    }
+    let link = project.join("node_modules");
+    if std::fs::read_link(&link).is_ok_and(|to| to == modules) {
+        return Ok(());
+    }
+    // As an earlier build has left it.
+    if link.is_symlink() {
+        std::fs::remove_file(&link)?;
+    } else if link.is_dir() {
+        std::fs::remove_dir_all(&link)?;
+    }
+    std::os::unix::fs::symlink(&modules, &link).with_context(|| link.display().to_string())
+}
+
 /// Makes sure that there is one.
-pub fn prepare() -> Result<()> {
+fn prepare() -> Result<()> {
     setup::programs(&[("node", "nodejs"), ("npm", "npm")])?;
     if is_new_enough()? || own().join("node").is_file() {
         return Ok(());
@@ -26,7 +55,7 @@ pub fn prepare() -> Result<()> {
 }
 
 /// npm, which runs what it runs with that Node.js.
-pub fn npm() -> Result<Command> {
+fn npm() -> Result<Command> {
     let mut npm = Command::new("npm");
     npm.env("PATH", path()?);
     Ok(npm)

@@ -28,7 +28,7 @@ use flannel_plugin_host::{PluginReference, RegistryReference};
 pub use arguments::normalised;
 pub use config::{ConfigCommand, DaemonFlags};
 pub use options::{LogFormat, Options, Store};
-pub use trial::Trial;
+pub use trial::{ClusterFamilies, Trial};
 
 /// Gives this host a subnet of the cluster network and makes the other hosts' subnets reachable.
 ///
@@ -264,6 +264,17 @@ pub enum PluginCommand {
         /// The component that is built, in the project; without it the newest one there
         #[arg(long, value_name = "FILE")]
         component: Option<PathBuf>,
+        /// As root: run it on two nodes in network namespaces, too, swap it into their daemons after each change, and say what became of a
+        /// ping meanwhile. All of it goes when this ends. In both families with --cluster=dual
+        #[arg(
+            long,
+            value_name = "FAMILIES",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "ipv4",
+            conflicts_with = "node_label"
+        )]
+        cluster: Option<ClusterFamilies>,
     },
     /// Make a component of a core WebAssembly module that was built with bindings for the contract
     Componentize {

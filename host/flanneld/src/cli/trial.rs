@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::options::parse_plugin_option;
 
@@ -29,4 +29,13 @@ pub struct Trial {
     /// A cluster with IPv6 too, if the leases' file does not say otherwise
     #[arg(long, requires = "leases")]
     pub ipv6: bool,
+}
+
+/// The families of a cluster that a plugin is developed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClusterFamilies {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv4 and IPv6.
+    Dual,
 }

@@ -3,7 +3,7 @@
 mod check;
 mod componentize;
 pub(crate) mod config;
-mod dev;
+pub(crate) mod dev;
 pub(crate) mod output;
 pub(crate) mod plugin;
 mod publish;

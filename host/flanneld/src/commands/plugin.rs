@@ -16,8 +16,12 @@ use super::trial::Trial;
 use super::{componentize, dev, output, publish, verify, wait_for, wit};
 use crate::{BUILT_IN, LANGUAGES};
 
-/// Does what was asked for.
-pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<()> {
+/// Does what was asked for; `cluster` is the one that the command asks for.
+pub(crate) fn run(
+    command: PluginCommand,
+    options: &Options,
+    cluster: Option<dev::PrivilegedCluster>,
+) -> anyhow::Result<()> {
     let loader = &options.loader();
     if let PluginCommand::Inspect { component: Some(PluginReference::Registry(_)), .. }
     | PluginCommand::Verify { component: PluginReference::Registry(_), .. }
@@ -68,8 +72,8 @@ pub(crate) fn run(command: PluginCommand, options: &Options) -> anyhow::Result<(
             ensure!(!artifacts.is_empty(), "no plugin is built in: name a file");
             check::run(&artifacts, &trial, golden.as_ref(), &selection, json)
         }
-        PluginCommand::Dev { directory, trial, build, component } => {
-            dev::run(dev::Order { directory, build, component, trial }, loader)
+        PluginCommand::Dev { directory, trial, build, component, cluster: _ } => {
+            dev::run(dev::Order { directory, build, component, trial, cluster }, loader)
         }
         PluginCommand::New { list: true, .. } => Ok(output::text(devkit::new::list(LANGUAGES))?),
         PluginCommand::New { name, lang, dir, list: false } => {
@@ -158,14 +162,15 @@ fn bench(
         return Ok(output::line(serde_json::to_string(&costs)?)?);
     }
     output::line(format_args!(
-        "{:>8}  {:>12}  {:>12}  {:>8}  {:>8}",
-        "leases", "µs a call", "ns a lease", "entries", "rejected"
+        "{:>8}  {:>12}  {:>12}  {:>8}  {:>8}  {:>8}",
+        "leases", "µs a call", "ns a lease", "entries", "rejected", "KiB"
     ))?;
     for cost in costs {
         let microseconds = cost.call_ns / 1000;
+        let memory = cost.memory >> 10;
         let Cost { leases, lease_ns, entries, rejected, .. } = cost;
         output::line(format_args!(
-            "{leases:>8}  {microseconds:>12}  {lease_ns:>12}  {entries:>8}  {rejected:>8}"
+            "{leases:>8}  {microseconds:>12}  {lease_ns:>12}  {entries:>8}  {rejected:>8}  {memory:>8}"
         ))?;
     }
     Ok(())

@@ -69,6 +69,31 @@ func ToError(refusal flannel_backend_types.Error) error {
 	}
 }
 
+// ToMAC is an Ethernet address as the generated packages have it.
+func ToMAC(mac MAC) flannel_backend_types.MacAddress {
+	return flannel_backend_types.MacAddress{F0: mac[0], F1: mac[1], F2: mac[2], F3: mac[3], F4: mac[4], F5: mac[5]}
+}
+
+// FromMAC is an Ethernet address of the generated packages'.
+func FromMAC(mac flannel_backend_types.MacAddress) MAC {
+	return MAC{mac.F0, mac.F1, mac.F2, mac.F3, mac.F4, mac.F5}
+}
+
+// FromPairs is a list of the generated packages' as a map: the node's labels, say.
+func FromPairs(pairs []wit_types.Tuple2[string, string]) map[string]string {
+	values := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		values[pair.F0] = pair.F1
+	}
+	return values
+}
+
+// Done is the outcome of what answers nothing, as Go has it.
+func Done(result wit_types.Result[wit_types.Unit, flannel_backend_types.Error]) error {
+	_, err := Answer(result)
+	return err
+}
+
 // Answer is a result of the generated packages as Go has it.
 func Answer[T any](result wit_types.Result[T, flannel_backend_types.Error]) (T, error) {
 	if result.IsErr() {

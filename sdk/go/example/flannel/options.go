@@ -2,6 +2,7 @@ package flannel
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -9,25 +10,43 @@ import (
 // Options are those of the network config's Backend. Names match without regard to case; what is absent or null has no value. Each
 // error names the option and the value, and says what would be right.
 type Options struct {
+	// By their names in lower case.
 	values map[string]json.RawMessage
 }
 
-// ParseOptions reads a JSON object.
+// ParseOptions reads a JSON object. Of a name that comes twice, the last counts.
 func ParseOptions(text string) (Options, error) {
-	var values map[string]json.RawMessage
-	if err := json.Unmarshal([]byte(text), &values); err != nil || values == nil {
+	var written map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &written); err != nil || written == nil {
 		return Options{}, fmt.Errorf(`%s is not a JSON object such as {"Key": 1}`, text)
+	}
+	values := make(map[string]json.RawMessage, len(written))
+	for name, value := range written {
+		values[strings.ToLower(name)] = value
+	}
+	if len(values) < len(written) {
+		// Names that differ in their case alone: a map does not know which of them was the last.
+		return inOrder(text, values), nil
 	}
 	return Options{values}, nil
 }
 
-func (o Options) get(name string) (json.RawMessage, bool) {
-	for key, value := range o.values {
-		if strings.EqualFold(key, name) && string(value) != "null" {
-			return value, true
+// Reads an object again, which is one, member by member.
+func inOrder(text string, values map[string]json.RawMessage) Options {
+	reader := json.NewDecoder(strings.NewReader(text))
+	for _, err := reader.Token(); err == nil && reader.More(); {
+		name, nameErr := reader.Token()
+		var value json.RawMessage
+		if err = errors.Join(nameErr, reader.Decode(&value)); err == nil {
+			values[strings.ToLower(name.(string))] = value
 		}
 	}
-	return nil, false
+	return Options{values}
+}
+
+func (o Options) get(name string) (json.RawMessage, bool) {
+	value, found := o.values[strings.ToLower(name)]
+	return value, found && string(value) != "null"
 }
 
 // Number is a whole number within bounds; missing stands for one that is absent.

@@ -26,6 +26,14 @@ func TestAnAbsentAndANullOptionHaveNoValue(t *testing.T) {
 	}
 }
 
+func TestOfANameThatComesTwiceTheLastCounts(t *testing.T) {
+	for text, right := range map[string]uint32{`{"VNI": 1, "vni": 2}`: 2, `{"vni": 2, "VNI": 1}`: 1, `{"VNI": 1, "vni": null}`: 7} {
+		if number, err := options(t, text).Number("VNI", 0, 10, 7); number != right || err != nil {
+			t.Error(text, number, err)
+		}
+	}
+}
+
 func TestAnErrorNamesOptionValueAndWhatWouldBeRight(t *testing.T) {
 	options := options(t, `{"VNI": 16777216, "GBP": "yes", "Port": -1, "Half": 1.5, "Name": 5}`)
 	for _, number := range []string{"VNI", "Port", "Half", "Name", "GBP"} {
@@ -46,7 +54,7 @@ func TestAnErrorNamesOptionValueAndWhatWouldBeRight(t *testing.T) {
 }
 
 func TestWhatIsNoObjectIsRefused(t *testing.T) {
-	for _, text := range []string{"", "[]", "7", "{", "null"} {
+	for _, text := range []string{"", "[]", "7", "{", "null", "{} {}", `{"a":1`, `{"a":}`} {
 		if _, err := ParseOptions(text); err == nil {
 			t.Error(text)
 		}

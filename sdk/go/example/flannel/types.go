@@ -59,6 +59,16 @@ type Node struct {
 	IPv4Network, IPv6Network netip.Prefix
 }
 
+// NodeInfo is what is known of this node besides its addresses (flannel_backend_node_info), for policies in which not all nodes are alike.
+type NodeInfo struct {
+	// Name is what the node is called: in Kubernetes as its object is, elsewhere as the host calls itself.
+	Name string
+	// Labels are those of the node's object in Kubernetes; none elsewhere. When they change, the host starts the plugin afresh.
+	Labels map[string]string
+	// Options are what the node's operator has given with --plugin-option.
+	Options map[string]string
+}
+
 // Lease is one node's. What it does not have is the zero value, whose IsValid is false.
 type Lease struct {
 	IPv4Subnet, IPv6Subnet netip.Prefix

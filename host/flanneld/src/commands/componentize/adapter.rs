@@ -1,9 +1,11 @@
-//! The adapter from the first WASI to that of components: wasmtime's, and a wall clock that stands still together with its monotonic one.
+//! The adapter from the first WASI to that of components: wasmtime's, with a wall clock that stands still together with its monotonic one,
+//! and no waits meanwhile.
 //!
 //! The component model forbids calls of imports in `cabi_realloc`. Go collects garbage there, and looks at both clocks meanwhile. For that
 //! wasmtime's adapter has `adapter_monotonic_clock_set_paused`: until it is called again, the monotonic clock answers with what it has
-//! answered last. Its wall clock goes on asking the host, which is a trap. So the two functions are exported anew here, with a wrapper of
-//! ours in front.
+//! answered last. Its wall clock goes on asking the host, which is a trap. So is a look whether something has come to wait for
+//! (`poll_oneoff`), which Go's scheduler takes whenever one goroutine of the collector's hands over to another one. So these functions are exported
+//! anew here, with a wrapper of ours in front; what is waited for has not come while the clocks stand still.
 
 use std::collections::HashMap;
 
@@ -20,15 +22,17 @@ use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 const TIME: &str = "clock_time_get";
 /// `adapter_monotonic_clock_set_paused(paused)`
 const PAUSE: &str = "adapter_monotonic_clock_set_paused";
+/// `poll_oneoff(subscriptions, events, count, where) -> errno`
+const POLL: &str = "poll_oneoff";
 /// The number of the wall clock.
 const REALTIME: i32 = 0;
 
 /// The adapter.
 pub(super) fn reactor() -> Result<Vec<u8>> {
-    with_steady_wall_clock(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
+    with_wrappers(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
 }
 
-fn with_steady_wall_clock(adapter: &[u8]) -> Result<Vec<u8>> {
+fn with_wrappers(adapter: &[u8]) -> Result<Vec<u8>> {
     let mut wrappers = Wrappers::around(adapter)?;
     let mut module = Module::new();
     wrappers
@@ -48,6 +52,7 @@ struct Wrapped {
 struct Wrappers {
     time: Wrapped,
     pause: Wrapped,
+    poll: Wrapped,
     /// How many functions there are, and how many globals.
     functions: u32,
     globals: u32,
@@ -90,7 +95,7 @@ impl Wrappers {
             Ok(Wrapped { index, ty })
         };
         let functions = u32::try_from(types.len()).context("the adapter's functions")?;
-        Ok(Self { time: wrapped(TIME)?, pause: wrapped(PAUSE)?, functions, globals })
+        Ok(Self { time: wrapped(TIME)?, pause: wrapped(PAUSE)?, poll: wrapped(POLL)?, functions, globals })
     }
 
     fn paused(&self) -> u32 {
@@ -115,6 +120,18 @@ impl Wrappers {
             code.local_get(2).i64_load(place).global_set(self.wall());
             code.end();
             code.local_get(RESULT);
+        })
+    }
+
+    /// No event, and no error: Go's scheduler goes on, and Go's `usleep` has slept.
+    fn poll(&self) -> Function {
+        let place = MemArg { offset: 0, align: 2, memory_index: 0 };
+        body([], |code| {
+            code.global_get(self.paused());
+            code.if_(BlockType::Empty);
+            code.local_get(3).i32_const(0).i32_store(place).i32_const(0).return_();
+            code.end();
+            code.local_get(0).local_get(1).local_get(2).local_get(3).call(self.poll.index);
         })
     }
 
@@ -143,7 +160,7 @@ impl Reencode for Wrappers {
         section: wasmparser::FunctionSectionReader<'_>,
     ) -> Result<(), reencode::Error> {
         utils::parse_function_section(self, functions, section)?;
-        functions.function(self.time.ty).function(self.pause.ty);
+        functions.function(self.time.ty).function(self.pause.ty).function(self.poll.ty);
         Ok(())
     }
 
@@ -167,6 +184,7 @@ impl Reencode for Wrappers {
         match export.name {
             TIME => exports.export(TIME, ExportKind::Func, self.functions),
             PAUSE => exports.export(PAUSE, ExportKind::Func, self.functions + 1),
+            POLL => exports.export(POLL, ExportKind::Func, self.functions + 2),
             _ => return utils::parse_export(self, exports, export),
         };
         Ok(())
@@ -178,7 +196,7 @@ impl Reencode for Wrappers {
         section: wasmparser::CodeSectionReader<'_>,
     ) -> Result<(), reencode::Error> {
         utils::parse_code_section(self, code, section)?;
-        code.function(&self.time()).function(&self.pause());
+        code.function(&self.time()).function(&self.pause()).function(&self.poll());
         Ok(())
     }
 }
@@ -198,12 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn the_adapter_has_two_functions_more_and_exports_what_it_did() {
+    fn the_adapter_has_three_functions_more_and_exports_what_it_did() {
         let (before, after) = (WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER, reactor().expect("an adapter"));
         assert_eq!(exports(&after), exports(before));
         let (before, wrapped) =
             (Wrappers::around(before).expect("one"), Wrappers::around(&after).expect("one"));
-        assert_eq!(wrapped.functions, before.functions + 2);
-        assert_eq!((wrapped.time.index, wrapped.pause.index), (before.functions, before.functions + 1));
+        assert_eq!(wrapped.functions, before.functions + 3);
+        let wrappers =
+            [wrapped.time, wrapped.pause, wrapped.poll].map(|wrapped| wrapped.index - before.functions);
+        assert_eq!(wrappers, [0, 1, 2]);
     }
 }

@@ -1,6 +1,7 @@
 //! `flanneld plugin dev`: builds a plugin's project whenever it changes, checks briefly what was built, and shows what is declared otherwise
 //! than by the last build that went well. What goes wrong is said in a line, and the next change is waited for.
 
+mod cluster;
 mod project;
 mod watch;
 
@@ -15,6 +16,7 @@ use flanneld::cli;
 use super::output;
 use super::plugin::load;
 use super::trial::Trial;
+pub(crate) use cluster::PrivilegedCluster;
 use project::Project;
 use watch::Watch;
 
@@ -32,11 +34,13 @@ pub(super) struct Order {
     pub component: Option<PathBuf>,
     /// What the plugin is tried with.
     pub trial: cli::Trial,
+    /// The cluster on which it runs, too.
+    pub cluster: Option<PrivilegedCluster>,
 }
 
 /// Goes on until a signal ends it.
 pub(super) fn run(order: Order, loader: &Loader) -> anyhow::Result<()> {
-    let Order { directory, build, component, trial } = order;
+    let Order { directory, build, component, trial, cluster } = order;
     let shown = directory.display();
     ensure!(
         directory.is_dir(),
@@ -50,9 +54,14 @@ pub(super) fn run(order: Order, loader: &Loader) -> anyhow::Result<()> {
     loop {
         output::line(format_args!("building with {}", project.command()))?;
         match project.build().and_then(|component| examine(&component, &trial, loader)) {
-            Ok(Some(now)) => {
-                show(declared.as_deref(), &now)?;
-                declared = Some(now);
+            Ok(Some(Examined { component, backend, declares })) => {
+                show(declared.as_deref(), &declares)?;
+                declared = Some(declares);
+                if let Some(cluster) = &cluster
+                    && let Err(error) = cluster.run(component, backend)
+                {
+                    output::line(format_args!("FAILED   {error:#}"))?;
+                }
             }
             Ok(None) => {}
             Err(error) => output::line(format_args!("FAILED   {error:#}"))?,
@@ -63,12 +72,21 @@ pub(super) fn run(order: Order, loader: &Loader) -> anyhow::Result<()> {
     }
 }
 
-/// Checks what was built; answers what it declares if that went well.
+/// What was built, and has passed.
+struct Examined {
+    component: PathBuf,
+    /// The network config's `Backend` object that it was tried with.
+    backend: String,
+    /// What it declares.
+    declares: String,
+}
+
+/// Checks what was built; answers with what it declares if that went well.
 fn examine(
     component: &std::path::Path,
     trial: &cli::Trial,
     loader: &Loader,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Option<Examined>> {
     let begin = Instant::now();
     let trial = Trial::of(trial)?;
     let reference = component.display().to_string();
@@ -87,7 +105,13 @@ fn examine(
     let seconds = begin.elapsed().as_secs_f64();
     if outcome.conforms {
         output::line(format_args!("ok       {reference}: {made} checks passed in {seconds:.1} s"))?;
-        return Ok(outcome.desired.map(|desired| desired.to_string()));
+        let backend = trial.wanted.of(&artifact).map_err(anyhow::Error::msg)?;
+        let component = component.to_owned();
+        return Ok(outcome.desired.map(|desired| Examined {
+            component,
+            backend,
+            declares: desired.to_string(),
+        }));
     }
     output::line(format_args!("FAILED   {reference}: {failed} of {made} checks failed in {seconds:.1} s"))?;
     Ok(None)

@@ -109,8 +109,8 @@ func allocateEarly(size, align uintptr) unsafe.Pointer {
 	return unsafe.Add(unsafe.Pointer(&early), begin-start)
 }
 
-// Go's garbage collector looks at the clock, and the component model forbids calls of imports in cabi_realloc: the adapter answers with the
-// last time that it has seen, for as long as this says so. See https://github.com/bytecodealliance/wasmtime/pull/13563.
+// Go's garbage collector looks at the clock, and its goroutines at whether they have something to wait for; the component model forbids calls of
+// imports in cabi_realloc. The adapter answers with the last time that it has seen, and that nothing has come, for as long as this says so. See https://github.com/bytecodealliance/wasmtime/pull/13563.
 //
 //go:wasmimport wasi_snapshot_preview1 adapter_monotonic_clock_set_paused
 func adapterMonotonicClockSetPaused(paused bool)

@@ -74,13 +74,13 @@ struct Asked<'a> {
 
 #[derive(Serialize)]
 struct Auth<'a> {
-    identity: Methods<'a>,
+    identity: Proof<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<&'a Scope>,
 }
 
 #[derive(Default, Serialize)]
-struct Methods<'a> {
+struct Proof<'a> {
     methods: [&'static str; 1],
     #[serde(skip_serializing_if = "Option::is_none")]
     password: Option<Password<'a>>,
@@ -145,15 +145,15 @@ impl Keystone {
     fn body(&self, secret: &Secret) -> serde_json::Result<Zeroizing<Vec<u8>>> {
         let secret = secret.reveal().as_str();
         let identity = match &self.identity {
-            Identity::User(user) => Methods {
+            Identity::User(user) => Proof {
                 methods: ["password"],
                 password: Some(Password { user: UserWithPassword { user, password: secret } }),
-                ..Methods::default()
+                ..Proof::default()
             },
-            Identity::ApplicationCredential(named, user) => Methods {
+            Identity::ApplicationCredential(named, user) => Proof {
                 methods: ["application_credential"],
                 application_credential: Some(ApplicationCredential { named, user: user.as_ref(), secret }),
-                ..Methods::default()
+                ..Proof::default()
             },
         };
         let asked = Asked { auth: Auth { identity, scope: self.scope.as_ref() } };

@@ -83,10 +83,9 @@ fn given(
         Token::new(Secret::new(access_token), number(expires_in).or_else(left), asked)
     };
     let token = if reply.status == 200 { read() } else { None };
-    token.map(|token| (token, secrets.clone())).ok_or_else(|| {
-        Failure::Credentials(format!(
-            "{who} answers: {}",
-            access_token::refusal(reply.status, &reply.body, &secrets)
-        ))
-    })
+    let Some(token) = token else {
+        let said = access_token::refusal(reply.status, &reply.body, &secrets);
+        return Err(Failure::Credentials(format!("{who} answers: {said}")));
+    };
+    Ok((token, secrets))
 }

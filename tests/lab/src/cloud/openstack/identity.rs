@@ -35,7 +35,7 @@ pub(super) fn answer(state: &mut State, question: &Question) -> Reply {
         "expires_at": shown(issued + state.lifetime),
         "project": { "id": "4711", "name": "net" },
     } });
-    let mut headers = vec![("X-Subject-Token".to_owned(), token)];
-    headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
+    let kind = ("Content-Type".to_owned(), "application/json".to_owned());
+    let headers = vec![("X-Subject-Token".to_owned(), token), kind];
     Reply::Whole { status: 201, headers, body: body.to_string().into_bytes() }
 }

@@ -1,4 +1,4 @@
-//! What passes on an interface, packet by packet: for tests of what others could read.
+//! What passes in a network namespace, packet by packet: for tests of what others could read.
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -62,7 +62,7 @@ impl Packet {
     }
 }
 
-/// Listens on an interface until it is dropped.
+/// Listens in a namespace until it is dropped.
 pub struct Wire {
     packets: Arc<Mutex<Vec<Packet>>>,
     stop: Arc<AtomicBool>,
@@ -70,18 +70,16 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Listens to all that passes on this interface of the namespace, IPv4 and IPv6.
-    pub fn listen(namespace: &Namespace, interface: &str) -> Result<Self> {
-        let name = interface.to_owned();
+    /// Listens to all that passes on any interface of the namespace, IPv4 and IPv6. On a switch each packet comes more than once.
+    pub fn listen(namespace: &Namespace) -> Result<Self> {
         let socket = namespace.run(|| -> std::io::Result<Socket> {
             let protocol = i32::from(ALL.to_be());
             let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(protocol)))?;
-            socket.bind_device(Some(name.as_bytes()))?;
             socket.set_read_timeout(Some(Duration::from_millis(50)))?;
             socket.set_recv_buffer_size(8 << 20)?;
             Ok(socket)
         });
-        let socket = socket?.with_context(|| format!("cannot listen on {interface}"))?;
+        let socket = socket?.context("cannot listen")?;
         let (packets, stop) = (Arc::<Mutex<Vec<Packet>>>::default(), Arc::new(AtomicBool::new(false)));
         let (into, until) = (Arc::clone(&packets), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {

@@ -4,7 +4,8 @@
 //! sessions at a time; what goes out goes by one. Nothing is ever asked of the peer. Each node has in place what others may send with before
 //! they can know of it, and goes over to another session of its own accord when it has seen that the peer has it:
 //!
-//! * The peer has published another key. It did so when it was ready for whoever uses it, so it is used at once.
+//! * The peer has published another key. It did so when it was ready for whoever uses it, so it is used at once: with the key of ours that the
+//!   peer knows. Two nodes may do so at the same time, so what comes in is taken with the peer's key of before, too, for a while.
 //! * This node has published another key. It is used for what goes out when something has come in by it: then the peer knows it. A peer that
 //!   sends nothing is given some time. One that still sends by the key of before has not heard yet: a lease store that is away from it stops
 //!   no packets.
@@ -17,11 +18,13 @@ use flannel_model::wireguard::PublicKey;
 
 /// After so long a silent peer is taken to have read what the lease store has been told.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// After so long a peer that has just published something has read what the lease store has been told.
+const READ: Duration = Duration::from_secs(2);
 /// A state that has carried something within this time is in use.
 const IN_USE: Duration = Duration::from_secs(30);
 /// For so long packets are on their way after the peer has gone over to another session.
 const IN_FLIGHT: Duration = Duration::from_secs(10);
-/// After so long a state goes that is of another key of the peer's, and not in use.
+/// For so long a key of the peer's is good for what comes in after another one has taken its place; then its states go, unless they are in use.
 const PEERS_BEFORE: Duration = Duration::from_mins(2);
 /// After so long a state goes whatever else.
 const OLDEST: Duration = Duration::from_hours(24);
@@ -85,6 +88,10 @@ pub(super) struct Own<'a> {
 pub(super) struct States {
     pub inbound: Vec<Inbound>,
     pub outbound: Option<Outbound>,
+    /// The peer's key, as it was the last time.
+    peer: Option<PublicKey>,
+    /// The one before that, and when it ended.
+    before: Option<(PublicKey, Instant)>,
 }
 
 impl States {
@@ -105,15 +112,22 @@ impl States {
     /// Whether nothing is to be looked at before long: the peer has gone over to this session, and nothing of before is left.
     pub(super) fn is_settled(&self, target: Session) -> bool {
         self.outbound.is_some_and(|state| state.session == Some(target))
+            && self.before.is_none()
             && self.inbound.iter().all(|state| state.superseded.is_none())
     }
 
     /// What is to be done now. `peer`: the peer's key.
     pub(super) fn steps(&mut self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Vec<Step> {
-        let session = |own: &PublicKey| Session { own: *own, peer };
+        if let Some(before) = self.peer.replace(peer).filter(|before| *before != peer) {
+            self.before = Some((before, now));
+        }
+        self.before = self.before.filter(|(_, since)| now < *since + PEERS_BEFORE);
+        let before = self.before.map(|(before, _)| before);
+        let wanted = std::iter::once(peer)
+            .chain(before)
+            .flat_map(|peer| own.accepted.iter().map(move |own| Session { own: *own, peer }));
         let has = |wanted: Session| self.inbound.iter().any(|state| state.session == Some(wanted));
-        let mut steps: Vec<Step> =
-            own.accepted.iter().map(session).filter(|one| !has(*one)).map(Step::Receive).collect();
+        let mut steps: Vec<Step> = wanted.filter(|one| !has(*one)).map(Step::Receive).collect();
         steps.extend(self.outgoing(own, peer, now).map(Step::Send));
         steps.extend(self.retired(own, peer, now).into_iter().map(Step::Drop));
         steps
@@ -127,7 +141,9 @@ impl States {
             Some(session) if session == target => None,
             // The peer was ready for the key that it knew us by.
             Some(session) if session.peer != peer => {
-                let known = if own.accepted.contains(&session.own) { session.own } else { own.current };
+                let is_read = own.stored.is_some_and(|since| now >= since + READ);
+                let known =
+                    if is_read || !own.accepted.contains(&session.own) { own.current } else { session.own };
                 Some(Session { own: known, peer })
             }
             _ => {
@@ -143,8 +159,11 @@ impl States {
 
     /// The states that nobody sends with any more.
     fn retired(&mut self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Vec<u32> {
+        let before = self.before.map(|(before, _)| before);
         let is_wanted = |state: &Inbound| {
-            state.session.is_some_and(|session| session.peer == peer && own.accepted.contains(&session.own))
+            state.session.is_some_and(|session| {
+                (session.peer == peer || Some(session.peer) == before) && own.accepted.contains(&session.own)
+            })
         };
         let newer = self.inbound.iter().filter(|state| is_wanted(state));
         let heard = newer.filter_map(|state| state.used).max();
@@ -158,7 +177,7 @@ impl States {
             let in_use = state.used.is_some_and(|used| now < used + IN_USE);
             let is_peers = state.session.is_some_and(|session| session.peer != peer);
             let has_gone_over = heard.is_some() && now >= since + IN_FLIGHT && !in_use;
-            let is_forgotten = is_peers && now >= since + PEERS_BEFORE && !in_use;
+            let is_forgotten = is_peers && !in_use;
             if has_gone_over || is_forgotten || now >= since + OLDEST {
                 retired.push(state.spi);
             }
@@ -220,9 +239,43 @@ mod tests {
         let steps = run(&mut states, &own, 8, now);
         assert_eq!(steps, [Step::Receive(session(1, 8)), Step::Send(session(1, 8))]);
         states.count(spi(session(1, 8)), 1, now);
-        assert_eq!(run(&mut states, &own, 8, now + IN_FLIGHT), [], "it was in use a moment ago");
-        assert_eq!(run(&mut states, &own, 8, now + IN_USE), [Step::Drop(spi(session(1, 7)))]);
+        let late = now + PEERS_BEFORE - Duration::from_secs(1);
+        states.count(spi(session(1, 7)), 6, late);
+        assert_eq!(run(&mut states, &own, 8, late), []);
+        assert_eq!(run(&mut states, &own, 8, now + PEERS_BEFORE), [], "it was in use a moment ago");
+        assert_eq!(run(&mut states, &own, 8, late + IN_USE), [Step::Drop(spi(session(1, 7)))]);
         assert!(states.is_settled(session(1, 8)));
+    }
+
+    /// Each has in place what the other may send with, whichever it has heard of first.
+    #[test]
+    fn two_nodes_that_replace_their_keys_at_the_same_time_understand_each_other() {
+        let now = Instant::now();
+        let (a_before, a_both, b_before, b_both) = ([key(1)], [key(2), key(1)], [key(7)], [key(8), key(7)]);
+        for a_hears_first in [true, false] {
+            let (mut a, mut b) = (States::default(), States::default());
+            run(&mut a, &own(&a_before, 1, Some(now)), 7, now);
+            run(&mut b, &own(&b_before, 7, Some(now)), 1, now);
+            let later = now + Duration::from_secs(60);
+            // Prepared, and then published by both.
+            run(&mut a, &own(&a_both, 1, Some(now)), 7, later);
+            run(&mut b, &own(&b_both, 7, Some(now)), 1, later);
+            let (a_now, b_now) = (own(&a_both, 2, Some(later)), own(&b_both, 8, Some(later)));
+            let understood = |from: &States, to: &States, when: &str| {
+                let sent = from.outbound.and_then(|state| state.session).expect("a session");
+                let received = Session { own: sent.peer, peer: sent.own };
+                assert!(to.inbound.iter().any(|state| state.session == Some(received)), "{when}: {sent:?}");
+            };
+            for step in 0..2 {
+                if a_hears_first == (step == 0) {
+                    run(&mut a, &a_now, 8, later);
+                } else {
+                    run(&mut b, &b_now, 2, later);
+                }
+                understood(&a, &b, "a sends");
+                understood(&b, &a, "b sends");
+            }
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod lab;
 mod languages;
 mod lease_gate;
 mod leases;
+mod multihomed;
 mod node_info;
 mod output;
 mod own_address;

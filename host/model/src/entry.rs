@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::offloads::Offloads;
+use crate::policy_routing::{self, PolicyRoute, RoutePlace, Rule};
 use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
@@ -58,10 +59,13 @@ pub enum Device {
     External,
     /// A device of ours, by its name.
     Own(Arc<str>),
+    /// An interface of the operator's that plugins may use beside the external one, by its name. (One word, so that the whole has two: there
+    /// are tens of thousands.)
+    Uplink(Arc<String>),
 }
 
 impl Device {
-    fn rename(&mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) {
+    pub(crate) fn rename(&mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) {
         if let Self::Own(own) = self
             && let Some(other) = name(own)
         {
@@ -242,6 +246,10 @@ pub enum Key {
     WireguardPeer(Device, Arc<PublicKey>),
     /// A subnet behind a tunnel of this process.
     TunnelPeer(Device, IpNet),
+    /// A route with attributes.
+    PolicyRoute(RoutePlace),
+    /// A rule that leads to a table of the plugin's own.
+    Rule(Arc<Rule>),
 }
 
 /// What an entry is.
@@ -261,11 +269,15 @@ pub enum Kind {
     WireguardPeer,
     /// A subnet behind a tunnel of this process.
     TunnelPeer,
+    /// A route with attributes.
+    PolicyRoute,
+    /// A rule.
+    Rule,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Route,
         Self::TrialRoute,
         Self::Blackhole,
@@ -273,6 +285,8 @@ impl Kind {
         Self::Fdb,
         Self::WireguardPeer,
         Self::TunnelPeer,
+        Self::PolicyRoute,
+        Self::Rule,
     ];
 
     /// Its name in metrics.
@@ -285,6 +299,8 @@ impl Kind {
             Self::Fdb => "fdb",
             Self::WireguardPeer => "wireguard_peer",
             Self::TunnelPeer => "tunnel_peer",
+            Self::PolicyRoute => "policy_route",
+            Self::Rule => "rule",
         }
     }
 }
@@ -300,6 +316,8 @@ impl Key {
             Self::Fdb(..) => Kind::Fdb,
             Self::WireguardPeer(..) => Kind::WireguardPeer,
             Self::TunnelPeer(..) => Kind::TunnelPeer,
+            Self::PolicyRoute(_) => Kind::PolicyRoute,
+            Self::Rule(_) => Kind::Rule,
         }
     }
 }
@@ -309,6 +327,7 @@ impl fmt::Display for Device {
         match self {
             Self::External => f.write_str("the external interface"),
             Self::Own(name) => f.write_str(name),
+            Self::Uplink(name) => f.write_str(name),
         }
     }
 }
@@ -323,6 +342,8 @@ impl fmt::Display for Key {
             Self::Fdb(device, mac) => write!(f, "FDB entry {mac} on {device}"),
             Self::WireguardPeer(device, key) => write!(f, "peer {key} of {device}"),
             Self::TunnelPeer(device, subnet) => write!(f, "{subnet} behind {device}"),
+            Self::PolicyRoute(place) => write!(f, "route {place}"),
+            Self::Rule(rule) => write!(f, "rule {rule}"),
         }
     }
 }
@@ -391,6 +412,10 @@ pub enum Entry {
         /// A tunnel's device.
         device: Device,
     },
+    /// A route with attributes, which may have several next hops.
+    PolicyRoute(Arc<PolicyRoute>),
+    /// Packets go by a table of the plugin's own.
+    Rule(Arc<Rule>),
 }
 
 impl Entry {
@@ -404,6 +429,8 @@ impl Entry {
             Self::Fdb { mac, device, .. } => Key::Fdb(device.clone(), *mac),
             Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
             Self::TunnelPeer { destination, device, .. } => Key::TunnelPeer(device.clone(), *destination),
+            Self::PolicyRoute(route) => Key::PolicyRoute(route.place()),
+            Self::Rule(rule) => Key::Rule(Arc::clone(rule)),
         }
     }
 
@@ -423,15 +450,18 @@ impl Entry {
             (Self::TunnelPeer { destination, device, .. }, Key::TunnelPeer(on, wanted)) => {
                 destination == wanted && device == on
             }
+            (Self::PolicyRoute(route), Key::PolicyRoute(wanted)) => route.place() == *wanted,
+            (Self::Rule(rule), Key::Rule(wanted)) => rule == wanted,
             _ => false,
         }
     }
 
     /// The same on a device that has another name.
     #[must_use]
-    pub fn renamed(mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) -> Self {
+    pub fn renamed(mut self, name: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Self {
         match &mut self {
-            Self::Blackhole { .. } => {}
+            Self::Blackhole { .. } | Self::Rule(_) => {}
+            Self::PolicyRoute(route) => *route = policy_routing::renamed(route, name),
             Self::Route { device, .. }
             | Self::TrialRoute { device, .. }
             | Self::Neighbour { device, .. }
@@ -442,10 +472,10 @@ impl Entry {
         self
     }
 
-    /// The device that it needs; `None` if it needs none.
+    /// The device that it needs; `None` if it needs none, or may do with one of several.
     pub fn device(&self) -> Option<&Device> {
         match self {
-            Self::Blackhole { .. } => None,
+            Self::Blackhole { .. } | Self::PolicyRoute(_) | Self::Rule(_) => None,
             Self::Route { device, .. }
             | Self::TrialRoute { device, .. }
             | Self::Neighbour { device, .. }

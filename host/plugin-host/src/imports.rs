@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 17] = [
+pub const INTERFACES: [&str; 18] = [
     "types",
     "links",
     "routes",
@@ -22,6 +22,7 @@ pub const INTERFACES: [&str; 17] = [
     "own-lease",
     "peers",
     COMMANDS,
+    "policy-routing",
     "log",
     "clock",
     "state",

@@ -6,7 +6,9 @@ pub(crate) mod blackhole;
 pub(crate) mod fdb;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;
+pub(crate) mod policy_route;
 pub(crate) mod route;
+pub(crate) mod rule;
 pub(crate) mod trial_route;
 pub(crate) mod tunnel_peer;
 pub(crate) mod wireguard_peer;
@@ -46,6 +48,8 @@ impl Draft<'_> {
             Entry::TunnelPeer { destination, endpoint, device } => {
                 self.put_tunnel_peer(*destination, *endpoint, device, index);
             }
+            Entry::PolicyRoute(route) => self.put_policy_route(route),
+            Entry::Rule(rule) => self.put_rule(rule),
         }
     }
 
@@ -59,6 +63,8 @@ impl Draft<'_> {
             Key::Fdb(device, mac) => self.remove_fdb(key, device, *mac),
             Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
             Key::TunnelPeer(device, subnet) => self.remove_tunnel_peer(key, device, *subnet),
+            Key::PolicyRoute(place) => self.remove_policy_route(place),
+            Key::Rule(rule) => self.remove_rule(rule),
         }
     }
 }
@@ -72,6 +78,8 @@ pub(crate) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<
         .chain(fdb::ours(kernel))
         .chain(wireguard_peer::ours(kernel))
         .chain(tunnel_peer::ours(kernel))
+        .chain(policy_route::ours(kernel))
+        .chain(rule::ours(kernel))
 }
 
 /// What a message says about entries that concern us.
@@ -86,9 +94,15 @@ pub(crate) fn read(kernel: &ObservedState, networks: &[IpNet], payload: &Payload
             }
             let (destination, observed) = match blackhole::read(message) {
                 Some(destination) => (destination, Observation::Blackhole(destination, !gone)),
-                None => route::read(message, gone, kernel)?,
+                None => policy_route::read(message, gone, kernel)
+                    .or_else(|| route::read(message, gone, kernel))?,
             };
             networks.iter().any(|network| network.contains(&destination)).then_some(observed)
+        }
+        Payload::Route(Rt::NewRule(message) | Rt::DelRule(message)) => {
+            let gone = matches!(payload, Payload::Route(Rt::DelRule(_)));
+            let found = rule::read(message, networks, kernel.policy_tables)?;
+            Some(Observation::Rule(Arc::new(found), !gone))
         }
         Payload::Route(Rt::NewNeighbour(message) | Rt::DelNeighbour(message)) => {
             let gone = matches!(payload, Payload::Route(Rt::DelNeighbour(_)));
@@ -112,6 +126,10 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
         Observation::Fdb(index, mac, _) => Some(Key::Fdb(own(index)?, *mac)),
         Observation::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
         Observation::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
+        Observation::PolicyRoute(place, _) | Observation::ForeignRoute(place, _) => {
+            Some(Key::PolicyRoute(*place))
+        }
+        Observation::Rule(rule, _) => Some(Key::Rule(Arc::clone(rule))),
         Observation::Nexthop(..) | Observation::Nothing => None,
     }
 }

@@ -314,7 +314,7 @@ fn an_uplink_is_for_routes_of_this_interface_and_no_other_interface_is_one() {
     let addresses = bench.state.set_addresses(borrowed(), Vec::new()).expect("no trap");
     is_refused(
         addresses.map_err(|error| format!("{error:?}")),
-        "the addresses of the external interface and of uplinks",
+        "the external interface's addresses are the operator's, and so are uplinks'",
     );
     let networks = bench.state.set_networks(borrowed(), Vec::new()).expect("no trap");
     is_refused(networks.map_err(|error| format!("{error:?}")), "need a next hop");

@@ -251,7 +251,7 @@ impl HostState {
     fn checked_addresses(&mut self, device: Device, addresses: &[IpPrefix]) -> Result<(), Error> {
         let Device::Own(name) = device else {
             return Err(Error::Denied(
-                "the addresses of the external interface and of uplinks are the operator's".to_owned(),
+                "the external interface's addresses are the operator's, and so are uplinks'".to_owned(),
             ));
         };
         if addresses.len() > self.limits.addresses {

@@ -38,6 +38,7 @@ mod lab;
 mod languages;
 mod lease_gate;
 mod leases;
+mod multihomed;
 mod node_info;
 mod openstack;
 mod output;

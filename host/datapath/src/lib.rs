@@ -7,6 +7,7 @@
 //! | `plan` | the difference to what should exist, as requests in order; pure |
 //! | `reconciler`, `thread` | reads, plans, sends; the thread, and the handle that the daemon has |
 //! | `links`, `tunnels` | devices, a module for each kind; the host's own tunnels |
+//! | `policy_tables` | the numbers of the tables that a plugin has of its own |
 //! | `trial` | the ground on which a change of the backend tries its new ways |
 //! | `netlink` | sockets of the routing family |
 //! | [`wireguard`] | where the node's key is kept, and the generic netlink family that sets devices and peers |
@@ -21,6 +22,7 @@ mod links;
 mod netlink;
 mod observed;
 mod plan;
+mod policy_tables;
 mod reconciler;
 mod report;
 mod route_record;

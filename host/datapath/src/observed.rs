@@ -7,10 +7,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use flannel_model::entry::Mac;
+use flannel_model::policy_routing::{RoutePlace, Rule};
 use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use ipnet::IpNet;
 
 use super::ipsec::There;
+use super::policy_tables::PolicyTables;
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
 const IPV6_METRIC: u32 = 1024;
@@ -33,6 +35,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its Ethernet address, if it has one.
     pub mac: Option<Mac>,
+    /// Whether it can send. Devices of ours always count as if they could.
+    pub carrier: bool,
 }
 
 /// A route in the main table.
@@ -115,6 +119,51 @@ pub(crate) struct TrialRoute {
     pub nexthop: Option<u32>,
 }
 
+/// One of the next hops of a route with attributes, as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PolicyHop {
+    /// The gateway.
+    pub via: Option<IpAddr>,
+    /// The device's index.
+    pub oif: u32,
+    /// Whether the gateway need not be covered by an address.
+    pub onlink: bool,
+    /// Its share of the flows.
+    pub weight: u16,
+}
+
+/// A route with attributes, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SeenPolicyRoute {
+    /// In the order of their values: the kernel's own may be any.
+    pub hops: Box<[PolicyHop]>,
+    /// The preferred source.
+    pub source: Option<IpAddr>,
+    /// Bytes of the largest packet.
+    pub mtu: Option<u32>,
+    /// Bytes of the largest segment that is announced.
+    pub advmss: Option<u32>,
+    /// It has something that we would not have asked for.
+    is_odd: bool,
+}
+
+impl SeenPolicyRoute {
+    /// One with these next hops. A single one has no share.
+    pub(crate) fn new(
+        mut hops: Vec<PolicyHop>,
+        source: Option<IpAddr>,
+        mtu: Option<u32>,
+        advmss: Option<u32>,
+        is_odd: bool,
+    ) -> Self {
+        if let [only] = &mut hops[..] {
+            only.weight = 1;
+        }
+        hops.sort_unstable();
+        Self { hops: hops.into(), source, mtu, advmss, is_odd }
+    }
+}
+
 /// One change of the mirror.
 #[derive(Clone, Debug)]
 pub(crate) enum Observation {
@@ -140,6 +189,12 @@ pub(crate) enum Observation {
     IpsecPeer(u32, IpNet, Option<There>),
     /// A nexthop object of ours is there, or none is.
     Nexthop(u32, Option<NextHop>),
+    /// A route with attributes of ours is there, or none is.
+    PolicyRoute(RoutePlace, Option<Box<SeenPolicyRoute>>),
+    /// A route that is not ours is where one with attributes could be, or none is.
+    ForeignRoute(RoutePlace, Option<Box<Route>>),
+    /// A rule of ours is there, or is not.
+    Rule(Arc<Rule>, bool),
 }
 
 /// The mirror. What each peer has one of is in trees: a hash map doubles, and is half empty afterwards.
@@ -164,6 +219,18 @@ pub(crate) struct ObservedState {
     pub trial_table: Option<u32>,
     /// Its routes that are ours.
     pub trial_routes: HashMap<IpNet, TrialRoute>,
+    /// Interfaces of the operator's that plugins may use, as far as they are there.
+    pub uplinks: BTreeMap<Arc<str>, Link>,
+    /// The tables of the plugin's own.
+    pub policy_tables: PolicyTables,
+    /// Routes with attributes that are ours.
+    pub policy_routes: BTreeMap<RoutePlace, SeenPolicyRoute>,
+    /// Where we have made one that is still wanted. What is there at the moment may be another one.
+    pub held_policy_routes: BTreeSet<RoutePlace>,
+    /// Routes that are not ours, where ours could be: with metrics that no other route of ours has, and in the tables of the plugin's own.
+    foreign_routes: BTreeMap<RoutePlace, Route>,
+    /// Rules that are ours.
+    pub rules: BTreeSet<Arc<Rule>>,
     /// Blackhole routes in the cluster networks, with the metric that ours have.
     pub blackholes: BTreeSet<IpNet>,
     /// Neighbour entries on our devices.
@@ -184,11 +251,19 @@ pub(crate) struct ObservedState {
 }
 
 impl ObservedState {
+    /// Nothing yet, where the plugin has these tables.
+    pub(crate) fn of(policy_tables: PolicyTables) -> Self {
+        Self { policy_tables, ..Self::default() }
+    }
+
     /// Forgets all but the links, and what we have made.
     pub(crate) fn forget_entries(&mut self) {
         self.routes.clear();
         self.beside.clear();
         self.trial_routes.clear();
+        self.policy_routes.clear();
+        self.foreign_routes.clear();
+        self.rules.clear();
         self.blackholes.clear();
         self.neighbours.clear();
         self.fdb.clear();
@@ -210,6 +285,27 @@ impl ObservedState {
             }
             Observation::NoRoute(destination, metric) => self.record_route(destination, metric, None),
             Observation::TrialRoute(destination, route) => self.record_trial_route(destination, route),
+            Observation::PolicyRoute(place, Some(route)) => {
+                self.foreign_routes.remove(&place);
+                self.policy_routes.insert(place, *route);
+            }
+            Observation::PolicyRoute(place, None) => {
+                self.policy_routes.remove(&place);
+            }
+            Observation::ForeignRoute(place, Some(route)) => {
+                // It is in the place of ours, or would be beside it, which comes to the same: ours is put back.
+                self.policy_routes.remove(&place);
+                self.foreign_routes.insert(place, *route);
+            }
+            Observation::ForeignRoute(place, None) => {
+                self.foreign_routes.remove(&place);
+            }
+            Observation::Rule(rule, true) => {
+                self.rules.insert(rule);
+            }
+            Observation::Rule(rule, false) => {
+                self.rules.remove(&rule);
+            }
             Observation::Blackhole(destination, true) => {
                 self.blackholes.insert(destination);
             }
@@ -269,6 +365,12 @@ impl ObservedState {
             {
                 self.held_changed |= self.held.remove(destination).is_some();
             }
+            Observation::PolicyRoute(place, Some(_)) => {
+                self.held_policy_routes.insert(*place);
+            }
+            Observation::PolicyRoute(place, None) => {
+                self.held_policy_routes.remove(place);
+            }
             _ => {}
         }
         self.record(fact);
@@ -298,6 +400,46 @@ impl ObservedState {
     /// All routes to destinations in the cluster networks.
     pub(crate) fn routes(&self) -> impl Iterator<Item = (&IpNet, &Route)> {
         self.routes.iter().chain(self.beside.iter().map(|((destination, _), route)| (destination, route)))
+    }
+
+    /// A route that is not ours in the place of one with attributes.
+    pub(crate) fn foreign_route(&self, place: &RoutePlace) -> Option<&Route> {
+        self.foreign_routes.get(place)
+    }
+
+    /// A route of the main table that is not ours, and would come behind one with attributes, if that were there.
+    pub(crate) fn foreign_behind(&self, place: &RoutePlace) -> Option<&Route> {
+        self.foreign_beside(place)
+            .filter(|route| route.metric > place.metric)
+            .min_by_key(|route| route.metric)
+    }
+
+    /// A route of the main table that is not ours, and comes before one with attributes.
+    pub(crate) fn foreign_before(&self, place: &RoutePlace) -> Option<&Route> {
+        self.foreign_beside(place)
+            .filter(|route| route.metric < place.metric)
+            .min_by_key(|route| route.metric)
+    }
+
+    fn foreign_beside(&self, place: &RoutePlace) -> impl Iterator<Item = &Route> {
+        let (first, last) = (RoutePlace { metric: 0, ..*place }, RoutePlace { metric: u32::MAX, ..*place });
+        let held = self.held.get(&place.destination);
+        let is_ours = move |route: &&Route| {
+            held.is_some_and(|held| held.metric == route.metric)
+                || self.own_device(route.oif).is_some()
+                || route.nexthop.is_some_and(|id| self.nexthop(id).is_some())
+        };
+        let others = self.routes_to(&place.destination).filter(move |route| !is_ours(route));
+        let all = others.chain(self.foreign_routes.range(first..=last).map(|(_, route)| route));
+        // In tables of the plugin's own nobody has anything to lose.
+        all.filter(|_| place.table.is_none())
+    }
+
+    /// Over which devices routes with attributes of the main table lead to a destination.
+    pub(crate) fn policy_devices(&self, destination: IpNet) -> impl Iterator<Item = u32> {
+        let place = |metric| RoutePlace { table: None, destination, metric };
+        let there = self.policy_routes.range(place(0)..=place(u32::MAX));
+        there.flat_map(|(_, route)| route.hops.iter().map(|hop| hop.oif))
     }
 
     fn record_route(&mut self, destination: IpNet, metric: u32, route: Option<Route>) {

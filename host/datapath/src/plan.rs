@@ -11,12 +11,12 @@ use ipnet::IpNet;
 use super::ipsec::IpsecChange;
 use super::kinds;
 use super::netlink::Message;
-use super::observed::{NextHop, Observation, ObservedState, Route};
+use super::observed::{Link, NextHop, Observation, ObservedState, Route};
 use super::tunnels::TunnelChange;
 use super::wireguard::PeerChange;
 
 /// The order of requests. Neighbours and FDB entries before routes, else the kernel would ask the network for what it
-/// is about to be told; what IPv6's kernel wants to see before it takes a gateway around that; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
+/// is about to be told; rules when the routes are there that they lead to, and only as long; what IPv6's kernel wants to see before it takes a gateway around that; additions before removals, so that a peer which moves is reachable throughout; nexthop objects
 /// go last, since with one go all the routes that use it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -27,6 +27,8 @@ pub(crate) enum Stage {
     OpenWay,
     PutNexthop,
     PutRoute,
+    PutRule,
+    DeleteRule,
     DeleteRoute,
     CloseWay,
     DeleteNexthop,
@@ -64,7 +66,7 @@ pub(crate) struct Step {
 impl Step {
     /// Whether the request removes something: then it is as good as done if nothing was there.
     pub(crate) fn is_removal(&self) -> bool {
-        self.stage >= Stage::DeleteRoute
+        self.stage >= Stage::DeleteRule
     }
 }
 
@@ -133,12 +135,18 @@ impl Planner<'_> {
         kinds::ours(self.kernel, self.networks).filter(|key| self.ledger.entry(key).is_none()).collect()
     }
 
-    fn index(&self, device: &Device) -> Option<u32> {
-        let link = match device {
+    /// A device that is there, be it up or down.
+    pub(crate) fn link(&self, device: &Device) -> Option<&Link> {
+        match device {
             Device::External => self.kernel.external.as_ref(),
             Device::Own(name) => self.kernel.links.get(name),
-        };
-        link.filter(|link| link.up).map(|link| link.index)
+            Device::Uplink(name) => self.kernel.uplinks.get(&***name),
+        }
+    }
+
+    /// The index of a device that is up.
+    pub(crate) fn index(&self, device: &Device) -> Option<u32> {
+        self.link(device).filter(|link| link.up).map(|link| link.index)
     }
 }
 
@@ -241,13 +249,14 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// An entry comes when its device does.
+    pub(crate) fn wait(&mut self, key: Key) {
+        self.plan.waiting.insert(key);
+    }
+
     /// The index of a device that is there, be it up or down.
     pub(crate) fn present(&self, device: &Device) -> Option<u32> {
-        match device {
-            Device::External => self.planner.kernel.external.as_ref(),
-            Device::Own(name) => self.planner.kernel.links.get(name),
-        }
-        .map(|link| link.index)
+        self.planner.link(device).map(|link| link.index)
     }
 
     fn finish(mut self) -> Plan {

@@ -58,6 +58,8 @@ pub struct Context {
     pub claim: Option<DeviceClaim>,
     /// The cluster's networks without those that it had before, for the mark on our devices; empty: all are in force.
     pub in_force: Vec<IpNet>,
+    /// The names of the interfaces that plugins may use beside the external one.
+    pub uplinks: Vec<String>,
 }
 
 enum Command {
@@ -291,6 +293,19 @@ impl Probe {
             Some(link) => links::is_on_link(&mut socket, destination, link.index),
             None => Ok(false),
         }
+    }
+
+    /// Bytes of the largest IP packet that a link carries, by its name, and its addresses that are good beyond the link; none if there is no
+    /// such link.
+    pub fn link(&self, name: &str) -> Result<Option<(u32, BTreeSet<IpNet>)>, NetlinkError> {
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(link) = links::find(&mut socket, name)?.link else { return Ok(None) };
+        let mut addresses = links::addresses_of(&mut socket, link.index)?;
+        addresses.retain(|address| match address.addr() {
+            IpAddr::V4(v4) => !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+        });
+        Ok(Some((link.mtu, addresses)))
     }
 
     /// The Ethernet address of a VXLAN device, by its name; none if there is no such device.

@@ -40,12 +40,7 @@ pub(crate) struct Trial {
 impl Trial {
     /// The number of the table of a cluster with these networks.
     fn table(networks: &[IpNet]) -> u32 {
-        // FNV-1a.
-        let text: String = networks.iter().map(ToString::to_string).collect();
-        let hash = text
-            .bytes()
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-        FIRST_TABLE + ((hash >> 16) ^ (hash & 0xffff))
+        FIRST_TABLE + spread(networks)
     }
 
     /// Makes it. `addresses`: the node's own. `loose`: what is changed of others' things. The error says what is in the way, with that.
@@ -112,6 +107,15 @@ impl Trial {
     pub(crate) fn end(self, socket: &mut RequestSocket) -> Option<LoosePaths> {
         clear(socket, &self.networks, self.loose)
     }
+}
+
+/// A number of 16 bits for a cluster with these networks.
+pub(crate) fn spread(networks: &[IpNet]) -> u32 {
+    // FNV-1a.
+    let text: String = networks.iter().map(ToString::to_string).collect();
+    let hash =
+        text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (hash >> 16) ^ (hash & 0xffff)
 }
 
 /// Puts back what was changed of others' things, unless another daemon of this host is in the middle of a change: it may have found devices

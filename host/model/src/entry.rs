@@ -10,6 +10,7 @@ use ipnet::IpNet;
 
 use crate::ipsec::{Ipsec, IpsecPeer};
 use crate::offloads::Offloads;
+use crate::policy_routing::{self, PolicyRoute, RoutePlace, Rule};
 use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
@@ -59,10 +60,13 @@ pub enum Device {
     External,
     /// A device of ours, by its name.
     Own(Arc<str>),
+    /// An interface of the operator's that plugins may use beside the external one, by its name. (One word, so that the whole has two: there
+    /// are tens of thousands.)
+    Uplink(Arc<String>),
 }
 
 impl Device {
-    fn rename(&mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) {
+    pub(crate) fn rename(&mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) {
         if let Self::Own(own) = self
             && let Some(other) = name(own)
         {
@@ -252,6 +256,10 @@ pub enum Key {
     TunnelPeer(Device, IpNet),
     /// A subnet behind an XFRM interface.
     IpsecPeer(Device, IpNet),
+    /// A route with attributes.
+    PolicyRoute(RoutePlace),
+    /// A rule that leads to a table of the plugin's own.
+    Rule(Arc<Rule>),
 }
 
 /// What an entry is.
@@ -273,11 +281,15 @@ pub enum Kind {
     TunnelPeer,
     /// A subnet behind an XFRM interface.
     IpsecPeer,
+    /// A route with attributes.
+    PolicyRoute,
+    /// A rule.
+    Rule,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Route,
         Self::TrialRoute,
         Self::Blackhole,
@@ -286,6 +298,8 @@ impl Kind {
         Self::WireguardPeer,
         Self::TunnelPeer,
         Self::IpsecPeer,
+        Self::PolicyRoute,
+        Self::Rule,
     ];
 
     /// Its name in metrics.
@@ -299,6 +313,8 @@ impl Kind {
             Self::WireguardPeer => "wireguard_peer",
             Self::TunnelPeer => "tunnel_peer",
             Self::IpsecPeer => "ipsec_peer",
+            Self::PolicyRoute => "policy_route",
+            Self::Rule => "rule",
         }
     }
 }
@@ -315,6 +331,8 @@ impl Key {
             Self::WireguardPeer(..) => Kind::WireguardPeer,
             Self::TunnelPeer(..) => Kind::TunnelPeer,
             Self::IpsecPeer(..) => Kind::IpsecPeer,
+            Self::PolicyRoute(_) => Kind::PolicyRoute,
+            Self::Rule(_) => Kind::Rule,
         }
     }
 }
@@ -324,6 +342,7 @@ impl fmt::Display for Device {
         match self {
             Self::External => f.write_str("the external interface"),
             Self::Own(name) => f.write_str(name),
+            Self::Uplink(name) => f.write_str(name),
         }
     }
 }
@@ -340,6 +359,8 @@ impl fmt::Display for Key {
             Self::TunnelPeer(device, subnet) | Self::IpsecPeer(device, subnet) => {
                 write!(f, "{subnet} behind {device}")
             }
+            Self::PolicyRoute(place) => write!(f, "route {place}"),
+            Self::Rule(rule) => write!(f, "rule {rule}"),
         }
     }
 }
@@ -415,6 +436,10 @@ pub enum Entry {
         /// An XFRM interface of ours.
         device: Device,
     },
+    /// A route with attributes, which may have several next hops.
+    PolicyRoute(Arc<PolicyRoute>),
+    /// Packets go by a table of the plugin's own.
+    Rule(Arc<Rule>),
 }
 
 impl Entry {
@@ -429,6 +454,8 @@ impl Entry {
             Self::WireguardPeer { peer, device } => Key::WireguardPeer(device.clone(), Arc::new(peer.key)),
             Self::TunnelPeer { destination, device, .. } => Key::TunnelPeer(device.clone(), *destination),
             Self::IpsecPeer { peer, device } => Key::IpsecPeer(device.clone(), peer.subnet),
+            Self::PolicyRoute(route) => Key::PolicyRoute(route.place()),
+            Self::Rule(rule) => Key::Rule(Arc::clone(rule)),
         }
     }
 
@@ -451,15 +478,18 @@ impl Entry {
             (Self::IpsecPeer { peer, device }, Key::IpsecPeer(on, wanted)) => {
                 peer.subnet == *wanted && device == on
             }
+            (Self::PolicyRoute(route), Key::PolicyRoute(wanted)) => route.place() == *wanted,
+            (Self::Rule(rule), Key::Rule(wanted)) => rule == wanted,
             _ => false,
         }
     }
 
     /// The same on a device that has another name.
     #[must_use]
-    pub fn renamed(mut self, name: impl FnOnce(&Arc<str>) -> Option<Arc<str>>) -> Self {
+    pub fn renamed(mut self, name: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Self {
         match &mut self {
-            Self::Blackhole { .. } => {}
+            Self::Blackhole { .. } | Self::Rule(_) => {}
+            Self::PolicyRoute(route) => *route = policy_routing::renamed(route, name),
             Self::Route { device, .. }
             | Self::TrialRoute { device, .. }
             | Self::Neighbour { device, .. }
@@ -471,10 +501,10 @@ impl Entry {
         self
     }
 
-    /// The device that it needs; `None` if it needs none.
+    /// The device that it needs; `None` if it needs none, or may do with one of several.
     pub fn device(&self) -> Option<&Device> {
         match self {
-            Self::Blackhole { .. } => None,
+            Self::Blackhole { .. } | Self::PolicyRoute(_) | Self::Rule(_) => None,
             Self::Route { device, .. }
             | Self::TrialRoute { device, .. }
             | Self::Neighbour { device, .. }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::entry::{Device, DeviceSpec, Entry, Key, Kind};
+use super::policy_routing::{PolicyRoute, RoutePlace, Rule};
 
 /// Names a peer for the life of the daemon; never reused. The `peer-id` of the WIT interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -73,6 +74,8 @@ pub struct Transaction {
     /// The whole set of the node's own subnets in which packets for addresses that nobody has end; `None`: not said. Never from a
     /// policy.
     pub blackholes: Option<BTreeSet<IpNet>>,
+    /// The whole set of rules; `None`: not said.
+    pub rules: Option<BTreeSet<Rule>>,
     /// For each peer of the call, all of its entries from now on; none: the peer is gone.
     pub peers: BTreeMap<PeerId, Option<Vec<Entry>>>,
 }
@@ -84,6 +87,7 @@ impl Transaction {
         self.addresses.extend(later.addresses);
         self.networks.extend(later.networks);
         self.blackholes = later.blackholes.or(self.blackholes.take());
+        self.rules = later.rules.or(self.rules.take());
         self.peers.extend(later.peers);
     }
 }
@@ -104,6 +108,7 @@ pub struct Ledger {
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     blackholes: BTreeSet<IpNet>,
+    rules: BTreeSet<Rule>,
     /// What each peer claims, whether it counts or not: one entry for each key.
     peers: BTreeMap<PeerId, Box<[Entry]>>,
     /// Whose claim to a key counts. The entry is the peer's alone, since there are tens of thousands. (A hash table would be half empty
@@ -132,9 +137,11 @@ impl Ledger {
                 changed.devices = true;
             }
         }
-        if !transaction.networks.is_empty() || transaction.blackholes.is_some() {
+        let of_node = !transaction.networks.is_empty();
+        if of_node || transaction.blackholes.is_some() || transaction.rules.is_some() {
             self.networks.extend(transaction.networks);
             self.blackholes = transaction.blackholes.unwrap_or(std::mem::take(&mut self.blackholes));
+            self.rules = transaction.rules.unwrap_or(std::mem::take(&mut self.rules));
             self.replace_peer(PeerId::NODE, self.node_entries(), &mut changed.keys);
         }
         for (peer, entries) in transaction.peers {
@@ -154,7 +161,8 @@ impl Ledger {
             })
         });
         let blackholes = self.blackholes.iter().map(|subnet| Entry::Blackhole { destination: *subnet });
-        routes.chain(blackholes).collect()
+        let rules = self.rules.iter().map(|rule| Entry::Rule(Arc::new(*rule)));
+        routes.chain(blackholes).chain(rules).collect()
     }
 
     fn replace_peer(&mut self, peer: PeerId, entries: Vec<Entry>, changed: &mut BTreeSet<Key>) {
@@ -249,6 +257,37 @@ impl Ledger {
     /// The node's own subnets in which packets for addresses that nobody has end.
     pub fn blackholes(&self) -> &BTreeSet<IpNet> {
         &self.blackholes
+    }
+
+    /// The rules that should exist, but for those of a generation beside the one that serves.
+    pub fn rules(&self) -> &BTreeSet<Rule> {
+        &self.rules
+    }
+
+    /// The routes with attributes that should exist to a destination, in one table.
+    pub fn policy_routes_to(
+        &self,
+        table: Option<u8>,
+        destination: IpNet,
+    ) -> impl Iterator<Item = &PolicyRoute> {
+        let place = |metric| Key::PolicyRoute(RoutePlace { table, destination, metric });
+        let there = self.holders.range(place(0)..=place(u32::MAX));
+        there.filter_map(|(key, peer)| match self.claimed(*peer, key)? {
+            Entry::PolicyRoute(route) => Some(&**route),
+            _ => None,
+        })
+    }
+
+    /// The tables of the plugin's own that have routes, or that rules lead to.
+    pub fn tables(&self) -> BTreeSet<u8> {
+        let first = Key::PolicyRoute(RoutePlace { table: None, destination: IpNet::default(), metric: 0 });
+        let keys = self.holders.range(first..).map(|(key, _)| key);
+        keys.filter_map(|key| match key {
+            Key::PolicyRoute(place) => place.table,
+            Key::Rule(rule) => Some(rule.table),
+            _ => None,
+        })
+        .collect()
     }
 
     /// All devices that should exist.

@@ -12,6 +12,7 @@
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
 //! | [`generations`] | two generations of the backend side by side, during a change |
+//! | [`policy_routing`] | routes with attributes, and rules |
 //! | [`ledger`] | what should exist, and the transactions that change it |
 //! | [`wireguard`], [`ipsec`] | keys and peers of WireGuard devices and of XFRM interfaces |
 //! | [`offloads`] | what makes tunnels fast |
@@ -30,6 +31,7 @@ pub mod ledger;
 pub mod network_config;
 pub mod node_identity;
 pub mod offloads;
+pub mod policy_routing;
 pub mod prefix;
 pub mod secrets;
 pub mod spelling;

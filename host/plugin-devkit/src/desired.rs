@@ -1,6 +1,8 @@
 //! What a plugin wants to have: for people as tables, for programs as JSON. In the same order each time, whatever the order was in
 //! which it was declared.
 
+mod policy;
+
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
@@ -22,6 +24,9 @@ pub struct Desired {
     pub publishes: Published,
     /// Devices, by name.
     pub devices: Vec<ShownDevice>,
+    /// Rules that lead to tables of the plugin's own, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<policy::ShownRule>,
     /// Peers, by subnet.
     pub peers: Vec<ShownPeer>,
     /// What the plugin has counted of its own.
@@ -157,6 +162,8 @@ pub enum ShownEntry {
         /// Of which device.
         device: String,
     },
+    /// A route with attributes.
+    PolicyRoute(policy::ShownRoute),
 }
 
 /// What became of one peer's lease.
@@ -195,6 +202,7 @@ impl Desired {
                 mtu: registered.mtu,
             },
             devices: declared.devices.values().map(device).collect(),
+            rules: declared.rules.iter().flatten().map(policy::ShownRule::new).collect(),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),
             metrics: ShownSeries::all(series),
         }
@@ -309,13 +317,15 @@ impl ShownDevice {
 impl ShownEntry {
     /// `None` for what no plugin declares.
     fn new(entry: &Entry, interface: &str) -> Option<Self> {
-        let device = match entry.device()? {
-            Device::External => interface.to_owned(),
-            Device::Own(name) => name.to_string(),
-        };
+        if let Entry::PolicyRoute(route) = entry {
+            return Some(Self::PolicyRoute(policy::ShownRoute::new(route, interface)));
+        }
+        let device = device_name(entry.device()?, interface);
         Some(match entry {
             // None of them is a policy's.
-            Entry::Blackhole { .. } | Entry::TrialRoute { .. } => return None,
+            Entry::Blackhole { .. } | Entry::TrialRoute { .. } | Entry::Rule(_) | Entry::PolicyRoute(_) => {
+                return None;
+            }
             Entry::Route { destination, via, onlink, .. } => Self::Route {
                 destination: destination.to_string(),
                 via: via.map(|via| via.to_string()),
@@ -353,6 +363,7 @@ impl ShownEntry {
     /// Kind, device, what it is about, and what is said of that.
     fn cells(&self) -> [String; 4] {
         let (kind, device, what, said) = match self {
+            Self::PolicyRoute(route) => return route.cells(),
             Self::Route { destination, via, onlink, device } => {
                 let via = via.as_ref().map(|via| format!("via {via}")).unwrap_or_default();
                 ("route", device, destination, format!("{via}{}", if *onlink { " onlink" } else { "" }))
@@ -381,6 +392,15 @@ impl ShownEntry {
             }
         };
         [kind.to_owned(), device.clone(), what.clone(), said]
+    }
+}
+
+/// A device's name.
+fn device_name(device: &Device, interface: &str) -> String {
+    match device {
+        Device::External => interface.to_owned(),
+        Device::Own(name) => name.to_string(),
+        Device::Uplink(name) => name.to_string(),
     }
 }
 
@@ -414,6 +434,13 @@ impl fmt::Display for Desired {
             let head = ["device", "MTU", "addresses", "networks", "kind"].map(str::to_owned).to_vec();
             let rows: Vec<Vec<String>> =
                 std::iter::once(head).chain(self.devices.iter().map(ShownDevice::row)).collect();
+            table::write(f, &rows)?;
+            writeln!(f)?;
+        }
+        if !self.rules.is_empty() {
+            let head = ["rule", "from", "to", "mark", "table"].map(str::to_owned).to_vec();
+            let rows: Vec<Vec<String>> =
+                std::iter::once(head).chain(self.rules.iter().map(policy::ShownRule::row)).collect();
             table::write(f, &rows)?;
             writeln!(f)?;
         }

@@ -174,6 +174,9 @@ fn allows(interface: &str) -> &'static str {
             "what this node publishes in its lease, now and then in place of what it has registered"
         }
         "peers" => "to be told again of leases that it has been told of, each once a second",
+        "policy-routing" => {
+            "routes to a peer's own subnet with metrics, several next hops and tables of its own, also over the interfaces of --uplink; rules for the cluster network that lead to these tables"
+        }
         "commands" => {
             "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
         }

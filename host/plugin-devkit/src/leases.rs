@@ -21,6 +21,7 @@ use flannel_model::codec;
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::network_config::fields;
 use flannel_model::prefix;
+use flannel_plugin_host::Uplink;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -69,6 +70,29 @@ struct NodeSpec {
     ipv6_subnet: Option<Ipv6Net>,
     /// The networks that the node reaches without a gateway; without it everything.
     on_link: Option<Vec<IpNet>>,
+    /// The interfaces that plugins may use beside the external one; without it one, `eth1`.
+    uplinks: Option<Vec<UplinkSpec>>,
+}
+
+/// One of these interfaces.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct UplinkSpec {
+    /// Its name.
+    name: String,
+    /// Bytes of the largest IP packet that it carries; without it 1500.
+    #[serde(rename = "MTU")]
+    mtu: Option<u32>,
+    /// Its addresses, each with the length of its network's prefix.
+    #[serde(default)]
+    addresses: Vec<IpNet>,
+}
+
+impl UplinkSpec {
+    fn uplink(&self) -> Uplink {
+        let (name, addresses) = (self.name.clone(), self.addresses.clone());
+        Uplink { name, mtu: self.mtu.unwrap_or(1500), addresses }
+    }
 }
 
 /// Reads the file's text; the cluster is of these families if the file names no network. The error says what is wrong with which lease.
@@ -161,6 +185,9 @@ impl NodeSpec {
             node.subnets.v6 = self.ipv6_subnet.or(node.subnets.v6);
         }
         node.on_link.clone_from(&self.on_link);
+        if let Some(uplinks) = &self.uplinks {
+            node.uplinks = uplinks.iter().map(UplinkSpec::uplink).collect();
+        }
         node
     }
 }

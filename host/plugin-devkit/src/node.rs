@@ -1,6 +1,6 @@
 //! A node that there is not.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,7 +12,7 @@ use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use flannel_plugin_host::{
     Environment, Family, Grants, LinkFacts, NoClouds, NoCommands, NoEndpoints, NodeFacts, NodeInfo,
-    Registration, Secrets, extract_secrets,
+    Registration, Secrets, Uplink, extract_secrets,
 };
 use ipnet::IpNet;
 use serde_json::Value;
@@ -51,6 +51,8 @@ pub struct SampleNode {
     pub subnets: Subnets,
     /// The networks that are reached over the external interface without a gateway; none: everything is.
     pub on_link: Option<Vec<IpNet>>,
+    /// The interfaces that plugins may use beside the external one.
+    pub uplinks: Vec<Uplink>,
     /// What its Ethernet addresses and its WireGuard key are made of.
     number: u16,
 }
@@ -60,7 +62,7 @@ const OWN: u16 = 100;
 
 impl SampleNode {
     /// Node 192.168.0.100 on `eth0`, with an MTU of 1500 and the subnet 10.255.255.0/24, in cluster 10.0.0.0/8; with IPv6
-    /// fd77::100 and fc00:0:0:ffff::/64 in fc00::/16. All of its peers are on the same link.
+    /// fd77::100 and fc00:0:0:ffff::/64 in fc00::/16. All of its peers are on the same link. It has an uplink, `eth1`.
     pub fn own(families: Families) -> Self {
         let v4 = [192, 168, 0, 100];
         let v6 = [0xfd77, 0, 0, 0, 0, 0, 0, 0x100];
@@ -76,7 +78,7 @@ impl SampleNode {
 
     /// A node with these facts and subnets, and with Ethernet addresses and keys that are made up.
     pub(crate) fn with(facts: NodeFacts, subnets: Subnets) -> Self {
-        Self { facts, about: Arc::default(), subnets, on_link: None, number: OWN }
+        Self { facts, about: Arc::default(), subnets, on_link: None, uplinks: Vec::new(), number: OWN }
     }
 
     /// The same node, of which this is known besides.
@@ -100,7 +102,14 @@ impl SampleNode {
             ipv4_network: families.v4().then_some(network_v4),
             ipv6_network: families.v6().then_some(network_v6),
         };
-        Self { facts, about: Arc::default(), subnets, on_link: None, number }
+        Self {
+            facts,
+            about: Arc::default(),
+            subnets,
+            on_link: None,
+            uplinks: made_up_uplinks(number),
+            number,
+        }
     }
 
     /// Everything around a policy on this node. `backend` is the network config's `Backend` object.
@@ -120,7 +129,11 @@ impl SampleNode {
             clouds: Arc::new(NoClouds),
             endpoints: Arc::new(NoEndpoints),
             commands: Arc::new(NoCommands),
-            links: Arc::new(DryNode { number: self.number, on_link: self.on_link.clone() }),
+            links: Arc::new(DryNode {
+                number: self.number,
+                on_link: self.on_link.clone(),
+                uplinks: self.uplinks.clone(),
+            }),
         })
     }
 
@@ -138,10 +151,21 @@ impl SampleNode {
     }
 }
 
+/// One, `eth1`, with an address of each family.
+fn made_up_uplinks(number: u16) -> Vec<Uplink> {
+    let [high, low] = number.to_be_bytes();
+    let v4 = Ipv4Addr::from([172, 16, high, low]);
+    let v6 = Ipv6Addr::from([0xfd78, 0, 0, 0, 0, 0, 0, number]);
+    let addresses = [IpNet::new(v4.into(), 16), IpNet::new(v6.into(), 64)];
+    let addresses = addresses.into_iter().filter_map(Result::ok).collect();
+    vec![Uplink { name: "eth1".to_owned(), mtu: 1500, addresses }]
+}
+
 /// Answers about links where there are none.
 struct DryNode {
     number: u16,
     on_link: Option<Vec<IpNet>>,
+    uplinks: Vec<Uplink>,
 }
 
 impl LinkFacts for DryNode {
@@ -157,6 +181,10 @@ impl LinkFacts for DryNode {
 
     fn default_vxlan_port(&self) -> u16 {
         DEFAULT_VXLAN_PORT
+    }
+
+    fn uplinks(&self) -> Result<Vec<Uplink>, String> {
+        Ok(self.uplinks.clone())
     }
 
     /// The same each time, so that what is shown is. No packet was ever encrypted with it.

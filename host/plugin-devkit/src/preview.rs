@@ -6,7 +6,7 @@ use flannel_model::canonical::canonical;
 use flannel_model::entry::DeviceSpec;
 use flannel_model::lease::Subnets;
 use flannel_model::network_config::fields;
-use flannel_plugin_host::{Artifact, NodeFacts, NodeInfo, Registration, extract_secrets};
+use flannel_plugin_host::{Artifact, NodeFacts, NodeInfo, Registration, Uplink, extract_secrets};
 
 use super::node::SampleNode;
 use super::session::Session;
@@ -29,13 +29,14 @@ pub struct Preview {
 /// error, for an operator, is why it does not start.
 pub fn preview(
     artifact: &Artifact,
-    (facts, about): (&NodeFacts, &Arc<NodeInfo>),
+    (facts, about, uplinks): (&NodeFacts, &Arc<NodeInfo>, Vec<Uplink>),
     subnets: Option<Subnets>,
     backend: &str,
 ) -> Result<Preview, String> {
     let backend = canonical(backend);
     let node = SampleNode::with(facts.clone(), subnets.unwrap_or(Subnets { v4: None, v6: None }));
-    let node = node.told(about);
+    let mut node = node.told(about);
+    node.uplinks = uplinks;
     let start =
         |backend: &str| Session::register(artifact, &node, backend).map_err(|error| error.to_string());
     let mut session = start(&backend)?;

@@ -107,6 +107,51 @@ fn a_dry_run_shows_the_peers_of_devices_that_know_all_of_them() {
     assert!(desired.contains(&line), "{desired}");
 }
 
+/// Two nodes, of which one is in a second network, too, and what reaches it by both.
+const TWO_NETWORKS: &str = r#"{
+    "Node": {"Network": "10.5.0.0/16", "Subnet": "10.5.72.0/24",
+             "Uplinks": [{"Name": "ens7", "MTU": 1400, "Addresses": ["172.16.0.72/24"]}]},
+    "Leases": [
+        {"Subnet": "10.5.3.0/24", "PublicIP": "192.168.0.3", "BackendType": "multihomed", "BackendData": {"Second": "172.16.0.3"}},
+        {"Subnet": "10.5.4.0/24", "PublicIP": "192.168.0.4", "BackendType": "multihomed"}
+    ]
+}"#;
+
+#[test]
+fn a_dry_run_shows_routes_with_attributes_and_rules() {
+    let file = leases::read(TWO_NETWORKS, Families::Ipv4).expect("a file of leases");
+    let wanted = told(&[("ways", "ecmp"), ("steer", "yes")]);
+    let desired = run::run(&load("multihomed"), &wanted, Some(&file)).expect("runs");
+    let expected = r#"multihomed publishes multihomed {"Second":"172.16.0.72"}; pods have an MTU of 1400
+
+no devices
+
+rule  from            to   mark  table
+10    10.5.72.128/25  all  all   1
+
+peer         is at        entry  device     for
+10.5.3.0/24  192.168.0.3  route  eth0,ens7  10.5.3.0/24  via 192.168.0.3 dev eth0 weight 1, via 172.16.0.3 dev ens7 weight 1 metric 200
+                          route  ens7       10.5.3.0/24  via 172.16.0.3 metric 200 table 1 src 172.16.0.72 advmss 1340
+10.5.4.0/24  192.168.0.4  route  eth0       10.5.4.0/24  via 192.168.0.4 metric 200
+"#;
+    assert_eq!(desired.to_string(), expected);
+    let json = serde_json::to_value(&desired).expect("JSON");
+    assert_eq!(json["peers"][0]["entries"][0]["entry"], "policy-route");
+    assert_eq!(json["peers"][0]["entries"][0]["hops"][1]["device"], "ens7");
+    assert_eq!(json["rules"][0]["source"], "10.5.72.128/25");
+}
+
+#[test]
+fn a_plugin_with_routes_of_several_next_hops_and_rules_conforms() {
+    for options in [&[("ways", "ecmp"), ("steer", "yes")][..], &[("ways", "fallback")]] {
+        let mut failed = Vec::new();
+        let all = check(&load("multihomed"), &told(options), None, &Selection::All, |check| {
+            failed.extend(check.failed().then(|| check.clone()));
+        });
+        assert!(all.conforms, "{failed:#?}");
+    }
+}
+
 #[test]
 fn a_dry_run_says_for_which_peer_a_plugin_fails_and_where() {
     let file = r#"[
@@ -420,7 +465,7 @@ fn a_component_that_asks_endpoints_conforms_without_any_and_its_endpoints_are_na
 fn a_preview_has_devices_and_what_nobody_reads_and_says_why_a_plugin_does_not_start() {
     let node = SampleNode::own(Families::Dual);
     let see = |name: &str, backend: &str| {
-        preview::preview(&load(name), (&node.facts, &node.about), Some(node.subnets), backend)
+        preview::preview(&load(name), (&node.facts, &node.about, Vec::new()), Some(node.subnets), backend)
     };
     let seen = see("vxlan", r#"{"VNI":7,"Type":"VXLAN","port":4789,"Prot":1,"DirectRouting":true}"#);
     let seen = seen.expect("it starts");

@@ -9,6 +9,7 @@ use flannel_model::entry::Entry;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 
+use super::facts::Uplink;
 use super::published::PublishedData;
 
 /// Which function of the plugin is being called.
@@ -114,6 +115,8 @@ pub(crate) struct Call {
     pub cloud_end: Option<Instant>,
     /// Until when commands may be waited for; none: none has been run yet.
     pub commands_end: Option<Instant>,
+    /// The operator's interfaces that plugins may use, once they were asked for.
+    pub uplinks: Option<Vec<Uplink>>,
     /// Requests to clouds so far.
     pub cloud_requests: u32,
     /// What clouds say of this machine, as far as requests had to be compared with that.
@@ -137,6 +140,7 @@ impl Call {
             panic_message: None,
             cloud_end: None,
             commands_end: None,
+            uplinks: None,
             cloud_requests: 0,
             cloud_self: BTreeMap::new(),
             cloud_regions: BTreeMap::new(),

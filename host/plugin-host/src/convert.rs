@@ -38,6 +38,14 @@ pub(crate) fn address_out(address: IpAddr) -> wit::IpAddress {
     }
 }
 
+/// A network, or an address with the length of its prefix, for the plugin.
+pub(crate) fn prefix_out(prefix: IpNet) -> wit::IpPrefix {
+    match prefix {
+        IpNet::V4(net) => wit::IpPrefix::Ipv4(net4_out(net)),
+        IpNet::V6(net) => wit::IpPrefix::Ipv6(net6_out(net)),
+    }
+}
+
 /// A MAC address for the plugin.
 pub(crate) fn mac_out(mac: Mac) -> wit::MacAddress {
     let [a, b, c, d, e, f] = mac.0;

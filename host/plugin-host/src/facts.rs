@@ -9,7 +9,7 @@ use flannel_cloud::{Answer, EndpointRequest, Failure, Instance, Provider, Reques
 use flannel_model::entry::Mac;
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::{Keys, PublicKey};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::about::NodeInfo;
 use super::grants::Grants;
@@ -36,6 +36,17 @@ pub struct NodeFacts {
     pub ipv6_network: Option<Ipv6Net>,
 }
 
+/// An interface of the operator's that plugins may use beside the external one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uplink {
+    /// Its name.
+    pub name: String,
+    /// Bytes of the largest IP packet that it carries; 0 while it is away.
+    pub mtu: u32,
+    /// Its addresses that are good beyond the link, each with the length of its prefix.
+    pub addresses: Vec<IpNet>,
+}
+
 /// Answers about links that a policy needs while it is being called.
 pub trait LinkFacts: Send + Sync {
     /// The Ethernet address that a device has or will have: the same each time.
@@ -53,6 +64,11 @@ pub trait LinkFacts: Send + Sync {
 
     /// What peers are to be told of this node's key for IPsec. It changes now and then.
     fn ipsec_key(&self) -> Result<PublicKey, String>;
+
+    /// The interfaces that the operator has named for plugins, in his order. The error is a reason why that is not known.
+    fn uplinks(&self) -> Result<Vec<Uplink>, String> {
+        Ok(Vec::new())
+    }
 }
 
 /// Requests to clouds. Each call waits for its answer, until the deadline at the latest.

@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 18] = [
+pub const INTERFACES: [&str; 19] = [
     "types",
     "links",
     "routes",
@@ -23,6 +23,7 @@ pub const INTERFACES: [&str; 18] = [
     "peers",
     COMMANDS,
     "ipsec",
+    "policy-routing",
     "log",
     "clock",
     "state",

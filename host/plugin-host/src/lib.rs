@@ -51,7 +51,7 @@ pub use digest::{Digest, NoDigest};
 pub use error::{Cause, PluginError};
 pub use facts::{
     Clouds, Command, CommandFailure, CommandOutcome, Commands, Endpoints, Environment, LinkFacts, NoClouds,
-    NoCommands, NoEndpoints, NodeFacts,
+    NoCommands, NoEndpoints, NodeFacts, Uplink,
 };
 pub use flannel_base::Family;
 pub use grants::{
@@ -82,5 +82,7 @@ mod cloud_tests;
 mod commands_tests;
 #[cfg(test)]
 mod http_tests;
+#[cfg(test)]
+mod policy_routing_tests;
 #[cfg(test)]
 mod tests;

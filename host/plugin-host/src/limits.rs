@@ -33,6 +33,8 @@ pub struct Limits {
     pub devices: usize,
     /// Addresses of a device.
     pub addresses: usize,
+    /// Rules.
+    pub rules: usize,
     /// Handles of links at the same time.
     pub handles: usize,
     /// Log lines in a call.
@@ -65,6 +67,7 @@ impl Default for Limits {
             entries: 1 << 20,
             devices: 8,
             addresses: 16,
+            rules: 64,
             handles: 1024,
             log_lines: 100,
             text: 4096,

@@ -114,6 +114,13 @@ mod outward {
         }
     }
 
+    pub fn prefix_from(prefix: &wit::IpPrefix) -> IpNet {
+        match prefix {
+            wit::IpPrefix::Ipv4(prefix) => super::ipv4_net(prefix).into(),
+            wit::IpPrefix::Ipv6(prefix) => super::ipv6_net(prefix).into(),
+        }
+    }
+
     pub fn error(error: wit::Error) -> Error {
         match error {
             wit::Error::InvalidArgument(text) => Error::InvalidArgument(text),

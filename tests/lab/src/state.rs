@@ -36,7 +36,8 @@ impl KernelState {
             *link = link.replace(" state UNKNOWN ", " state UP ");
         }
         for family in ["-4", "-6"] {
-            let routes = node.ip(&format!("{family} route show"))?;
+            // Each of several next hops is a line of its own below its route.
+            let routes = node.ip(&format!("{family} route show"))?.replace("\n\t", " ");
             state.routes.extend(lines(&routes, route));
             let neighbours = node.ip(&format!("{family} neigh show nud permanent"))?;
             state

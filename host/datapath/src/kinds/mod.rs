@@ -7,7 +7,9 @@ pub(crate) mod fdb;
 pub(crate) mod ipsec_peer;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;
+pub(crate) mod policy_route;
 pub(crate) mod route;
+pub(crate) mod rule;
 pub(crate) mod trial_route;
 pub(crate) mod tunnel_peer;
 pub(crate) mod wireguard_peer;
@@ -48,6 +50,8 @@ impl Draft<'_> {
                 self.put_tunnel_peer(*destination, *endpoint, device, index);
             }
             Entry::IpsecPeer { peer, device } => self.put_ipsec_peer(peer, device, index),
+            Entry::PolicyRoute(route) => self.put_policy_route(route),
+            Entry::Rule(rule) => self.put_rule(rule),
         }
     }
 
@@ -62,6 +66,8 @@ impl Draft<'_> {
             Key::WireguardPeer(..) => self.remove_wireguard_peer(key),
             Key::TunnelPeer(device, subnet) => self.remove_tunnel_peer(key, device, *subnet),
             Key::IpsecPeer(device, subnet) => self.remove_ipsec_peer(key, device, *subnet),
+            Key::PolicyRoute(place) => self.remove_policy_route(place),
+            Key::Rule(rule) => self.remove_rule(rule),
         }
     }
 }
@@ -76,6 +82,8 @@ pub(crate) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<
         .chain(wireguard_peer::ours(kernel))
         .chain(tunnel_peer::ours(kernel))
         .chain(ipsec_peer::ours(kernel))
+        .chain(policy_route::ours(kernel))
+        .chain(rule::ours(kernel))
 }
 
 /// What a message says about entries that concern us.
@@ -90,9 +98,15 @@ pub(crate) fn read(kernel: &ObservedState, networks: &[IpNet], payload: &Payload
             }
             let (destination, observed) = match blackhole::read(message) {
                 Some(destination) => (destination, Observation::Blackhole(destination, !gone)),
-                None => route::read(message, gone, kernel)?,
+                None => policy_route::read(message, gone, kernel)
+                    .or_else(|| route::read(message, gone, kernel))?,
             };
             networks.iter().any(|network| network.contains(&destination)).then_some(observed)
+        }
+        Payload::Route(Rt::NewRule(message) | Rt::DelRule(message)) => {
+            let gone = matches!(payload, Payload::Route(Rt::DelRule(_)));
+            let found = rule::read(message, networks, kernel.policy_tables)?;
+            Some(Observation::Rule(Arc::new(found), !gone))
         }
         Payload::Route(Rt::NewNeighbour(message) | Rt::DelNeighbour(message)) => {
             let gone = matches!(payload, Payload::Route(Rt::DelNeighbour(_)));
@@ -117,6 +131,10 @@ pub(crate) fn key_of(kernel: &ObservedState, observed: &Observation) -> Option<K
         Observation::WireguardPeer(index, key, _) => Some(Key::WireguardPeer(own(index)?, Arc::clone(key))),
         Observation::TunnelPeer(index, subnet, _) => Some(Key::TunnelPeer(own(index)?, *subnet)),
         Observation::IpsecPeer(index, subnet, _) => Some(Key::IpsecPeer(own(index)?, *subnet)),
+        Observation::PolicyRoute(place, _) | Observation::ForeignRoute(place, _) => {
+            Some(Key::PolicyRoute(*place))
+        }
+        Observation::Rule(rule, _) => Some(Key::Rule(Arc::clone(rule))),
         Observation::Nexthop(..) | Observation::Nothing => None,
     }
 }

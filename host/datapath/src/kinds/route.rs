@@ -19,7 +19,7 @@ use crate::plan::{Draft, Planner, Stage};
 pub(crate) const ROUTE_PROTOCOL: u8 = 3;
 
 /// The metric of a route that comes after all others, those of ours that end packets included.
-const LAST_METRIC: u32 = u32::MAX;
+pub(super) const LAST_METRIC: u32 = u32::MAX;
 
 /// How a route leaves.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,13 @@ pub(crate) fn all_routes(ipv4: bool) -> Payload {
 /// What a route message is about: its destination and the route; none if the route is not in the main table, has another source or type of
 /// service than ours, or a metric that is of no concern to us.
 pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
+    let (table, destination, route) = read_any(message)?;
+    let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN) && is_mirrored(&destination, route.metric);
+    ours.then_some((destination, route))
+}
+
+/// The table of a route, its destination, and the route; none if it has another source or type of service than ours.
+pub(crate) fn read_any(message: &RouteMessage) -> Option<(u32, IpNet, Route)> {
     let header = &message.header;
     let unspecified: IpAddr = match header.address_family {
         AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
@@ -121,12 +128,9 @@ pub(crate) fn read_route(message: &RouteMessage) -> Option<(IpNet, Route)> {
     route.ordinary &=
         header.scope == RouteScope::Universe || (header.scope == RouteScope::Link && over_device);
     let destination = IpNet::new(destination, header.destination_prefix_length).ok()?;
-    let ours = table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && is_mirrored(&destination, route.metric)
-        && header.tos == 0
-        && header.source_prefix_length == 0
-        && !header.flags.contains(RouteFlags::Cloned);
-    ours.then_some((destination, route))
+    let is_like_ours =
+        header.tos == 0 && header.source_prefix_length == 0 && !header.flags.contains(RouteFlags::Cloned);
+    is_like_ours.then_some((table, destination, route))
 }
 
 pub(crate) fn address_of(address: &RouteAddress) -> Option<IpAddr> {
@@ -198,12 +202,14 @@ impl Draft<'_> {
     /// IPv6's kernel takes no gateway that it reaches over another device by the main table, onlink or not (`ip6_route_check_nh_onlink`): as long
     /// as that is so, a route to the gateway alone shows it the way. It is there for the time of these requests only.
     pub(super) fn open_way(&mut self, key: &Key, destination: &IpNet, hop: NextHop) {
-        if hop.via.is_ipv4()
-            || !hop.onlink
-            || !destination.contains(&hop.via)
-            || !self.leads_elsewhere(hop)
-            || !self.ways.insert(hop.via)
-        {
+        if hop.via.is_ipv6() && self.leads_elsewhere(hop) {
+            self.open_way_anyway(key, destination, hop);
+        }
+    }
+
+    /// The same, whether the main table leads elsewhere or not.
+    pub(super) fn open_way_anyway(&mut self, key: &Key, destination: &IpNet, hop: NextHop) {
+        if hop.via.is_ipv4() || !hop.onlink || !destination.contains(&hop.via) || !self.ways.insert(hop.via) {
             return;
         }
         let (gateway, device) = (IpNet::from(hop.via), Some(RouteTarget::Device(hop.oif)));
@@ -220,8 +226,10 @@ impl Draft<'_> {
         let mut destinations =
             longest_first.filter_map(|length| Some(IpNet::new(hop.via, length).ok()?.trunc()));
         let longest = destinations.find_map(|destination| {
-            let mut routes = self.planner.kernel.routes_to(&destination).peekable();
-            routes.peek().is_some().then(|| routes.any(|route| route.oif != hop.oif))
+            let kernel = self.planner.kernel;
+            let devices = kernel.routes_to(&destination).map(|route| route.oif);
+            let mut devices = devices.chain(kernel.policy_devices(destination)).peekable();
+            devices.peek().is_some().then(|| devices.any(|device| device != hop.oif))
         });
         longest.unwrap_or(false)
     }
@@ -270,7 +278,7 @@ impl Draft<'_> {
     fn device_metric(&self, destination: &IpNet, device: &Device) -> u32 {
         let spec = match device {
             Device::Own(name) => self.planner.ledger.device(name),
-            Device::External => None,
+            Device::External | Device::Uplink(_) => None,
         };
         // A change of the backend has routes to single peers, which take the place of those before.
         let of_all = |name: &Arc<str>| {

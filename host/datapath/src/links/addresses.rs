@@ -32,7 +32,7 @@ fn address_message(index: u32, address: &IpNet) -> AddressMessage {
 }
 
 /// The addresses of a device.
-pub(super) fn of(socket: &mut RequestSocket, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
+pub(crate) fn of(socket: &mut RequestSocket, index: u32) -> Result<BTreeSet<IpNet>, NetlinkError> {
     let mut request = AddressMessage::default();
     request.header.index = index;
     let found = socket.dump(&Payload::Route(RouteNetlinkMessage::GetAddress(request)))?;

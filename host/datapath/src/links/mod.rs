@@ -26,7 +26,7 @@ use tracing::{debug, info, warn};
 use super::kinds;
 use super::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use super::observed::Link;
-pub(crate) use addresses::{add_addresses, remove_addresses};
+pub(crate) use addresses::{add_addresses, of as addresses_of, remove_addresses};
 pub(crate) use obstacles::obstacles;
 pub(crate) use ownership::Owner;
 
@@ -76,6 +76,7 @@ pub(crate) fn read_link(message: &LinkMessage) -> Observed {
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
         mac: None,
+        carrier: true,
     };
     let mut observed = Observed::default();
     for attribute in &message.attributes {
@@ -83,7 +84,10 @@ pub(crate) fn read_link(message: &LinkMessage) -> Observed {
             LinkAttribute::IfName(text) => observed.name.clone_from(text),
             LinkAttribute::IfAlias(text) => observed.alias = Some(text.clone()),
             LinkAttribute::Controller(index) => observed.master = Some(*index).filter(|index| *index > 0),
-            LinkAttribute::Carrier(carrier) => observed.carrier = *carrier > 0,
+            LinkAttribute::Carrier(carrier) => {
+                observed.carrier = *carrier > 0;
+                link.carrier = observed.carrier;
+            }
             LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok().map(Mac),
             LinkAttribute::LinkInfo(infos) => {
@@ -292,7 +296,7 @@ fn bring_about(
         }
     }
     let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
-    Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac() }, corrected.err()))
+    Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac(), carrier: true }, corrected.err()))
 }
 
 fn deletion(index: u32) -> Message {

@@ -13,13 +13,15 @@ use super::socket::{decode, for_each_message, grow_receive_buffer};
 /// What is asked for as receive buffer, in bytes: the notifications of some ten thousand entries.
 const RECEIVE_BUFFER: usize = 16 << 20;
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 9] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
     MulticastGroup::Nexthop,
 ];
 

@@ -193,6 +193,7 @@ impl Reconciler {
         let mut devices: Vec<String> =
             self.ledger.devices().map(DeviceSpec::name).map(ToString::to_string).collect();
         devices.push(self.external.to_string());
+        devices.extend(self.kernel.uplinks.keys().map(ToString::to_string));
         match &mut self.change {
             Some((_, trial)) => trial.ensure(&mut self.requests, &devices),
             None => Ok(()),

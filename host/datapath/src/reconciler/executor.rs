@@ -113,6 +113,7 @@ impl Reconciler {
             self.failures.retain(|key, _| planned.contains(key) || !is_looked_at(key));
         }
         self.settle_held(&plan.adopted, looked_at);
+        self.settle_policy_routes(looked_at);
         if !plan.steps.is_empty() {
             self.execute_steps(plan.steps);
         }

@@ -4,6 +4,7 @@
 mod change;
 mod executor;
 mod notifications;
+mod policy;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -22,13 +23,14 @@ use super::links::Owner;
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
 use super::observed::{Observation, ObservedState, Route, usual_metric};
 use super::plan::Planner;
+use super::policy_tables::PolicyTables;
 use super::report::{Failure, KindStats, PeerReport, Report, Stats};
 use super::route_record::{Recorded, RouteRecord, WRITE_INTERVAL};
 use super::thread::{Context, DeviceClaim};
 use super::trial::{self, LoosePaths, Trial};
 use super::tunnels::Tunnels;
 use super::wireguard::WireguardSocket;
-use super::{kinds, links};
+use super::{kinds, links, policy_tables};
 
 /// Waits before something that the kernel refused is tried again.
 const RETRY: Backoff = Backoff { min: Duration::from_millis(100), max: Duration::from_secs(30) };
@@ -70,6 +72,7 @@ pub(crate) struct Reconciler {
     ipsec: IpsecDevices,
     notifications: NotificationSocket,
     external: Arc<str>,
+    uplinks: Vec<Arc<str>>,
     networks: Vec<IpNet>,
     owner: Owner,
     nexthops: bool,
@@ -109,7 +112,7 @@ impl Reconciler {
         context: Context,
         events: tokio::sync::mpsc::UnboundedSender<Event>,
     ) -> Result<Self, NetlinkError> {
-        let Context { tunnels, ipsec, record, trial_record, claim, in_force } = context;
+        let Context { tunnels, ipsec, record, trial_record, claim, in_force, uplinks } = context;
         let ipsec = IpsecDevices::new(ipsec, tunnels.keeper.clone());
         let in_force = if in_force.is_empty() { networks.clone() } else { in_force };
         let (record, recorded) = RouteRecord::open(record);
@@ -122,13 +125,14 @@ impl Reconciler {
         }
         let mut reconciler = Self {
             ledger: Ledger::default(),
-            kernel: ObservedState::default(),
+            kernel: ObservedState::of(PolicyTables::of(&in_force)),
             requests,
             wireguard: None,
             tunnels: Tunnels::new(tunnels),
             ipsec,
             notifications,
             external: external.into(),
+            uplinks: uplinks.iter().map(|name| name.as_str().into()).collect(),
             owner: Owner::new(&in_force, networks.clone()),
             networks,
             nexthops,
@@ -273,6 +277,7 @@ impl Reconciler {
             self.owed = trial::clear(&mut self.requests, self.owner.in_force(), loose);
             self.next_owed = Instant::now() + OWED;
         }
+        policy_tables::clear_former(&mut self.requests, self.kernel.policy_tables, &self.networks);
         self.resync_or_complain();
         self.remove_former_devices();
         self.report()
@@ -402,6 +407,7 @@ impl Reconciler {
         self.ingest_notifications();
         self.dirty = Dirty::default();
         self.observe_external()?;
+        self.observe_uplinks()?;
         self.ensure_devices();
         self.ensure_trial();
         self.observe_entries()?;
@@ -463,7 +469,12 @@ impl Reconciler {
         let found = links::find(&mut self.requests, &self.external)?.link;
         if found != self.kernel.external {
             debug!(interface = %self.external, ?found, "external interface");
+            // Who is on the link does not depend on the carrier.
+            let is_alike = policy::is_alike(found.as_ref(), self.kernel.external.as_ref());
             self.kernel.external = found;
+            if is_alike {
+                return Ok(());
+            }
             // The first sight of it is no change.
             if self.figures.resyncs > 1 {
                 // Nobody listens any more when the daemon is going down.
@@ -594,6 +605,7 @@ impl Reconciler {
                 if let Some(table) = self.kernel.trial_table {
                     self.observe_trial(table, ipv4)?;
                 }
+                self.observe_policy_routing(ipv4)?;
             }
         }
         let indexes: Vec<u32> = self.kernel.links.values().map(|link| link.index).collect();

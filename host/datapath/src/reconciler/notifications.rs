@@ -6,9 +6,9 @@ use netlink_packet_route::RouteNetlinkMessage as Rt;
 use netlink_packet_route::address::AddressScope;
 use tracing::{info, warn};
 
-use super::{Event, Reconciler};
+use super::{Event, Reconciler, policy};
 use crate::netlink::{Drained, Payload};
-use crate::observed::{Route, usual_metric};
+use crate::observed::{Link, Route, usual_metric};
 use crate::{kinds, links};
 
 impl Reconciler {
@@ -41,6 +41,9 @@ impl Reconciler {
                 } else if self.kernel.external.as_ref().is_some_and(|l| l.index == address.header.index) {
                     self.dirty.everything = true;
                     let _ = self.events.send(Event::Reachability);
+                } else if self.ingest_uplink_address(address.header.index) {
+                    // Who can be reached from there is another matter now.
+                    let _ = self.events.send(Event::Surroundings);
                 } else if address.header.scope == AddressScope::Universe {
                     let _ = self.events.send(Event::Surroundings);
                 }
@@ -62,6 +65,7 @@ impl Reconciler {
                         self.prune && kinds::is_stray(&self.kernel, &self.networks, &fact),
                     );
                     self.dirty.keys.extend(wanted.or(key.filter(|_| stray)));
+                    self.ingest_for_policy_routes(&fact);
                     self.kernel.record(fact);
                 }
                 None => self.ingest_other_route(message),
@@ -92,8 +96,18 @@ impl Reconciler {
         let external = observed.name == *self.external
             || self.kernel.external.as_ref().is_some_and(|known| known.index == link.index);
         if external && (gone || self.kernel.external.as_ref() != Some(link)) {
-            self.dirty.everything = true;
+            if gone
+                || self.depends_on_carriers()
+                || !policy::is_alike(self.kernel.external.as_ref(), Some(link))
+            {
+                self.dirty.everything = true;
+            } else {
+                self.kernel.external = Some(link.clone());
+            }
         }
+        self.ingest_uplink(&observed.name, link, gone);
+        // A device of ours never counts as one without a carrier.
+        let link = &Link { carrier: true, ..link.clone() };
         let known = self.kernel.own_device(link.index).and_then(|name| self.kernel.links.get(name));
         let named = self.ledger.devices().any(|device| **device.name() == *observed.name);
         // A bridge takes the packets of its ports.

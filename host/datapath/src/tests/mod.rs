@@ -19,6 +19,7 @@ mod devices;
 mod foreign;
 mod obstacles;
 mod ownership;
+mod policy;
 mod random;
 mod tunnel;
 
@@ -123,13 +124,14 @@ impl Node {
 
     /// A node that writes down in this file which routes are its.
     fn recording(record: Option<PathBuf>) -> Self {
+        Self::in_context(Context { record, ..Context::default() })
+    }
+
+    fn in_context(context: Context) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
-        let (datapath, _) = Datapath::start(
-            "eth0",
-            vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")],
-            Context { record, ..Context::default() },
-        )
-        .expect("datapath");
+        let (datapath, _) =
+            Datapath::start("eth0", vec![prefix("10.5.0.0/16"), prefix("fc00:5::/48")], context)
+                .expect("datapath");
         Self { datapath, runtime }
     }
 

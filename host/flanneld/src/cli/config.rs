@@ -9,7 +9,7 @@ use super::environment;
 use super::options::Options;
 
 /// The daemon's flags that count for these commands. Its others are taken, too, so that its command line can be given as it is.
-const OF_USE: [&str; 26] = [
+const OF_USE: [&str; 27] = [
     "store",
     "etcd_endpoints",
     "etcd_prefix",
@@ -29,6 +29,7 @@ const OF_USE: [&str; 26] = [
     "state_dir",
     "subnet_file",
     "former_networks",
+    "uplinks",
     "iface",
     "iface_regex",
     "iface_can_reach",

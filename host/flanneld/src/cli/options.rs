@@ -46,6 +46,11 @@ pub struct Options {
     /// What plugins are told of this node alone (interface node-info), separated by commas, such as zone=a,rack=7
     #[arg(long = "plugin-option", value_name = "NAME=VALUE", value_delimiter = ',', value_parser = parse_plugin_option, help_heading = "Plugins and files")]
     pub plugin_option: Vec<(String, String)>,
+    /// Interfaces that plugins may use beside the external one (interface policy-routing), by name, separated by commas, such as eth1; one that
+    /// is away is used when it comes
+    #[arg(long = "uplink", value_name = "LIST", value_delimiter = ',', value_parser = parse_interface_name, help_heading = "Plugins and files")]
+    pub uplinks: Vec<String>,
+
     /// APIs over HTTP that plugins may be granted as http:NAME: a TOML file with [endpoint.NAME] tables, each with url, allow,
     /// credentials and ca-file
     #[arg(long, value_name = "FILE", help_heading = "Plugins and files")]
@@ -336,6 +341,19 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         .ok_or_else(|| "a network is an address and a prefix length, such as 10.5.0.0/16".to_owned())
 }
 
+/// What the kernel takes as an interface's name (`dev_valid_name`).
+fn parse_interface_name(text: &str) -> Result<String, String> {
+    let name = text.trim();
+    let is_name = (1..=15).contains(&name.len())
+        && ![".", ".."].contains(&name)
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    if is_name {
+        Ok(name.to_owned())
+    } else {
+        Err("an interface's name has 1 to 15 bytes, without blanks, / and :, such as eth1".to_owned())
+    }
+}
+
 pub(super) fn parse_plugin_option(text: &str) -> Result<(String, String), String> {
     let is_name = |name: &str| {
         let of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
@@ -403,6 +421,19 @@ mod tests {
         for wrong in ["zone", "=a", "zo ne=a", ",", &format!("{}=a", "z".repeat(65))] {
             let error = options(&[&format!("--plugin-option={wrong}")]).err().map(|error| error.to_string());
             assert!(error.as_ref().is_some_and(|error| error.contains("NAME=VALUE")), "{wrong}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn uplinks_are_names_of_interfaces() {
+        let given = options(&["--uplink=eth1,bond0.7", "--uplink", "ens3"]).expect("right");
+        assert_eq!(given.uplinks, ["eth1", "bond0.7", "ens3"]);
+        for wrong in ["", "eth1,", "a/b", "a b", "..", "sixteen-letters-"] {
+            let error = options(&[&format!("--uplink={wrong}")]).err().map(|error| error.to_string());
+            assert!(
+                error.as_ref().is_some_and(|error| error.contains("an interface's name")),
+                "{wrong}: {error:?}"
+            );
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Trial {
     pub backend: Option<String>,
     /// Leases to hand over instead of made-up ones, whose nodes publish what the plugin says: a JSON array of lease values as in
     /// etcd, each with its Subnet or IPv6Subnet or both; or an object with Leases, and Node: Interface, MTU, IPv4, IPv6, PublicIP,
-    /// PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink
+    /// PublicIPv6, Network, IPv6Network, Subnet, IPv6Subnet, OnLink, Uplinks (Name, MTU, Addresses)
     #[arg(long, value_name = "FILE")]
     pub leases: Option<PathBuf>,
     /// What all nodes are told of themselves alone, as by the daemon's --plugin-option

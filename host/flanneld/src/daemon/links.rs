@@ -11,10 +11,11 @@ use flannel_model::entry::Mac;
 use flannel_model::lease::Attributes;
 use flannel_model::lease_key::{LeaseKey, vtep_mac, wireguard_key};
 use flannel_model::wireguard::{Keys, PublicKey};
-use flannel_plugin_host::{Family, LinkFacts};
+use flannel_plugin_host::{Family, LinkFacts, Uplink};
 use flannel_privileges::with_privileges;
 
 use crate::node::macs::{Hints, MacStore};
+use crate::node::uplinks;
 
 /// The devices that upstream's and our own policy for WireGuard make.
 const WIREGUARD_DEVICES: [&str; 2] = ["flannel-wg", "flannel-wg-v6"];
@@ -24,6 +25,7 @@ pub(super) struct Links {
     probe: Probe,
     macs: MacStore,
     external: String,
+    uplinks: Vec<String>,
     published: [Option<Mac>; 2],
     key_files: KeyFiles,
     published_keys: Vec<PublicKey>,
@@ -57,10 +59,10 @@ impl Links {
         Ok(!agree.is_empty() && agree.into_iter().all(|agrees| agrees))
     }
 
-    /// `before`: what this node's lease says, if it has one from before. `avoid`: what it must not be known by, since others are.
+    /// `uplinks`: the interfaces that plugins may use besides. `before`: what this node's lease says, if it has one from before. `avoid`: what it must not be known by, since others are.
     pub(super) fn new(
         state_dir: &Path,
-        external: &str,
+        (external, uplinks): (&str, Vec<String>),
         before: Option<&Attributes>,
         avoid: Vec<LeaseKey>,
         ipsec: KeyRing,
@@ -77,6 +79,7 @@ impl Links {
             probe: Probe::open()?,
             macs: MacStore::open(state_dir),
             external: external.to_owned(),
+            uplinks,
             published: data.map(|data| data.and_then(vtep_mac)),
             key_files: KeyFiles::of(state_dir),
             published_keys: data.into_iter().flatten().filter_map(wireguard_key).collect(),
@@ -104,6 +107,10 @@ impl LinkFacts for Links {
 
     fn default_vxlan_port(&self) -> u16 {
         DEFAULT_VXLAN_PORT
+    }
+
+    fn uplinks(&self) -> Result<Vec<Uplink>, String> {
+        uplinks::look_at(&self.probe, &self.uplinks)
     }
 
     fn wireguard_keys(&self) -> Result<Keys, String> {

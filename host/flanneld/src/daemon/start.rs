@@ -38,7 +38,7 @@ use crate::node::firewall_owner::{self, Ownership};
 use crate::node::inventory::Inventory;
 use crate::node::name::host_name;
 use crate::node::subnet_file::SubnetFile;
-use crate::node::{former_networks, own_addresses};
+use crate::node::{former_networks, own_addresses, uplinks};
 
 use super::DaemonError;
 use super::clouds::CloudClientGuard;
@@ -540,9 +540,10 @@ pub(super) async fn node(
         let place = node.store.config_place();
         node.permission.check(&serving).map_err(|reason| DaemonError::Commands { place, reason })?;
     }
+    let uplinks = uplinks::named(&node.options, &node.external.name);
     let links = Links::new(
         &node.options.state_dir,
-        &node.external.name,
+        (&node.external.name, uplinks.clone()),
         before.as_ref().map(|l| &l.attributes),
         node.avoid.clone(),
         observer.ipsec.clone(),
@@ -560,6 +561,7 @@ pub(super) async fn node(
         trial_record: Some(node.options.state_dir.join("backend-change")),
         claim: Some(device_claim(node)),
         in_force,
+        uplinks,
     };
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let state = Arc::new(DirState::open(&node.options.state_dir));

@@ -15,3 +15,4 @@ pub(crate) mod own_addresses;
 pub mod prospect;
 mod record;
 pub mod subnet_file;
+pub mod uplinks;

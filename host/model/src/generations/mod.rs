@@ -4,6 +4,7 @@
 //! those of the one that is being moved to are in a table of their own besides, where they can be tried.
 
 mod sessions;
+mod trials;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 use crate::entry::{Device, DeviceSpec, Entry};
 use crate::ledger::{Ledger, PeerId, Slot, Transaction};
+use crate::policy_routing::Rule;
 
 /// Bytes of a device's name, at most (`IFNAMSIZ` without its end).
 const MAX_NAME: usize = 15;
@@ -28,6 +30,7 @@ struct Wanted {
     devices: BTreeMap<Arc<str>, DeviceSpec>,
     addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    rules: BTreeSet<Rule>,
     peers: BTreeMap<PeerId, Vec<Entry>>,
 }
 
@@ -36,6 +39,7 @@ impl Wanted {
         self.devices.extend(transaction.devices);
         self.addresses.extend(transaction.addresses);
         self.networks.extend(transaction.networks);
+        self.rules = transaction.rules.unwrap_or(std::mem::take(&mut self.rules));
         for (peer, entries) in transaction.peers {
             match entries {
                 Some(entries) => self.peers.insert(peer, entries),
@@ -55,6 +59,7 @@ impl Wanted {
         Self {
             addresses: addresses.collect(),
             networks: ledger.networks().clone(),
+            rules: ledger.rules().clone(),
             peers: peers.collect(),
             devices,
         }
@@ -133,6 +138,7 @@ impl Generations {
         let devices: BTreeSet<Arc<str>> =
             transaction.devices.keys().chain(transaction.addresses.keys()).cloned().collect();
         let networks = !transaction.networks.is_empty();
+        let rules = transaction.rules.clone();
         self.wanted[slot as usize].add(transaction);
         let mut placed = Transaction { blackholes, ..Transaction::default() };
         for name in devices {
@@ -141,9 +147,10 @@ impl Generations {
         if networks && slot == Slot::Serving {
             placed.networks.clone_from(&self.wanted[0].networks);
         }
-        if networks {
-            placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.trial_networks()));
+        if networks || (rules.is_some() && slot == Slot::Beside) {
+            placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.of_node_beside()));
         }
+        placed.rules = rules.filter(|_| slot == Slot::Serving);
         for peer in peers {
             self.place(peer, &mut placed);
         }
@@ -185,7 +192,7 @@ impl Generations {
     pub fn set_target(&mut self, target: Slot) -> Transaction {
         self.target = target;
         let mut placed = self.placed_everywhere();
-        placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.trial_networks()));
+        placed.peers.insert(PeerId::NODE.in_slot(Slot::Beside), Some(self.of_node_beside()));
         placed
     }
 
@@ -202,6 +209,7 @@ impl Generations {
             addresses: kept.addresses,
             networks: kept.networks,
             blackholes: None,
+            rules: Some(kept.rules),
             peers,
         };
         (whole, names)
@@ -217,8 +225,10 @@ impl Generations {
         placed
     }
 
-    /// What lies behind the devices of the one that is moved to, for trials.
-    fn trial_networks(&self) -> Vec<Entry> {
+    /// What is to be there besides what the one that serves has for the node: what lies behind the devices of the one that is moved to, for
+    /// trials, and the rules of the one beside. Rules of both are there all along: in the tables that they lead to are routes to those
+    /// peers alone that are reached so.
+    fn of_node_beside(&self) -> Vec<Entry> {
         let networks = &self.wanted[self.target as usize].networks;
         let networks =
             networks.iter().flat_map(|(device, of)| of.iter().map(move |network| (device, network)));
@@ -228,7 +238,8 @@ impl Generations {
             onlink: false,
             device: Device::Own(Arc::clone(device)),
         };
-        networks.map(trial).collect()
+        let rules = self.wanted[Slot::Beside as usize].rules.iter().map(|rule| Entry::Rule(Arc::new(*rule)));
+        networks.map(trial).chain(rules).collect()
     }
 
     /// The generation by which a peer is reached.
@@ -259,16 +270,16 @@ impl Generations {
                 let free =
                     entries.iter().filter(|entry| !self.is_called_by_other(peer, slot, entry)).cloned();
                 let (routes, others): (Vec<Entry>, Vec<Entry>) =
-                    free.partition(|entry| matches!(entry, Entry::Route { .. }));
+                    free.partition(|entry| matches!(entry, Entry::Route { .. } | Entry::PolicyRoute(_)));
                 let mut here = others;
                 let narrow = match self.subnets.get(&peer) {
                     Some(subnets) if routes.is_empty() => wanted.over_device(subnets),
                     _ => Vec::new(),
                 };
                 if slot == self.target {
-                    here.extend(routes.iter().cloned().filter_map(on_trial));
+                    here.extend(trials::of(&routes));
                     if routes.is_empty() && narrow.is_empty() {
-                        here.extend(self.outside(peer).into_iter().filter_map(on_trial));
+                        here.extend(trials::of(&self.outside(peer)));
                     }
                 }
                 if slot == used {
@@ -280,15 +291,6 @@ impl Generations {
             });
             placed.peers.insert(peer.in_slot(slot), entries);
         }
-    }
-}
-
-fn on_trial(route: Entry) -> Option<Entry> {
-    match route {
-        Entry::Route { destination, via, onlink, device } => {
-            Some(Entry::TrialRoute { destination, via, onlink, device })
-        }
-        _ => None,
     }
 }
 
@@ -326,6 +328,7 @@ pub fn renamed(transaction: Transaction, names: &Names) -> Transaction {
         addresses: transaction.addresses.into_iter().map(|(name, of)| (named(name), of)).collect(),
         networks: transaction.networks.into_iter().map(|(name, of)| (named(name), of)).collect(),
         blackholes: transaction.blackholes,
+        rules: transaction.rules,
         peers: peers.collect(),
     }
 }
@@ -333,8 +336,9 @@ pub fn renamed(transaction: Transaction, names: &Names) -> Transaction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::{Key, TunnelDevice, Vxlan};
+    use crate::entry::{Key, Kind, TunnelDevice, Vxlan};
     use crate::offloads::Offloads;
+    use crate::policy_routing::{Hop, PolicyRoute};
 
     const PEER: PeerId = PeerId(7);
 
@@ -461,6 +465,58 @@ mod tests {
         let (whole, _) = both.end(Slot::Beside);
         assert_eq!(whole.networks.len(), 1);
         assert_eq!(whole.peers, [(PEER, Some(Vec::new()))].into());
+    }
+
+    /// A route with attributes to the peer.
+    fn policy_route(table: Option<u8>, metric: u32, vias: &[&str]) -> Entry {
+        let hop = |via: &&str| Hop {
+            device: Device::External,
+            via: Some(via.parse().expect("address")),
+            onlink: false,
+            weight: 1,
+        };
+        let hops = vias.iter().map(hop).collect();
+        let (source, mtu, advmss) = (None, None, None);
+        let destination = net("10.5.7.0/24");
+        Entry::PolicyRoute(PolicyRoute { table, destination, metric, source, mtu, advmss, hops }.into())
+    }
+
+    #[test]
+    fn of_routes_with_attributes_the_best_one_is_tried_and_all_come_in_one_step() {
+        let mut ledger = serving();
+        let rule =
+            Rule { priority: 1, source: Some(net("10.5.72.0/25")), destination: None, mark: None, table: 1 };
+        let registered = Transaction { rules: Some([rule].into()), ..Transaction::default() };
+        let (mut both, begun) = Generations::begin(&ledger, registered, Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        assert!(ledger.entry(&Key::Rule(rule.into())).is_some(), "its table is empty");
+        let wanted = [
+            policy_route(Some(1), 10, &["172.16.0.7"]),
+            policy_route(None, 300, &["172.16.0.7"]),
+            policy_route(None, 200, &["192.168.0.7", "172.16.0.7"]),
+        ];
+        ledger.commit(both.commit(Slot::Beside, peer(wanted.to_vec())));
+        let first: IpAddr = [192, 168, 0, 7].into();
+        assert!(matches!(trial_route(&ledger), Some(Entry::TrialRoute { via, .. }) if *via == Some(first)));
+        assert_eq!(ledger.count(Kind::PolicyRoute), 0, "the peer is reached by the other one");
+        let changed = ledger.commit(both.use_for(moved(Slot::Beside)));
+        assert!(main_route(&ledger).is_none());
+        for entry in &wanted {
+            assert_eq!(ledger.entry(&entry.key()), Some(entry));
+            assert!(changed.keys.contains(&entry.key()));
+        }
+        let mut after = Ledger::default();
+        after.commit(both.end(Slot::Beside).0);
+        assert_eq!((after.rules().len(), after.count(Kind::PolicyRoute)), (1, 3));
+        // And back.
+        let (mut both, begun) = Generations::begin(&after, Transaction::default(), Slot::Serving, Vec::new());
+        after.commit(begun);
+        after.commit(both.commit(Slot::Beside, peer(vec![route(Device::External, "192.168.0.7")])));
+        after.commit(both.use_for(moved(Slot::Beside)));
+        assert_eq!((after.rules().len(), after.count(Kind::PolicyRoute)), (1, 0));
+        let mut whole = Ledger::default();
+        whole.commit(both.end(Slot::Beside).0);
+        assert_eq!((whole.rules().len(), whole.count(Kind::Rule)), (0, 0));
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl routes::Host for HostState {
             if via.is_ipv4() != destination.addr().is_ipv4() || !is_host(via) {
                 return Err(Error::InvalidArgument(format!("{via} cannot be the next hop to {destination}")));
             }
+            if matches!(device, Device::Uplink(_)) {
+                return Err(Error::Denied(format!(
+                    "route {destination}: routes over an uplink, {device}, are those of policy-routing"
+                )));
+            }
             Ok(Entry::Route { destination, via: Some(via), onlink: route.onlink, device })
         });
         Ok(self.outcome("routes.put", outcome))
@@ -124,15 +129,15 @@ impl HostState {
 
 /// A device of the plugin's own.
 fn own(device: Device) -> Result<Device, Error> {
-    if device == Device::External { Err(external()) } else { Ok(device) }
+    if matches!(device, Device::Own(_)) { Ok(device) } else { Err(external()) }
 }
 
 fn external() -> Error {
-    Error::Denied("only routes may use the external interface".to_owned())
+    Error::Denied("only routes may use the external interface, or an uplink".to_owned())
 }
 
 /// Whether packets can be sent to an address: it is one host's.
-fn is_host(address: IpAddr) -> bool {
+pub(super) fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast)
 }

@@ -55,12 +55,13 @@ impl wit::HostLink for HostState {
         Ok(match self.device(&link)? {
             Device::External => self.environment.node.interface.clone(),
             Device::Own(name) => name.to_string(),
+            Device::Uplink(name) => name.to_string(),
         })
     }
 
     fn mac(&mut self, link: Resource<LinkHandle>) -> wasmtime::Result<Option<MacAddress>> {
         Ok(match self.device(&link)? {
-            Device::External => None,
+            Device::External | Device::Uplink(_) => None,
             Device::Own(name) => self.devices.get(&name).and_then(DeviceSpec::mac).map(convert::mac_out),
         })
     }
@@ -70,6 +71,7 @@ impl wit::HostLink for HostState {
         Ok(match self.device(&link)? {
             Device::External => external,
             Device::Own(name) => self.devices.get(&name).map_or(external, DeviceSpec::mtu),
+            Device::Uplink(name) => self.uplink_mtu(&name),
         })
     }
 
@@ -205,7 +207,7 @@ impl HostState {
 
     fn checked_networks(&mut self, device: Device, networks: &[IpPrefix]) -> Result<(), Error> {
         let Device::Own(name) = device else {
-            return Err(Error::Denied("routes over the external interface need a next hop".to_owned()));
+            return Err(Error::Denied("routes over the operator's interfaces need a next hop".to_owned()));
         };
         if networks.len() > self.limits.addresses {
             return Err(Error::LimitExceeded(format!("{name}: at most {} networks", self.limits.addresses)));
@@ -248,7 +250,9 @@ impl HostState {
 
     fn checked_addresses(&mut self, device: Device, addresses: &[IpPrefix]) -> Result<(), Error> {
         let Device::Own(name) = device else {
-            return Err(Error::Denied("the external interface's addresses are the operator's".to_owned()));
+            return Err(Error::Denied(
+                "the external interface's addresses are the operator's, and so are uplinks'".to_owned(),
+            ));
         };
         if addresses.len() > self.limits.addresses {
             return Err(Error::LimitExceeded(format!("{name}: at most {} addresses", self.limits.addresses)));
@@ -269,6 +273,7 @@ impl HostState {
             }
             checked.insert(address);
         }
+        self.addresses.insert(Arc::clone(&name), checked.clone());
         self.call.transaction.addresses.insert(name, checked);
         Ok(())
     }

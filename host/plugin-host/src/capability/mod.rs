@@ -14,6 +14,7 @@ mod metrics;
 mod node_info;
 mod own_lease;
 mod peers;
+mod policy_routing;
 mod state;
 mod tunnel;
 mod wireguard;
@@ -73,6 +74,8 @@ pub(crate) struct HostState {
     pub devices: BTreeMap<Arc<str>, DeviceSpec>,
     /// Networks that were declared for devices last.
     networks: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
+    /// Addresses that were declared for devices last.
+    addresses: BTreeMap<Arc<str>, BTreeSet<IpNet>>,
     /// How many entries each peer has by calls that succeeded.
     pub entries: EntryCount,
     /// The durable store.
@@ -187,6 +190,7 @@ impl HostState {
             own: None,
             devices: BTreeMap::new(),
             networks: BTreeMap::new(),
+            addresses: BTreeMap::new(),
             entries: EntryCount::default(),
             state,
             wanted_memory: None,

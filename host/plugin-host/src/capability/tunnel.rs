@@ -31,7 +31,7 @@ impl wit::Host for HostState {
         let outcome = self.declare(peer, |host, lease| {
             let tunnel = match &device {
                 Device::Own(name) => host.devices.get(name),
-                Device::External => None,
+                Device::External | Device::Uplink(_) => None,
             };
             let Some(DeviceSpec::Tunnel(tunnel)) = tunnel else {
                 return Err(Error::Denied(format!("{device} is no tunnel")));

@@ -118,6 +118,20 @@ extern void __wasm_import_flannel_backend_ipsec_public_key(uint8_t *);
 __attribute__((__import_module__("flannel:backend/ipsec@0.1.0"), __import_name__("put")))
 extern void __wasm_import_flannel_backend_ipsec_put(uint8_t *, uint8_t *);
 
+// Imported Functions from `flannel:backend/policy-routing@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("uplinks")))
+extern void __wasm_import_flannel_backend_policy_routing_uplinks(uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("open-uplink")))
+extern void __wasm_import_flannel_backend_policy_routing_open_uplink(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("put-route")))
+extern void __wasm_import_flannel_backend_policy_routing_put_route(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("set-rules")))
+extern void __wasm_import_flannel_backend_policy_routing_set_rules(uint8_t *, size_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -876,6 +890,129 @@ void flannel_backend_ipsec_result_void_error_free(flannel_backend_ipsec_result_v
   if (!ptr->is_err) {
   } else {
     flannel_backend_ipsec_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_policy_routing_ip_address_free(flannel_backend_policy_routing_ip_address_t *ptr) {
+  flannel_backend_types_ip_address_free(ptr);
+}
+
+void flannel_backend_policy_routing_ip_prefix_free(flannel_backend_policy_routing_ip_prefix_t *ptr) {
+  flannel_backend_types_ip_prefix_free(ptr);
+}
+
+void flannel_backend_policy_routing_error_free(flannel_backend_policy_routing_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void flannel_backend_policy_routing_list_ip_prefix_free(flannel_backend_policy_routing_list_ip_prefix_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_ip_prefix_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_policy_routing_ip_prefix_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_uplink_t *ptr) {
+  plugin_string_free(&ptr->name);
+  flannel_backend_policy_routing_list_ip_prefix_free(&ptr->addresses);
+}
+
+void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_policy_routing_ip_address_free(&ptr->val);
+  }
+}
+
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr) {
+  flannel_backend_policy_routing_option_ip_address_free(&ptr->via);
+}
+
+void plugin_option_u8_free(plugin_option_u8_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr) {
+  flannel_backend_policy_routing_ip_prefix_free(&ptr->destination);
+  plugin_option_u8_free(&ptr->table);
+  flannel_backend_policy_routing_option_ip_address_free(&ptr->source);
+  plugin_option_u32_free(&ptr->mtu);
+  plugin_option_u32_free(&ptr->advmss);
+}
+
+void flannel_backend_policy_routing_option_ip_prefix_free(flannel_backend_policy_routing_option_ip_prefix_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_policy_routing_ip_prefix_free(&ptr->val);
+  }
+}
+
+void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_routing_option_mark_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr) {
+  flannel_backend_policy_routing_option_ip_prefix_free(&ptr->source);
+  flannel_backend_policy_routing_option_ip_prefix_free(&ptr->destination);
+  flannel_backend_policy_routing_option_mark_free(&ptr->mark);
+}
+
+void flannel_backend_policy_routing_list_uplink_free(flannel_backend_policy_routing_list_uplink_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_uplink_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_policy_routing_uplink_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_policy_routing_result_list_uplink_error_free(flannel_backend_policy_routing_result_list_uplink_error_t *ptr) {
+  if (!ptr->is_err) {
+    flannel_backend_policy_routing_list_uplink_free(&ptr->val.ok);
+  } else {
+    flannel_backend_policy_routing_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_policy_routing_result_own_link_error_free(flannel_backend_policy_routing_result_own_link_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_policy_routing_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_policy_routing_list_next_hop_free(flannel_backend_policy_routing_list_next_hop_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_next_hop_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_policy_routing_next_hop_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_policy_routing_result_void_error_free(flannel_backend_policy_routing_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_policy_routing_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routing_list_rule_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_rule_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_policy_routing_rule_free(&list_ptr[i]);
+    }
+    free(list_ptr);
   }
 }
 
@@ -2553,6 +2690,276 @@ bool flannel_backend_ipsec_put(flannel_backend_ipsec_peer_id_t peer, flannel_bac
         }
         case 3: {
           variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr3 + (2*sizeof(void*))))), (*((size_t*) (ptr3 + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_policy_routing_uplinks(flannel_backend_policy_routing_list_uplink_t *ret, flannel_backend_policy_routing_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_uplinks(ptr);
+  flannel_backend_policy_routing_result_list_uplink_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_policy_routing_list_uplink_t) { (flannel_backend_policy_routing_uplink_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant0;
+      variant0.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant0.tag) {
+        case 0: {
+          variant0.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant0.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant0.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant0.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant0;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_policy_routing_open_uplink(plugin_string_t *name, flannel_backend_policy_routing_own_link_t *ret, flannel_backend_policy_routing_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_open_uplink((uint8_t *) (*name).ptr, (*name).len, ptr);
+  flannel_backend_policy_routing_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_policy_routing_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_peer_id_t peer, flannel_backend_policy_routing_route_t *route, flannel_backend_policy_routing_list_next_hop_t *hops, flannel_backend_policy_routing_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[(72+2*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int64_t*)(ptr + 0)) = (int64_t) (peer);
+  switch ((int32_t) ((*route).destination).tag) {
+    case 0: {
+      const flannel_backend_types_ipv4_prefix_t *payload = &((*route).destination).val.ipv4;
+      *((int8_t*)(ptr + 8)) = 0;
+      *((int8_t*)(ptr + 10)) = (int32_t) (((*payload).address).f0);
+      *((int8_t*)(ptr + 11)) = (int32_t) (((*payload).address).f1);
+      *((int8_t*)(ptr + 12)) = (int32_t) (((*payload).address).f2);
+      *((int8_t*)(ptr + 13)) = (int32_t) (((*payload).address).f3);
+      *((int8_t*)(ptr + 14)) = (int32_t) ((*payload).length);
+      break;
+    }
+    case 1: {
+      const flannel_backend_types_ipv6_prefix_t *payload0 = &((*route).destination).val.ipv6;
+      *((int8_t*)(ptr + 8)) = 1;
+      *((int16_t*)(ptr + 10)) = (int32_t) (((*payload0).address).f0);
+      *((int16_t*)(ptr + 12)) = (int32_t) (((*payload0).address).f1);
+      *((int16_t*)(ptr + 14)) = (int32_t) (((*payload0).address).f2);
+      *((int16_t*)(ptr + 16)) = (int32_t) (((*payload0).address).f3);
+      *((int16_t*)(ptr + 18)) = (int32_t) (((*payload0).address).f4);
+      *((int16_t*)(ptr + 20)) = (int32_t) (((*payload0).address).f5);
+      *((int16_t*)(ptr + 22)) = (int32_t) (((*payload0).address).f6);
+      *((int16_t*)(ptr + 24)) = (int32_t) (((*payload0).address).f7);
+      *((int8_t*)(ptr + 26)) = (int32_t) ((*payload0).length);
+      break;
+    }
+  }
+  if (((*route).table).is_some) {
+    const uint8_t *payload2 = &((*route).table).val;
+    *((int8_t*)(ptr + 28)) = 1;
+    *((int8_t*)(ptr + 29)) = (int32_t) (*payload2);
+  } else {
+    *((int8_t*)(ptr + 28)) = 0;
+  }
+  *((int32_t*)(ptr + 32)) = (int32_t) ((*route).metric);
+  if (((*route).source).is_some) {
+    const flannel_backend_policy_routing_ip_address_t *payload4 = &((*route).source).val;
+    *((int8_t*)(ptr + 36)) = 1;
+    switch ((int32_t) (*payload4).tag) {
+      case 0: {
+        const flannel_backend_types_ipv4_address_t *payload5 = &(*payload4).val.ipv4;
+        *((int8_t*)(ptr + 38)) = 0;
+        *((int8_t*)(ptr + 40)) = (int32_t) ((*payload5).f0);
+        *((int8_t*)(ptr + 41)) = (int32_t) ((*payload5).f1);
+        *((int8_t*)(ptr + 42)) = (int32_t) ((*payload5).f2);
+        *((int8_t*)(ptr + 43)) = (int32_t) ((*payload5).f3);
+        break;
+      }
+      case 1: {
+        const flannel_backend_types_ipv6_address_t *payload6 = &(*payload4).val.ipv6;
+        *((int8_t*)(ptr + 38)) = 1;
+        *((int16_t*)(ptr + 40)) = (int32_t) ((*payload6).f0);
+        *((int16_t*)(ptr + 42)) = (int32_t) ((*payload6).f1);
+        *((int16_t*)(ptr + 44)) = (int32_t) ((*payload6).f2);
+        *((int16_t*)(ptr + 46)) = (int32_t) ((*payload6).f3);
+        *((int16_t*)(ptr + 48)) = (int32_t) ((*payload6).f4);
+        *((int16_t*)(ptr + 50)) = (int32_t) ((*payload6).f5);
+        *((int16_t*)(ptr + 52)) = (int32_t) ((*payload6).f6);
+        *((int16_t*)(ptr + 54)) = (int32_t) ((*payload6).f7);
+        break;
+      }
+    }
+  } else {
+    *((int8_t*)(ptr + 36)) = 0;
+  }
+  if (((*route).mtu).is_some) {
+    const uint32_t *payload8 = &((*route).mtu).val;
+    *((int8_t*)(ptr + 56)) = 1;
+    *((int32_t*)(ptr + 60)) = (int32_t) (*payload8);
+  } else {
+    *((int8_t*)(ptr + 56)) = 0;
+  }
+  if (((*route).advmss).is_some) {
+    const uint32_t *payload10 = &((*route).advmss).val;
+    *((int8_t*)(ptr + 64)) = 1;
+    *((int32_t*)(ptr + 68)) = (int32_t) (*payload10);
+  } else {
+    *((int8_t*)(ptr + 64)) = 0;
+  }
+  *((size_t*)(ptr + (72+1*sizeof(void*)))) = (*hops).len;
+  *((uint8_t **)(ptr + 72)) = (uint8_t *) (*hops).ptr;
+  uint8_t *ptr15 = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_put_route(ptr, ptr15);
+  flannel_backend_policy_routing_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr15 + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr15 + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_list_rule_t *rules, flannel_backend_policy_routing_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_set_rules((uint8_t *) (*rules).ptr, (*rules).len, ptr);
+  flannel_backend_policy_routing_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
           break;
         }
       }

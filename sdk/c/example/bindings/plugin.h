@@ -781,6 +781,146 @@ typedef struct {
   } val;
 } flannel_backend_ipsec_result_void_error_t;
 
+typedef flannel_backend_types_ip_address_t flannel_backend_policy_routing_ip_address_t;
+
+typedef flannel_backend_types_ip_prefix_t flannel_backend_policy_routing_ip_prefix_t;
+
+typedef flannel_backend_types_peer_id_t flannel_backend_policy_routing_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_policy_routing_error_t;
+
+typedef struct {
+  flannel_backend_policy_routing_ip_prefix_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_ip_prefix_t;
+
+// An interface of the operator's that plugins may use beside the external one: one that `flanneld` was given with `--uplink`.
+typedef struct flannel_backend_policy_routing_uplink_t {
+  // The kernel's name of it, such as `eth1`.
+  plugin_string_t   name;
+  // Bytes of the largest IP packet that it carries; 0 while it is away.
+  uint32_t   mtu;
+  // Its addresses, without those that are good on the link only, each with the length of its network's prefix; bits beyond that may be set.
+  flannel_backend_policy_routing_list_ip_prefix_t   addresses;
+} flannel_backend_policy_routing_uplink_t;
+
+typedef flannel_backend_links_borrow_link_t flannel_backend_policy_routing_borrow_link_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_ip_address_t val;
+} flannel_backend_policy_routing_option_ip_address_t;
+
+// One of the ways that a route has (`nexthop` in ip-route(8)).
+typedef struct flannel_backend_policy_routing_next_hop_t {
+  // Where packets leave: the external interface, a device of the plugin's own, or an uplink.
+  flannel_backend_policy_routing_borrow_link_t   device;
+  // The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does; it
+  // is the only next hop then.
+  flannel_backend_policy_routing_option_ip_address_t   via;
+  // The gateway is on the device's link even though no address of this node says so (`onlink` in ip-route(8)).
+  bool   onlink;
+  // Its share of the flows, 1 to 256, among the next hops of the route; of a single one it says nothing.
+  uint16_t   weight;
+} flannel_backend_policy_routing_next_hop_t;
+
+typedef struct {
+  bool is_some;
+  uint8_t val;
+} plugin_option_u8_t;
+
+// How packets for a peer's subnet leave this node.
+typedef struct flannel_backend_policy_routing_route_t {
+  // Lies in the peer's own subnet.
+  flannel_backend_policy_routing_ip_prefix_t   destination;
+  // One of the plugin's own tables, 0 to 15, which only rules lead to; none: the main table. The host chooses the table's number.
+  plugin_option_u8_t   table;
+  // Of several routes to one destination in a table the one with the lowest counts. 1 to 4294967293 in a table of the plugin's own; in the
+  // main table 101 to 4294967293, and not 1024: all others are those of `routes`, `link.set-networks` and the host.
+  uint32_t   metric;
+  // What packets of this node itself have as their source, if they choose none: an address of one of the plugin's own devices, of
+  // the external interface, or of an uplink, of the destination's family.
+  flannel_backend_policy_routing_option_ip_address_t   source;
+  // Bytes of the largest IP packet by this route, 68 to 65520, and 1280 and more for IPv6; none: the device's.
+  plugin_option_u32_t   mtu;
+  // Bytes of the largest TCP segment that is announced to who is reached by this route, 1 to 65495; none: what follows from the MTU.
+  plugin_option_u32_t   advmss;
+} flannel_backend_policy_routing_route_t;
+
+// Bits of a packet's mark (`fwmark` in ip-rule(8)).
+typedef struct flannel_backend_policy_routing_mark_t {
+  // How these bits are. Bits beyond the mask are zero.
+  uint32_t   value;
+  // Which bits are looked at; not 0.
+  uint32_t   mask;
+} flannel_backend_policy_routing_mark_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_ip_prefix_t val;
+} flannel_backend_policy_routing_option_ip_prefix_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_mark_t val;
+} flannel_backend_policy_routing_option_mark_t;
+
+// Which packets go by a table of the plugin's own (ip-rule(8)). Where the table has no route for them the next rule is asked, and in
+// the end the main table.
+typedef struct flannel_backend_policy_routing_rule_t {
+  // 0 to 999; the rule with the lowest that fits counts. The host adds 20000: before the main table, and behind what operators
+  // usually have.
+  uint16_t   priority;
+  // Packets from here, in a cluster network.
+  flannel_backend_policy_routing_option_ip_prefix_t   source;
+  // Packets to there, in a cluster network. At least one of `source` and `destination` is given; if both are, they are of one family.
+  flannel_backend_policy_routing_option_ip_prefix_t   destination;
+  // Packets with this mark.
+  flannel_backend_policy_routing_option_mark_t   mark;
+  // One of the plugin's own tables, 0 to 15.
+  uint8_t   table;
+} flannel_backend_policy_routing_rule_t;
+
+typedef struct {
+  flannel_backend_policy_routing_uplink_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_uplink_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_policy_routing_list_uplink_t ok;
+    flannel_backend_policy_routing_error_t err;
+  } val;
+} flannel_backend_policy_routing_result_list_uplink_error_t;
+
+typedef flannel_backend_links_own_link_t flannel_backend_policy_routing_own_link_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_policy_routing_own_link_t ok;
+    flannel_backend_policy_routing_error_t err;
+  } val;
+} flannel_backend_policy_routing_result_own_link_error_t;
+
+typedef struct {
+  flannel_backend_policy_routing_next_hop_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_next_hop_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_policy_routing_error_t err;
+  } val;
+} flannel_backend_policy_routing_result_void_error_t;
+
+typedef struct {
+  flannel_backend_policy_routing_rule_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_rule_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -1109,6 +1249,27 @@ extern bool flannel_backend_ipsec_public_key(plugin_list_u8_t *ret, flannel_back
 // there. One for each of a peer's subnets.
 extern bool flannel_backend_ipsec_put(flannel_backend_ipsec_peer_id_t peer, flannel_backend_ipsec_peer_t *ipsec, flannel_backend_ipsec_borrow_link_t device, flannel_backend_ipsec_error_t *err);
 
+// Imported Functions from `flannel:backend/policy-routing@0.1.0`
+// The uplinks, in the order in which the operator has named them. When something about one of them changes, the host hands all leases to
+// `policy.apply` again.
+extern bool flannel_backend_policy_routing_uplinks(flannel_backend_policy_routing_list_uplink_t *ret, flannel_backend_policy_routing_error_t *err);
+// The link of an uplink, for next hops. `denied` for any other interface.
+extern bool flannel_backend_policy_routing_open_uplink(plugin_string_t *name, flannel_backend_policy_routing_own_link_t *ret, flannel_backend_policy_routing_error_t *err);
+// Declares a route for a peer, with 1 to 16 next hops, as `routes.put` does: it is one of the peer's entries. One for each destination,
+// table and metric.
+// 
+// A next hop over a device that is not there, or is down, is left out. One whose device has lost its carrier is left out as long as the
+// route has others; a route without any other gives way if the same table has another route to the destination, of whatever metric, whose
+// device has its carrier.
+// 
+// In the main table a route to the same destination that somebody else has made, of the same metric or a higher one, is not put behind:
+// the plugin's waits until that is gone, and the operator is told.
+// 
+// While the cluster changes its backend, the first next hop of the peer's route with the lowest metric is what is tried.
+extern bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_peer_id_t peer, flannel_backend_policy_routing_route_t *route, flannel_backend_policy_routing_list_next_hop_t *hops, flannel_backend_policy_routing_error_t *err);
+// Declares the whole set of the plugin's rules, at most 64. Any call of the policy may do so, and the last one counts.
+extern bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_list_rule_t *rules, flannel_backend_policy_routing_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1313,6 +1474,42 @@ void flannel_backend_ipsec_result_own_link_error_free(flannel_backend_ipsec_resu
 void flannel_backend_ipsec_result_list_u8_error_free(flannel_backend_ipsec_result_list_u8_error_t *ptr);
 
 void flannel_backend_ipsec_result_void_error_free(flannel_backend_ipsec_result_void_error_t *ptr);
+
+void flannel_backend_policy_routing_ip_address_free(flannel_backend_policy_routing_ip_address_t *ptr);
+
+void flannel_backend_policy_routing_ip_prefix_free(flannel_backend_policy_routing_ip_prefix_t *ptr);
+
+void flannel_backend_policy_routing_error_free(flannel_backend_policy_routing_error_t *ptr);
+
+void flannel_backend_policy_routing_list_ip_prefix_free(flannel_backend_policy_routing_list_ip_prefix_t *ptr);
+
+void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_uplink_t *ptr);
+
+void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr);
+
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr);
+
+void plugin_option_u8_free(plugin_option_u8_t *ptr);
+
+void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr);
+
+void flannel_backend_policy_routing_option_ip_prefix_free(flannel_backend_policy_routing_option_ip_prefix_t *ptr);
+
+void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_routing_option_mark_t *ptr);
+
+void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr);
+
+void flannel_backend_policy_routing_list_uplink_free(flannel_backend_policy_routing_list_uplink_t *ptr);
+
+void flannel_backend_policy_routing_result_list_uplink_error_free(flannel_backend_policy_routing_result_list_uplink_error_t *ptr);
+
+void flannel_backend_policy_routing_result_own_link_error_free(flannel_backend_policy_routing_result_own_link_error_t *ptr);
+
+void flannel_backend_policy_routing_list_next_hop_free(flannel_backend_policy_routing_list_next_hop_t *ptr);
+
+void flannel_backend_policy_routing_result_void_error_free(flannel_backend_policy_routing_result_void_error_t *ptr);
+
+void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routing_list_rule_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

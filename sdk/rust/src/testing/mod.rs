@@ -16,6 +16,7 @@ use crate::commands;
 use crate::http;
 use crate::ipsec;
 use crate::log::Level;
+use crate::policy_routing;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
 use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Retire, Route, Vxlan};
@@ -49,6 +50,10 @@ pub enum Declared {
     Neighbour(PeerId, IpAddr, Mac, String),
     /// A forwarding database entry, of a device.
     Fdb(PeerId, Mac, IpAddr, String),
+    /// A route with attributes, and its next hops: device, gateway, whether that is on the link, and share.
+    PolicyRoute(PeerId, policy_routing::Route, Vec<(String, Option<IpAddr>, bool, u16)>),
+    /// The rules.
+    Rules(Vec<policy_routing::Rule>),
 }
 
 impl fmt::Display for Declared {
@@ -112,6 +117,11 @@ impl fmt::Display for Declared {
                 write!(f, "neigh {address} lladdr {mac} dev {device}")
             }
             Self::Fdb(_, mac, destination, device) => write!(f, "fdb {mac} dst {destination} dev {device}"),
+            Self::PolicyRoute(_, route, hops) => f.write_str(&policy_routing::shown_route(route, hops)),
+            Self::Rules(rules) => {
+                let rules: Vec<String> = rules.iter().map(policy_routing::shown_rule).collect();
+                f.write_str(&rules.join("; "))
+            }
         }
     }
 }
@@ -135,6 +145,8 @@ pub struct Host {
     pub mtus: BTreeMap<String, u32>,
     /// Addresses that are reached without a gateway.
     pub on_link: BTreeSet<IpAddr>,
+    /// The operator's interfaces that plugins may use.
+    pub uplinks: Vec<policy_routing::Uplink>,
     /// What was declared and not taken yet.
     pub declared: Vec<Declared>,
     /// What was logged.
@@ -180,6 +192,7 @@ impl Default for Host {
             macs: BTreeMap::new(),
             mtus: BTreeMap::new(),
             on_link: BTreeSet::new(),
+            uplinks: Vec::new(),
             declared: Vec::new(),
             log: Vec::new(),
             state: BTreeMap::new(),

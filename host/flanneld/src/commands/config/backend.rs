@@ -13,7 +13,7 @@ use flannel_plugin_devkit::preview::{Preview, preview};
 use flannel_plugin_host::{Artifact, EndpointGrants, Grants, NodeInfo, extract_secrets};
 use flanneld::cli::{Options, Store};
 use flanneld::node::name::host_name;
-use flanneld::node::prospect;
+use flanneld::node::{prospect, uplinks};
 use serde::Serialize;
 
 use super::in_force::InForce;
@@ -191,7 +191,9 @@ impl Backend {
         }
         let subnets = in_force.subnets().filter(|subnets| fit(subnets, config));
         let about = Arc::new(NodeInfo::new(host_name(), options.plugin_option.iter().cloned().collect()));
-        let preview = preview(&artifact, (&facts, &about), subnets, config.backend.get())?;
+        let probe = Probe::open().map_err(|error| error.to_string())?;
+        let uplinks = uplinks::look_at(&probe, &uplinks::named(options, &facts.interface))?;
+        let preview = preview(&artifact, (&facts, &about, uplinks), subnets, config.backend.get())?;
         self.take(options, config, in_force, preview);
         Ok(())
     }

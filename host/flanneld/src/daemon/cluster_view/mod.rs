@@ -304,7 +304,7 @@ impl ClusterView {
                     status::Peer {
                         id: id.0,
                         subnets: lease.subnets.iter().collect(),
-                        routes: count(Kind::Route),
+                        routes: count(Kind::Route) + count(Kind::PolicyRoute),
                         neighbours: count(Kind::Neighbour),
                         fdb: count(Kind::Fdb),
                         tunnels: [Kind::WireguardPeer, Kind::TunnelPeer, Kind::IpsecPeer]

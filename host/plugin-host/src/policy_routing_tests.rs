@@ -44,6 +44,10 @@ impl LinkFacts for Uplinks {
         Err("there are none".to_owned())
     }
 
+    fn ipsec_key(&self) -> Result<flannel_model::wireguard::PublicKey, String> {
+        Err("no keys in this test".to_owned())
+    }
+
     fn uplinks(&self) -> Result<Vec<Uplink>, String> {
         let addresses = vec!["172.16.0.100/24".parse().expect("an address")];
         Ok(vec![Uplink { name: "eth1".to_owned(), mtu: 1400, addresses }])

@@ -43,7 +43,7 @@ impl wit::Host for HostState {
         let outcome = self.declare(peer, |host, lease| {
             let found = match &device {
                 Device::Own(name) => host.devices.get(name),
-                Device::External => None,
+                Device::External | Device::Uplink(_) => None,
             };
             let Some(DeviceSpec::Ipsec(found)) = found else {
                 return Err(Error::Denied(format!("{device} is no XFRM interface")));

@@ -87,8 +87,7 @@ fn nothing_is_in_clear(cluster: &Cluster, protocol: u8) -> Result<()> {
         }
     }
     let families: BTreeSet<bool> = protected.iter().map(|packet| packet.source.is_ipv4()).collect();
-    let of_pods: BTreeSet<bool> =
-        cluster.pod(0)?.addresses().iter().map(|address| address.is_ipv4()).collect();
+    let of_pods: BTreeSet<bool> = cluster.pod(0)?.addresses().iter().map(IpAddr::is_ipv4).collect();
     assert_eq!(families, of_pods, "each family goes over itself");
     // A number comes once: of what comes more than once on a switch, all is the same.
     let mut numbers: BTreeMap<(u32, u32), &[u8]> = BTreeMap::new();

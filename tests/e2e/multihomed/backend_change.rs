@@ -33,7 +33,7 @@ fn there_and_back(options: &str) -> Result<()> {
         traffic.goes_on()?;
         for node in 0..3 {
             let state = whole_state(&cluster, node)?;
-            ensure!(!state.trim().is_empty() == has_routes, "node {node} with {backend}: {state}");
+            ensure!(state.trim().is_empty() != has_routes, "node {node} with {backend}: {state}");
         }
     }
     let report = traffic.stop()?;

@@ -161,7 +161,7 @@ mod tests {
         let (ring, begin) = (KeyRing::default(), Instant::now());
         let first = ring.published().expect("a key");
         assert_eq!(ring.published(), Ok(first));
-        let age = Duration::from_secs(60);
+        let age = Duration::from_mins(1);
         let later = Instant::now() + age;
         assert!(!ring.prepare(age, later), "nobody knows it yet");
         ring.note_stored(first);

@@ -207,7 +207,7 @@ impl IpsecDevices {
         let (Some(open), Some(socket)) = (self.open.get_mut(device), self.socket.as_mut()) else {
             return Ok(Vec::new());
         };
-        Ok(open.observe(socket, &policies, states, prune, now))
+        Ok(open.observe(socket, &policies, &states, prune, now))
     }
 
     /// All peers are known, and have what they need for this node's current key: they can be told of it.

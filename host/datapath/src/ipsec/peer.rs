@@ -284,11 +284,11 @@ impl Open {
         &mut self,
         socket: &mut XfrmSocket,
         policies: &[Policy],
-        states: Vec<State>,
+        states: &[State],
         prune: bool,
         now: Instant,
     ) -> Vec<(IpNet, There)> {
-        self.count(&states, now);
+        self.count(states, now);
         let if_id = self.device.if_id;
         let there: BTreeSet<(IpAddr, IpAddr, u32)> =
             states.iter().map(|state| (state.source, state.destination, state.spi)).collect();

@@ -215,7 +215,7 @@ mod tests {
         u32::from(session.own.0[0]) << 8 | u32::from(session.peer.0[0])
     }
 
-    fn own<'a>(accepted: &'a [PublicKey], current: u8, stored: Option<Instant>) -> Own<'a> {
+    fn own(accepted: &[PublicKey], current: u8, stored: Option<Instant>) -> Own<'_> {
         Own { accepted, current: key(current), stored }
     }
 
@@ -239,7 +239,7 @@ mod tests {
         let steps = run(&mut states, &own, 8, now);
         assert_eq!(steps, [Step::Receive(session(1, 8)), Step::Send(session(1, 8))]);
         states.count(spi(session(1, 8)), 1, now);
-        let late = now + PEERS_BEFORE - Duration::from_secs(1);
+        let late = now + Duration::from_secs(119);
         states.count(spi(session(1, 7)), 6, late);
         assert_eq!(run(&mut states, &own, 8, late), []);
         assert_eq!(run(&mut states, &own, 8, now + PEERS_BEFORE), [], "it was in use a moment ago");
@@ -256,7 +256,7 @@ mod tests {
             let (mut a, mut b) = (States::default(), States::default());
             run(&mut a, &own(&a_before, 1, Some(now)), 7, now);
             run(&mut b, &own(&b_before, 7, Some(now)), 1, now);
-            let later = now + Duration::from_secs(60);
+            let later = now + Duration::from_mins(1);
             // Prepared, and then published by both.
             run(&mut a, &own(&a_both, 1, Some(now)), 7, later);
             run(&mut b, &own(&b_both, 7, Some(now)), 1, later);

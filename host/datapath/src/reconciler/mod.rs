@@ -521,7 +521,9 @@ impl Reconciler {
             let requests = &mut self.requests;
             match links::ensure(requests, &self.owner, &device, known, parent, addresses.as_ref()) {
                 Ok((link, imperfect)) => {
-                    former.into_iter().for_each(|if_id| self.ipsec.flush(if_id));
+                    if let Some(if_id) = former {
+                        self.ipsec.flush(if_id);
+                    }
                     self.kernel.links.insert(Arc::clone(name), link);
                     problems.extend(imperfect.map(|error| format!("{name}: cannot be corrected: {error}")));
                 }

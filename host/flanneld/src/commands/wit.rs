@@ -14,27 +14,25 @@ use crate::LANGUAGES;
 pub(super) fn push(to: &RegistryReference, wit: Option<&Path>, key: Option<&Path>) -> anyhow::Result<()> {
     // Before anything is published.
     let key = key.map(publish::private_key).transpose()?;
-    let package = match wit {
-        Some(directory) => {
-            let shown = directory.display();
-            ensure!(
-                directory.exists(),
-                "--wit {shown} is not there; it is the directory with the package's .wit files"
-            );
-            let mut resolve = Resolve::default();
-            let (id, _) = resolve
-                .push_path(directory)
-                .map_err(|error| anyhow!("--wit {shown}: {}", in_one_line(&format!("{error:#}"))))?;
-            encoded(&resolve, id)
-        }
-        None => {
-            let (resolve, id) = contract()?;
-            encoded(&resolve, id)
-        }
-    }?;
+    let (resolve, id) = wit.map_or_else(contract, written)?;
+    let package = encoded(&resolve, id)?;
     check_tag(to, &package)?;
     let pushed = wait_for(Registries::of_this_node().push_wit(package, to, key.as_ref()))?;
     Ok(output::line(pushed.with_context(|| to.to_string())?)?)
+}
+
+/// The package in a directory.
+fn written(directory: &Path) -> anyhow::Result<(Resolve, PackageId)> {
+    let shown = directory.display();
+    ensure!(
+        directory.exists(),
+        "--wit {shown} is not there; it is the directory with the package's .wit files"
+    );
+    let mut resolve = Resolve::default();
+    let (id, _) = resolve
+        .push_path(directory)
+        .map_err(|error| anyhow!("--wit {shown}: {}", in_one_line(&format!("{error:#}"))))?;
+    Ok((resolve, id))
 }
 
 /// The contract of this program, which projects are given.
@@ -42,7 +40,10 @@ fn contract() -> anyhow::Result<(Resolve, PackageId)> {
     let (mut files, mut resolve) = (SourceMap::default(), Resolve::default());
     let all =
         LANGUAGES.iter().find(|language| language.is("rust")).map_or(&[][..], |language| language.files);
-    let is_wit = |place: &str| place.starts_with("sdk/rust/wit/") && place.ends_with(".wit");
+    let is_wit = |place: &str| {
+        let name = place.strip_prefix("sdk/rust/wit/").map(Path::new);
+        name.is_some_and(|name| name.extension().is_some_and(|extension| extension == "wit"))
+    };
     for (place, bytes) in all.iter().filter(|(place, _)| is_wit(place)) {
         files.push_str(place, String::from_utf8_lossy(bytes));
     }

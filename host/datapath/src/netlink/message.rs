@@ -50,11 +50,12 @@ impl Message {
         Self { payload, flags: 0 }
     }
 
-    /// Appends the message in wire format, padded, to a buffer.
-    pub(super) fn append(self, sequence: u32, flags: u16, buffer: &mut Vec<u8>) {
+    /// Appends the message in wire format, padded, to a buffer. `port`: whom it says that it is from.
+    pub(super) fn append(self, sequence: u32, flags: u16, port: u32, buffer: &mut Vec<u8>) {
         let mut header = NetlinkHeader::default();
         header.flags = self.flags | flags;
         header.sequence_number = sequence;
+        header.port_number = port;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(self.payload));
         message.finalize();
         let start = buffer.len();

@@ -34,6 +34,8 @@ pub(crate) struct RequestSocket {
     socket: Socket,
     generic: bool,
     port: u32,
+    /// What modifying requests say of who sends them. XFRM's notifications repeat that; others' have the port itself.
+    signature: u32,
     sequence: u32,
     buffer: Vec<u8>,
     sent: u64,
@@ -71,6 +73,7 @@ impl RequestSocket {
             socket,
             generic: protocol != NETLINK_ROUTE,
             port: address.port_number(),
+            signature: if protocol == NETLINK_XFRM { address.port_number() } else { 0 },
             sequence: 0,
             buffer: Vec::with_capacity(BATCH_BYTES),
             sent: 0,
@@ -119,7 +122,7 @@ impl RequestSocket {
     fn dump_once(&mut self, payload: Payload, mut take: impl FnMut(Payload)) -> Result<bool, NetlinkError> {
         let sequence = self.next_sequence();
         self.buffer.clear();
-        Message::plain(payload).append(sequence, NLM_F_REQUEST | NLM_F_DUMP, &mut self.buffer);
+        Message::plain(payload).append(sequence, NLM_F_REQUEST | NLM_F_DUMP, 0, &mut self.buffer);
         self.send()?;
         let generic = self.generic;
         let (mut consistent, mut refused) = (true, None);
@@ -150,7 +153,7 @@ impl RequestSocket {
     pub(crate) fn get(&mut self, payload: Payload) -> Result<Option<Payload>, NetlinkError> {
         let sequence = self.next_sequence();
         self.buffer.clear();
-        Message::plain(payload).append(sequence, NLM_F_REQUEST, &mut self.buffer);
+        Message::plain(payload).append(sequence, NLM_F_REQUEST, self.signature, &mut self.buffer);
         self.send()?;
         let generic = self.generic;
         let (mut found, mut refused) = (None, None);
@@ -189,7 +192,7 @@ impl RequestSocket {
                 let Some(message) = messages.next() else { break };
                 let sequence = self.next_sequence();
                 last = self.buffer.len();
-                message.append(sequence, NLM_F_REQUEST, &mut self.buffer);
+                message.append(sequence, NLM_F_REQUEST, self.signature, &mut self.buffer);
                 count += 1;
             }
             // The kernel works through a batch in order and reports every failure, so one acknowledgement, for the

@@ -256,8 +256,18 @@ impl IpsecDevices {
         }
     }
 
+    /// Whether what goes to peers goes by the key that they were told of last.
+    fn have_gone_over(&self) -> bool {
+        let Some((current, _)) = self.ring.current() else { return true };
+        self.open.values().flat_map(|open| open.peers.values()).all(|peer| peer.sends_by(current.public))
+    }
+
     fn look_at_peers(&mut self, now: Instant) -> Result<(), NetlinkError> {
-        let is_prepared = self.age().is_some_and(|age| self.ring.prepare(age, now));
+        let is_prepared = self.age().is_some_and(|age| {
+            // Not before all peers have gone over to the last one, but for those that take as long again.
+            let patience = if self.have_gone_over() { Duration::ZERO } else { age };
+            self.ring.prepare(age + patience, now)
+        });
         let own = OwnKeys::of(&self.ring, now)?;
         self.socket()?;
         let Self { open, socket: Some(socket), .. } = self else { return Ok(()) };

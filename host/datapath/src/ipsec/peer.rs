@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use flannel_model::ipsec::IpsecPeer;
+use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
 use tracing::{debug, info};
 
@@ -43,6 +44,11 @@ impl Peer {
             let subnet = self.wanted.subnet;
             Policy { direction, subnet, source, destination, reqid: reqid(&subnet), if_id }
         })
+    }
+
+    /// Whether what goes out goes by this key of ours.
+    pub(super) fn sends_by(&self, own: PublicKey) -> bool {
+        self.states.sends_by(own)
     }
 
     fn session(&self, own: &OwnKeys) -> Session {

@@ -18,8 +18,6 @@ use flannel_model::wireguard::PublicKey;
 
 /// After so long a silent peer is taken to have read what the lease store has been told.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// After so long a peer that has just published something has read what the lease store has been told.
-const READ: Duration = Duration::from_secs(2);
 /// A state that has carried something within this time is in use.
 const IN_USE: Duration = Duration::from_secs(30);
 /// For so long packets are on their way after the peer has gone over to another session.
@@ -83,6 +81,13 @@ pub(super) struct Own<'a> {
     pub stored: Option<Instant>,
 }
 
+impl Own<'_> {
+    /// Whether even a silent peer must have read of the current key.
+    fn is_told(&self, now: Instant) -> bool {
+        self.stored.is_some_and(|since| now >= since + PATIENCE)
+    }
+}
+
 /// The states of a peer.
 #[derive(Clone, Debug, Default)]
 pub(super) struct States {
@@ -116,6 +121,11 @@ impl States {
             && self.inbound.iter().all(|state| state.superseded.is_none())
     }
 
+    /// Whether what goes out goes by the key that is used for what is new.
+    pub(super) fn sends_by(&self, own: PublicKey) -> bool {
+        self.outbound.is_none_or(|state| state.session.is_some_and(|session| session.own == own))
+    }
+
     /// What is to be done now. `peer`: the peer's key.
     pub(super) fn steps(&mut self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Vec<Step> {
         if let Some(before) = self.peer.replace(peer).filter(|before| *before != peer) {
@@ -133,6 +143,12 @@ impl States {
         steps
     }
 
+    /// Whether something has come in by a key of ours: then the peer knows it.
+    fn has_heard(&self, key: PublicKey) -> bool {
+        let is_its = |state: &Inbound| state.session.is_some_and(|session| session.own == key);
+        self.inbound.iter().any(|state| is_its(state) && state.packets > 0)
+    }
+
     /// Another session for what goes out, if it is time.
     fn outgoing(&self, own: &Own<'_>, peer: PublicKey, now: Instant) -> Option<Session> {
         let target = Session { own: own.current, peer };
@@ -141,18 +157,17 @@ impl States {
             Some(session) if session == target => None,
             // The peer was ready for the key that it knew us by.
             Some(session) if session.peer != peer => {
-                let is_read = own.stored.is_some_and(|since| now >= since + READ);
+                let is_known = self.has_heard(own.current) || own.is_told(now);
                 let known =
-                    if is_read || !own.accepted.contains(&session.own) { own.current } else { session.own };
+                    if is_known || !own.accepted.contains(&session.own) { own.current } else { session.own };
                 Some(Session { own: known, peer })
             }
             _ => {
-                let heard =
-                    self.inbound.iter().any(|state| state.session == Some(target) && state.packets > 0);
-                let is_told = own.stored.is_some_and(|since| now >= since + PATIENCE);
-                let older = self.inbound.iter().filter(|state| state.session != Some(target));
+                let is_older =
+                    |state: &&Inbound| state.session.is_none_or(|session| session.own != own.current);
+                let older = self.inbound.iter().filter(is_older);
                 let in_use = older.filter_map(|state| state.used).any(|used| now < used + IN_USE);
-                (heard || is_told && !in_use).then_some(target)
+                (self.has_heard(own.current) || own.is_told(now) && !in_use).then_some(target)
             }
         }
     }
@@ -275,6 +290,20 @@ mod tests {
                 understood(&a, &b, "a sends");
                 understood(&b, &a, "b sends");
             }
+            for _ in 0..2 {
+                let sent = |from: &States| {
+                    let session = from.outbound.and_then(|state| state.session).expect("a session");
+                    spi(Session { own: session.peer, peer: session.own })
+                };
+                let (from_a, from_b) = (sent(&a), sent(&b));
+                a.count(from_b, 9, later);
+                b.count(from_a, 9, later);
+                run(&mut a, &a_now, 8, later);
+                run(&mut b, &b_now, 2, later);
+                understood(&a, &b, "a sends");
+                understood(&b, &a, "b sends");
+            }
+            assert!(a.sends_by(key(2)) && b.sends_by(key(8)), "each has heard that the other knows");
         }
     }
 

@@ -428,7 +428,7 @@ mod tests {
     fn uplinks_are_names_of_interfaces() {
         let given = options(&["--uplink=eth1,bond0.7", "--uplink", "ens3"]).expect("right");
         assert_eq!(given.uplinks, ["eth1", "bond0.7", "ens3"]);
-        for wrong in ["", "eth1,", "a/b", "a b", "..", "sixteen-letters-"] {
+        for wrong in ["eth1,", "a/b", "a b", "..", "sixteen-letters-"] {
             let error = options(&[&format!("--uplink={wrong}")]).err().map(|error| error.to_string());
             assert!(
                 error.as_ref().is_some_and(|error| error.contains("an interface's name")),

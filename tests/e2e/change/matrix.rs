@@ -227,19 +227,8 @@ fn from_vxlan_to_wireguard() -> Result<()> {
 }
 
 #[test]
-fn from_vxlan_to_ipsec_with_both_families() -> Result<()> {
-    Row::new(VXLAN, IPSEC).families(Families::Both).holds()
-}
-
-#[test]
 fn from_ipsec_to_host_gw() -> Result<()> {
     Row::new(IPSEC, HOST_GW).holds()
-}
-
-#[test]
-fn from_one_preshared_key_of_ipsec_to_another_and_by_udp() -> Result<()> {
-    let others = r#"{"Type":"ipsec","UDPEncap":true,"PSK":"b-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
-    Row::new(IPSEC, others).holds()
 }
 
 #[test]

@@ -68,7 +68,8 @@ pub(super) fn takes_a_restart(one: &NetworkConfig, other: &NetworkConfig) -> boo
     let secrets = |config: &NetworkConfig| extract_secrets(&config.backend_type, config.backend.get());
     match (secrets(one), secrets(other)) {
         (Ok((_, one_has)), Ok((_, other_has))) => {
-            one.backend_type == other.backend_type && one_has.preshared != other_has.preshared
+            let keys = (&one_has.preshared, &one_has.psk) != (&other_has.preshared, &other_has.psk);
+            one.backend_type == other.backend_type && keys
         }
         // What is wrong with them is said where they are needed.
         _ => false,

@@ -11,7 +11,7 @@ mod peer;
 mod session;
 mod socket;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,8 +64,6 @@ struct Open {
     peers: BTreeMap<IpNet, Peer>,
     /// States of this device that a daemon of before has made, by what ties them to a peer.
     found: HashMap<u32, Vec<State>>,
-    /// Subnets that there are policies for and no peer.
-    strays: BTreeSet<IpNet>,
     counted: Counted,
     /// Held open so that the kernel listens.
     _encapsulation: Option<Encapsulation>,
@@ -112,7 +110,6 @@ impl IpsecDevices {
             device: device.clone(),
             peers: BTreeMap::new(),
             found: HashMap::new(),
-            strays: BTreeSet::new(),
             counted: HashMap::new(),
             _encapsulation: encapsulation,
         };

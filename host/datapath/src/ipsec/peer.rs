@@ -83,7 +83,6 @@ impl Open {
             let peer = self.adopted(wanted, local);
             self.peers.insert(subnet, peer);
         }
-        self.strays.remove(&subnet);
         self.advance(socket, own, &subnet, now)?;
         let if_id = self.device.if_id;
         if let Some(peer) = self.peers.get_mut(&subnet).filter(|peer| !peer.has_policies) {
@@ -261,7 +260,6 @@ impl Open {
             socket.delete(&state)?;
         }
         self.peers.remove(subnet);
-        self.strays.remove(subnet);
         Ok(())
     }
 
@@ -321,12 +319,13 @@ impl Open {
                 found.push((*subnet, There::InPart));
             }
         }
-        self.strays = policies
+        // Policies of nobody.
+        let strays: BTreeSet<IpNet> = policies
             .iter()
             .map(|policy| policy.subnet)
             .filter(|subnet| !self.peers.contains_key(subnet))
             .collect();
-        found.extend(self.strays.iter().map(|subnet| (*subnet, There::InPart)));
+        found.extend(strays.into_iter().map(|subnet| (subnet, There::InPart)));
         if prune {
             // States of nobody: left by a run before, or made by somebody else under our number.
             self.found.clear();

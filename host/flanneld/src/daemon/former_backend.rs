@@ -141,6 +141,16 @@ mod tests {
     }
 
     #[test]
+    fn another_psk_of_ipsec_takes_a_restart() {
+        let ipsec = |psk: &str, seconds: u32| {
+            let psk = psk.repeat(96);
+            config(&format!(r#"{{"Type":"ipsec","PSK":"{psk}","RekeySeconds":{seconds}}}"#))
+        };
+        assert!(takes_a_restart(&ipsec("a", 60), &ipsec("b", 60)));
+        assert!(!takes_a_restart(&ipsec("a", 60), &ipsec("a", 90)));
+    }
+
+    #[test]
     fn another_psk_takes_a_restart_and_nothing_else_does() {
         let one = wireguard(ONE, 51820);
         assert!(takes_a_restart(&one, &wireguard(OTHER, 51820)));

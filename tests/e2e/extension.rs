@@ -310,8 +310,10 @@ fn holds(directory: &Path, text: &str) -> Result<bool> {
         let found = if path.is_dir() {
             holds(&path, text)?
         } else {
-            // One that is being replaced may be gone.
-            std::fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
+            // One that is being written may be gone, and does not count before it has its name.
+            let is_complete = !path.to_string_lossy().ends_with("~new");
+            is_complete
+                && std::fs::read(&path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text))
         };
         if found {
             return Ok(true);

@@ -4,11 +4,10 @@
 //! Where they cannot be had, one line says so, and a file beside the missing directory says it to the tests.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::cargo::{root, run, target};
+use crate::cargo::{root, target};
 use crate::{pinned, setup};
 
 /// Where they are.
@@ -22,11 +21,7 @@ pub fn install() -> Result<()> {
 }
 
 fn fetch() -> Result<()> {
-    setup::python()?;
     std::fs::create_dir_all(target().join("tools"))?;
-    run(Command::new("python3").args(["-m", "venv"]).arg(place()))?;
-    let mut pip = Command::new(place().join("bin/pip"));
-    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    run(pip.arg(root().join("tests/python/clouds/requirements.txt")))
+    setup::environment(&place(), &root().join("tests/python/clouds/requirements.txt"))
         .context("tests of clouds need these libraries from PyPI")
 }

@@ -5,7 +5,7 @@
 //! Where a toolchain cannot be had, one line says so, and a file beside the missing component says it to the tests.
 
 mod bench;
-mod node;
+pub(crate) mod node;
 mod zig;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::build;
 use crate::cargo::{root, run, target};
 use crate::go::Go;
-use crate::setup;
+use crate::{pinned, setup};
 pub use bench::run_it as bench;
 
 /// A language that examples are written in.
@@ -103,18 +103,9 @@ impl Language {
     fn prepare(self, copy: &Path) -> Result<()> {
         match self {
             Self::Python => {
-                setup::python()?;
-                let requirements = std::fs::read(copy.join("requirements.txt"))?;
-                let (tools, mark) = (tools(self), tools(self).join("installed"));
-                if std::fs::read(&mark).is_ok_and(|installed| installed == requirements) {
-                    return Ok(());
-                }
-                run(Command::new("python3").args(["-m", "venv"]).arg(&tools))?;
-                let mut pip = Command::new(tools.join("bin/pip"));
-                pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-                run(pip.arg(copy.join("requirements.txt")))
-                    .context("Python components need componentize-py from PyPI")?;
-                Ok(std::fs::write(mark, requirements)?)
+                let (tools, requirements) = (tools(self), copy.join("requirements.txt"));
+                pinned::fetched(&tools, &requirements, || setup::environment(&tools, &requirements))
+                    .context("Python components need componentize-py from PyPI")
             }
             Self::Js => node::packages(&tools(self), copy),
             Self::C | Self::Cpp => {
@@ -251,7 +242,7 @@ const COMPONENTIZE: &str = concat!(
     include_str!("../../host/flanneld/src/commands/componentize/adapter.rs")
 );
 
-fn copy_over(from: &Path, to: &Path) -> Result<()> {
+pub(crate) fn copy_over(from: &Path, to: &Path) -> Result<()> {
     for (inside, full) in files(from)? {
         let copy = to.join(inside);
         if let Some(directory) = copy.parent() {

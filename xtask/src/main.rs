@@ -64,6 +64,8 @@ enum Command {
     UpstreamSuite(upstream_suite::Options),
     /// Generate the contract's bindings that `flanneld plugin new` writes: Go's and C's
     Bindings,
+    /// Build what authors have from registries, and see whether these would take it: target/packages/
+    Packages,
     /// Build the daemon with its built-in plugins, and the plugins: target/release/flanneld
     Build,
     /// Build the daemon for others: with the list of its dependencies inside, and an SBOM beside it
@@ -108,6 +110,7 @@ fn main() -> ExitCode {
         Command::UpstreamSuite(options) => upstream_suite::run_it(&options),
         Command::Reference => reference::write(),
         Command::Bindings => bindings::write(),
+        Command::Packages => package::check(),
         Command::Build => build::all(),
         Command::Release => release::build(),
         Command::Image(options) => image::build(&options),

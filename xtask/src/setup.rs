@@ -74,6 +74,15 @@ pub fn python() -> Result<()> {
     apt_install(&["python3", "python3-venv"])
 }
 
+/// An environment of Python's, with what a file of requirements names from PyPI.
+pub fn environment(place: &Path, requirements: &Path) -> Result<()> {
+    python()?;
+    run(Command::new("python3").args(["-m", "venv"]).arg(place))?;
+    let mut pip = Command::new(place.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    run(pip.arg(requirements))
+}
+
 /// Both firewalls, for the tests that look at packets and for the soak. The daemon itself uses the one that the network config asks for.
 pub fn firewalls() -> Result<()> {
     let program = |name: &str| installed(name) || Path::new("/usr/sbin").join(name).is_file();

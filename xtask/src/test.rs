@@ -100,7 +100,7 @@ pub fn lint() -> Result<()> {
     timed("bindings in other languages", bindings::check)?;
     timed("lints", clippy)?;
     timed("documentation", rustdoc)?;
-    timed("the crate for authors", package::check)?;
+    timed("the packages for authors", package::check)?;
     timed("the unit of systemd", unit::check)?;
     timed("dependencies", deny::check)
 }

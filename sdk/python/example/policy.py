@@ -18,9 +18,9 @@ from wit_world.imports.types import (
     Node,
 )
 
-from addresses import text
-from options import Refused, number, options
-from refusals import in_words
+from flannel_backend.addresses import text
+from flannel_backend.options import Refused, number, options
+from flannel_backend.refusals import in_words
 
 # The plugin's name, and the `Backend.Type` that it is for.
 NAME = "example-host-gw"

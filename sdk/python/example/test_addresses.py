@@ -1,8 +1,8 @@
 import unittest
 from types import SimpleNamespace
 
-from addresses import mac, mac_text, text
-from options import Refused
+from flannel_backend.addresses import mac, mac_text, text
+from flannel_backend.options import Refused
 
 
 class Addresses(unittest.TestCase):

@@ -1,6 +1,6 @@
 import unittest
 
-from options import DEPTH, Refused, boolean, number, options, read, text
+from flannel_backend.options import DEPTH, Refused, boolean, number, options, read, text
 
 
 class Options(unittest.TestCase):

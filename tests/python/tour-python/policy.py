@@ -7,9 +7,9 @@ from wit_world.exports.policy import Change, Change_Put, Description, Registrati
 from wit_world.imports import fdb, links, log, neighbours, routes, state
 from wit_world.imports.types import IpAddress_Ipv4, IpFamily, IpPrefix_Ipv4, Ipv4Prefix, Lease, Node
 
-import addresses
-from options import Refused, number, options, text
-from refusals import in_words
+from flannel_backend import addresses
+from flannel_backend.options import Refused, number, options, text
+from flannel_backend.refusals import in_words
 
 NAME = "tour"
 # Bytes that VXLAN adds to a packet.

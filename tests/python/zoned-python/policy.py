@@ -17,9 +17,9 @@ from wit_world.imports.types import (
     Node,
 )
 
-import addresses
-from options import Refused, options, text
-from refusals import in_words
+from flannel_backend import addresses
+from flannel_backend.options import Refused, options, text
+from flannel_backend.refusals import in_words
 
 # What Kubernetes calls a node's zone.
 LABEL = "topology.kubernetes.io/zone"

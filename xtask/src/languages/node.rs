@@ -44,7 +44,7 @@ pub fn packages(tools: &Path, project: &Path) -> Result<()> {
 }
 
 /// Makes sure that there is one.
-fn prepare() -> Result<()> {
+pub fn prepare() -> Result<()> {
     setup::programs(&[("node", "nodejs"), ("npm", "npm")])?;
     if is_new_enough()? || own().join("node").is_file() {
         return Ok(());
@@ -54,8 +54,8 @@ fn prepare() -> Result<()> {
     run(&mut npm).with_context(|| format!("JavaScript components need Node.js {OLDEST} or later"))
 }
 
-/// npm, which runs what it runs with that Node.js.
-fn npm() -> Result<Command> {
+/// npm, which runs what it runs with that Node.js, where both are there.
+pub fn npm() -> Result<Command> {
     let mut npm = Command::new("npm");
     npm.env("PATH", path()?);
     Ok(npm)

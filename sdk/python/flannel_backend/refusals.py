@@ -4,7 +4,7 @@ import functools
 
 from componentize_py_types import Err
 
-from options import Refused
+from .options import Refused
 
 
 def in_words(function):

@@ -3,7 +3,7 @@
 import re
 from ipaddress import IPv4Address, IPv6Address
 
-from options import Refused
+from .options import Refused
 
 # As Go reads them, and so what upstream's nodes take of a lease.
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}|[0-9a-f]{2}(-[0-9a-f]{2}){5}|[0-9a-f]{4}(\.[0-9a-f]{4}){2}", re.IGNORECASE | re.ASCII)

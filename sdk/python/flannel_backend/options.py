@@ -10,7 +10,7 @@ BRACKET = re.compile(r"[\[\]{}]")
 
 
 class Refused(Exception):
-    """Why something is refused; for the operator. In `apply` it costs one peer, in other functions the call: see refusals.py."""
+    """Why something is refused; for the operator. In `apply` it costs one peer, in other functions the call: see `refusals`."""
 
 
 def read(text: str):

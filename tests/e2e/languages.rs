@@ -112,6 +112,18 @@ fn the_example_in_javascript_conforms_and_is_what_a_project_begins_with() -> Res
     the_example_conforms_and_is_what_a_project_begins_with("js", "policy.js", "wit/deps/flannel-backend")
 }
 
+/// Its collector begins at 77 MiB, after some 175,000 calls, and does so before what a plugin may have is over.
+#[test]
+fn in_a_long_run_the_example_in_javascript_is_not_started_afresh() -> Result<()> {
+    let Some(built) = Built::find("js-host-gw")? else { return Ok(()) };
+    let mut check = built.plugin("check")?;
+    check.args(["--only", "limits-long-run", "--calls", "400000"]);
+    let output = check.output().context("cannot run flanneld plugin check")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && !said.contains("WARNING"), "{said}");
+    Ok(())
+}
+
 #[test]
 fn the_example_in_c_conforms_and_is_what_a_project_begins_with() -> Result<()> {
     the_example_conforms_and_is_what_a_project_begins_with("c", "policy.c", "wit")

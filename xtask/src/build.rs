@@ -40,6 +40,8 @@ pub fn with(wanted: Wanted) -> Result<()> {
     run(&mut release())
 }
 
+/// With the SDK, whose macros have their libraries with more features than the daemon's own: cargo would compile wasmtime once for the daemon
+/// alone, and once more for all packages together, which is what tests are built of.
 fn release() -> Command {
-    cargo(&["build", "--release", "--package", "flanneld"])
+    cargo(&["build", "--release", "--package", "flanneld", "--package", "flannel-backend"])
 }

@@ -34,6 +34,8 @@ pub(crate) struct Subject<'a> {
     about: Arc<NodeInfo>,
     /// What nodes of its own kind publish.
     published: Vec<Attributes>,
+    /// Calls of the long run, if somebody has said how many.
+    pub calls: Option<u32>,
 }
 
 impl<'a> Subject<'a> {
@@ -47,7 +49,8 @@ impl<'a> Subject<'a> {
             match Session::start(artifact, &SampleNode::own(families).told(&about), &backend) {
                 Ok(_) => {
                     let published = published(artifact, &backend, families, &about)?;
-                    return Ok(Self { artifact, backend, described, families, about, published });
+                    let calls = wanted.calls;
+                    return Ok(Self { artifact, backend, described, families, about, published, calls });
                 }
                 Err(error) if error.in_words() => refused = refused.or(Some(error)),
                 Err(error) => return Err(error.to_string()),
@@ -102,7 +105,15 @@ impl<'a> Subject<'a> {
         let published = published(self.artifact, &self.backend, families, &about);
         let (described, backend) = (self.described.clone(), self.backend.clone());
         let published = published.map_err(StartError::Setup)?;
-        Ok(Self { artifact: self.artifact, backend, described, families, about, published })
+        Ok(Self {
+            artifact: self.artifact,
+            backend,
+            described,
+            families,
+            about,
+            published,
+            calls: self.calls,
+        })
     }
 
     /// What the plugin wants to have for a few leases, of both families if it takes them.

@@ -17,6 +17,8 @@ pub struct Wanted {
     pub backend_type: Option<String>,
     /// What is known of all nodes besides their addresses.
     pub about: Arc<NodeInfo>,
+    /// Calls of the long run of `check`, 20,000 and more; none: 30,000, or up to 50,000 where it takes more to know.
+    pub calls: Option<u32>,
 }
 
 impl Wanted {

@@ -52,7 +52,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory: 64 << 20,
+            // JavaScript's runtime collects garbage for the first time when it has 77 MiB.
+            memory: 128 << 20,
             // As for what can be seen of a component before (`outline`).
             instances: 256,
             memories: 16,

@@ -231,6 +231,9 @@ pub enum PluginCommand {
         /// Make these checks alone, by name or by how several begin, such as apply-one or limits; one that there is not lists them
         #[arg(long, value_name = "NAMES", value_delimiter = ',')]
         only: Vec<String>,
+        /// Calls of the long run, limits-long-run: 30,000 without this, a million for who wants to see when a language's runtime collects its garbage
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20_000..=100_000_000), conflicts_with = "quick")]
+        calls: Option<u32>,
         /// Print one JSON array, with an object for each plugin
         #[arg(long)]
         json: bool,

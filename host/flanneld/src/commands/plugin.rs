@@ -57,14 +57,15 @@ pub(crate) fn run(
             log::start(options);
             dry_run(component.as_ref(), loader, &trial, json)
         }
-        PluginCommand::Check { component, trial, golden, bless, quick, only, json } => {
+        PluginCommand::Check { component, trial, golden, bless, quick, only, calls, json } => {
             let selection = match (quick, only.as_slice()) {
                 (true, _) => Selection::Quick,
                 (false, []) => Selection::All,
                 (false, names) => Selection::only(names).map_err(anyhow::Error::msg)?,
             };
             let golden = golden.map(|file| Golden { file, bless });
-            let trial = Trial::of(&trial)?;
+            let mut trial = Trial::of(&trial)?;
+            trial.wanted.calls = calls;
             let artifacts = match trial.wanted.named_type().map_err(anyhow::Error::msg)? {
                 None => artifacts(component.as_ref(), loader)?,
                 Some(_) => vec![trial.artifact(component.as_ref(), loader)?],

@@ -35,7 +35,7 @@ impl Trial {
         let about = NodeInfo::new("node".to_owned(), plugin_option.iter().cloned().collect());
         about.set_labels(&node_label.iter().cloned().collect());
         let (backend, backend_type) = (backend.clone(), backend_type.clone());
-        let wanted = Wanted { backend, backend_type, about: Arc::new(about) };
+        let wanted = Wanted { backend, backend_type, about: Arc::new(about), calls: None };
         // What is wrong with the names is said before anything is loaded.
         wanted.named_type().map_err(anyhow::Error::msg)?;
         let families = if *ipv6 { Families::Dual } else { Families::Ipv4 };

@@ -36,6 +36,7 @@ struct Holding {
 /// Neither memory nor handles are less with each call.
 pub(super) fn steady(subject: &Subject) -> Outcome {
     let mut run = Run { subject, session: subject.start()?, call: 0, largest: 0, ticks: true };
+    let length = subject.calls.map_or(STRETCH, |calls| calls.saturating_sub(WARM_UP).div_ceil(STRETCHES));
     let warm = run.stretch(WARM_UP)?;
     let mut seen = vec![warm];
     while seen.len() <= (STRETCHES + MORE_STRETCHES) as usize {
@@ -45,7 +46,7 @@ pub(super) fn steady(subject: &Subject) -> Outcome {
         {
             break;
         }
-        seen.push(run.stretch(STRETCH)?);
+        seen.push(run.stretch(length)?);
     }
     let (now, calls) = (seen.last().copied().unwrap_or(warm), run.call - WARM_UP);
     let limits = Limits::default();

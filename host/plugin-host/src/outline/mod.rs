@@ -30,7 +30,7 @@ const MAX_TYPES: u64 = 100_000;
 const MOST: Inventory = Inventory {
     instances: 256,
     memories: 16,
-    memory: 64 << 20,
+    memory: 128 << 20,
     tables: 64,
     elements: 200_000,
     globals: 20_000,

@@ -165,7 +165,7 @@ fn a_plugin_that_breaks_the_contract_fails_the_checks() -> Result<()> {
     let error = text(&output.stderr);
     assert!(error.starts_with("flanneld: does not conform: ") && error.contains("hostile.wasm"), "{error}");
     let said = format!(
-        "\nthese alone once more: --only tick\n{} does not conform: 1 of 34 checks failed\n",
+        "\nthese alone once more: --only tick\n{} does not conform: 1 of 35 checks failed\n",
         hostile.display()
     );
     assert!(shown.ends_with(&said), "{shown}");

@@ -23,6 +23,7 @@ mod counted;
 mod dev_cluster;
 mod extension;
 mod external;
+mod failover;
 mod faults;
 mod firewall;
 mod firewall_tools;

@@ -2,6 +2,7 @@
 //! which it was declared.
 
 mod policy;
+mod probe;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -9,7 +10,7 @@ use std::fmt::{self, Write as _};
 use flannel_model::entry::{Device, DeviceSpec, Entry};
 use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::{PeerId, Transaction};
-use flannel_plugin_host::{Figure, PluginSeries, Registration};
+use flannel_plugin_host::{Figure, PluginSeries, ProbeTarget, Registration};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -29,6 +30,9 @@ pub struct Desired {
     pub rules: Vec<policy::ShownRule>,
     /// Peers, by subnet.
     pub peers: Vec<ShownPeer>,
+    /// What the plugin has probed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<probe::ShownProbe>,
     /// What the plugin has counted of its own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<ShownSeries>,
@@ -182,6 +186,7 @@ impl Desired {
         declared: &Transaction,
         interface: &str,
         peers: impl IntoIterator<Item = (PeerId, &'a Lease, Fate)>,
+        probed: &[ProbeTarget],
         series: &PluginSeries,
     ) -> Self {
         let mut peers: Vec<(Subnets, ShownPeer)> = peers
@@ -204,6 +209,7 @@ impl Desired {
             devices: declared.devices.values().map(device).collect(),
             rules: declared.rules.iter().flatten().map(policy::ShownRule::new).collect(),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),
+            probes: probe::ShownProbe::all(probed),
             metrics: ShownSeries::all(series),
         }
     }
@@ -448,6 +454,14 @@ impl fmt::Display for Desired {
         let rows: Vec<Vec<String>> =
             std::iter::once(head).chain(self.peers.iter().flat_map(ShownPeer::rows)).collect();
         table::write(f, &rows)?;
+        if !self.probes.is_empty() {
+            writeln!(f)?;
+            let head = ["probe", "device", "bytes", "every", "lost after", "back after"].map(str::to_owned);
+            let rows: Vec<Vec<String>> = std::iter::once(head.to_vec())
+                .chain(self.probes.iter().map(probe::ShownProbe::row))
+                .collect();
+            table::write(f, &rows)?;
+        }
         if self.metrics.is_empty() {
             return Ok(());
         }

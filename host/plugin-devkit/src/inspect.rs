@@ -177,6 +177,9 @@ fn allows(interface: &str) -> &'static str {
         "policy-routing" => {
             "routes to a peer's own subnet with metrics, several next hops and tables of its own, also over the interfaces of --uplink; rules for the cluster network that lead to these tables"
         }
+        "probe" => {
+            "echo requests to addresses that peers have published, and to those in their subnets, 100 a second; what comes of them"
+        }
         "commands" => {
             "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
         }

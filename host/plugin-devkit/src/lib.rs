@@ -13,6 +13,7 @@ mod peers;
 mod permissions;
 pub mod preview;
 pub mod run;
+mod scripted;
 mod session;
 mod subject;
 mod table;

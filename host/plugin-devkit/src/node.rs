@@ -11,11 +11,13 @@ use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::offloads::Offloads;
 use flannel_model::wireguard::{Keys, PublicKey, SecretKey};
 use flannel_plugin_host::{
-    Environment, Family, Grants, LinkFacts, NoClouds, NoCommands, NoEndpoints, NodeFacts, NodeInfo,
+    Environment, Family, Grants, LinkFacts, NoClouds, NoCommands, NoEndpoints, NodeFacts, NodeInfo, Probes,
     Registration, Secrets, Uplink, extract_secrets,
 };
 use ipnet::IpNet;
 use serde_json::Value;
+
+use super::scripted::ScriptedProbes;
 
 /// Which families a cluster has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,8 @@ pub struct SampleNode {
     pub on_link: Option<Vec<IpNet>>,
     /// The interfaces that plugins may use beside the external one.
     pub uplinks: Vec<Uplink>,
+    /// What is known of peers that are probed.
+    pub(crate) probes: Arc<ScriptedProbes>,
     /// What its Ethernet addresses and its WireGuard key are made of.
     number: u16,
 }
@@ -78,7 +82,15 @@ impl SampleNode {
 
     /// A node with these facts and subnets, and with Ethernet addresses and keys that are made up.
     pub(crate) fn with(facts: NodeFacts, subnets: Subnets) -> Self {
-        Self { facts, about: Arc::default(), subnets, on_link: None, uplinks: Vec::new(), number: OWN }
+        Self {
+            facts,
+            about: Arc::default(),
+            subnets,
+            on_link: None,
+            uplinks: Vec::new(),
+            probes: Arc::default(),
+            number: OWN,
+        }
     }
 
     /// The same node, of which this is known besides.
@@ -108,6 +120,7 @@ impl SampleNode {
             subnets,
             on_link: None,
             uplinks: made_up_uplinks(number),
+            probes: Arc::default(),
             number,
         }
     }
@@ -129,6 +142,7 @@ impl SampleNode {
             clouds: Arc::new(NoClouds),
             endpoints: Arc::new(NoEndpoints),
             commands: Arc::new(NoCommands),
+            probes: Arc::clone(&self.probes) as Arc<dyn Probes>,
             links: Arc::new(DryNode {
                 number: self.number,
                 on_link: self.on_link.clone(),

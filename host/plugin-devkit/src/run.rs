@@ -39,6 +39,10 @@ pub(super) fn desired(session: &mut Session, node: &SampleNode, leases: &[Lease]
         rejected.extend(again.rejected);
         failed.extend(again.failures.first().map(|error| (change.id(), error.to_string())));
     }
+    // What is probed is said when all peers are known, if not before. What becomes of ticks a check looks at.
+    if session.policy.probes() {
+        let _ = session.tick();
+    }
     for _ in 0..REFRESHES {
         let Some(again) = session.refreshed(&peers) else { break };
         rejected.extend(again.rejected);
@@ -49,5 +53,12 @@ pub(super) fn desired(session: &mut Session, node: &SampleNode, leases: &[Lease]
     let fate = |id| Fate { rejected: of(&rejected, id), failed: of(&failed, id) };
     let shown = peers.iter().map(|(id, lease)| (*id, &**lease, fate(*id)));
     let series = session.policy.series();
-    Desired::new(&session.registered, &session.declared, &node.facts.interface, shown, series)
+    Desired::new(
+        &session.registered,
+        &session.declared,
+        &node.facts.interface,
+        shown,
+        &session.probed,
+        series,
+    )
 }

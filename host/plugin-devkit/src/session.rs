@@ -7,11 +7,13 @@ use std::time::Duration;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
-    ApplyOutcome, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, Registration,
+    ApplyOutcome, Artifact, Cause, DirState, Limits, PeerChange, PluginError, Policy, ProbeTarget,
+    Registration,
 };
 use tempfile::TempDir;
 
 use super::node::SampleNode;
+use super::scripted::ScriptedProbes;
 
 /// Why a plugin does not run.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,10 @@ pub(crate) struct Session {
     pub declared: Transaction,
     /// Peers that it wants to declare for anew.
     pub refresh: BTreeSet<PeerId>,
+    /// What it has probed.
+    pub probed: Vec<ProbeTarget>,
+    /// What is known of that.
+    pub probes: Arc<ScriptedProbes>,
     /// The durable state.
     state: Arc<TempDir>,
 }
@@ -97,7 +103,15 @@ impl Session {
         let state = Arc::new(DirState::open(directory.path()));
         let (policy, registered) = Policy::start(artifact, environment, Limits::default(), state)?;
         let declared = registered.transaction.clone();
-        Ok(Self { policy, registered, declared, refresh: BTreeSet::new(), state: directory })
+        Ok(Self {
+            policy,
+            registered,
+            declared,
+            refresh: BTreeSet::new(),
+            probed: Vec::new(),
+            probes: Arc::clone(&node.probes),
+            state: directory,
+        })
     }
 
     /// Hands the node's own lease over.
@@ -111,6 +125,9 @@ impl Session {
     /// It may have asked for something besides what it declares.
     fn take_wishes(&mut self) {
         self.refresh.extend(self.policy.take_refreshes());
+        if let Some(probed) = self.policy.take_probes() {
+            self.probed = probed;
+        }
         if let Some(anew) = self.policy.take_published_anew() {
             self.registered = anew.registration;
         }

@@ -10,6 +10,7 @@ use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 
 use super::facts::Uplink;
+use super::probing::ProbeTarget;
 use super::published::PublishedData;
 
 /// Which function of the plugin is being called.
@@ -89,6 +90,8 @@ pub(crate) struct Wishes {
     pub published: Option<PublishedData>,
     /// Peers that it wants to declare for anew.
     pub refresh: BTreeSet<PeerId>,
+    /// What is to be probed from now on.
+    pub probes: Option<Arc<[ProbeTarget]>>,
 }
 
 /// A call that is going on.

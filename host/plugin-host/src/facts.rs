@@ -13,6 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::about::NodeInfo;
 use super::grants::Grants;
+use super::probing::Probes;
 use super::secrets::Secrets;
 
 /// This node and its cluster.
@@ -202,4 +203,6 @@ pub struct Environment {
     pub endpoints: Arc<dyn Endpoints>,
     /// Who runs the operator's commands.
     pub commands: Arc<dyn Commands>,
+    /// Who probes peers.
+    pub probes: Arc<dyn Probes>,
 }

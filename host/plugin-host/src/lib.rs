@@ -32,6 +32,7 @@ mod origin;
 mod outline;
 mod policy;
 mod private_dir;
+mod probing;
 mod published;
 mod reference;
 mod registry;
@@ -57,13 +58,14 @@ pub use flannel_base::Family;
 pub use grants::{
     EndpointGrants, GrantError, GrantRequest, Granted, Grants, granted_endpoint, needs_grant, parse_grant,
 };
-pub use imports::{CONTRACT, INTERFACES, WASI};
+pub use imports::{CONTRACT, INTERFACES, PROBE, WASI};
 pub use instance::{CallRecord, Outcome};
 pub use limits::Limits;
 pub use load::Loader;
 pub use needs::{Need, Pattern};
 pub use outline::Excess;
 pub use policy::{ApplyOutcome, Description, PeerChange, Policy, PublishedAnew, Registration, is_name};
+pub use probing::{NoProbes, ProbeCondition, ProbeKey, ProbeReport, ProbeTarget, Probes, RoundTrip};
 pub use reference::{PluginReference, ReferenceError, RegistryReference, Version};
 pub use registry::{Publication, Pulled, Registries, RegistryError, WitPackage};
 pub use secrets::{Secrets, extract_secrets};
@@ -84,5 +86,7 @@ mod commands_tests;
 mod http_tests;
 #[cfg(test)]
 mod policy_routing_tests;
+#[cfg(test)]
+mod probe_tests;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,8 @@ pub struct Limits {
     pub batch: usize,
     /// Peers that a call may ask to be handed over again.
     pub refreshes: usize,
+    /// Targets that are probed.
+    pub probes: usize,
     /// Entries of one peer.
     pub peer_entries: usize,
     /// Entries in all.
@@ -64,6 +66,7 @@ impl Default for Limits {
             change_time: Duration::from_millis(1),
             batch: 4096,
             refreshes: 1 << 16,
+            probes: 1 << 15,
             peer_entries: 64,
             entries: 1 << 20,
             devices: 8,

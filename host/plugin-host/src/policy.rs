@@ -25,6 +25,7 @@ use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::{self, Need};
 use super::origin::Origin;
+use super::probing::{ProbeTarget, Probing};
 use super::published::{PublishedData, Unfit};
 use super::series::PluginSeries;
 use super::signature::Provenance;
@@ -192,6 +193,8 @@ pub struct Policy {
     log_rate: LogRate,
     /// Figures of its own, which its instances share.
     series: PluginSeries,
+    /// What it has probed, which its instances share.
+    probing: Probing,
     /// Why the last instance ended, as long as there is no other.
     end: Option<String>,
     own: Option<Arc<Lease>>,
@@ -275,6 +278,7 @@ impl Policy {
             refresh: BTreeSet::new(),
             log_rate: LogRate::new(Instant::now()),
             series: PluginSeries::default(),
+            probing: Probing::default(),
             end: None,
             own: None,
             entries: EntryCount::default(),
@@ -352,6 +356,7 @@ impl Policy {
             self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
         }
         applied.take_along(&changes);
+        self.probing.take_along(&changes);
         Ok(applied)
     }
 
@@ -425,6 +430,8 @@ impl Policy {
         applied.deferred.extend(work.into_iter().rev().flatten());
         applied.deferred.retain(|change| matches!(change, PeerChange::Put(..)));
         applied.take_along(&changes);
+        self.probing.put_off(&applied.deferred);
+        self.probing.take_along(&changes);
         applied
     }
 
@@ -503,6 +510,9 @@ impl Policy {
         }
         let wishes = std::mem::take(&mut call.wishes);
         applied.transaction.merge(call.into_transaction());
+        if self.probes() {
+            self.probing.told(batch);
+        }
         self.take_wishes(wishes);
         Ok(())
     }
@@ -575,17 +585,24 @@ impl Policy {
         if is_other && self.log_rate.admits(&self.name, 0, Instant::now()) {
             warn!(plugin = self.name, "it registers with something else than before: that is published");
         }
-        let Wishes { published, refresh } = wishes;
+        let Wishes { published, refresh, probes } = wishes;
         // It knows of nobody that one before has asked for, and is told of all.
         self.refresh = refresh;
+        self.probing.begin_instance();
+        if let Some(probes) = probes {
+            self.probing.declare(probes);
+        }
         (self.registered, self.published) = (Some(registered), published);
         self.publish_if_other(before, true);
     }
 
     /// A call has gone well that has asked for this.
     fn take_wishes(&mut self, wishes: Wishes) {
-        let Wishes { published, refresh } = wishes;
+        let Wishes { published, refresh, probes } = wishes;
         self.refresh.extend(refresh);
+        if let Some(probes) = probes {
+            self.probing.declare(probes);
+        }
         if let Some(published) = published {
             let before = self.in_force();
             self.published = Some(published);
@@ -648,13 +665,27 @@ impl Policy {
         std::mem::take(&mut self.refresh)
     }
 
+    /// Whether it can have peers probed.
+    pub fn probes(&self) -> bool {
+        self.imports.iter().any(|import| import == imports::PROBE)
+    }
+
+    /// What is to be probed from now on, if that may be something else than when this was asked last: what its policy has declared, of peers that
+    /// are there.
+    pub fn take_probes(&mut self) -> Option<Vec<ProbeTarget>> {
+        self.probing.take()
+    }
+
     /// What a new instance has on the host's side.
     fn host_state(&self) -> HostState {
         let (limits, environment) = (self.limits.clone(), self.environment.clone());
         let state = Arc::clone(&self.state);
         let (pauser, log_rate) = (self.component.pauser(), self.log_rate.clone());
         let series = self.series.clone();
-        HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate, series)
+        let mut host =
+            HostState::new(self.name.clone(), limits, environment, state, pauser, log_rate, series);
+        host.probing = self.probing.clone();
+        host
     }
 
     /// What the plugin asks for of clouds.

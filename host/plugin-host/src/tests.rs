@@ -61,6 +61,7 @@ pub(super) fn environment(config: &str) -> Environment {
         clouds: Arc::new(NoClouds),
         endpoints: Arc::new(NoEndpoints),
         commands: Arc::new(NoCommands),
+        probes: Arc::new(NoProbes),
         links: Arc::new(FakeLinks),
     }
 }

@@ -7,8 +7,8 @@ use flannel_base::Timestamp;
 use flannel_base::text::printable;
 
 use super::status::{
-    Change, Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Problem, Status, Store, Swaps, Trouble,
-    Tunnel, TunnelSources,
+    Change, Datapath, Firewall, Lease, Network, Node, Peer, Plugin, Probes, Problem, Status, Store, Swaps,
+    Trouble, Tunnel, TunnelSources,
 };
 
 /// Texts are broken here; names and addresses never are.
@@ -61,6 +61,9 @@ impl Status {
             if let Some(sources) = firewall.sources.as_ref().filter(|sources| sources.in_place) {
                 row(f, "", &describe_sources(sources))?;
             }
+        }
+        if let Some(probes) = &self.probes {
+            show_probes(f, probes)?;
         }
         show_peers(f, &self.peers)
     }
@@ -227,6 +230,23 @@ fn describe_sources(sources: &TunnelSources) -> String {
     let others = counted(sources.dropped, "packet");
     let dropped = if sources.dropped == 0 { String::new() } else { format!("; {others} of others dropped") };
     format!("tunnels are open to {addresses}{dropped}")
+}
+
+fn show_probes(f: &mut Formatter<'_>, probes: &Probes) -> fmt::Result {
+    let Probes { untested, answered, lost, interval_ms, lost_targets } = probes;
+    let mut text = counted(untested + answered + lost, "target");
+    for (count, what) in [(answered, "answered"), (lost, "lost"), (untested, "untested")] {
+        if *count > 0 {
+            let _ = write!(text, ", {count} {what}");
+        }
+    }
+    let every = span(Duration::from_millis(*interval_ms));
+    row(f, "probes", &format!("{text}, each asked once in {every}"))?;
+    lost_targets.iter().try_for_each(|target| row(f, "", &format!("lost: {target}")))?;
+    match lost.saturating_sub(lost_targets.len()) {
+        0 => Ok(()),
+        others => row(f, "", &format!("lost: {others} others")),
+    }
 }
 
 fn show_peers(f: &mut Formatter<'_>, peers: &[Peer]) -> fmt::Result {
@@ -446,6 +466,7 @@ mod tests {
                 sources: Some(TunnelSources { in_place: true, addresses: 2, ..TunnelSources::default() }),
                 ..Firewall::default()
             }),
+            probes: None,
             peers: vec![peer(27), peer(41)],
         }
     }
@@ -453,6 +474,18 @@ mod tests {
     fn is(status: &Status, expected: &str) {
         let shown = status.to_string();
         assert_eq!(shown, expected, "it is:\n{shown}");
+    }
+
+    #[test]
+    fn probes_are_counted_and_some_of_those_that_are_lost_named() {
+        let mut status = well();
+        let lost_targets = vec!["192.168.77.27 over eth0, 44 bytes".to_owned()];
+        status.probes = Some(Probes { untested: 0, answered: 3, lost: 4, interval_ms: 2500, lost_targets });
+        let shown = status.to_string();
+        let lines = "probes      7 targets, 3 answered, 4 lost, each asked once in 2 s\n            lost: 192.168.77.27 over eth0, 44 bytes\n            lost: 3 others\n";
+        assert!(shown.contains(lines), "{shown}");
+        let json = serde_json::to_value(&status).expect("JSON");
+        assert_eq!(json["probes"]["lost"], 4);
     }
 
     #[test]

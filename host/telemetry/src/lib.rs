@@ -16,6 +16,7 @@ pub mod health;
 mod kubernetes;
 pub mod metrics;
 mod policy;
+mod probe;
 mod process;
 pub mod status;
 pub mod systemd;

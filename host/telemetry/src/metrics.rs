@@ -16,11 +16,13 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::kubernetes::{self, Kubernetes};
 use super::policy::{self, PolicyCollector};
+use super::probe::{self, ProbeCollector};
 use super::process::Process;
 use super::tunnel::{Source, Tunnels};
 
 pub use super::kubernetes::KubernetesFigures;
 pub use super::policy::{PolicyFamily, PolicyFigures, PolicySeries};
+pub use super::probe::ProbeFigures;
 pub use super::tunnel::TunnelFigures;
 
 /// What [`Metrics::encode`] writes.
@@ -184,6 +186,7 @@ struct Inner {
     tunnels: Tunnels,
     kubernetes: Kubernetes,
     policy: PolicyCollector,
+    probes: ProbeCollector,
 }
 
 /// Makes the registry, and keeps the names for the test of the documentation.
@@ -220,7 +223,7 @@ impl Metrics {
     #[allow(clippy::too_many_lines, reason = "a list of all metrics")]
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let (tunnels, kubernetes, policy) = collect(&mut registry);
+        let (tunnels, kubernetes, policy, probes) = collect(&mut registry);
         let ours = registry.sub_registry_with_prefix("flanneld");
         let mut r = Registrar {
             registry: ours,
@@ -394,6 +397,7 @@ impl Metrics {
             tunnels,
             kubernetes,
             policy,
+            probes,
             registry,
         }))
     }
@@ -571,6 +575,11 @@ impl Metrics {
         self.0.policy.come_from(source);
     }
 
+    /// Where the figures of probes come from. It is asked at each scrape.
+    pub fn probes(&self, source: probe::Source) {
+        self.0.probes.come_from(source);
+    }
+
     /// All of it as OpenMetrics text, see [`CONTENT_TYPE`].
     pub fn encode(&self) -> String {
         let mut text = String::new();
@@ -582,14 +591,15 @@ impl Metrics {
 }
 
 /// Registers what is asked for its figures at each scrape.
-fn collect(registry: &mut Registry) -> (Tunnels, Kubernetes, PolicyCollector) {
+fn collect(registry: &mut Registry) -> (Tunnels, Kubernetes, PolicyCollector, ProbeCollector) {
     let (tunnels, kubernetes) = (Tunnels::default(), Kubernetes::default());
-    let policy = PolicyCollector::default();
+    let (policy, probes) = (PolicyCollector::default(), ProbeCollector::default());
     registry.register_collector(Box::new(Process::new()));
     registry.register_collector(Box::new(tunnels.clone()));
     registry.register_collector(Box::new(kubernetes.clone()));
     registry.register_collector(Box::new(policy.clone()));
-    (tunnels, kubernetes, policy)
+    registry.register_collector(Box::new(probes.clone()));
+    (tunnels, kubernetes, policy, probes)
 }
 
 /// For what others take their time for.
@@ -662,6 +672,10 @@ mod tests {
                 ..KubernetesFigures::default()
             })
         }));
+        metrics.probes(Box::new(|| {
+            let targets = [("untested", 1), ("answered", 2), ("lost", 3)];
+            Some(ProbeFigures { targets, requests: 60, answers: 40 })
+        }));
         metrics.ready(true);
         metrics.log_lines_lost(|| 9);
         metrics
@@ -702,6 +716,9 @@ mod tests {
         has(&text, "flanneld_kubernetes_read_bytes_total 6");
         has(&text, r#"flanneld_kubernetes_watch_ends_total{reason="end"} 4"#);
         has(&text, "flanneld_kubernetes_silent_seconds 1.0");
+        has(&text, r#"flanneld_probe_targets{condition="lost"} 3"#);
+        has(&text, "flanneld_probe_requests_total 60");
+        has(&text, "flanneld_probe_answers_total 40");
         has(&text, "flanneld_ready 1");
         has(&text, &format!(r#"flanneld_build_info{{version="{}"}} 1"#, env!("CARGO_PKG_VERSION")));
     }

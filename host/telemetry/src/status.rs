@@ -44,8 +44,28 @@ pub struct Status {
     pub datapath: Option<Datapath>,
     /// The firewall rules, if they are wanted.
     pub firewall: Option<Firewall>,
+    /// What plugins have probed; none: nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
     /// The other nodes.
     pub peers: Vec<Peer>,
+}
+
+/// What plugins have probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Probes {
+    /// Targets that have neither answered nor been lost yet.
+    pub untested: usize,
+    /// Targets that answer.
+    pub answered: usize,
+    /// Targets that are lost.
+    pub lost: usize,
+    /// Milliseconds between two requests to one target, the longest.
+    pub interval_ms: u64,
+    /// Some of those that are lost, a line for each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost_targets: Vec<String>,
 }
 
 /// Whether the node is ready.

@@ -86,6 +86,7 @@ impl<P: Instance> wit::Guest for Guest<P> {
                     wit::Change::Removed(peer) => policy.removed(PeerId(peer)),
                 }
             }
+            policy.applied()?;
             Ok(rejections)
         })
     }

@@ -3,7 +3,7 @@
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
 //! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`ipsec`], [`udp_tunnel`], [`cloud`], [`http`], [`commands`], [`node_info`], [`log`],
-//! [`metrics`], [`own_lease`], [`peers`], [`policy_routing`], [`clock`] and [`state`]. A
+//! [`metrics`], [`own_lease`], [`peers`], [`policy_routing`], [`probe`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -61,6 +61,7 @@ pub mod node_info;
 pub mod own_lease;
 pub mod peers;
 pub mod policy_routing;
+pub mod probe;
 pub mod routes;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]

@@ -34,6 +34,12 @@ pub trait Policy: Sized + 'static {
         let _ = peer;
     }
 
+    /// The policy has been told of all changes of a call, which are thousands at the beginning: for what is about all peers, such as
+    /// [`crate::probe::watch`]. An error drops the whole call.
+    fn applied(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// For policies with state outside of the kernel: called first right after the first snapshot. Answers after what time to
     /// call again (at least 100 ms), or none for never.
     fn tick(&mut self) -> Result<Option<Duration>, String> {

@@ -68,6 +68,7 @@ impl BesideGeneration {
                 .map_err(|error| error.to_string())?;
         let state = Arc::new(surroundings.state.shadow(None));
         let surroundings = Surroundings { environment, state, ..surroundings };
+        node.probes.open_for(&artifact);
         let started = {
             let Surroundings { environment, limits, state, .. } = surroundings.clone();
             let own = own.clone();
@@ -90,8 +91,9 @@ impl BesideGeneration {
         let mark = begun.map_err(|error| error.to_string())??;
         let sources: Vec<IpAddr> = own.subnets.iter().map(|subnet| subnet.network()).collect();
         let place = Place::beside();
-        let parts = Prober::open(mark, sources)
-            .and_then(|prober| Ok((prober, PolicyThread::start(Box::new(policy), place.clone(), outcomes)?)));
+        let parts = Prober::open(mark, sources).and_then(|prober| {
+            Ok((prober, PolicyThread::start(Box::new(policy), place.clone(), &node.probes, outcomes)?))
+        });
         let (prober, policy) = match parts {
             Ok(parts) => parts,
             Err(error) => {

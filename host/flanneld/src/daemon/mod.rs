@@ -12,6 +12,7 @@ mod error;
 mod families;
 mod firewall;
 mod former_backend;
+mod icmp;
 mod in_order;
 mod kube_node;
 mod links;
@@ -24,6 +25,7 @@ mod policy;
 mod policy_figures;
 pub mod privileges;
 mod prober;
+mod probes;
 mod rehearsal;
 mod reload;
 mod retirement;
@@ -180,6 +182,7 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
             outside: ground.outside.handle(),
             about: Arc::clone(&about),
             about_changed: about_changed.clone(),
+            probes: observer.probes.clone(),
             before: before.clone(),
             networks: start::networks(&whole),
             plugin: preserved

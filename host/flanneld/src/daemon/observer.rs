@@ -34,6 +34,7 @@ use super::links::ipsec_keys;
 use super::observed_store::StoreHealth;
 use super::policy::Records;
 use super::policy_figures;
+use super::probes::ProbeHub;
 use super::service_manager::ServiceManager;
 use super::tunnel_stats;
 
@@ -70,6 +71,8 @@ pub(super) struct Observer {
     pub tunnels: TunnelContext,
     /// This node's keys for IPsec: as long as the process lives.
     pub ipsec: KeyRing,
+    /// All probes of the process.
+    pub probes: ProbeHub,
     readiness: Readiness,
     systemd: Arc<Systemd>,
     /// Who lets pods come.
@@ -139,11 +142,17 @@ impl Observer {
         let tunnels = TunnelContext { keeper, ..TunnelContext::default() };
         let meters = tunnels.meters.clone();
         metrics.tunnels(Box::new(move || tunnel_stats::figures(&meters)));
+        let probes = ProbeHub::default();
+        metrics.probes(Box::new({
+            let probes = probes.clone();
+            move || probes.figures()
+        }));
         let cni_config = options.cni_conf_from.clone().zip(options.cni_conf_to.clone());
         let cni_config = cni_config.map(|(from, to)| CniConfig::start(from, to));
         let observer = Arc::new(Self {
             tunnels,
             ipsec: KeyRing::default(),
+            probes: probes.clone(),
             store: Arc::new(StoreHealth::new(metrics.clone(), readiness.clone())),
             metrics,
             readiness,
@@ -513,6 +522,7 @@ impl Observer {
             time: Timestamp::now(),
             ready: status::Ready { ready: self.readiness.is_ready(), missing, lacking },
             store: status::Store { ok, last_error, ..base.store.clone() },
+            probes: self.probes.status(),
             ..base
         }
     }

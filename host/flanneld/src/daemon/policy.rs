@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::DaemonError;
 use super::coordinator::{Effort, Event, PolicyCall};
+use super::probes::ProbeHub;
 use super::retirement::LastCalls;
 use super::serve::Outcome;
 
@@ -85,11 +86,19 @@ impl PolicyThread {
     pub(super) fn start(
         mut policy: Box<Policy>,
         place: Place,
+        probes: &ProbeHub,
         outcomes: UnboundedSender<Outcome>,
     ) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let (retires, follows_node) = (policy.retires(), policy.follows_node());
         let series = policy.series().clone();
+        let owner = probes.owner({
+            let (place, outcomes) = (place.clone(), outcomes.clone());
+            // A daemon that starts over, or ends, does not listen any more.
+            move || drop(outcomes.send(place.event(Event::ProbesChanged).into()))
+        });
+        // At once: what another one has probed until now goes on, if this one wants that, too.
+        owner.declare(policy.take_probes().unwrap_or_default());
         let run = move || {
             let outcomes = LastWords(outcomes);
             let mut keeper = Keeper::default();
@@ -97,6 +106,7 @@ impl PolicyThread {
                 let call = match order {
                     Order::Call(call) => call,
                     Order::Retire(calls) => {
+                        drop(owner);
                         calls.run(&mut policy, |policy| keeper.keep(policy.state()));
                         break;
                     }
@@ -106,6 +116,9 @@ impl PolicyThread {
                     (policy.take_cloud_records(), policy.take_suppressed_lines());
                 if let Some(anew) = policy.take_published_anew() {
                     let _ = outcomes.0.send(place.published_anew(anew));
+                }
+                if let Some(targets) = policy.take_probes() {
+                    owner.declare(targets);
                 }
                 let records = Records { calls, clouds, memory: policy.memory(), suppressed_lines };
                 // A daemon that starts over, or ends, does not listen any more.

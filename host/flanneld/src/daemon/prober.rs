@@ -3,39 +3,32 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use flannel_udp_tunnel::internet_checksum;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::coordinator::ProbeOrder;
+use super::icmp::{self, Echo};
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Echo requests a second, at most.
 const PER_SECOND: u32 = 100;
-/// Bytes behind the ICMP header of a small request: what it is known by.
-const SMALL: usize = 16;
-/// Bytes of the headers of the families' IP packets, and of ICMP's own.
-const IPV4_HEADER: usize = 20;
-const IPV6_HEADER: usize = 40;
-const ICMP_HEADER: usize = 8;
+/// By which its answers are known, besides their keys.
+const ID: u16 = 0xf1a7;
 /// Bytes of the largest packet that is tried; an interface may have more (65,536), and no path.
 const MAX_MTU: usize = 9216;
 /// How many bytes less are tried where a device does not carry a packet, and how many less at most.
 const LESS: usize = 4;
 const MAX_LESS: usize = 160;
-/// `IP_PMTUDISC_PROBE` of `linux/in.h`: never in fragments, whatever is known of the path.
-const PMTUDISC_PROBE: libc::c_int = 3;
-
-type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<()>>>>;
+/// Who waits for an answer with this key, and from whom.
+type Waiting = HashMap<u128, (IpAddr, oneshot::Sender<()>)>;
 
 /// Sends probes, and hears the answers.
 pub(super) struct Prober {
@@ -47,7 +40,7 @@ pub(super) struct Prober {
 struct Shared {
     /// By the addresses that they send from.
     sockets: HashMap<IpAddr, Arc<AsyncFd<Socket>>>,
-    waiting: Waiting,
+    waiting: Arc<Mutex<Waiting>>,
     state: Mutex<(u64, Instant)>,
 }
 
@@ -60,12 +53,11 @@ impl Drop for Prober {
 impl Prober {
     /// In the calling thread's network namespace. `sources`: this node's own addresses that probes are sent from.
     pub(super) fn open(mark: u32, sources: impl IntoIterator<Item = IpAddr>) -> io::Result<Self> {
-        let waiting = Waiting::default();
+        let waiting = Arc::<Mutex<Waiting>>::default();
         let (mut sockets, mut listeners) = (HashMap::new(), Vec::new());
         for source in sources {
             let socket = socket(mark, source)?;
-            // SAFETY: the socket is owned by what registers it, which never closes it or puts another one in its place.
-            let socket = Arc::new(unsafe { AsyncFd::register(socket) }?);
+            let socket = Arc::new(icmp::register(socket)?);
             listeners.push(tokio::spawn(listen(Arc::clone(&socket), source.is_ipv4(), Arc::clone(&waiting))));
             sockets.insert(source, socket);
         }
@@ -81,10 +73,10 @@ impl Prober {
         let (shared, nonce) = (Arc::clone(&self.shared), self.nonce);
         async move {
             for (from, to) in order.ends {
-                let headers = ICMP_HEADER + if to.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
+                let headers = icmp::headers(to.is_ipv4());
                 let full = usize::try_from(order.mtu).unwrap_or(MAX_MTU).min(MAX_MTU);
-                let full = full.saturating_sub(headers).max(SMALL);
-                shared.ask(from, to, nonce, SMALL, headers).await?;
+                let full = full.saturating_sub(headers).max(icmp::SMALLEST);
+                shared.ask(from, to, nonce, icmp::SMALLEST, headers).await?;
                 let mut bytes = full;
                 for _ in 0..2 {
                     bytes = shared.ask_largest(from, to, nonce, bytes, headers).await?;
@@ -132,7 +124,7 @@ impl Shared {
         loop {
             match self.ask(from, to, nonce, bytes, headers).await {
                 Ok(()) => return Ok(bytes),
-                Err(NoAnswer::TooLong(_)) if largest - bytes < MAX_LESS && bytes > LESS + SMALL => {
+                Err(NoAnswer::TooLong(_)) if largest - bytes < MAX_LESS && bytes > LESS + icmp::SMALLEST => {
                     bytes -= LESS;
                 }
                 Err(other) => return Err(other.into()),
@@ -160,12 +152,14 @@ impl Shared {
         };
         let (number, turn) = number;
         sleep_until(turn).await;
-        let key = nonce.wrapping_add(number);
+        let key = u128::from(nonce.wrapping_add(number));
         let (answer, answered) = oneshot::channel();
-        self.lock().insert(key, answer);
+        self.lock().insert(key, (to, answer));
         let outcome = async {
-            let packet = request(to.is_ipv4(), number, key, bytes);
-            send(socket, to, &packet).await.map_err(|error| NoAnswer::of(to, &error))?;
+            let [.., a, b] = number.to_be_bytes();
+            let echo = Echo { id: ID, sequence: u16::from_be_bytes([a, b]), token: key };
+            let packet = icmp::request(to.is_ipv4(), echo, bytes);
+            icmp::send(socket, to, &packet).await.map_err(|error| NoAnswer::of(to, &error))?;
             let answered = timeout(ANSWER, answered).await;
             let silent = || NoAnswer::Other(format!("{to} does not answer packets of {size} bytes"));
             answered.ok().and_then(Result::ok).ok_or_else(silent)
@@ -175,110 +169,31 @@ impl Shared {
         outcome
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<()>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn socket(mark: u32, source: IpAddr) -> io::Result<Socket> {
-    let ipv4 = source.is_ipv4();
-    let (domain, protocol) =
-        if ipv4 { (Domain::IPV4, Protocol::ICMPV4) } else { (Domain::IPV6, Protocol::ICMPV6) };
-    let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+    let socket = icmp::socket(source.is_ipv4())?;
     socket.set_mark(mark)?;
-    let (level, option) = if ipv4 {
-        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER)
-    } else {
-        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER)
-    };
-    set_option(&socket, level, option, PMTUDISC_PROBE)?;
     socket.bind(&SockAddr::from(SocketAddr::new(source, 0)))?;
     Ok(socket)
 }
 
-fn set_option(
-    socket: &Socket,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: libc::c_int,
-) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let length = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or_default();
-    // SAFETY: the descriptor is open as long as the socket is borrowed, and the pointer leads to a value of that length.
-    let outcome =
-        unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), length) };
-    if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// An echo request. The kernel fills in ICMPv6's checksum.
-fn request(ipv4: bool, number: u64, key: u64, bytes: usize) -> Vec<u8> {
-    let mut packet = vec![0; ICMP_HEADER + bytes];
-    packet[0] = if ipv4 { 8 } else { 128 };
-    let [.., a, b] = number.to_be_bytes();
-    packet[4..6].copy_from_slice(&[0xf1, 0xa7]);
-    packet[6..8].copy_from_slice(&[a, b]);
-    packet[8..16].copy_from_slice(&key.to_be_bytes());
-    if ipv4 {
-        let sum = internet_checksum(&packet);
-        packet[2..4].copy_from_slice(&sum);
-    }
-    packet
-}
-
-async fn send(socket: &AsyncFd<Socket>, to: IpAddr, packet: &[u8]) -> io::Result<()> {
-    let to = SockAddr::from(SocketAddr::new(to, 0));
-    loop {
-        let mut ready = socket.writable().await?;
-        if let Ok(outcome) = ready.try_io(|socket| socket.get_ref().send_to(packet, &to)) {
-            return outcome.map(drop);
-        }
-    }
-}
-
 /// Hears answers until it is ended.
-async fn listen(socket: Arc<AsyncFd<Socket>>, ipv4: bool, waiting: Waiting) {
+async fn listen(socket: Arc<AsyncFd<Socket>>, ipv4: bool, waiting: Arc<Mutex<Waiting>>) {
     loop {
         let Ok(mut ready) = socket.readable().await else { return };
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 128];
-        let received = ready.try_io(|socket| socket.get_ref().recv(&mut buffer));
-        let Ok(Ok(length)) = received else { continue };
-        // SAFETY: the kernel has filled in as many bytes as it says, and it says no more than there are.
-        let bytes: Vec<u8> = buffer.iter().take(length).map(|byte| unsafe { byte.assume_init() }).collect();
-        if let Some(key) = answer_in(&bytes, ipv4)
-            && let Some(answer) = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key)
+        let Ok(Ok(Some((echo, from)))) = ready.try_io(|socket| icmp::receive(socket.get_ref(), ipv4)) else {
+            continue;
+        };
+        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if echo.id == ID
+            && waiting.get(&echo.token).is_some_and(|(to, _)| *to == from)
+            && let Some((_, answer)) = waiting.remove(&echo.token)
         {
             let _ = answer.send(());
         }
-    }
-}
-
-/// What an echo reply is the answer to. IPv4's come with the IP header.
-fn answer_in(bytes: &[u8], ipv4: bool) -> Option<u64> {
-    let header = if ipv4 { usize::from(bytes.first()? & 0xf) * 4 } else { 0 };
-    let message = bytes.get(header..)?;
-    let reply = if ipv4 { 0 } else { 129 };
-    let key = message.get(8..16)?;
-    (message[0] == reply && message.get(4..6)? == [0xf1, 0xa7])
-        .then(|| u64::from_be_bytes(key.try_into().unwrap_or_default()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_is_known_by_what_was_sent() {
-        let mut packet = request(false, 7, 0x0123_4567_89ab_cdef, SMALL);
-        assert_eq!(answer_in(&packet, false), None, "that is a request");
-        packet[0] = 129;
-        assert_eq!(answer_in(&packet, false), Some(0x0123_4567_89ab_cdef));
-        let mut v4 = vec![0x45; 20];
-        let mut packet = request(true, 7, 5, 1400);
-        assert_eq!(internet_checksum(&packet), [0, 0], "the checksum is right");
-        packet[0] = 0;
-        v4.extend(packet);
-        assert_eq!(answer_in(&v4, true), Some(5));
-        assert_eq!(answer_in(&v4[..30], true), None);
-        assert_eq!(answer_in(&[], true), None);
     }
 }

@@ -11,6 +11,7 @@ use flannel_plugin_host::{
 };
 
 use super::confined;
+use super::probes::ProbeHub;
 
 /// What surrounds the policy that serves, and any other in its place.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(super) struct Surroundings {
     pub state: Arc<DirState>,
     /// How others are loaded.
     pub loader: Loader,
+    /// All probes of the process.
+    pub probes: ProbeHub,
 }
 
 /// A plugin that has passed.
@@ -54,6 +57,7 @@ pub(super) async fn rehearse(
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);
     }
+    surroundings.probes.open_for(&artifact);
     let rehearsed = confined::run("rehearsal", move || {
         let Surroundings { environment, limits, state, .. } = surroundings;
         let state = Arc::new(state.shadow(take_state));

@@ -213,8 +213,8 @@ impl Operation {
             firewall: firewall.clone(),
             swaps: swap_requests,
         }));
-        let policy =
-            PolicyThread::start(policy, Place::default(), outcomes.clone()).map_err(DaemonError::Thread)?;
+        let policy = PolicyThread::start(policy, Place::default(), &node.probes, outcomes.clone())
+            .map_err(DaemonError::Thread)?;
         observer.serves(&name, &digest, &policy.series);
         Ok(Self {
             node,
@@ -553,7 +553,12 @@ impl Operation {
             error!(%error, "what the plugin wants to remember cannot be written: it is lost with the next restart");
         }
         self.surroundings.state = Arc::clone(policy.state());
-        match PolicyThread::start(Box::new(policy), Place::default(), self.outcomes.clone()) {
+        match PolicyThread::start(
+            Box::new(policy),
+            Place::default(),
+            &self.node.probes,
+            self.outcomes.clone(),
+        ) {
             Ok(policy) => self.policy = policy,
             Err(error) => {
                 let _ = self.outcomes.send(Outcome::Failed(DaemonError::Thread(error)));

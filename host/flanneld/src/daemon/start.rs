@@ -51,6 +51,7 @@ use super::kube_node::KubeNode;
 use super::links::Links;
 use super::observer::Observer;
 use super::outside::{Outside, OutsideStore};
+use super::probes::ProbeHub;
 use super::rehearsal::Surroundings;
 use super::stale_file;
 use super::tunnel_sources::Devices;
@@ -95,6 +96,8 @@ pub(super) struct Node {
     pub about: Arc<NodeInfo>,
     /// Tells when that has changed; none: it does not.
     pub about_changed: Option<watch::Receiver<()>>,
+    /// All probes of the process.
+    pub probes: ProbeHub,
     /// What Kubernetes has of this node, if leases are there, from before its daemon did anything.
     pub before: Option<Arc<Before>>,
     /// The cluster's networks, of all families that it has.
@@ -566,9 +569,15 @@ pub(super) async fn node(
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
     state.adopt_former(node.loader.built_in());
-    let surroundings =
-        Surroundings { environment, limits: Limits::default(), state, loader: node.loader.clone() };
+    let surroundings = Surroundings {
+        environment,
+        limits: Limits::default(),
+        state,
+        loader: node.loader.clone(),
+        probes: node.probes.clone(),
+    };
     let digest = artifact.digest().to_owned();
+    node.probes.open_for(&artifact);
     let started = {
         let Surroundings { environment, limits, state, .. } = surroundings.clone();
         confined::run("registration", move || Policy::start(&artifact, environment, limits, state))
@@ -722,6 +731,7 @@ pub(super) fn environment(
         clouds: clouds.client(node.outside.clone()),
         endpoints: clouds.endpoints(node.outside.clone()),
         commands: Arc::new(CommandRunner::new(Arc::clone(&node.permission))),
+        probes: Arc::new(node.probes.clone()),
     };
     Ok((environment, clouds))
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::subject::Subject;
 use super::{
-    Outcome, describe, history, limits, long_run, metrics, odd, reach, refresh, register, restart, snapshot,
+    Outcome, describe, history, limits, long_run, metrics, odd, probes, reach, refresh, register, restart,
+    snapshot,
 };
 
 /// Looks whether a plugin meets a demand.
@@ -44,7 +45,7 @@ pub(super) const START: &str = "start";
 pub(super) const LEASES: &str = "leases";
 
 /// All checks of a plugin that starts, in the order in which the daemon calls a plugin.
-static DEMANDS: [Demand; 35] = [
+static DEMANDS: [Demand; 36] = [
     demand(Always, "describe-names", "describe: a proper name and types", describe::proper),
     demand(Whole, "describe-constant", "describe: always the same", describe::constant),
     demand(
@@ -109,6 +110,7 @@ static DEMANDS: [Demand; 35] = [
     demand(Always, "tick", "tick", limits::tick),
     demand(Whole, "retire", "retire", limits::retire),
     demand(Always, "refresh", "peers: what it asks for again comes to an end", refresh::comes_to_an_end),
+    demand(Always, "probes", "probe: peers that are lost, and come back", probes::lost_and_back),
     demand(Always, "metrics", "metrics: none is refused", metrics::figures),
     demand(Hurry, "limits-short", "limits: time, memory and handles in a short run", limits::short),
     demand(Whole, "limits-time", "limits: time", limits::time),

@@ -8,6 +8,7 @@ mod list;
 mod long_run;
 mod metrics;
 mod odd;
+mod probes;
 mod reach;
 mod refresh;
 mod register;

@@ -15,6 +15,7 @@ mod node_info;
 mod own_lease;
 mod peers;
 mod policy_routing;
+mod probe;
 mod state;
 mod tunnel;
 mod wireguard;
@@ -42,6 +43,7 @@ use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::Pattern;
 use super::outline::TABLE_ELEMENT;
+use super::probing::Probing;
 use super::series::PluginSeries;
 use super::state::DirState;
 use super::wasi::Console;
@@ -86,6 +88,8 @@ pub(crate) struct HostState {
     pub log_rate: LogRate,
     /// Figures of the plugin's own.
     pub series: PluginSeries,
+    /// What it has probed.
+    pub probing: Probing,
     /// What it writes to standard output and standard error, if it imports WASI.
     pub console: Console,
     /// When the call that is going on has to have ended.
@@ -173,6 +177,7 @@ impl HostState {
             console: Console::new(&limits, log_rate.clone()),
             log_rate,
             series,
+            probing: Probing::default(),
             deadline: Instant::now(),
             budget: Budget::new(Duration::ZERO),
             pauser,

@@ -17,9 +17,12 @@ use crate::http;
 use crate::ipsec;
 use crate::log::Level;
 use crate::policy_routing;
+use crate::probe;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
-use crate::{Config, Error, Ipip, Lease, Mac, Node, PeerId, Policy, Registration, Retire, Route, Vxlan};
+use crate::{
+    Config, Error, Ipip, Lease, Link, Mac, Node, PeerId, Policy, Registration, Retire, Route, Vxlan,
+};
 
 /// One thing that the policy declared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +129,26 @@ impl fmt::Display for Declared {
     }
 }
 
+/// Which target it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Probed {
+    /// Whose address it is.
+    pub peer: PeerId,
+    /// The address.
+    pub address: IpAddr,
+    /// The device by which requests leave; none: the routing table says.
+    pub over: Option<String>,
+    /// Bytes of a request; none: the smallest.
+    pub size: Option<u32>,
+}
+
+impl Probed {
+    pub(crate) fn of(target: &probe::Target) -> Self {
+        let probe::Target { peer, address, over, size, .. } = *target;
+        Self { peer, address, over: over.map(Link::name), size }
+    }
+}
+
 /// A cloud for tests: a function from requests to answers.
 pub type Cloud = Box<dyn FnMut(&cloud::Request) -> Result<cloud::Response, cloud::Error>>;
 
@@ -157,6 +180,12 @@ pub struct Host {
     pub published: Vec<(Option<String>, Option<String>)>,
     /// Peers that the policy wants to be told of again, in their order.
     pub refreshed: Vec<PeerId>,
+    /// What is probed.
+    pub probed: Vec<Probed>,
+    /// What is known of targets.
+    pub reports: BTreeMap<Probed, probe::Figures>,
+    /// Why nothing can be probed; none: it can be.
+    pub no_probes: Option<String>,
     /// Gauges, by name and labels: `open{port="1"}`.
     pub gauges: BTreeMap<String, f64>,
     /// Counters, named alike.
@@ -198,6 +227,9 @@ impl Default for Host {
             state: BTreeMap::new(),
             published: Vec::new(),
             refreshed: Vec::new(),
+            probed: Vec::new(),
+            reports: BTreeMap::new(),
+            no_probes: None,
             gauges: BTreeMap::new(),
             counters: BTreeMap::new(),
             wireguard_key: PublicKey([1; 32]),

@@ -77,6 +77,8 @@ pub(in crate::daemon) enum Event {
     },
     /// The plugin wants to declare anew for these peers.
     Refresh(BTreeSet<PeerId>),
+    /// A target of the plugin's probes is lost or back, or has answered for the first time.
+    ProbesChanged,
     /// The candidate knows all that has changed meanwhile.
     CaughtUp(Result<Candidate, String>),
     /// An operator wants another plugin.

@@ -7,6 +7,7 @@
 //! | [`own_lease`] | when the node's lease is renewed, and that policy, firewall and subnet file follow it |
 //! | [`publishing`] | how often what a plugin publishes anew goes into the store |
 //! | [`refreshes`] | when a plugin is told again of peers that it has asked for |
+//! | [`ticks`] | when a plugin is due for a tick |
 //! | [`own_interface`] | whether the node goes on with its external interface, waits for its address, or starts over with another |
 //! | [`plugin_health`] | when a plugin that fails is asked again |
 //! | [`change`] | how the cluster changes from one backend to another |
@@ -23,6 +24,7 @@ mod refreshes;
 mod swap;
 #[cfg(test)]
 mod tests;
+mod ticks;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -56,6 +58,7 @@ use plugin_health::{RETRY, SUSPEND_AFTER_FAILURES};
 pub(super) use publishing::Wish;
 use refreshes::Refreshes;
 use swap::{Swap, Trigger};
+use ticks::Ticks;
 
 /// Changes of the surroundings come in bursts: this long is waited for more before the policy is asked again.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -196,8 +199,7 @@ pub(super) struct Coordinator {
     job: Option<Job>,
     /// Transactions on their way to the kernel.
     commits: usize,
-    /// When the policy is due for a tick.
-    tick: Option<Instant>,
+    ticks: Ticks,
     /// When peers that wait for the plugin are tried again.
     retry: Option<Instant>,
     /// Until when the policy is not asked about peers, because it has used up its time again and again.
@@ -265,7 +267,7 @@ impl Coordinator {
             phase,
             job: None,
             commits: 0,
-            tick: None,
+            ticks: Ticks::default(),
             retry: None,
             rest: None,
             refreshes: Refreshes::default(),
@@ -306,7 +308,7 @@ impl Coordinator {
             due.push(end);
         }
         if self.policy_is_free() {
-            let calls = [self.own.uptake_due(), self.retry, self.rest, self.tick, self.refresh_due()];
+            let calls = [self.own.uptake_due(), self.retry, self.rest, self.ticks.due(), self.refresh_due()];
             due.extend(calls.into_iter().flatten());
         }
         due.into_iter().min().map_or(self.upkeep, |due| due.min(self.upkeep))
@@ -403,9 +405,12 @@ impl Coordinator {
             Event::Reload(sender) => self.reload(sender, now),
             Event::NodeInfoChanged => {
                 // It begins anew with the next call: all peers are asked about again, and there may be none.
-                self.tick = Some(now);
+                self.ticks.want(now);
                 self.replay(now);
             }
+            // Before that, the first tick is still to come.
+            Event::ProbesChanged if self.is_starting() => {}
+            Event::ProbesChanged => self.ticks.hear_news(now),
             Event::StartOver => drop(self.restart.get_or_insert_with(|| self.external.clone())),
             Event::Config(outcome) => self.config_seen(outcome, now),
             Event::BesideStarted(outcome) => self.beside_started(outcome, now),
@@ -484,8 +489,8 @@ impl Coordinator {
             let restarts = self.health.is_suspended().then_some(1);
             self.effects.push(Effect::Policy(PolicyCall::Apply(changes, restarts)));
             self.job = Some(Job::Apply { asked, gone, why: Why::Changed });
-        } else if self.tick.is_some_and(|due| due <= now) {
-            self.tick = None;
+        } else if self.ticks.due().is_some_and(|due| due <= now) {
+            self.ticks.begin();
             self.effects.push(Effect::Policy(PolicyCall::Tick));
             self.job = Some(Job::Tick);
         } else if self.refresh_due().is_some_and(|due| due <= now) {
@@ -546,7 +551,7 @@ impl Coordinator {
                 self.phase = Phase::Adopting { complete };
                 let call = if complete { DatapathCall::Adopt } else { DatapathCall::Settle };
                 self.effects.push(Effect::Datapath(call));
-                self.tick = Some(now);
+                self.ticks.want(now);
                 self.next_call(now);
             }
             Phase::Ready { adopted: false } if complete && self.is_settled() => {
@@ -740,12 +745,13 @@ impl Coordinator {
             Ok((transaction, next)) => {
                 self.health.record_tick();
                 self.tell(News::Ticked(None));
-                self.tick = next.map(|wait| now + wait.max(rest));
+                self.ticks.end(next, rest, now);
                 self.commit(transaction, Cause::Tick);
             }
             Err(failure) => {
                 error!(plugin = failure.plugin, function = failure.function, "{failure}");
-                self.tick = Some(now + self.health.record_failed_tick().max(rest));
+                let wait = self.health.record_failed_tick().max(rest);
+                self.ticks.end(Some(wait), wait, now);
                 self.replay_if_ended(&failure, now);
                 self.tell(News::PluginFailed(failure.clone()));
                 self.tell(News::Ticked(Some(failure)));
@@ -791,7 +797,7 @@ impl Coordinator {
         self.health.resume();
         self.rest = None;
         // Not for a policy that wants none.
-        self.tick = self.tick.map(|_| now);
+        self.ticks.hasten(now);
         self.look_at_plugin_file(Trigger::Signal(sender), now);
         self.tell(News::Reloaded);
     }

@@ -9,6 +9,7 @@ use flannel_telemetry::control::{Asker, Attended, Responder, SwapOrder, Swapped}
 use tracing::{error, info, warn};
 
 use super::refreshes::Refreshes;
+use super::ticks::Ticks;
 use super::{Candidate, Coordinator, Effect, News, Phase, TrialCall, Wish};
 
 /// Swaps that are wanted, and the one that is under way.
@@ -310,7 +311,7 @@ impl Coordinator {
         self.health.reset(candidate.rejected);
         (self.retry, self.rest) = (None, None);
         self.refreshes = Refreshes::default();
-        self.tick = Some(now);
+        self.ticks = Ticks::at(now);
         self.tell_of_peers();
         self.change.base = candidate.published;
         self.publish_generations(now);

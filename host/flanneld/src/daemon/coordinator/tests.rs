@@ -92,6 +92,8 @@ struct Node {
     changes: Vec<String>,
     /// How often the policy beside was asked about peers.
     applies: u32,
+    /// How often it had a tick.
+    beside_ticks: u32,
     /// It does not answer, or refuses all of them.
     beside_hangs: bool,
     beside_rejects: bool,
@@ -176,6 +178,7 @@ impl Node {
             silent: HashMap::new(),
             changes: Vec::new(),
             applies: 0,
+            beside_ticks: 0,
             beside_hangs: false,
             beside_rejects: false,
             rejects: false,
@@ -308,6 +311,7 @@ impl Node {
                 Some(Event::BesideStarted(Ok(BesideFacts { name, version, plugin, published, mtu: 1500 })))
             }
             ChangeCall::Policy(PolicyCall::Tick) => {
+                self.beside_ticks += 1;
                 let ticked = Event::Ticked(Ok((Transaction::default(), None)), Effort::default());
                 Some(Event::Beside(Box::new(ticked)))
             }
@@ -1635,4 +1639,62 @@ fn a_fresh_instance_is_told_of_all_peers_whatever_the_last_one_has_failed_in() {
     node.hear(Event::Reload(None));
     node.pass(DEBOUNCE);
     assert!(peers.iter().all(|peer| node.calls.iter().any(|call| call == peer)), "{:?}", node.calls);
+}
+
+#[test]
+fn a_target_that_is_lost_or_back_brings_a_tick_at_once() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.pass(Duration::from_secs(1));
+    node.calls.clear();
+    node.hear(Event::ProbesChanged);
+    assert_eq!(node.calls, ["tick"]);
+    node.pass(Duration::from_mins(4));
+    assert_eq!(node.calls, ["tick"], "what the policy asked for is 5 minutes after that one");
+    // Hundreds of them are ten a second.
+    node.calls.clear();
+    for _ in 0..100 {
+        node.hear(Event::ProbesChanged);
+        node.pass(Duration::from_millis(10));
+    }
+    assert!((9..=11).contains(&node.calls.len()), "{:?}", node.calls);
+    // One after which the policy has to rest brings none.
+    node.pass(Duration::from_secs(1));
+    node.effort = Effort { processor: Duration::from_secs(1), exhausted: false };
+    node.calls.clear();
+    for _ in 0..95 {
+        node.hear(Event::ProbesChanged);
+        node.pass(Duration::from_millis(100));
+    }
+    assert_eq!(node.calls, ["tick"]);
+    // During one it may have come too late for that: there is another.
+    node.effort = Effort::default();
+    node.pass(Duration::from_mins(1));
+    node.begin_tick_that_hangs();
+    node.calls.clear();
+    node.hear(Event::ProbesChanged);
+    node.end_tick();
+    node.pass(Duration::from_secs(1));
+    assert_eq!(node.calls.iter().filter(|call| *call == "tick").count(), 2, "{:?}", node.calls);
+}
+
+#[test]
+fn before_the_first_snapshot_is_in_the_kernel_there_is_no_tick_for_probes() {
+    let mut node = Node::new();
+    node.hear(Event::ProbesChanged);
+    node.pass(Duration::from_secs(5));
+    assert!(!node.calls.iter().any(|call| call == "tick"), "{:?}", node.calls);
+}
+
+#[test]
+fn the_plugin_beside_hears_of_its_own_probes() {
+    let mut node = Node::serving(&[("10.5.2.0/24", 2)]);
+    node.silent.insert(PeerId(1), 0);
+    node.hear(backend(HOST_GW));
+    node.hear(put_both("10.5.2.0/24", 2, false));
+    node.pass(Duration::from_secs(1));
+    node.calls.clear();
+    let before = node.beside_ticks;
+    node.hear(Event::Beside(Box::new(Event::ProbesChanged)));
+    assert_eq!(node.beside_ticks, before + 1);
+    assert!(!node.calls.iter().any(|call| call == "tick"), "{:?}", node.calls);
 }

@@ -80,8 +80,9 @@ impl Coordinator {
             let about = changes.iter().map(|change| (change.id(), matches!(change, PeerChange::Put(..))));
             beside.job = Some(about.collect());
             PolicyCall::Apply(changes, beside.health.is_suspended().then_some(1))
-        } else if beside.tick.is_some_and(|due| due <= now) {
-            (beside.tick, beside.ticking) = (None, true);
+        } else if beside.ticks.due().is_some_and(|due| due <= now) {
+            beside.ticks.begin();
+            beside.ticking = true;
             PolicyCall::Tick
         } else if let Some(again) = self.refresh_beside(now) {
             again
@@ -123,6 +124,12 @@ impl Coordinator {
                 if let Some(beside) = &mut self.change.beside {
                     let known = peers.into_iter().filter(|id| beside.asked.contains(id));
                     beside.refreshes.ask(known, now);
+                }
+            }
+            Event::ProbesChanged => {
+                // Before that, the first tick is still to come.
+                if let Some(beside) = self.change.beside.as_mut().filter(|beside| beside.is_running()) {
+                    beside.ticks.hear_news(now);
                 }
             }
             Event::PublishedAnew { published, mtu, wish } => {
@@ -174,12 +181,13 @@ impl Coordinator {
         match ticked {
             Ok((transaction, next)) => {
                 beside.health.record_tick();
-                beside.tick = next.map(|wait| now + wait.max(rest));
+                beside.ticks.end(next, rest, now);
                 self.commit_beside(transaction);
             }
             Err(failure) => {
                 warn!(plugin = failure.plugin, function = failure.function, "{failure}");
-                beside.tick = Some(now + beside.health.record_failed_tick().max(rest));
+                let wait = beside.health.record_failed_tick().max(rest);
+                beside.ticks.end(Some(wait), wait, now);
                 self.tell(News::PluginFailed(failure));
             }
         }

@@ -28,6 +28,7 @@ use flannel_plugin_host::PeerChange;
 use tracing::{error, info, warn};
 
 use super::refreshes::Refreshes;
+use super::ticks::Ticks;
 use super::{Coordinator, CurrentPlugin, Effect, News, Phase, PluginHealth};
 use crate::daemon::coordinator::events::{BesideFacts, ChangeCall};
 
@@ -85,7 +86,7 @@ struct Beside {
     job: Option<BTreeMap<PeerId, bool>>,
     ticking: bool,
     commits: usize,
-    tick: Option<Instant>,
+    ticks: Ticks,
     retry: Option<Instant>,
     /// Until when its policy is not asked about peers, because it has used up its time again and again.
     rest: Option<Instant>,
@@ -201,7 +202,7 @@ impl BackendChange {
         let beside = self.beside.as_ref();
         let of_beside = beside.filter(|beside| beside.is_running()).into_iter().flat_map(|beside| {
             let refresh = beside.refreshes.deadline();
-            let calls = [beside.retry, beside.rest, beside.tick, refresh].into_iter().flatten();
+            let calls = [beside.retry, beside.rest, beside.ticks.due(), refresh].into_iter().flatten();
             let tries = beside.tries.values().filter_map(|one| one.due);
             let calm = beside.calm_since.map(|since| since + CALM);
             let farewell = match beside.stage {
@@ -229,7 +230,7 @@ impl Beside {
             job: None,
             ticking: false,
             commits: 0,
-            tick: None,
+            ticks: Ticks::default(),
             retry: None,
             rest: None,
             health: PluginHealth::default(),
@@ -366,7 +367,7 @@ impl Coordinator {
                     beside.stage = Stage::Running;
                     (beside.published, beside.mtu) = (facts.published, facts.mtu);
                     beside.plugin = Some(facts.plugin);
-                    beside.tick = Some(now);
+                    beside.ticks.want(now);
                     beside.began = now;
                     beside.assess = Some(now + ASSESS);
                 }
@@ -530,7 +531,7 @@ impl Coordinator {
             mtu,
             health,
             pending,
-            tick,
+            ticks,
             retry,
             rest,
             told,
@@ -541,7 +542,7 @@ impl Coordinator {
         self.change.serving = config;
         self.change.base = published;
         (self.health, self.refreshes) = (health, refreshes);
-        (self.pending, self.tick, self.retry, self.rest) = (pending, tick, retry, rest);
+        (self.pending, self.ticks, self.retry, self.rest) = (pending, ticks, retry, rest);
         if let Some(plugin) = plugin {
             // What the operator named stays what he named, for the backends that it is for.
             self.plugin = CurrentPlugin { reference: self.plugin.reference.clone(), ..plugin };

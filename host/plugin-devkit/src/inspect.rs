@@ -177,6 +177,9 @@ fn allows(interface: &str) -> &'static str {
         "policy-routing" => {
             "routes to a peer's own subnet with metrics, several next hops and tables of its own, also over the interfaces of --uplink; rules for the cluster network that lead to these tables"
         }
+        "tunnel-links" => {
+            "GRE, Geneve, IP in IP and VLAN devices named flannel…, and the UDP ports of their encapsulation; reached by nodes alone"
+        }
         "commands" => {
             "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
         }

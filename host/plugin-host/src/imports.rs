@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 19] = [
+pub const INTERFACES: [&str; 20] = [
     "types",
     "links",
     "routes",
@@ -24,6 +24,7 @@ pub const INTERFACES: [&str; 19] = [
     COMMANDS,
     "ipsec",
     "policy-routing",
+    "tunnel-links",
     "log",
     "clock",
     "state",

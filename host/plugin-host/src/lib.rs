@@ -86,3 +86,5 @@ mod http_tests;
 mod policy_routing_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tunnel_links_tests;

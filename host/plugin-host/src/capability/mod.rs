@@ -17,6 +17,7 @@ mod peers;
 mod policy_routing;
 mod state;
 mod tunnel;
+mod tunnel_links;
 mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

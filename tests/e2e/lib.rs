@@ -63,5 +63,6 @@ mod swap;
 mod tencent_vpc;
 mod traffic;
 mod tunnel;
+mod tunnels;
 mod underlay;
 mod wireguard;

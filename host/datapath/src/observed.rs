@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use flannel_model::entry::Mac;
+use flannel_model::entry::{LinkAddress, Mac};
 use flannel_model::policy_routing::{RoutePlace, Rule};
 use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use ipnet::IpNet;
@@ -74,7 +74,7 @@ impl Route {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Neighbour {
     /// Where the neighbour is found; none: unknown.
-    pub mac: Option<Mac>,
+    pub link_address: Option<LinkAddress>,
     /// It does not age.
     pub permanent: bool,
 }

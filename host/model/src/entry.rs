@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use crate::ipsec::{Ipsec, IpsecPeer};
 use crate::offloads::Offloads;
 use crate::policy_routing::{self, PolicyRoute, RoutePlace, Rule};
+use crate::tunnel_link::TunnelLink;
 use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
 /// An Ethernet address.
@@ -50,6 +51,46 @@ impl FromStr for Mac {
         let number = u64::from_str_radix(&text.replace(separator, ""), 16).map_err(|_| wrong())?;
         let [_, _, octets @ ..] = number.to_be_bytes();
         Ok(Self(octets))
+    }
+}
+
+/// Where a neighbour is on a device's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkAddress {
+    /// Of a device with Ethernet frames.
+    Ethernet(Mac),
+    /// Of a GRE device: the node that the tunnel's packets go to.
+    Ipv4(Ipv4Addr),
+}
+
+impl LinkAddress {
+    /// Its bytes, as a device has it.
+    pub fn octets(self) -> Vec<u8> {
+        match self {
+            Self::Ethernet(mac) => mac.0.to_vec(),
+            Self::Ipv4(address) => address.octets().to_vec(),
+        }
+    }
+
+    /// Reads them.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let mac = || octets.try_into().ok().map(|mac| Self::Ethernet(Mac(mac)));
+        mac().or_else(|| <[u8; 4]>::try_from(octets).ok().map(|octets| Self::Ipv4(octets.into())))
+    }
+}
+
+impl From<Mac> for LinkAddress {
+    fn from(mac: Mac) -> Self {
+        Self::Ethernet(mac)
+    }
+}
+
+impl fmt::Display for LinkAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ethernet(mac) => fmt::Display::fmt(mac, f),
+            Self::Ipv4(address) => fmt::Display::fmt(address, f),
+        }
     }
 }
 
@@ -101,6 +142,8 @@ pub enum DeviceSpec {
     Tunnel(TunnelDevice),
     /// An XFRM interface.
     Ipsec(Ipsec),
+    /// Another tunnel of the kernel's, or a VLAN.
+    TunnelLink(TunnelLink),
 }
 
 impl DeviceSpec {
@@ -111,6 +154,7 @@ impl DeviceSpec {
             | Self::Ipip(Ipip { name, .. })
             | Self::Wireguard(Wireguard { name, .. })
             | Self::Tunnel(TunnelDevice { name, .. })
+            | Self::TunnelLink(TunnelLink { name, .. })
             | Self::Ipsec(Ipsec { name, .. }) => name,
         }
     }
@@ -123,6 +167,7 @@ impl DeviceSpec {
             | Self::Ipip(Ipip { name, .. })
             | Self::Wireguard(Wireguard { name, .. })
             | Self::Tunnel(TunnelDevice { name, .. })
+            | Self::TunnelLink(TunnelLink { name, .. })
             | Self::Ipsec(Ipsec { name, .. }) => *name = other,
         }
         self
@@ -136,6 +181,7 @@ impl DeviceSpec {
             | Self::Ipip(Ipip { mtu, .. })
             | Self::Wireguard(Wireguard { mtu, .. })
             | Self::Tunnel(TunnelDevice { mtu, .. })
+            | Self::TunnelLink(TunnelLink { mtu, .. })
             | Self::Ipsec(Ipsec { mtu, .. }) => *mtu = bytes,
         }
         self
@@ -158,6 +204,7 @@ impl DeviceSpec {
             | Self::Ipip(Ipip { mtu, .. })
             | Self::Wireguard(Wireguard { mtu, .. })
             | Self::Tunnel(TunnelDevice { mtu, .. })
+            | Self::TunnelLink(TunnelLink { mtu, .. })
             | Self::Ipsec(Ipsec { mtu, .. }) => *mtu,
         }
     }
@@ -166,6 +213,7 @@ impl DeviceSpec {
     pub fn mac(&self) -> Option<Mac> {
         match self {
             Self::Vxlan(vxlan) => Some(vxlan.mac),
+            Self::TunnelLink(link) => link.mac(),
             Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) | Self::Ipsec(_) => None,
         }
     }
@@ -395,12 +443,12 @@ pub enum Entry {
         /// The node's own subnet.
         destination: IpNet,
     },
-    /// `address` is found at `mac` on `device`.
+    /// `address` is found at `link_address` on `device`.
     Neighbour {
         /// The neighbour's address.
         address: IpAddr,
-        /// The neighbour's Ethernet address.
-        mac: Mac,
+        /// Where the neighbour is.
+        link_address: LinkAddress,
         /// A device of ours.
         device: Device,
     },

@@ -12,6 +12,7 @@
 //! | [`subnet_file`] | what container runtimes are told of the node's subnets |
 //! | [`entry`] | what can exist in the kernel, and the devices that it hangs on |
 //! | [`generations`] | two generations of the backend side by side, during a change |
+//! | [`tunnel_link`] | GRE, Geneve, IP in IP and VLAN devices |
 //! | [`policy_routing`] | routes with attributes, and rules |
 //! | [`ledger`] | what should exist, and the transactions that change it |
 //! | [`wireguard`], [`ipsec`] | keys and peers of WireGuard devices and of XFRM interfaces |
@@ -36,4 +37,5 @@ pub mod prefix;
 pub mod secrets;
 pub mod spelling;
 pub mod subnet_file;
+pub mod tunnel_link;
 pub mod wireguard;

@@ -278,6 +278,7 @@ impl ShownDevice {
                 ],
             ),
             DeviceSpec::Ipip(ipip) => ("ipip", vec![("local", ipip.local.to_string())]),
+            DeviceSpec::TunnelLink(link) => (link.kind_name(), link.options()),
             DeviceSpec::Wireguard(wireguard) => (
                 "wireguard",
                 vec![("port", wireguard.port.to_string()), ("public-key", wireguard.keys.public.to_string())],
@@ -338,8 +339,8 @@ impl ShownEntry {
                 onlink: *onlink,
                 device,
             },
-            Entry::Neighbour { address, mac, .. } => {
-                Self::Neighbour { address: address.to_string(), mac: mac.to_string(), device }
+            Entry::Neighbour { address, link_address, .. } => {
+                Self::Neighbour { address: address.to_string(), mac: link_address.to_string(), device }
             }
             Entry::Fdb { mac, destination, .. } => {
                 Self::Fdb { mac: mac.to_string(), destination: destination.to_string(), device }

@@ -180,6 +180,9 @@ fn allows(interface: &str) -> &'static str {
         "probe" => {
             "echo requests to addresses that peers have published, and to those in their subnets, 100 a second; what comes of them"
         }
+        "tunnel-links" => {
+            "GRE, Geneve, IP in IP and VLAN devices named flannel…, and the UDP ports of their encapsulation; reached by nodes alone"
+        }
         "commands" => {
             "the commands in the network config, options named …Command, by a shell and with the daemon's rights; no others"
         }

@@ -142,6 +142,43 @@ peer         is at        entry  device     for
 }
 
 #[test]
+fn a_dry_run_shows_tunnels_and_the_neighbours_that_they_need() {
+    let file = r#"[{"Subnet":"10.5.3.0/24","IPv6Subnet":"fc00:0:0:3::/64","PublicIP":"192.168.0.3","PublicIPv6":"fd77::3","BackendType":"tunnels"}]"#;
+    let backend = r#"{"Type":"tunnels","Device":"gre","Key":7,"Udp":"gue"}"#;
+    let desired = dry_run("tunnels", backend, Families::Dual, file).to_string();
+    for words in [
+        "gre key 7 local",
+        "udp gue 5555",
+        "via 192.168.0.3 onlink",
+        "via ::192.168.0.3 onlink",
+        "192.168.0.3       is at 192.168.0.3",
+        "::192.168.0.3     is at 192.168.0.3",
+    ] {
+        assert!(desired.contains(words), "{words}: {desired}");
+    }
+    for (backend, words) in [
+        (r#"{"Type":"tunnels","Device":"vlan"}"#, "vlan id 77 protocol 802.1Q"),
+        (r#"{"Type":"tunnels","Device":"geneve"}"#, "geneve external true mac"),
+        (r#"{"Type":"tunnels","Device":"ip"}"#, "sit carries both"),
+    ] {
+        let desired = dry_run("tunnels", backend, Families::Dual, file).to_string();
+        assert!(desired.contains(words), "{words}: {desired}");
+    }
+}
+
+#[test]
+fn plugins_with_tunnels_of_each_kind_conform() {
+    for device in ["gre", "gre-external", "ip", "vlan", "geneve", "ip6tnl-external"] {
+        let options = with(&format!(r#"{{"Type":"tunnels","Device":"{device}"}}"#));
+        let mut failed = Vec::new();
+        let all = check(&load("tunnels"), &options, None, &Selection::All, |check| {
+            failed.extend(check.failed().then(|| check.clone()));
+        });
+        assert!(all.conforms, "{device}: {failed:#?}");
+    }
+}
+
+#[test]
 fn a_plugin_with_routes_of_several_next_hops_and_rules_conforms() {
     for options in [&[("ways", "ecmp"), ("steer", "yes")][..], &[("ways", "fallback")]] {
         let mut failed = Vec::new();

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use flannel_base::Family;
 use flannel_model::entry::Mac;
 use flannel_model::lease::Lease;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -50,6 +51,14 @@ pub(crate) fn prefix_out(prefix: IpNet) -> wit::IpPrefix {
 pub(crate) fn mac_out(mac: Mac) -> wit::MacAddress {
     let [a, b, c, d, e, f] = mac.0;
     (a, b, c, d, e, f)
+}
+
+/// A family of addresses.
+pub(crate) fn family(family: wit::IpFamily) -> Family {
+    match family {
+        wit::IpFamily::Ipv4 => Family::Ipv4,
+        wit::IpFamily::Ipv6 => Family::Ipv6,
+    }
 }
 
 /// Bytes of the largest IP packet over a device: no IPv4 packet is larger than 65535 (RFC 791), though devices such as `lo` may say so.

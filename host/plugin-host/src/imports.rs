@@ -7,7 +7,7 @@ use super::wasi;
 pub const CONTRACT: &str = "0.1.0";
 
 /// The interfaces that a component may import, without package and version.
-pub const INTERFACES: [&str; 20] = [
+pub const INTERFACES: [&str; 21] = [
     "types",
     "links",
     "routes",
@@ -25,6 +25,7 @@ pub const INTERFACES: [&str; 20] = [
     "ipsec",
     "policy-routing",
     PROBE,
+    "tunnel-links",
     "log",
     "clock",
     "state",

@@ -90,3 +90,5 @@ mod policy_routing_tests;
 mod probe_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tunnel_links_tests;

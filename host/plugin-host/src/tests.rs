@@ -142,7 +142,7 @@ fn the_vxlan_component_declares_device_address_and_three_entries_for_a_peer() {
     assert_eq!(
         entries(&applied.transaction, 1),
         Some(&vec![
-            Entry::Neighbour { address: via, mac, device: device.clone() },
+            Entry::Neighbour { address: via, link_address: mac.into(), device: device.clone() },
             Entry::Fdb { mac, destination: [192, 168, 0, 3].into(), device: device.clone() },
             Entry::Route {
                 destination: "10.5.3.0/24".parse().expect("prefix"),

@@ -378,12 +378,12 @@ impl Metrics {
             ),
             tunnel_sources_ok: r.add(
                 "tunnel_sources_ok",
-                "Whether VXLAN and IPIP packets are let in only from addresses that leases publish; absent where that is not wanted",
+                "Whether packets of tunnels are let in only from addresses that leases publish; absent where that is not wanted",
                 Optional::default(),
             ),
             tunnel_strangers: r.add(
                 "tunnel_strangers_packets",
-                "VXLAN and IPIP packets that were dropped because no lease publishes the address that they came from",
+                "Packets of tunnels that were dropped because no lease publishes the address that they came from",
                 Optional::default(),
             ),
             ready: r.add("ready", "Whether the node is ready, as /readyz has it", Gauge::default()),

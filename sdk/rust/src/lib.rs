@@ -3,7 +3,7 @@
 //! A backend is a *policy*: leases in, entries out. Implement [`Policy`], export it with [`export!`], build the crate as a
 //! `cdylib` for `wasm32-unknown-unknown`, and make a component of it (`cargo xtask plugins` in this repository). The
 //! capabilities are plain functions in [`links`], [`routes`], [`neighbours`], [`fdb`], [`wireguard`], [`ipsec`], [`udp_tunnel`], [`cloud`], [`http`], [`commands`], [`node_info`], [`log`],
-//! [`metrics`], [`own_lease`], [`peers`], [`policy_routing`], [`probe`], [`clock`] and [`state`]. A
+//! [`metrics`], [`own_lease`], [`peers`], [`policy_routing`], [`probe`], [`tunnel_links`], [`clock`] and [`state`]. A
 //! component imports only those that it calls, and is granted nothing else.
 //!
 //! ```
@@ -66,6 +66,7 @@ pub mod routes;
 pub mod state;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod tunnel_links;
 pub mod udp_tunnel;
 pub mod wireguard;
 

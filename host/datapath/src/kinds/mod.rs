@@ -43,7 +43,9 @@ impl Draft<'_> {
                 self.put_trial_route(*destination, TrialHop { via: *via, oif: index, onlink: *onlink });
             }
             Entry::Blackhole { destination } => self.put_blackhole(*destination),
-            Entry::Neighbour { address, mac, .. } => self.put_neighbour(entry.key(), *address, *mac, index),
+            Entry::Neighbour { address, link_address, .. } => {
+                self.put_neighbour(entry.key(), *address, *link_address, index);
+            }
             Entry::Fdb { mac, destination, .. } => self.put_fdb(entry.key(), *mac, *destination, index),
             Entry::WireguardPeer { peer, .. } => self.put_wireguard_peer(entry.key(), peer, index),
             Entry::TunnelPeer { destination, endpoint, device } => {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use flannel_model::entry::{Device, Key, Mac};
+use flannel_model::entry::{Device, Key, LinkAddress};
 use ipnet::IpNet;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -14,14 +14,15 @@ use crate::netlink::{Message, Payload, create_or_replace};
 use crate::observed::{Fdb, Neighbour, Observation, ObservedState};
 use crate::plan::{Draft, Stage};
 
-/// A neighbour entry of ours; without a MAC, as a deletion needs it.
-fn neighbour(index: u32, address: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
+/// A neighbour entry of ours; without a link layer address, as a deletion needs it.
+fn neighbour(index: u32, address: IpAddr, link_address: Option<LinkAddress>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(&address);
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
     message.attributes.push(NeighbourAttribute::Destination(address.into()));
-    message.attributes.extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())));
+    let octets = link_address.map(LinkAddress::octets);
+    message.attributes.extend(octets.map(NeighbourAttribute::LinkLayerAddress));
     message
 }
 
@@ -33,13 +34,13 @@ pub(crate) fn all_neighbours(index: u32) -> Payload {
 }
 
 impl Draft<'_> {
-    pub(super) fn put_neighbour(&mut self, key: Key, address: IpAddr, mac: Mac, index: u32) {
-        let wanted = Neighbour { mac: Some(mac), permanent: true };
+    pub(super) fn put_neighbour(&mut self, key: Key, address: IpAddr, at: LinkAddress, index: u32) {
+        let wanted = Neighbour { link_address: Some(at), permanent: true };
         if self.planner.kernel.neighbours.get(&(index, address)) != Some(&wanted) {
             self.step(
                 Stage::PutNeighbour,
                 Some(key),
-                create_or_replace(Payload::Route(Rt::NewNeighbour(neighbour(index, address, Some(mac))))),
+                create_or_replace(Payload::Route(Rt::NewNeighbour(neighbour(index, address, Some(at))))),
                 Observation::Neighbour(index, address, Some(wanted)),
             );
         }
@@ -58,7 +59,7 @@ impl Draft<'_> {
     }
 }
 
-/// Ours: permanent ones on our devices, in the cluster networks.
+/// Ours: permanent ones on our devices, in the cluster networks, and all of GRE devices, where they say which nodes there are.
 pub(super) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<Item = Key> {
     let is_ours = |address: &IpAddr, entry: &Neighbour| is_stray(address, entry, networks);
     let found = kernel.neighbours.iter().filter(move |((_, address), entry)| is_ours(address, entry));
@@ -69,17 +70,18 @@ pub(super) fn ours(kernel: &ObservedState, networks: &[IpNet]) -> impl Iterator<
 
 /// Whether an entry on a device of ours is one that only the policy's belong to.
 pub(super) fn is_stray(address: &IpAddr, entry: &Neighbour, networks: &[IpNet]) -> bool {
-    entry.permanent && networks.iter().any(|network| network.contains(address))
+    let says_node = matches!(entry.link_address, Some(LinkAddress::Ipv4(_)));
+    entry.permanent && (says_node || networks.iter().any(|network| network.contains(address)))
 }
 
 /// What a neighbour message says: about a neighbour, or about a forwarding database entry of a device itself.
 pub(crate) fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<Observation> {
     let header = &message.header;
-    let (mut address, mut mac) = (None, None);
+    let (mut address, mut link_address) = (None, None);
     for attribute in &message.attributes {
         match attribute {
             NeighbourAttribute::Destination(to) => address = neighbour_address(to),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            NeighbourAttribute::LinkLayerAddress(bytes) => link_address = LinkAddress::from_octets(bytes),
             _ => {}
         }
     }
@@ -88,13 +90,14 @@ pub(crate) fn read_neighbour(message: &NeighbourMessage, gone: bool) -> Option<O
     match header.family {
         AddressFamily::Inet | AddressFamily::Inet6 => {
             let gone = gone || matches!(header.state, NeighbourState::Failed | NeighbourState::None);
-            let entry = (!gone).then_some(Neighbour { mac, permanent });
+            let entry = (!gone).then_some(Neighbour { link_address, permanent });
             Some(Observation::Neighbour(header.ifindex, address?, entry))
         }
         // Entries of the bridge that the device may be a port of are another matter: only the device's own count.
         AddressFamily::Bridge if header.flags.contains(NeighbourFlags::Own) => {
             let entry = (!gone).then_some(Fdb { destination: address, permanent });
-            Some(Observation::Fdb(header.ifindex, mac?, entry))
+            let Some(LinkAddress::Ethernet(mac)) = link_address else { return None };
+            Some(Observation::Fdb(header.ifindex, mac, entry))
         }
         _ => None,
     }

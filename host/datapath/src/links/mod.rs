@@ -2,10 +2,12 @@
 //! devices that the ledger names are touched.
 
 mod addresses;
+mod fou;
 mod ipip;
 mod ipsec;
 mod obstacles;
 mod ownership;
+mod tunnel_link;
 mod vxlan;
 mod wireguard;
 
@@ -48,6 +50,8 @@ pub(crate) struct Observed {
     alias: Option<String>,
     /// The index of the bridge, bond or the like that it is a port of.
     pub master: Option<u32>,
+    /// The index of the link that it is on, if it is on one.
+    lower: Option<u32>,
     /// It can send; of a TUN device: some process has it open.
     carrier: bool,
 }
@@ -83,6 +87,7 @@ pub(crate) fn read_link(message: &LinkMessage) -> Observed {
         match attribute {
             LinkAttribute::IfName(text) => observed.name.clone_from(text),
             LinkAttribute::IfAlias(text) => observed.alias = Some(text.clone()),
+            LinkAttribute::Link(index) => observed.lower = Some(*index).filter(|index| *index > 0),
             LinkAttribute::Controller(index) => observed.master = Some(*index).filter(|index| *index > 0),
             LinkAttribute::Carrier(carrier) => {
                 observed.carrier = *carrier > 0;
@@ -163,7 +168,7 @@ pub(crate) fn remove_former(
                 continue;
             }
         }
-        socket.execute(deletion(link.index))?;
+        delete(socket, &found)?;
         info!(device = found.name, "a device that a backend before has left is removed");
         numbers.extend(found.if_id());
     }
@@ -211,24 +216,31 @@ pub(crate) fn ensure(
         found = renamed_back(socket, wanted, index, parent)?;
     }
     owner.check(socket, &found, wanted, known)?;
-    if let Some(link) = &found.link {
+    if found.link.is_some() {
         let wrong = unchangeable_differences(&found, wanted, parent);
         if !wrong.is_empty() {
             warn!(device = %name, differences = wrong.join(", "), "device is made anew");
-            socket.execute(deletion(link.index))?;
+            delete(socket, &found)?;
             found = Observed::default();
         }
+    }
+    if let DeviceSpec::TunnelLink(link) = wanted {
+        fou::ensure(link)?;
     }
     if found.link.is_some() {
         return bring_about(socket, owner, &found, wanted, addresses);
     }
-    let made = make(socket, owner, wanted, parent)?;
+    let made = match (make(socket, owner, wanted, parent), wanted) {
+        (Err(error), DeviceSpec::TunnelLink(link)) => {
+            let _ = fou::abandon(socket, link);
+            return Err(error);
+        }
+        (made, _) => made?,
+    };
     let outcome = bring_about(socket, owner, &made, wanted, addresses);
-    if outcome.is_err()
-        && let Some(link) = &made.link
-    {
+    if outcome.is_err() {
         // What cannot serve is not left behind: a port that somebody else has, say.
-        let _ = socket.execute(deletion(link.index));
+        let _ = delete(socket, &made);
     }
     outcome
 }
@@ -245,11 +257,12 @@ fn make(
         DeviceSpec::Ipip(ipip) => ipip::create(ipip, parent),
         DeviceSpec::Wireguard(wireguard) => wireguard::create(wireguard),
         DeviceSpec::Ipsec(ipsec) => ipsec::create(ipsec),
+        DeviceSpec::TunnelLink(link) => tunnel_link::create(link, parent),
         // Who opens the tunnel makes its device.
         DeviceSpec::Tunnel(_) => return Err(absent()),
     };
     if let Err(error) = socket.execute(creation) {
-        return Err(explained(occupied(socket, error, wanted), wanted));
+        return Err(explained(occupied(socket, error, wanted, parent), wanted));
     }
     let name = wanted.name();
     let found = find(socket, name)?;
@@ -284,7 +297,7 @@ fn bring_about(
     if let DeviceSpec::Wireguard(wireguard) = wanted
         && let Err(error) = wireguard::identify(link.index, wireguard)
     {
-        return Err(occupied(socket, error, wanted));
+        return Err(occupied(socket, error, wanted, 0));
     }
     if let Some(addresses) = addresses {
         addresses::set(socket, link.index, addresses, owner.networks())?;
@@ -292,11 +305,18 @@ fn bring_about(
     if !link.up {
         let up = LinkUnspec::new_with_index(link.index).up().build();
         if let Err(error) = socket.execute(Message::plain(Payload::Route(RouteNetlinkMessage::SetLink(up)))) {
-            return Err(occupied(socket, error, wanted));
+            return Err(occupied(socket, error, wanted, 0));
         }
     }
     let mtu = if corrected.is_ok() { wanted.mtu() } else { link.mtu };
     Ok((Link { index: link.index, up: true, mtu, mac: wanted.mac(), carrier: true }, corrected.err()))
+}
+
+/// Removes a device, and what it alone has needed.
+fn delete(socket: &mut RequestSocket, found: &Observed) -> Result<(), NetlinkError> {
+    let index = found.link.as_ref().ok_or_else(absent)?.index;
+    socket.execute(deletion(index))?;
+    fou::release(socket, found)
 }
 
 fn deletion(index: u32) -> Message {
@@ -328,11 +348,16 @@ pub(crate) fn remove(
     known: Option<u32>,
 ) -> Result<(), NetlinkError> {
     let found = find(socket, device.name())?;
-    let Some(link) = found.link.as_ref().filter(|_| found.kind.as_ref() == Some(&kind(device).0)) else {
+    if found.link.is_none()
+        && let DeviceSpec::TunnelLink(link) = device
+    {
+        return fou::abandon(socket, link);
+    }
+    if found.link.is_none() || found.kind.as_ref() != Some(&kind(device).0) {
         return Ok(());
-    };
+    }
     owner.check(socket, &found, device, known)?;
-    socket.execute(deletion(link.index))?;
+    delete(socket, &found)?;
     info!(device = %device.name(), "device removed");
     Ok(())
 }
@@ -392,6 +417,7 @@ fn unchangeable_differences(found: &Observed, wanted: &DeviceSpec, parent: u32) 
         DeviceSpec::Vxlan(vxlan) => vxlan::unchangeable_differences(found, vxlan, parent),
         DeviceSpec::Ipip(ipip) => ipip::unchangeable_differences(found, ipip),
         DeviceSpec::Ipsec(ipsec) => ipsec::unchangeable_differences(found, ipsec),
+        DeviceSpec::TunnelLink(link) => tunnel_link::unchangeable_differences(found, link, parent),
         DeviceSpec::Wireguard(_) | DeviceSpec::Tunnel(_) => Differences::new(),
     }
 }
@@ -403,6 +429,7 @@ fn kind(wanted: &DeviceSpec) -> (InfoKind, &'static str) {
         DeviceSpec::Wireguard(_) => (InfoKind::Wireguard, "a WireGuard device"),
         DeviceSpec::Tunnel(_) => (InfoKind::Tun, "a TUN device"),
         DeviceSpec::Ipsec(_) => (InfoKind::Xfrm, "an XFRM interface"),
+        DeviceSpec::TunnelLink(link) => tunnel_link::kind(link),
     }
 }
 
@@ -414,8 +441,10 @@ fn correct(
     wanted: &DeviceSpec,
 ) -> Result<(), NetlinkError> {
     let mut corrections = Corrections::default();
-    if let DeviceSpec::Vxlan(vxlan) = wanted {
-        vxlan::correct(found, vxlan, &mut corrections);
+    match wanted {
+        DeviceSpec::Vxlan(vxlan) => vxlan::correct(found, vxlan, &mut corrections),
+        DeviceSpec::TunnelLink(link) => tunnel_link::correct(found, link, &mut corrections),
+        _ => {}
     }
     if link.mtu != wanted.mtu() {
         corrections.add(format!("MTU {} for {}", wanted.mtu(), link.mtu), LinkAttribute::Mtu(wanted.mtu()));
@@ -439,10 +468,19 @@ fn correct(
     socket.batch(corrections.collect()).into_iter().collect()
 }
 
-/// Of a port or a VNI that is taken the kernel says that much, and not by whom.
-fn occupied(socket: &mut RequestSocket, error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
+/// Of a port or a VNI that is taken the kernel says that much, and not by whom. `parent`: the index of the link below; 0: it does not matter.
+fn occupied(
+    socket: &mut RequestSocket,
+    error: NetlinkError,
+    wanted: &DeviceSpec,
+    parent: u32,
+) -> NetlinkError {
     let errno = match &error {
-        NetlinkError::Refused { errno, .. } if [libc::EADDRINUSE, libc::EEXIST].contains(errno) => *errno,
+        NetlinkError::Refused { errno, .. }
+            if [libc::EADDRINUSE, libc::EEXIST, libc::EBUSY].contains(errno) =>
+        {
+            *errno
+        }
         _ => return error,
     };
     let text = match wanted {
@@ -452,6 +490,15 @@ fn occupied(socket: &mut RequestSocket, error: NetlinkError, wanted: &DeviceSpec
             vxlan::occupied(vxlan, &there.iter().collect::<Vec<_>>())
         }
         DeviceSpec::Wireguard(wireguard) => port_of_another(wireguard.port, "ListenPort"),
+        DeviceSpec::TunnelLink(link) => {
+            let there = all(socket).unwrap_or_default();
+            let parent = Some(parent).filter(|index| *index > 0);
+            match (tunnel_link::occupied(link, &there, parent), link.port()) {
+                (Some(text), _) => text,
+                (None, Some(port)) => port_of_another(port, "port of the plugin's, on all nodes"),
+                (None, None) => return error,
+            }
+        }
         DeviceSpec::Ipip(_) | DeviceSpec::Tunnel(_) | DeviceSpec::Ipsec(_) => return error,
     };
     NetlinkError::Refused { errno, text }
@@ -467,6 +514,14 @@ fn explained(error: NetlinkError, wanted: &DeviceSpec) -> NetlinkError {
     if !error.is(libc::EOPNOTSUPP) {
         return error;
     }
+    if let (DeviceSpec::TunnelLink(link), NetlinkError::Refused { text, .. }) = (wanted, &error)
+        && text.contains("VLANs not supported")
+    {
+        return NetlinkError::Unsupported(format!(
+            "the external interface takes no VLANs (it is a loopback or TUN device, say): {} needs one that does",
+            link.name
+        ));
+    }
     let (module, since) = module(wanted);
     NetlinkError::Unsupported(format!(
         "this kernel has no {module} devices: it lacks the module `{module}`, which Linux has since {since}; install it, or choose another Backend.Type"
@@ -481,6 +536,7 @@ fn module(wanted: &DeviceSpec) -> (&'static str, &'static str) {
         DeviceSpec::Wireguard(_) => ("wireguard", "5.6"),
         DeviceSpec::Tunnel(_) => ("tun", "2.4"),
         DeviceSpec::Ipsec(_) => ("xfrm_interface", "4.19"),
+        DeviceSpec::TunnelLink(link) => tunnel_link::module(link),
     }
 }
 

@@ -27,8 +27,13 @@ pub(crate) fn obstacles(
         obstacles.push(explained(unsupported, wanted).to_string());
     }
     let there = all(socket)?;
-    let is_taken =
-        port(wanted).is_some_and(|(port, v4, v6)| !own_ports.contains(&port) && in_use(port, v4, v6));
+    let (in_the_way, has_port) = match wanted {
+        DeviceSpec::TunnelLink(link) => super::fou::obstacle(link)?,
+        _ => (None, false),
+    };
+    obstacles.extend(in_the_way);
+    let is_taken = !has_port
+        && port(wanted).is_some_and(|(port, v4, v6)| !own_ports.contains(&port) && in_use(port, v4, v6));
     obstacles.extend(occupied(wanted, &found, &there, is_taken));
     Ok(obstacles)
 }
@@ -58,6 +63,12 @@ fn occupied(wanted: &DeviceSpec, found: &Observed, there: &[Observed], is_taken:
             let port = port(wanted).map(|(port, ..)| port).filter(|_| is_taken && !has_it)?;
             Some(super::port_of_another(port, "UDPEncap"))
         }
+        DeviceSpec::TunnelLink(link) => {
+            let has_it = found.kind == Some(kind(wanted).0);
+            let port = link.port().filter(|_| is_taken && !has_it);
+            super::tunnel_link::occupied(link, there, None)
+                .or_else(|| Some(super::port_of_another(port?, "port of the plugin's, on all nodes")))
+        }
         DeviceSpec::Tunnel(device) => is_taken.then(|| super::port_of_another(device.port, "Port")),
         DeviceSpec::Ipip(_) => None,
     }
@@ -79,6 +90,8 @@ fn port(wanted: &DeviceSpec) -> Option<(u16, bool, bool)> {
         DeviceSpec::Ipsec(device) => {
             device.udp_port.map(|port| (port, device.ipv4.is_some(), device.ipv6.is_some()))
         }
+        // Geneve has it in both families.
+        DeviceSpec::TunnelLink(link) => link.port().map(|port| (port, true, link.udp().is_none())),
         DeviceSpec::Ipip(_) => None,
     }
 }

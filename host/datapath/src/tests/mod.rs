@@ -101,7 +101,7 @@ fn peer(n: u8) -> Vec<Entry> {
     let subnet = prefix(&format!("10.5.{n}.0/24"));
     let mac = Mac([0x9e, 9, 9, 9, 9, n]);
     vec![
-        Entry::Neighbour { address: subnet.addr(), mac, device: own() },
+        Entry::Neighbour { address: subnet.addr(), link_address: mac.into(), device: own() },
         Entry::Fdb { mac, destination: address(&format!("192.168.0.{n}")), device: own() },
         Entry::Route { destination: subnet, via: Some(subnet.addr()), onlink: true, device: own() },
     ]
@@ -440,7 +440,7 @@ fn ipv6_peers_look_as_upstream_makes_them() {
         all.merge(put(
             9,
             vec![
-                Entry::Neighbour { address: subnet.addr(), mac, device: device.clone() },
+                Entry::Neighbour { address: subnet.addr(), link_address: mac.into(), device: device.clone() },
                 Entry::Fdb { mac, destination: address("fd77::9"), device: device.clone() },
                 Entry::Route { destination: subnet, via: Some(subnet.addr()), onlink: true, device },
             ],

@@ -68,7 +68,7 @@ fn tunnelled(peer: u8, version: u8) -> Vec<Entry> {
     let subnet = prefix(&format!("10.5.{peer}.0/24"));
     let mac = Mac([0x9e, 9, 9, 9, version, peer]);
     vec![
-        Entry::Neighbour { address: subnet.addr(), mac, device: own() },
+        Entry::Neighbour { address: subnet.addr(), link_address: mac.into(), device: own() },
         Entry::Fdb { mac, destination: address(&format!("192.168.0.{peer}")), device: own() },
         Entry::Route { destination: subnet, via: Some(subnet.addr()), onlink: true, device: own() },
     ]
@@ -86,7 +86,9 @@ fn expected(peers: &BTreeMap<u8, Vec<Entry>>) -> Vec<String> {
             format!("{destination} via {via} dev {name} onlink")
         }
         Entry::Route { destination, via: Some(via), .. } => format!("{destination} via {via} dev eth0"),
-        Entry::Neighbour { address, mac, .. } => format!("{address} lladdr {mac} PERMANENT"),
+        Entry::Neighbour { address, link_address, .. } => {
+            format!("{address} lladdr {link_address} PERMANENT")
+        }
         Entry::Fdb { mac, destination, .. } => format!("{mac} dst {destination} self permanent"),
         other => panic!("{other:?}"),
     };

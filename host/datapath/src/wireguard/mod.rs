@@ -9,6 +9,7 @@ use flannel_model::wireguard::{PublicKey, WireguardPeer};
 
 pub use key_files::KeyFiles;
 pub use socket::WireguardSocket;
+pub(crate) use socket::generic_family;
 
 /// What is to become of a peer.
 #[derive(Clone, Debug)]

@@ -35,20 +35,9 @@ impl WireguardSocket {
     /// Opens it. Fails where the kernel has no WireGuard.
     pub fn open() -> Result<Self, NetlinkError> {
         let mut socket = RequestSocket::open_generic()?;
-        let question = GenlCtrl {
-            cmd: GenlCtrlCmd::GetFamily,
-            nlas: vec![GenlCtrlAttrs::FamilyName("wireguard".to_owned())],
-        };
-        let request = Payload::Generic(CONTROL, body(GenlHeader { cmd: 3, version: 1 }, &question));
-        let answer = socket.get(request)?;
-        let family = match answer {
-            Some(Payload::Generic(_, body)) => family_of(&body)?,
-            _ => {
-                return Err(NetlinkError::Unsupported(
-                    "this kernel has no WireGuard (module `wireguard`)".to_owned(),
-                ));
-            }
-        };
+        let family = generic_family(&mut socket, "wireguard")?.ok_or_else(|| {
+            NetlinkError::Unsupported("this kernel has no WireGuard (module `wireguard`)".to_owned())
+        })?;
         Ok(Self { socket, family })
     }
 
@@ -100,6 +89,17 @@ impl WireguardSocket {
         let attributes = vec![WireguardAttribute::IfIndex(index), WireguardAttribute::Peers(peers)];
         let payload = self.message(WireguardCmd::SetDevice, attributes);
         self.socket.execute(Message::plain(payload))
+    }
+}
+
+/// The number of a family of generic netlink; none: the kernel does not have it.
+pub(crate) fn generic_family(socket: &mut RequestSocket, name: &str) -> Result<Option<u16>, NetlinkError> {
+    let question =
+        GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![GenlCtrlAttrs::FamilyName(name.to_owned())] };
+    let request = Payload::Generic(CONTROL, body(GenlHeader { cmd: 3, version: 1 }, &question));
+    match socket.get(request)? {
+        Some(Payload::Generic(_, body)) => family_of(&body).map(Some),
+        _ => Ok(None),
     }
 }
 

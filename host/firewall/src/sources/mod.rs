@@ -24,7 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use flannel_base::Family;
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::rules::Owner;
 
@@ -45,13 +45,37 @@ pub enum Tunnel {
         /// Where inner packets go.
         inner: Ipv4Net,
     },
+    /// Any other IP in IP (RFC 4213, RFC 2473), likewise.
+    IpInIp {
+        /// The family of the outer packets.
+        family: Family,
+        /// Where inner packets go.
+        inner: IpNet,
+    },
+    /// GRE (RFC 2784), whatever its key, likewise.
+    Gre {
+        /// The family of the outer packets.
+        family: Family,
+        /// Where inner packets go; none: Ethernet frames, wherever they go.
+        inner: Option<IpNet>,
+    },
+    /// All that comes to a UDP port: Geneve (RFC 8926), FOU or GUE.
+    Udp {
+        /// The family of the outer packets.
+        family: Family,
+        /// The UDP port.
+        port: u16,
+    },
 }
 
 impl Tunnel {
     /// The family of the outer packets.
     pub fn family(self) -> Family {
         match self {
-            Self::Vxlan { family, .. } => family,
+            Self::Vxlan { family, .. }
+            | Self::IpInIp { family, .. }
+            | Self::Gre { family, .. }
+            | Self::Udp { family, .. } => family,
             Self::Ipip { .. } => Family::Ipv4,
         }
     }

@@ -268,3 +268,89 @@ fn only_nodes_reach_pods_by_ipip_and_other_tunnels_are_left_alone() {
         assert!(arrives(stranger, "10.9.1.2"), "a stranger's for another network");
     });
 }
+
+/// Receives packets of a protocol.
+fn raw_receiver(number: u8) -> UdpSocket {
+    let protocol = std::num::NonZeroU32::new(number.into()).map(rustix::net::Protocol::from_raw);
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::RAW, protocol).expect("a raw socket");
+    let socket: UdpSocket = socket.into();
+    socket.set_read_timeout(Some(SILENCE)).expect("a timeout");
+    socket
+}
+
+#[test]
+fn only_nodes_reach_pods_by_gre_and_other_tunnels_are_left_alone() {
+    in_namespace(|| {
+        let [host, node, stranger] = IPV4;
+        let receiver = raw_receiver(47);
+        let network = |text: &str| Some(text.parse().expect("network"));
+        let of = |inner| Tunnel::Gre { family: Family::Ipv4, inner };
+        let (v4, v6) = (of(network("10.5.0.0/16")), of(network("fc00:5::/48")));
+        let sources = filter([v4, v6]);
+        let arrives = |from, gre: &[u8]| {
+            send_raw(&ipv4_packet(from, host, 47, gre), host);
+            receiver.recv_from(&mut [0; 2048]).is_ok()
+        };
+        let inner_v4 = |to| ipv4_packet("10.5.9.9", to, 17, b"payload!");
+        let inner_v6 = |to: &str| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 0, 59, 64];
+            packet.extend([0; 16]);
+            packet.extend(to.parse::<Ipv6Addr>().expect("address").octets());
+            packet
+        };
+        // No flags, a key, a sequence number, both, and with a checksum.
+        for (flags, more) in [(0, 0), (0x20, 4), (0x10, 4), (0x30, 8), (0xb0, 12)] {
+            let gre = |ethertype: [u8; 2], inner: Vec<u8>| {
+                [vec![flags, 0], ethertype.to_vec(), vec![7; more], inner].concat()
+            };
+            let (v4, v6) = ([8, 0], [0x86, 0xdd]);
+            for (packet, other) in [
+                (gre(v4, inner_v4("10.5.1.2")), gre(v4, inner_v4("10.9.1.2"))),
+                (gre(v6, inner_v6("fc00:5:0:1::2")), gre(v6, inner_v6("fc00:9::2"))),
+            ] {
+                assert!(arrives(node, &packet), "{flags:#x}: a node's");
+                assert!(!arrives(stranger, &packet), "{flags:#x}: a stranger's");
+                assert!(!arrives(stranger, &packet[..6]), "{flags:#x}: too short to say");
+                assert!(arrives(stranger, &other), "{flags:#x}: a stranger's for another network");
+            }
+            let ethernet = gre([0x65, 0x58], vec![0; 60]);
+            assert!(
+                arrives(stranger, &ethernet),
+                "{flags:#x}: a stranger's frame, for which there is no device"
+            );
+            sources.set_tunnels([of(network("10.5.0.0/16")), of(None)].into());
+            wait("there is another device", || !arrives(stranger, &ethernet));
+            assert!(arrives(node, &ethernet), "{flags:#x}: a node's frame");
+            assert!(
+                arrives(stranger, &gre(v6, inner_v6("fc00:5:0:1::2"))),
+                "{flags:#x}: a cluster without IPv6"
+            );
+            sources.set_tunnels([of(network("10.5.0.0/16")), of(network("fc00:5::/48"))].into());
+            wait("it goes again", || arrives(stranger, &ethernet));
+        }
+    });
+}
+
+#[test]
+fn only_nodes_reach_pods_by_ipv6_in_ipv4_and_whatever_comes_in_udp() {
+    in_namespace(|| {
+        let [host, node, stranger] = IPV4;
+        let (raw, udp) = (raw_receiver(41), receiver(host, PORT));
+        let inner = "fc00:5::/48".parse().expect("network");
+        let _sources = filter([
+            Tunnel::IpInIp { family: Family::Ipv4, inner },
+            Tunnel::Udp { family: Family::Ipv4, port: PORT },
+        ]);
+        let arrives_in = |from, to: &str| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, 0, 59, 64];
+            packet.extend([0; 16]);
+            packet.extend(to.parse::<Ipv6Addr>().expect("address").octets());
+            send_raw(&ipv4_packet(from, host, 41, &packet), host);
+            raw.recv_from(&mut [0; 2048]).is_ok()
+        };
+        assert!(arrives_in(node, "fc00:5:0:1::2"), "a node's");
+        assert!(!arrives_in(stranger, "fc00:5:0:1::2"), "a stranger's");
+        assert!(arrives_in(stranger, "fc00:9::2"), "a stranger's for another network");
+        assert!(arrives(&udp, node, b"anything") && !arrives(&udp, stranger, b"anything"));
+    });
+}

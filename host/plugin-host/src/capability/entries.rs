@@ -21,7 +21,7 @@ impl routes::Host for HostState {
     ) -> wasmtime::Result<Result<(), Error>> {
         self.enter("routes.put")?;
         let device = self.device(&device)?;
-        let outcome = self.declare(peer, |_, lease| {
+        let outcome = self.declare(peer, |host, lease| {
             let destination = convert::network(&route.destination)?;
             if !lease.subnets.contains(&destination) {
                 return Err(Error::Denied(format!(
@@ -38,6 +38,7 @@ impl routes::Host for HostState {
                     "route {destination}: routes over an uplink, {device}, are those of policy-routing"
                 )));
             }
+            host.check_next_hop(&device, Some(via), false)?;
             Ok(Entry::Route { destination, via: Some(via), onlink: route.onlink, device })
         });
         Ok(self.outcome("routes.put", outcome))
@@ -54,7 +55,7 @@ impl neighbours::Host for HostState {
     ) -> wasmtime::Result<Result<(), Error>> {
         self.enter("neighbours.put")?;
         let device = self.device(&device)?;
-        let outcome = self.declare(peer, |_, lease| {
+        let outcome = self.declare(peer, |host, lease| {
             let (address, mac) = (convert::address(address), convert::mac(mac)?);
             if !lease.subnets.contains(&address.into()) {
                 return Err(Error::Denied(format!(
@@ -62,7 +63,9 @@ impl neighbours::Host for HostState {
                     lease.subnets
                 )));
             }
-            Ok(Entry::Neighbour { address, mac, device: own(device)? })
+            let device = own(device)?;
+            host.check_ethernet(&device)?;
+            Ok(Entry::Neighbour { address, link_address: mac.into(), device })
         });
         Ok(self.outcome("neighbours.put", outcome))
     }
@@ -119,9 +122,16 @@ impl HostState {
             return Err(Error::LimitExceeded(format!("at most {} entries in all", self.limits.entries)));
         }
         let entry = entry(self, &lease)?;
-        self.call.entries += 1;
+        let neighbours = self.neighbours_of(&entry);
         if let Some(known) = self.call.peers.get_mut(id) {
+            let before = known.entries.len();
+            for neighbour in neighbours {
+                if !known.entries.contains(&neighbour) {
+                    known.entries.push(neighbour);
+                }
+            }
             known.entries.push(entry);
+            self.call.entries += known.entries.len() - before;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod policy_routing;
 mod probe;
 mod state;
 mod tunnel;
+mod tunnel_links;
 mod wireguard;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

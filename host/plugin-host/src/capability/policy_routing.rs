@@ -110,8 +110,11 @@ impl HostState {
         if let Some(source) = route.source {
             self.check_source(convert::address(source))?;
         }
-        self.declare(peer, |_, lease| {
+        self.declare(peer, |host, lease| {
             let checked = Arc::new(checked_route(lease, route, hops, devices)?);
+            for hop in &checked.hops {
+                host.check_next_hop(&hop.device, hop.via, false)?;
+            }
             Ok(Entry::PolicyRoute(checked))
         })?;
         let known = self.call.peers.get_mut(flannel_model::ledger::PeerId(peer));

@@ -132,6 +132,23 @@ extern void __wasm_import_flannel_backend_policy_routing_put_route(uint8_t *, ui
 __attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("set-rules")))
 extern void __wasm_import_flannel_backend_policy_routing_set_rules(uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/tunnel-links@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-gre")))
+extern void __wasm_import_flannel_backend_tunnel_links_ensure_gre(uint8_t *, size_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-gretap")))
+extern void __wasm_import_flannel_backend_tunnel_links_ensure_gretap(uint8_t *, size_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-geneve")))
+extern void __wasm_import_flannel_backend_tunnel_links_ensure_geneve(uint8_t *, size_t, int32_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-ip-tunnel")))
+extern void __wasm_import_flannel_backend_tunnel_links_ensure_ip_tunnel(uint8_t *, size_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, int32_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-vlan")))
+extern void __wasm_import_flannel_backend_tunnel_links_ensure_vlan(uint8_t *, size_t, int32_t, int32_t, int32_t, uint8_t *);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/routes@0.1.0"), __import_name__("put")))
@@ -1013,6 +1030,58 @@ void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routin
       flannel_backend_policy_routing_rule_free(&list_ptr[i]);
     }
     free(list_ptr);
+  }
+}
+
+void flannel_backend_tunnel_links_error_free(flannel_backend_tunnel_links_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void flannel_backend_tunnel_links_udp_encapsulation_free(flannel_backend_tunnel_links_udp_encapsulation_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      break;
+    }
+    case 1: {
+      break;
+    }
+  }
+}
+
+void flannel_backend_tunnel_links_option_udp_encapsulation_free(flannel_backend_tunnel_links_option_udp_encapsulation_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_tunnel_links_udp_encapsulation_free(&ptr->val);
+  }
+}
+
+void flannel_backend_tunnel_links_gre_free(flannel_backend_tunnel_links_gre_t *ptr) {
+  plugin_string_free(&ptr->name);
+  plugin_option_u32_free(&ptr->key);
+  flannel_backend_tunnel_links_option_udp_encapsulation_free(&ptr->udp);
+}
+
+void flannel_backend_tunnel_links_gretap_free(flannel_backend_tunnel_links_gretap_t *ptr) {
+  plugin_string_free(&ptr->name);
+}
+
+void flannel_backend_tunnel_links_geneve_free(flannel_backend_tunnel_links_geneve_t *ptr) {
+  plugin_string_free(&ptr->name);
+  plugin_option_u16_free(&ptr->port);
+}
+
+void flannel_backend_tunnel_links_ip_tunnel_free(flannel_backend_tunnel_links_ip_tunnel_t *ptr) {
+  plugin_string_free(&ptr->name);
+  flannel_backend_tunnel_links_option_udp_encapsulation_free(&ptr->udp);
+}
+
+void flannel_backend_tunnel_links_vlan_free(flannel_backend_tunnel_links_vlan_t *ptr) {
+  plugin_string_free(&ptr->name);
+}
+
+void flannel_backend_tunnel_links_result_own_link_error_free(flannel_backend_tunnel_links_result_own_link_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_tunnel_links_error_free(&ptr->val.err);
   }
 }
 
@@ -2969,6 +3038,324 @@ bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_lis
     }
   }
   if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_tunnel_links_ensure_gre(flannel_backend_tunnel_links_gre_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  int32_t option1;
+  if (((*device).key).is_some) {
+    const uint32_t *payload0 = &((*device).key).val;
+    option = 1;
+    option1 = (int32_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  int32_t option7;
+  int32_t option8;
+  int32_t option9;
+  if (((*device).udp).is_some) {
+    const flannel_backend_tunnel_links_udp_encapsulation_t *payload3 = &((*device).udp).val;
+    int32_t variant;
+    int32_t variant6;
+    switch ((int32_t) (*payload3).tag) {
+      case 0: {
+        const uint16_t *payload4 = &(*payload3).val.fou;
+        variant = 0;
+        variant6 = (int32_t) (*payload4);
+        break;
+      }
+      case 1: {
+        const uint16_t *payload5 = &(*payload3).val.gue;
+        variant = 1;
+        variant6 = (int32_t) (*payload5);
+        break;
+      }
+    }
+    option7 = 1;
+    option8 = variant;
+    option9 = variant6;
+  } else {
+    option7 = 0;
+    option8 = 0;
+    option9 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_tunnel_links_ensure_gre((uint8_t *) ((*device).name).ptr, ((*device).name).len, (int32_t) (*device).outer, option, option1, (*device).external, option7, option8, option9, (int32_t) ((*device).mtu), ptr);
+  flannel_backend_tunnel_links_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_tunnel_links_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant10;
+      variant10.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant10.tag) {
+        case 0: {
+          variant10.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant10.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant10.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant10.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant10;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_tunnel_links_ensure_gretap(flannel_backend_tunnel_links_gretap_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_tunnel_links_ensure_gretap((uint8_t *) ((*device).name).ptr, ((*device).name).len, (int32_t) (*device).outer, (int32_t) ((*device).mtu), ptr);
+  flannel_backend_tunnel_links_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_tunnel_links_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_tunnel_links_ensure_geneve(flannel_backend_tunnel_links_geneve_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  int32_t option1;
+  if (((*device).port).is_some) {
+    const uint16_t *payload0 = &((*device).port).val;
+    option = 1;
+    option1 = (int32_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_tunnel_links_ensure_geneve((uint8_t *) ((*device).name).ptr, ((*device).name).len, option, option1, (int32_t) ((*device).mtu), ptr);
+  flannel_backend_tunnel_links_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_tunnel_links_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_tunnel_links_ensure_ip_tunnel(flannel_backend_tunnel_links_ip_tunnel_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  int32_t option;
+  int32_t option4;
+  int32_t option5;
+  if (((*device).udp).is_some) {
+    const flannel_backend_tunnel_links_udp_encapsulation_t *payload0 = &((*device).udp).val;
+    int32_t variant;
+    int32_t variant3;
+    switch ((int32_t) (*payload0).tag) {
+      case 0: {
+        const uint16_t *payload1 = &(*payload0).val.fou;
+        variant = 0;
+        variant3 = (int32_t) (*payload1);
+        break;
+      }
+      case 1: {
+        const uint16_t *payload2 = &(*payload0).val.gue;
+        variant = 1;
+        variant3 = (int32_t) (*payload2);
+        break;
+      }
+    }
+    option = 1;
+    option4 = variant;
+    option5 = variant3;
+  } else {
+    option = 0;
+    option4 = 0;
+    option5 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_tunnel_links_ensure_ip_tunnel((uint8_t *) ((*device).name).ptr, ((*device).name).len, (int32_t) (*device).outer, (int32_t) (*device).carries, (*device).external, option, option4, option5, (int32_t) ((*device).mtu), ptr);
+  flannel_backend_tunnel_links_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_tunnel_links_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant6;
+      variant6.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant6.tag) {
+        case 0: {
+          variant6.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant6.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant6.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant6.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant6;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_tunnel_links_ensure_vlan(flannel_backend_tunnel_links_vlan_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_tunnel_links_ensure_vlan((uint8_t *) ((*device).name).ptr, ((*device).name).len, (int32_t) ((*device).id), (int32_t) (*device).protocol, (int32_t) ((*device).mtu), ptr);
+  flannel_backend_tunnel_links_result_own_link_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_tunnel_links_own_link_t) { *((int32_t*) (ptr + sizeof(void*))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
     return 1;
   } else {
     *err = result.val.err;

@@ -921,6 +921,133 @@ typedef struct {
   size_t len;
 } flannel_backend_policy_routing_list_rule_t;
 
+typedef flannel_backend_types_ip_family_t flannel_backend_tunnel_links_ip_family_t;
+
+typedef flannel_backend_types_error_t flannel_backend_tunnel_links_error_t;
+
+// Packets of the tunnel go in UDP, for networks that carry nothing else, or that spread load by ports. All nodes have the same.
+typedef struct flannel_backend_tunnel_links_udp_encapsulation_t {
+  uint8_t tag;
+  union {
+    uint16_t     fou;
+    uint16_t     gue;
+  } val;
+} flannel_backend_tunnel_links_udp_encapsulation_t;
+
+// Foo over UDP: nothing but a UDP header. The UDP port, ours and the peers'.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_UDP_ENCAPSULATION_FOU 0
+// Generic UDP Encapsulation. The UDP port, ours and the peers'.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_UDP_ENCAPSULATION_GUE 1
+
+typedef struct {
+  bool is_some;
+  flannel_backend_tunnel_links_udp_encapsulation_t val;
+} flannel_backend_tunnel_links_option_udp_encapsulation_t;
+
+// IP packets of both families in GRE (RFC 2784).
+typedef struct flannel_backend_tunnel_links_gre_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // Which of the external interface's addresses the tunnel packets come from. With IPv6 it is `external`.
+  flannel_backend_tunnel_links_ip_family_t   outer;
+  // The key (RFC 2890) that all packets have; none: they have none. None where it is `external`, since there routes have keys.
+  plugin_option_u32_t   key;
+  // Whether routes say where packets go.
+  bool   external;
+  // Over IPv4 only, and not where it is `external`.
+  flannel_backend_tunnel_links_option_udp_encapsulation_t   udp;
+  // Bytes of the largest IP packet, 68 to 65535 (1280 and more where IPv6 is carried).
+  uint32_t   mtu;
+} flannel_backend_tunnel_links_gre_t;
+
+// Ethernet frames in GRE. Routes say where packets go, and peers have neighbour entries (`neighbours.put`).
+typedef struct flannel_backend_tunnel_links_gretap_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // The family of the tunnel packets.
+  flannel_backend_tunnel_links_ip_family_t   outer;
+  // Bytes of the largest IP packet, 68 to 65535 (1280 and more where IPv6 is carried).
+  uint32_t   mtu;
+} flannel_backend_tunnel_links_gretap_t;
+
+// Ethernet frames in Geneve (RFC 8926), over both families. Routes say where packets go, and peers have neighbour entries
+// (`neighbours.put`).
+typedef struct flannel_backend_tunnel_links_geneve_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // UDP port of the tunnel, 1024 to 65535; none for the assigned one, 6081.
+  plugin_option_u16_t   port;
+  // Bytes of the largest IP packet, 68 to 65535 (1280 and more where IPv6 is carried).
+  uint32_t   mtu;
+} flannel_backend_tunnel_links_geneve_t;
+
+// What an `ip-tunnel` carries.
+typedef uint8_t flannel_backend_tunnel_links_payload_t;
+
+// IPv4 packets.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_PAYLOAD_IPV4 0
+// IPv6 packets.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_PAYLOAD_IPV6 1
+// Both.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_PAYLOAD_BOTH 2
+
+// IP packets in IP packets, without anything in between.
+// 
+// | outer | carries | not `external` | `external` |
+// |---|---|---|---|
+// | IPv4 | IPv4 | `ipip` (RFC 2003) | `ipip` |
+// | IPv4 | IPv6 | `sit` (RFC 4213) | – |
+// | IPv4 | both | `sit` | – |
+// | IPv6 | IPv4, IPv6, both | – | `ip6tnl` (RFC 2473) |
+// 
+// What is – the kernel does not have.
+typedef struct flannel_backend_tunnel_links_ip_tunnel_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // Which of the external interface's addresses the tunnel packets come from.
+  flannel_backend_tunnel_links_ip_family_t   outer;
+  // What is carried.
+  flannel_backend_tunnel_links_payload_t   carries;
+  // Whether routes say where packets go.
+  bool   external;
+  // Over IPv4 only, and not where it is `external`. FOU says by the port what is carried: not with `both`.
+  flannel_backend_tunnel_links_option_udp_encapsulation_t   udp;
+  // Bytes of the largest IP packet, 68 to 65535 (1280 and more where IPv6 is carried).
+  uint32_t   mtu;
+} flannel_backend_tunnel_links_ip_tunnel_t;
+
+// How frames of a VLAN are told from others.
+typedef uint8_t flannel_backend_tunnel_links_vlan_protocol_t;
+
+// IEEE 802.1Q, Ethertype 8100.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_VLAN_PROTOCOL_IEEE8021Q 0
+// IEEE 802.1ad, Ethertype 88a8: a service provider's tag.
+#define FLANNEL_BACKEND_TUNNEL_LINKS_VLAN_PROTOCOL_IEEE8021AD 1
+
+// A VLAN on the external interface: a link of its own between the nodes, for which whatever is between them has to carry such frames. It has the
+// external interface's Ethernet address (`link.mac` answers none), and goes and comes with it. Peers are next hops by addresses that they have
+// there, their subnets' first ones, say, and are found by ARP and neighbour discovery, or by `neighbours.put`.
+typedef struct flannel_backend_tunnel_links_vlan_t {
+  // Name of the device: at most 15 letters, digits, `.`, `-` and `_`; it begins with `flannel`.
+  plugin_string_t   name;
+  // VLAN identifier, 1 to 4094.
+  uint16_t   id;
+  // How its frames are told from others.
+  flannel_backend_tunnel_links_vlan_protocol_t   protocol;
+  // Bytes of the largest IP packet, 68 to what the external interface carries.
+  uint32_t   mtu;
+} flannel_backend_tunnel_links_vlan_t;
+
+typedef flannel_backend_links_own_link_t flannel_backend_tunnel_links_own_link_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_tunnel_links_own_link_t ok;
+    flannel_backend_tunnel_links_error_t err;
+  } val;
+} flannel_backend_tunnel_links_result_own_link_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -1270,6 +1397,18 @@ extern bool flannel_backend_policy_routing_put_route(flannel_backend_policy_rout
 // Declares the whole set of the plugin's rules, at most 64. Any call of the policy may do so, and the last one counts.
 extern bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_list_rule_t *rules, flannel_backend_policy_routing_error_t *err);
 
+// Imported Functions from `flannel:backend/tunnel-links@0.1.0`
+// Declares a GRE device.
+extern bool flannel_backend_tunnel_links_ensure_gre(flannel_backend_tunnel_links_gre_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
+// Declares a device for Ethernet in GRE. The host chooses its Ethernet address, as a VXLAN device's.
+extern bool flannel_backend_tunnel_links_ensure_gretap(flannel_backend_tunnel_links_gretap_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
+// Declares a Geneve device. The host chooses its Ethernet address, as a VXLAN device's.
+extern bool flannel_backend_tunnel_links_ensure_geneve(flannel_backend_tunnel_links_geneve_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
+// Declares a device for IP in IP.
+extern bool flannel_backend_tunnel_links_ensure_ip_tunnel(flannel_backend_tunnel_links_ip_tunnel_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
+// Declares a VLAN.
+extern bool flannel_backend_tunnel_links_ensure_vlan(flannel_backend_tunnel_links_vlan_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
+
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
 // the change is handed over, so a policy declares all that the peer needs and deletes nothing.
@@ -1510,6 +1649,24 @@ void flannel_backend_policy_routing_list_next_hop_free(flannel_backend_policy_ro
 void flannel_backend_policy_routing_result_void_error_free(flannel_backend_policy_routing_result_void_error_t *ptr);
 
 void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routing_list_rule_t *ptr);
+
+void flannel_backend_tunnel_links_error_free(flannel_backend_tunnel_links_error_t *ptr);
+
+void flannel_backend_tunnel_links_udp_encapsulation_free(flannel_backend_tunnel_links_udp_encapsulation_t *ptr);
+
+void flannel_backend_tunnel_links_option_udp_encapsulation_free(flannel_backend_tunnel_links_option_udp_encapsulation_t *ptr);
+
+void flannel_backend_tunnel_links_gre_free(flannel_backend_tunnel_links_gre_t *ptr);
+
+void flannel_backend_tunnel_links_gretap_free(flannel_backend_tunnel_links_gretap_t *ptr);
+
+void flannel_backend_tunnel_links_geneve_free(flannel_backend_tunnel_links_geneve_t *ptr);
+
+void flannel_backend_tunnel_links_ip_tunnel_free(flannel_backend_tunnel_links_ip_tunnel_t *ptr);
+
+void flannel_backend_tunnel_links_vlan_free(flannel_backend_tunnel_links_vlan_t *ptr);
+
+void flannel_backend_tunnel_links_result_own_link_error_free(flannel_backend_tunnel_links_result_own_link_error_t *ptr);
 
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 

@@ -18,6 +18,7 @@ use crate::ipsec;
 use crate::log::Level;
 use crate::policy_routing;
 use crate::probe;
+use crate::tunnel_links;
 use crate::udp_tunnel;
 use crate::wireguard::{self, PublicKey};
 use crate::{
@@ -31,6 +32,16 @@ pub enum Declared {
     Vxlan(Vxlan),
     /// An IPIP device.
     Ipip(Ipip),
+    /// A GRE device.
+    Gre(tunnel_links::Gre),
+    /// A device for Ethernet in GRE.
+    Gretap(tunnel_links::Gretap),
+    /// A Geneve device.
+    Geneve(tunnel_links::Geneve),
+    /// A device for IP in IP.
+    IpTunnel(tunnel_links::IpTunnel),
+    /// A VLAN.
+    Vlan(tunnel_links::Vlan),
     /// A WireGuard device.
     Wireguard(wireguard::Device),
     /// A WireGuard device's peer.
@@ -73,6 +84,11 @@ impl fmt::Display for Declared {
                     if *gbp { " gbp" } else { "" }
                 )
             }
+            Self::Gre(device) => device.fmt(f),
+            Self::Gretap(device) => device.fmt(f),
+            Self::Geneve(device) => device.fmt(f),
+            Self::IpTunnel(device) => device.fmt(f),
+            Self::Vlan(device) => device.fmt(f),
             Self::Ipip(Ipip { name, mtu }) => write!(f, "link {name} ipip mtu {mtu}"),
             Self::Wireguard(wireguard::Device { name, listen_port, mtu }) => {
                 write!(f, "link {name} wireguard listen-port {listen_port} mtu {mtu}")
@@ -248,9 +264,13 @@ impl Default for Host {
 }
 
 impl Host {
-    pub(crate) fn device(&mut self, device: &Vxlan) {
+    pub(crate) fn choose_mac(&mut self, device: &str) {
         let last = u8::try_from(self.macs.len() + 1).unwrap_or(u8::MAX);
-        self.macs.entry(device.name.clone()).or_insert(Mac([2, 0, 0, 0, 0, last]));
+        self.macs.entry(device.to_owned()).or_insert(Mac([2, 0, 0, 0, 0, last]));
+    }
+
+    pub(crate) fn device(&mut self, device: &Vxlan) {
+        self.choose_mac(&device.name);
         self.mtus.insert(device.name.clone(), device.mtu);
         self.declared.push(Declared::Vxlan(device.clone()));
     }

@@ -92,7 +92,7 @@ pub(super) struct Plugin {
 pub(super) struct Device {
     /// Its name.
     pub name: String,
-    /// `vxlan`, `ipip`, `wireguard`, `tunnel`, `ipsec`.
+    /// `vxlan`, `ipip`, `wireguard`, `tunnel`, `ipsec`, or as ip-link(8) calls it: `gre`, `sit`, `vlan` and so on.
     pub kind: &'static str,
     /// The VXLAN network identifier.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +112,7 @@ impl Device {
             DeviceSpec::Wireguard(wireguard) => ("wireguard", None, Some(wireguard.port)),
             DeviceSpec::Tunnel(tunnel) => ("tunnel", None, Some(tunnel.port)),
             DeviceSpec::Ipsec(ipsec) => ("ipsec", None, ipsec.udp_port),
+            DeviceSpec::TunnelLink(link) => (link.kind_name(), None, link.port()),
         };
         Self { name: spec.name().to_string(), kind, vni, port, mtu: spec.mtu() }
     }

@@ -39,7 +39,7 @@ fn put_routes(cluster: &Cluster, kind: &Kind) -> Result<()> {
             }
             let hop = if kind.ethernet { format!(" via {} onlink", first.network()) } else { String::new() };
             cluster.node(from).ip(&format!(
-                "route replace {subnet} encap {encapsulation} id 5 dst {public}{hop} dev {DEVICE}"
+                "route replace {subnet} encap {encapsulation} id 5 dst {public}{hop} dev {DEVICE} proto static"
             ))?;
         }
     }

@@ -394,7 +394,6 @@ mod tests {
     use flannel_model::tunnel_link::{UdpEncapsulation, VlanProtocol};
     use netlink_packet_core::Emitable as _;
     use netlink_packet_core::Parseable as _;
-    use netlink_packet_route::link::LinkMessageBuffer;
 
     use super::super::read_link;
     use super::*;
@@ -444,8 +443,7 @@ mod tests {
         };
         let mut bytes = vec![0; message.buffer_len()];
         message.emit(&mut bytes);
-        let buffer = LinkMessageBuffer::new_checked(&bytes).expect("a message");
-        read_link(&LinkMessage::parse(&buffer).expect("a link"))
+        read_link(&LinkMessage::parse(bytes.as_slice()).expect("a link"))
     }
 
     #[test]

@@ -42,7 +42,7 @@ fn each_kind_of_device_is_declared_with_what_its_packets_need() {
     for (config, said) in [
         (r#"{"Device":"carrier-pigeon"}"#, "no kind of device"),
         (r#"{"Device":"gre","Udp":"tcp"}"#, "fou or gue"),
-        (r#"{"Device":"vlan","ID":70000}"#, "too large"),
+        (r#"{"Device":"vlan","ID":70000}"#, "is not a whole number"),
     ] {
         let error = Bench::<Tunnels>::register(&node(), config).err().expect("refused");
         assert!(error.contains(said), "{error}");
@@ -53,7 +53,7 @@ fn each_kind_of_device_is_declared_with_what_its_packets_need() {
 fn next_hops_are_public_addresses_or_those_on_the_vlan() {
     let routes = |config: &str| bench(config).0.put(1, &peer()).expect("served");
     let v4 = "route 10.5.3.0/24 via 192.168.0.101 dev flannel.tl onlink";
-    let v6 = "route fc00:5:0:3::/64 via ::192.168.0.101 dev flannel.tl onlink";
+    let v6 = "route fc00:5:0:3::/64 via ::c0a8:65 dev flannel.tl onlink";
     assert_eq!(routes(r#"{"Device":"gre"}"#), [v4, v6]);
     assert_eq!(routes(r#"{"Device":"sit"}"#), [v6]);
     assert_eq!(routes(r#"{"Device":"ipip"}"#), [v4]);
@@ -75,7 +75,7 @@ fn who_has_an_ethernet_address_publishes_it_and_is_found_by_it() {
     let peer = Lease { backend_data: data, backend_v6_data: None, ..peer() };
     assert_eq!(
         bench.put(1, &peer).expect("served"),
-        ["neighbour 10.5.3.0 lladdr 02:00:00:00:00:01 dev flannel.tl"]
+        ["neigh 10.5.3.0 lladdr 02:00:00:00:00:01 dev flannel.tl"]
     );
     let first = bench.lease_acquired(&samples::own()).expect("leased");
     assert_eq!(first, ["addresses 10.5.72.0/32 fc00:5:0:72::/128 dev flannel.tl"]);

@@ -921,6 +921,128 @@ typedef struct {
   size_t len;
 } flannel_backend_policy_routing_list_rule_t;
 
+typedef flannel_backend_types_ip_address_t flannel_backend_probe_ip_address_t;
+
+typedef flannel_backend_types_peer_id_t flannel_backend_probe_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_probe_error_t;
+
+typedef flannel_backend_links_borrow_link_t flannel_backend_probe_borrow_link_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_borrow_link_t val;
+} flannel_backend_probe_option_borrow_link_t;
+
+// What is probed.
+typedef struct flannel_backend_probe_target_t {
+  flannel_backend_probe_peer_id_t   peer;
+  // One of the peer's public addresses, or an address in its own subnet. Another one is `denied`.
+  flannel_backend_probe_ip_address_t   address;
+  // By which device requests leave, whatever the routing table prefers: the external interface, an uplink, or a device of the plugin's own.
+  // A gateway is that of the best route over this device; without a route over it, the address is looked for on its link. None: by
+  // whatever way packets go there now. To an address in the peer's own subnet that is the way that the plugin has declared; such
+  // requests come from this node's own subnet where it has an address that is that subnet's first, as tunnels' devices have it.
+  flannel_backend_probe_option_borrow_link_t   over;
+  // Bytes of the request with its IP header, which is never sent in fragments: 44 (IPv6: 64) to 9216. None: the smallest. What is
+  // larger than the device carries is lost.
+  plugin_option_u32_t   size;
+  // Milliseconds between two requests, 1,000 to 3,600,000.
+  uint32_t   interval;
+  // After so many requests in a row without an answer it is lost, 1 to 100.
+  uint32_t   lost_after;
+  // After so many answers in a row a lost one is back, 1 to 100.
+  uint32_t   back_after;
+} flannel_backend_probe_target_t;
+
+// How a target does. From one to another there is a `policy.tick` at once, also for a policy that has wanted none; there are at most
+// ten of these a second, and after a tick that took so much processor time there is none for ten times as long.
+typedef uint8_t flannel_backend_probe_condition_t;
+
+// It has neither answered nor been lost yet.
+#define FLANNEL_BACKEND_PROBE_CONDITION_UNTESTED 0
+// It answers.
+#define FLANNEL_BACKEND_PROBE_CONDITION_ANSWERED 1
+// It is lost.
+#define FLANNEL_BACKEND_PROBE_CONDITION_LOST 2
+
+// Round trips of the requests of the window that were answered, in microseconds.
+typedef struct flannel_backend_probe_round_trip_t {
+  uint32_t   least;
+  uint32_t   mean;
+  // That of the last answer.
+  uint32_t   last;
+} flannel_backend_probe_round_trip_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_round_trip_t val;
+} flannel_backend_probe_option_round_trip_t;
+
+typedef struct {
+  bool is_some;
+  uint64_t val;
+} plugin_option_u64_t;
+
+// What is known of a target.
+typedef struct flannel_backend_probe_figures_t {
+  flannel_backend_probe_condition_t   condition;
+  // Requests that were answered, or lost, since it is probed.
+  uint64_t   sent;
+  // Those that were answered.
+  uint64_t   answered;
+  // The last ones without an answer.
+  uint32_t   lost_in_a_row;
+  // Of the last requests, 32 at most, so many: the window.
+  uint32_t   window;
+  // Of those so many were lost.
+  uint32_t   window_lost;
+  // None: no request of the window was answered.
+  flannel_backend_probe_option_round_trip_t   round_trip;
+  // Milliseconds since the last answer; none: there was none yet.
+  plugin_option_u64_t   since_answer;
+  // Milliseconds between two requests, as they are sent.
+  uint32_t   interval;
+} flannel_backend_probe_figures_t;
+
+typedef struct {
+  flannel_backend_probe_target_t *ptr;
+  size_t len;
+} flannel_backend_probe_list_target_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_void_error_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_figures_t val;
+} flannel_backend_probe_option_figures_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_option_figures_t ok;
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_option_figures_error_t;
+
+typedef struct {
+  flannel_backend_probe_option_figures_t *ptr;
+  size_t len;
+} flannel_backend_probe_list_option_figures_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_list_option_figures_t ok;
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_list_option_figures_error_t;
+
 typedef flannel_backend_types_ip_address_t flannel_backend_routes_ip_address_t;
 
 typedef flannel_backend_types_ip_prefix_t flannel_backend_routes_ip_prefix_t;
@@ -1110,11 +1232,6 @@ typedef struct {
 } exports_flannel_backend_policy_result_list_rejection_string_t;
 
 typedef struct {
-  bool is_some;
-  uint64_t val;
-} plugin_option_u64_t;
-
-typedef struct {
   bool is_err;
   union {
     plugin_option_u64_t ok;
@@ -1269,6 +1386,22 @@ extern bool flannel_backend_policy_routing_open_uplink(plugin_string_t *name, fl
 extern bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_peer_id_t peer, flannel_backend_policy_routing_route_t *route, flannel_backend_policy_routing_list_next_hop_t *hops, flannel_backend_policy_routing_error_t *err);
 // Declares the whole set of the plugin's rules, at most 64. Any call of the policy may do so, and the last one counts.
 extern bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_list_rule_t *rules, flannel_backend_policy_routing_error_t *err);
+
+// Imported Functions from `flannel:backend/probe@0.1.0`
+// Declares the whole set of what is probed from now on, in place of what was declared before: at most 32,768 targets, each of them once, of
+// which `peer`, `address`, `over` and `size` say which it is. For `policy.lease-acquired`, `policy.apply` and `policy.tick`; elsewhere it
+// is `denied`. It belongs to the transaction of the call, and of several in one call the last counts.
+// 
+// Targets of peers that are not there, or not any more, are ignored. When a peer goes, so do its targets, and so do those whose address is
+// not the peer's any more by its lease; they are back with it.
+// 
+// `unavailable` where the daemon cannot send such requests: it lacks the capability for it, `CAP_NET_RAW`. That dooms no call.
+extern bool flannel_backend_probe_watch(flannel_backend_probe_list_target_t *targets, flannel_backend_probe_error_t *err);
+// What is known of one target, whoever has declared it: none where it is not probed yet, or has not been for a minute. `interval`,
+// `lost-after` and `back-after` are not looked at.
+extern bool flannel_backend_probe_report(flannel_backend_probe_target_t *target, flannel_backend_probe_option_figures_t *ret, flannel_backend_probe_error_t *err);
+// The same of all targets of the last `watch` of this instance that has succeeded, in their order there.
+extern bool flannel_backend_probe_reports(flannel_backend_probe_list_option_figures_t *ret, flannel_backend_probe_error_t *err);
 
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
@@ -1511,6 +1644,32 @@ void flannel_backend_policy_routing_result_void_error_free(flannel_backend_polic
 
 void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routing_list_rule_t *ptr);
 
+void flannel_backend_probe_ip_address_free(flannel_backend_probe_ip_address_t *ptr);
+
+void flannel_backend_probe_error_free(flannel_backend_probe_error_t *ptr);
+
+void flannel_backend_probe_option_borrow_link_free(flannel_backend_probe_option_borrow_link_t *ptr);
+
+void flannel_backend_probe_target_free(flannel_backend_probe_target_t *ptr);
+
+void flannel_backend_probe_option_round_trip_free(flannel_backend_probe_option_round_trip_t *ptr);
+
+void plugin_option_u64_free(plugin_option_u64_t *ptr);
+
+void flannel_backend_probe_figures_free(flannel_backend_probe_figures_t *ptr);
+
+void flannel_backend_probe_list_target_free(flannel_backend_probe_list_target_t *ptr);
+
+void flannel_backend_probe_result_void_error_free(flannel_backend_probe_result_void_error_t *ptr);
+
+void flannel_backend_probe_option_figures_free(flannel_backend_probe_option_figures_t *ptr);
+
+void flannel_backend_probe_result_option_figures_error_free(flannel_backend_probe_result_option_figures_error_t *ptr);
+
+void flannel_backend_probe_list_option_figures_free(flannel_backend_probe_list_option_figures_t *ptr);
+
+void flannel_backend_probe_result_list_option_figures_error_free(flannel_backend_probe_result_list_option_figures_error_t *ptr);
+
 void flannel_backend_routes_ip_address_free(flannel_backend_routes_ip_address_t *ptr);
 
 void flannel_backend_routes_ip_prefix_free(flannel_backend_routes_ip_prefix_t *ptr);
@@ -1566,8 +1725,6 @@ void exports_flannel_backend_policy_list_change_free(exports_flannel_backend_pol
 void exports_flannel_backend_policy_list_rejection_free(exports_flannel_backend_policy_list_rejection_t *ptr);
 
 void exports_flannel_backend_policy_result_list_rejection_string_free(exports_flannel_backend_policy_result_list_rejection_string_t *ptr);
-
-void plugin_option_u64_free(plugin_option_u64_t *ptr);
 
 void exports_flannel_backend_policy_result_option_u64_string_free(exports_flannel_backend_policy_result_option_u64_string_t *ptr);
 

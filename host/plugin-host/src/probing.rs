@@ -86,6 +86,9 @@ pub struct ProbeReport {
 
 /// Who probes. Nothing in here waits.
 pub trait Probes: Send + Sync {
+    /// A plugin that probes is about to be started. Unlike all else this is called where sockets may be opened.
+    fn prepare(&self) {}
+
     /// Why nothing of a family can be probed; none: it can be.
     fn unavailable(&self, ipv4: bool) -> Option<String>;
 

@@ -177,9 +177,9 @@ impl Control {
         header.cmsg_level = level;
         header.cmsg_type = kind;
         let place = self.0.as_mut_ptr();
-        // SAFETY: there is room for both, as was looked at just now; the place is aligned for a header, and the value's needs no alignment.
+        // SAFETY: there is room for both, as was looked at just now; neither write needs an alignment.
         unsafe {
-            place.cast::<libc::cmsghdr>().write(header);
+            place.cast::<libc::cmsghdr>().write_unaligned(header);
             place.add(data).cast::<T>().write_unaligned(value);
         }
         space

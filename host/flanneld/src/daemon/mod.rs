@@ -141,7 +141,6 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
         Some(firewall) => firewall.clone(),
         None => ground.firewall.insert(NodeFirewall::new(&options, ownership, &wish.former)?).clone(),
     };
-    let mut preserved: Option<Preserved> = None;
     let cluster = kube.as_ref().map(|kube| Cluster {
         options: &options,
         config: &whole,
@@ -163,7 +162,7 @@ async fn serve_cluster(ground: &mut Ground) -> Result<(), DaemonError> {
     };
     let about = Arc::new(start::about(&options, before.as_deref()));
     let about_changed = kube.as_ref().map(|kube| kube.follow_labels(Arc::clone(&about)));
-    let (mut throttle, mut failures) = (LogThrottle::new(None), 0);
+    let (mut throttle, mut failures, mut preserved) = (LogThrottle::new(None), 0, None::<Preserved>);
     loop {
         start::announce(&external);
         observer.node(&external, &whole);

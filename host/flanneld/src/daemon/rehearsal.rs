@@ -7,11 +7,10 @@ use std::sync::Arc;
 use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 use flannel_plugin_host::{
-    Artifact, DirState, Environment, Limits, Loader, PeerChange, PluginReference, Policy, Registration,
+    Artifact, DirState, Environment, Limits, Loader, PROBE, PeerChange, PluginReference, Policy, Registration,
 };
 
 use super::confined;
-use super::probes::ProbeHub;
 
 /// What surrounds the policy that serves, and any other in its place.
 #[derive(Clone)]
@@ -24,8 +23,6 @@ pub(super) struct Surroundings {
     pub state: Arc<DirState>,
     /// How others are loaded.
     pub loader: Loader,
-    /// All probes of the process.
-    pub probes: ProbeHub,
 }
 
 /// A plugin that has passed.
@@ -57,7 +54,9 @@ pub(super) async fn rehearse(
     if unless.as_deref() == Some(artifact.digest()) {
         return Ok(None);
     }
-    surroundings.probes.open_for(&artifact);
+    if artifact.imports().iter().any(|import| import == PROBE) {
+        surroundings.environment.probes.prepare();
+    }
     let rehearsed = confined::run("rehearsal", move || {
         let Surroundings { environment, limits, state, .. } = surroundings;
         let state = Arc::new(state.shadow(take_state));

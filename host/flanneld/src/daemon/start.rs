@@ -569,13 +569,8 @@ pub(super) async fn node(
     let (datapath, notifications) = Datapath::start(&node.external.name, all, context)?;
     let state = Arc::new(DirState::open(&node.options.state_dir));
     state.adopt_former(node.loader.built_in());
-    let surroundings = Surroundings {
-        environment,
-        limits: Limits::default(),
-        state,
-        loader: node.loader.clone(),
-        probes: node.probes.clone(),
-    };
+    let surroundings =
+        Surroundings { environment, limits: Limits::default(), state, loader: node.loader.clone() };
     let digest = artifact.digest().to_owned();
     node.probes.open_for(&artifact);
     let started = {

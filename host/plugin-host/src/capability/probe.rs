@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use flannel_base::Family;
 use flannel_model::entry::Device;
-use flannel_model::lease::Lease;
+use flannel_model::lease::{Lease, Subnets};
 use flannel_model::ledger::PeerId;
 
 use super::HostState;
@@ -29,7 +29,7 @@ impl wit::Host for HostState {
     fn watch(&mut self, targets: Vec<wit::Target>) -> wasmtime::Result<Result<(), Error>> {
         self.enter("probe.watch")?;
         let devices = self.devices_of(&targets)?;
-        let outcome = self.checked_targets(targets, devices);
+        let outcome = self.checked_targets(&targets, devices);
         let outcome = outcome.map(|targets| self.call.wishes.probes = Some(targets));
         Ok(self.probe_outcome("probe.watch", outcome))
     }
@@ -93,7 +93,7 @@ impl HostState {
 
     fn checked_targets(
         &mut self,
-        targets: Vec<wit::Target>,
+        targets: &[wit::Target],
         devices: Vec<Option<Device>>,
     ) -> Result<Arc<[ProbeTarget]>, Error> {
         self.check_probing()?;
@@ -144,7 +144,7 @@ impl HostState {
         let in_a_row = |count: u32| u8::try_from(count).unwrap_or(u8::MAX);
         let ipv4 = key.address.is_ipv4();
         let is_inner = lease.is_some_and(|lease| is_inner(&lease, key.address));
-        let mut own = self.own.iter().flat_map(|own| own.iter());
+        let mut own = self.own.iter().flat_map(Subnets::iter);
         let source = own.find(|subnet| is_inner && subnet.addr().is_ipv4() == ipv4);
         Ok(ProbeTarget {
             source: source.map(|subnet| subnet.network()),

@@ -121,7 +121,9 @@ mod tests {
         let begin = Instant::now();
         let mut figures = Figures::default();
         answers(&mut figures, &[100], begin);
-        (0..31).for_each(|_| drop(figures.lose(1)));
+        for _ in 0..31 {
+            figures.lose(1);
+        }
         let now = begin + Duration::from_secs(9);
         let report = figures.report(Duration::from_secs(2), now);
         assert_eq!((report.sent, report.answered, report.lost_in_a_row), (32, 1, 31));

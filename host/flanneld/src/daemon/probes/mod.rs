@@ -62,9 +62,13 @@ impl ProbeHub {
     /// Opens the sockets, if a plugin may need them and they are not there. To be called where that is allowed, which it is not on a plugin's
     /// own thread, and before the plugin is started.
     pub(super) fn open_for(&self, artifact: &Artifact) {
-        if !artifact.imports().iter().any(|import| import == PROBE) {
-            return;
+        if artifact.imports().iter().any(|import| import == PROBE) {
+            self.prepare();
         }
+    }
+
+    /// Opens the sockets, if they are not there.
+    fn open(&self) {
         let mut is_new = false;
         self.0.sockets.get_or_init(|| {
             is_new = true;
@@ -124,6 +128,10 @@ impl ProbeHub {
 }
 
 impl Probes for ProbeHub {
+    fn prepare(&self) {
+        self.open();
+    }
+
     fn unavailable(&self, ipv4: bool) -> Option<String> {
         let Some(sockets) = self.0.sockets.get() else {
             return Some("peers cannot be probed here".to_owned());

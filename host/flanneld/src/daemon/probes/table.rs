@@ -367,7 +367,9 @@ mod tests {
         let sent = run(&mut table, begin, SECOND * 100);
         assert!(sent.len() <= 10_000 && sent.len() > 9900, "{}", sent.len());
         let mut counts = HashMap::new();
-        sent.iter().for_each(|(_, request)| *counts.entry(request.to).or_insert(0) += 1);
+        for (_, request) in &sent {
+            *counts.entry(request.to).or_insert(0) += 1;
+        }
         assert!(counts.len() == 5000 && counts.values().all(|count| (1..=2).contains(count)));
         // Fewer of them have their own interval again, and do not wait for the end of the long one.
         table.declare(1, targets(10, 1), begin + SECOND * 100);

@@ -24,8 +24,8 @@ fn an_owner_hears_of_its_own_targets_and_takes_them_along() {
     let hub = ProbeHub::default();
     let (told, heard) = std::sync::mpsc::channel();
     let other = told.clone();
-    let owner = hub.owner(move || drop(told.send("one")));
-    let second = hub.owner(move || drop(other.send("other")));
+    let owner = hub.owner(move || told.send("one").expect("heard"));
+    let second = hub.owner(move || other.send("other").expect("heard"));
     owner.declare(vec![target(1)]);
     second.declare(vec![target(2)]);
     // There is no socket: each request is lost at once.

@@ -921,19 +921,74 @@ void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_u
   flannel_backend_policy_routing_list_ip_prefix_free(&ptr->addresses);
 }
 
+void plugin_option_u64_free(plugin_option_u64_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void plugin_option_u8_free(plugin_option_u8_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_policy_routing_tunnel_encapsulation_free(flannel_backend_policy_routing_tunnel_encapsulation_t *ptr) {
+  flannel_backend_policy_routing_ip_address_free(&ptr->destination);
+  plugin_option_u64_free(&ptr->id);
+  plugin_option_u8_free(&ptr->ttl);
+}
+
+void flannel_backend_policy_routing_list_ipv6_address_free(flannel_backend_policy_routing_list_ipv6_address_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_ipv6_address_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void plugin_list_u32_free(plugin_list_u32_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    uint32_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_policy_routing_encapsulation_free(flannel_backend_policy_routing_encapsulation_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      flannel_backend_policy_routing_tunnel_encapsulation_free(&ptr->val.tunnel);
+      break;
+    }
+    case 1: {
+      flannel_backend_policy_routing_list_ipv6_address_free(&ptr->val.segments);
+      break;
+    }
+    case 2: {
+      plugin_list_u32_free(&ptr->val.labels);
+      break;
+    }
+  }
+}
+
 void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr) {
   if (ptr->is_some) {
     flannel_backend_policy_routing_ip_address_free(&ptr->val);
   }
 }
 
-void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr) {
-  flannel_backend_policy_routing_option_ip_address_free(&ptr->via);
+void flannel_backend_policy_routing_option_encapsulation_free(flannel_backend_policy_routing_option_encapsulation_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_policy_routing_encapsulation_free(&ptr->val);
+  }
 }
 
-void plugin_option_u8_free(plugin_option_u8_t *ptr) {
-  if (ptr->is_some) {
-  }
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr) {
+  flannel_backend_policy_routing_option_ip_address_free(&ptr->via);
+  flannel_backend_policy_routing_option_encapsulation_free(&ptr->encapsulation);
 }
 
 void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr) {
@@ -955,10 +1010,16 @@ void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_rout
   }
 }
 
+void flannel_backend_policy_routing_option_borrow_link_free(flannel_backend_policy_routing_option_borrow_link_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
 void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr) {
   flannel_backend_policy_routing_option_ip_prefix_free(&ptr->source);
   flannel_backend_policy_routing_option_ip_prefix_free(&ptr->destination);
   flannel_backend_policy_routing_option_mark_free(&ptr->mark);
+  flannel_backend_policy_routing_option_borrow_link_free(&ptr->input);
 }
 
 void flannel_backend_policy_routing_list_uplink_free(flannel_backend_policy_routing_list_uplink_t *ptr) {
@@ -1191,14 +1252,8 @@ void exports_flannel_backend_policy_result_list_rejection_string_free(exports_fl
   }
 }
 
-void plugin_option_u64_free(plugin_option_u64_t *ptr) {
-  if (ptr->is_some) {
-  }
-}
-
 void exports_flannel_backend_policy_result_option_u64_string_free(exports_flannel_backend_policy_result_option_u64_string_t *ptr) {
   if (!ptr->is_err) {
-    plugin_option_u64_free(&ptr->val.ok);
   } else {
     plugin_string_free(&ptr->val.err);
   }
@@ -2887,10 +2942,10 @@ bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_pee
   }
   *((size_t*)(ptr + (72+1*sizeof(void*)))) = (*hops).len;
   *((uint8_t **)(ptr + 72)) = (uint8_t *) (*hops).ptr;
-  uint8_t *ptr15 = (uint8_t *) &ret_area;
-  __wasm_import_flannel_backend_policy_routing_put_route(ptr, ptr15);
+  uint8_t *ptr26 = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_put_route(ptr, ptr26);
   flannel_backend_policy_routing_result_void_error_t result;
-  switch ((int32_t) *((uint8_t*) (ptr15 + 0))) {
+  switch ((int32_t) *((uint8_t*) (ptr26 + 0))) {
     case 0: {
       result.is_err = false;
       break;
@@ -2898,22 +2953,22 @@ bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_pee
     case 1: {
       result.is_err = true;
       flannel_backend_types_error_t variant;
-      variant.tag = (int32_t) *((uint8_t*) (ptr15 + sizeof(void*)));
+      variant.tag = (int32_t) *((uint8_t*) (ptr26 + sizeof(void*)));
       switch ((int32_t) variant.tag) {
         case 0: {
-          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 1: {
-          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 2: {
-          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 3: {
-          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
       }

@@ -783,6 +783,8 @@ typedef struct {
 
 typedef flannel_backend_types_ip_address_t flannel_backend_policy_routing_ip_address_t;
 
+typedef flannel_backend_types_ipv6_address_t flannel_backend_policy_routing_ipv6_address_t;
+
 typedef flannel_backend_types_ip_prefix_t flannel_backend_policy_routing_ip_prefix_t;
 
 typedef flannel_backend_types_peer_id_t flannel_backend_policy_routing_peer_id_t;
@@ -804,6 +806,65 @@ typedef struct flannel_backend_policy_routing_uplink_t {
   flannel_backend_policy_routing_list_ip_prefix_t   addresses;
 } flannel_backend_policy_routing_uplink_t;
 
+typedef struct {
+  bool is_some;
+  uint64_t val;
+} plugin_option_u64_t;
+
+typedef struct {
+  bool is_some;
+  uint8_t val;
+} plugin_option_u8_t;
+
+// What a device in external mode, which sends each packet to whom its route says, is told (`encap ip` and `encap ip6` in ip-route(8)).
+typedef struct flannel_backend_policy_routing_tunnel_encapsulation_t {
+  // To whom: one of the addresses that the peer has published, of a family that the device's own packets have.
+  flannel_backend_policy_routing_ip_address_t   destination;
+  // GRE's key, or the VNI, within the bits that the device's kind has for it; none: 0, or no key.
+  plugin_option_u64_t   id;
+  // The outer packet's time to live, or hop limit, 1 to 255; none: the kernel's choice.
+  plugin_option_u8_t   ttl;
+  // The outer packet's differentiated services code point, 0 to 63.
+  uint8_t   dscp;
+} flannel_backend_policy_routing_tunnel_encapsulation_t;
+
+typedef struct {
+  flannel_backend_policy_routing_ipv6_address_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_ipv6_address_t;
+
+typedef struct {
+  uint32_t *ptr;
+  size_t len;
+} plugin_list_u32_t;
+
+// What packets get around them on a next hop (`encap` in ip-route(8)). What the kernel lacks for it the operator is told, and the route comes when
+// it is there.
+typedef struct flannel_backend_policy_routing_encapsulation_t {
+  uint8_t tag;
+  union {
+    flannel_backend_policy_routing_tunnel_encapsulation_t     tunnel;
+    flannel_backend_policy_routing_list_ipv6_address_t     segments;
+    plugin_list_u32_t     labels;
+  } val;
+} flannel_backend_policy_routing_encapsulation_t;
+
+// Another packet, which a device of the plugin's own in external mode makes.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_TUNNEL 0
+// An IPv6 header with a segment routing header (SRv6, RFC 8754, `encap seg6 mode encap`): through these nodes, 1 to 16, in their
+// order. Each is a public IPv6 address of a node of the cluster, of whose lease the plugin has been told, or is being told by this call;
+// the last one is the peer's own. When one of them is no node's address any more, the host takes the next hop away at once, and hands the
+// peer's lease to `policy.apply` again.
+// 
+// By which device packets leave then is up to this node's routes to the first segment; the next hop's, the external interface or an
+// uplink, is the one whose MTU and carrier count. The outer header takes 48 bytes and 16 for each segment of what a pod's packet may
+// have. A node takes such packets, and sends them on or takes the outer header off, where `net.ipv6.conf.all.seg6_enabled` and that of
+// the interface are 1: the operator's to set; he is told where a plugin has segments and they are 0.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_SEGMENTS 1
+// MPLS labels (RFC 3032), 1 to 8, the outermost first, each 16 to 1048575. What they mean is up to `via`, which the next hop has then: a
+// router of the operator's MPLS network, or the peer.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_LABELS 2
+
 typedef flannel_backend_links_borrow_link_t flannel_backend_policy_routing_borrow_link_t;
 
 typedef struct {
@@ -811,23 +872,26 @@ typedef struct {
   flannel_backend_policy_routing_ip_address_t val;
 } flannel_backend_policy_routing_option_ip_address_t;
 
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_encapsulation_t val;
+} flannel_backend_policy_routing_option_encapsulation_t;
+
 // One of the ways that a route has (`nexthop` in ip-route(8)).
 typedef struct flannel_backend_policy_routing_next_hop_t {
   // Where packets leave: the external interface, a device of the plugin's own, or an uplink.
   flannel_backend_policy_routing_borrow_link_t   device;
-  // The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does; it
-  // is the only next hop then.
+  // The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does, and
+  // it is the only next hop then; or `tunnel` or `segments` say it. Of several next hops of IPv6 each has one all the same, as its kernel
+  // wants it.
   flannel_backend_policy_routing_option_ip_address_t   via;
   // The gateway is on the device's link even though no address of this node says so (`onlink` in ip-route(8)).
   bool   onlink;
   // Its share of the flows, 1 to 256, among the next hops of the route; of a single one it says nothing.
   uint16_t   weight;
+  // What packets get around them.
+  flannel_backend_policy_routing_option_encapsulation_t   encapsulation;
 } flannel_backend_policy_routing_next_hop_t;
-
-typedef struct {
-  bool is_some;
-  uint8_t val;
-} plugin_option_u8_t;
 
 // How packets for a peer's subnet leave this node.
 typedef struct flannel_backend_policy_routing_route_t {
@@ -865,6 +929,11 @@ typedef struct {
   flannel_backend_policy_routing_mark_t val;
 } flannel_backend_policy_routing_option_mark_t;
 
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_borrow_link_t val;
+} flannel_backend_policy_routing_option_borrow_link_t;
+
 // Which packets go by a table of the plugin's own (ip-rule(8)). Where the table has no route for them the next rule is asked, and in
 // the end the main table.
 typedef struct flannel_backend_policy_routing_rule_t {
@@ -877,6 +946,9 @@ typedef struct flannel_backend_policy_routing_rule_t {
   flannel_backend_policy_routing_option_ip_prefix_t   destination;
   // Packets with this mark.
   flannel_backend_policy_routing_option_mark_t   mark;
+  // Packets that have come in over this one (`iif`): the external interface, a device of the plugin's own, or an uplink. While it is away,
+  // or has another name, none have.
+  flannel_backend_policy_routing_option_borrow_link_t   input;
   // One of the plugin's own tables, 0 to 15.
   uint8_t   table;
 } flannel_backend_policy_routing_rule_t;
@@ -1108,11 +1180,6 @@ typedef struct {
     plugin_string_t err;
   } val;
 } exports_flannel_backend_policy_result_list_rejection_string_t;
-
-typedef struct {
-  bool is_some;
-  uint64_t val;
-} plugin_option_u64_t;
 
 typedef struct {
   bool is_err;
@@ -1485,17 +1552,31 @@ void flannel_backend_policy_routing_list_ip_prefix_free(flannel_backend_policy_r
 
 void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_uplink_t *ptr);
 
-void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr);
-
-void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr);
+void plugin_option_u64_free(plugin_option_u64_t *ptr);
 
 void plugin_option_u8_free(plugin_option_u8_t *ptr);
+
+void flannel_backend_policy_routing_tunnel_encapsulation_free(flannel_backend_policy_routing_tunnel_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_list_ipv6_address_free(flannel_backend_policy_routing_list_ipv6_address_t *ptr);
+
+void plugin_list_u32_free(plugin_list_u32_t *ptr);
+
+void flannel_backend_policy_routing_encapsulation_free(flannel_backend_policy_routing_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr);
+
+void flannel_backend_policy_routing_option_encapsulation_free(flannel_backend_policy_routing_option_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr);
 
 void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr);
 
 void flannel_backend_policy_routing_option_ip_prefix_free(flannel_backend_policy_routing_option_ip_prefix_t *ptr);
 
 void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_routing_option_mark_t *ptr);
+
+void flannel_backend_policy_routing_option_borrow_link_free(flannel_backend_policy_routing_option_borrow_link_t *ptr);
 
 void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr);
 
@@ -1566,8 +1647,6 @@ void exports_flannel_backend_policy_list_change_free(exports_flannel_backend_pol
 void exports_flannel_backend_policy_list_rejection_free(exports_flannel_backend_policy_list_rejection_t *ptr);
 
 void exports_flannel_backend_policy_result_list_rejection_string_free(exports_flannel_backend_policy_result_list_rejection_string_t *ptr);
-
-void plugin_option_u64_free(plugin_option_u64_t *ptr);
 
 void exports_flannel_backend_policy_result_option_u64_string_free(exports_flannel_backend_policy_result_option_u64_string_t *ptr);
 

@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use flannel_model::entry::{LinkAddress, Mac};
-use flannel_model::policy_routing::{RoutePlace, Rule};
+use flannel_model::policy_routing::{Encapsulation, RoutePlace, Rule};
 use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use ipnet::IpNet;
 
 use super::ipsec::There;
+use super::kinds::rule::Interfaces;
 use super::policy_tables::PolicyTables;
 
 /// The metric that the kernel gives an IPv6 route without one (`IP6_RT_PRIO_USER`).
@@ -100,7 +101,7 @@ pub(crate) struct NextHop {
 }
 
 /// Where a route of the table for trials leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrialHop {
     /// The gateway; none: the device knows.
     pub via: Option<IpAddr>,
@@ -108,6 +109,8 @@ pub(crate) struct TrialHop {
     pub oif: u32,
     /// Whether the gateway need not be covered by an address.
     pub onlink: bool,
+    /// What packets get around them.
+    pub around: Around,
 }
 
 /// A route of the table for trials.
@@ -119,8 +122,26 @@ pub(crate) struct TrialRoute {
     pub nexthop: Option<u32>,
 }
 
+/// What packets get around them on a next hop, as the kernel has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Around {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// This.
+    This(Arc<Encapsulation>),
+    /// Something that we would not have asked for.
+    Odd,
+}
+
+impl From<Option<Arc<Encapsulation>>> for Around {
+    fn from(wanted: Option<Arc<Encapsulation>>) -> Self {
+        wanted.map_or(Self::Nothing, Self::This)
+    }
+}
+
 /// One of the next hops of a route with attributes, as the kernel has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PolicyHop {
     /// The gateway.
     pub via: Option<IpAddr>,
@@ -130,6 +151,8 @@ pub(crate) struct PolicyHop {
     pub onlink: bool,
     /// Its share of the flows.
     pub weight: u16,
+    /// What packets get around them.
+    pub around: Around,
 }
 
 /// A route with attributes, as the kernel has it.
@@ -223,6 +246,8 @@ pub(crate) struct ObservedState {
     pub uplinks: BTreeMap<Arc<str>, Link>,
     /// The tables of the plugin's own.
     pub policy_tables: PolicyTables,
+    /// What interfaces that are not ours are called.
+    pub interfaces: Interfaces,
     /// Routes with attributes that are ours.
     pub policy_routes: BTreeMap<RoutePlace, SeenPolicyRoute>,
     /// Where we have made one that is still wanted. What is there at the moment may be another one.
@@ -251,9 +276,9 @@ pub(crate) struct ObservedState {
 }
 
 impl ObservedState {
-    /// Nothing yet, where the plugin has these tables.
-    pub(crate) fn of(policy_tables: PolicyTables) -> Self {
-        Self { policy_tables, ..Self::default() }
+    /// Nothing yet, where the plugin has these tables, and interfaces are called so.
+    pub(crate) fn of(policy_tables: PolicyTables, interfaces: Interfaces) -> Self {
+        Self { policy_tables, interfaces, ..Self::default() }
     }
 
     /// Forgets all but the links, and what we have made.

@@ -6,6 +6,7 @@ use netlink_packet_route::RouteNetlinkMessage as Rt;
 use netlink_packet_route::rule::RuleAttribute;
 use tracing::{info, warn};
 
+use crate::kinds::rule::Interfaces;
 use crate::kinds::{policy_route, route, rule};
 use crate::netlink::{Message, NetlinkError, Payload, RequestSocket};
 use crate::trial::spread;
@@ -43,10 +44,15 @@ impl PolicyTables {
 
 /// Removes what is in tables that were this cluster's, when it had other networks, and is not in those that are by now: rules and routes with our
 /// protocol, for networks that no other cluster of this host can have.
-pub(crate) fn clear_former(socket: &mut RequestSocket, tables: PolicyTables, networks: &[IpNet]) {
+pub(crate) fn clear_former(
+    socket: &mut RequestSocket,
+    tables: PolicyTables,
+    interfaces: &Interfaces,
+    networks: &[IpNet],
+) {
     for ipv4 in [true, false] {
         if networks.iter().any(|network| network.addr().is_ipv4() == ipv4)
-            && let Err(error) = clear_family(socket, tables, networks, ipv4)
+            && let Err(error) = clear_family(socket, tables, interfaces, networks, ipv4)
         {
             warn!(%error, "routing tables that were used before cannot be cleared");
         }
@@ -56,6 +62,7 @@ pub(crate) fn clear_former(socket: &mut RequestSocket, tables: PolicyTables, net
 fn clear_family(
     socket: &mut RequestSocket,
     tables: PolicyTables,
+    interfaces: &Interfaces,
     networks: &[IpNet],
     ipv4: bool,
 ) -> Result<(), NetlinkError> {
@@ -72,7 +79,7 @@ fn clear_family(
         let former = number
             .filter(|number| is_former(*number))
             .map(|number| PolicyTables { first: number - (number - FIRST_TABLE) % u32::from(TABLES) });
-        if former.is_some_and(|former| rule::read(&found, networks, former).is_some()) {
+        if former.is_some_and(|former| rule::read(&found, networks, former, interfaces).is_some()) {
             gone.push(Message::plain(Payload::Route(Rt::DelRule(found))));
         }
     }
@@ -84,7 +91,7 @@ fn clear_family(
                 && networks.iter().any(|network| network.contains(&destination))
         });
         if is_left {
-            gone.push(Message::plain(Payload::Route(Rt::DelRoute(message))));
+            gone.push(Message::plain(Payload::Route(Rt::DelRoute(route::without_hops(message)))));
         }
     }
     if !gone.is_empty() {

@@ -11,6 +11,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Rt};
 use tracing::{info, warn};
 
+use crate::kinds::route;
 use crate::kinds::trial_route::{self, TRIAL_PROTOCOL};
 use crate::links;
 use crate::netlink::{Message, NetlinkError, Payload, RequestSocket, create, create_or_replace};
@@ -167,7 +168,7 @@ fn clear_family(socket: &mut RequestSocket, table: u32, ipv4: bool) -> Result<()
     for found in routes {
         let Payload::Route(Rt::NewRoute(route)) = found else { continue };
         if route_table(&route) == table && u8::from(route.header.protocol) == TRIAL_PROTOCOL {
-            gone.push(Message::plain(Payload::Route(Rt::DelRoute(route))));
+            gone.push(Message::plain(Payload::Route(Rt::DelRoute(route::without_hops(route)))));
         }
     }
     // What goes meanwhile is gone.

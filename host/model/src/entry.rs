@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use flannel_base::Family;
 use ipnet::IpNet;
 
 use crate::ipsec::{Ipsec, IpsecPeer};
 use crate::offloads::Offloads;
-use crate::policy_routing::{self, PolicyRoute, RoutePlace, Rule};
+use crate::policy_routing::{self, Encapsulation, PolicyRoute, RoutePlace, Rule};
 use crate::tunnel_link::TunnelLink;
 use crate::wireguard::{Keys, PublicKey, WireguardPeer};
 
@@ -197,6 +198,15 @@ impl DeviceSpec {
         alike(self) == alike(other)
     }
 
+    /// In which packets it sends what it is given, where the packets' routes say to whom (external, or collect metadata, mode); `None`: it
+    /// is not in that mode, or knows by itself.
+    pub fn external_mode(&self) -> Option<ExternalMode> {
+        match self {
+            Self::TunnelLink(link) => link.external_mode(),
+            Self::Vxlan(_) | Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) | Self::Ipsec(_) => None,
+        }
+    }
+
     /// Bytes of the largest IP packet.
     pub fn mtu(&self) -> u32 {
         match self {
@@ -217,6 +227,15 @@ impl DeviceSpec {
             Self::Ipip(_) | Self::Wireguard(_) | Self::Tunnel(_) | Self::Ipsec(_) => None,
         }
     }
+}
+
+/// What the packets of a device in external mode are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExternalMode {
+    /// The family that they are of; none: either.
+    pub family: Option<Family>,
+    /// How many bits their number (GRE's key, the VNI) has; 0: there is none.
+    pub id_bits: u32,
 }
 
 /// A VXLAN device of ours.
@@ -437,6 +456,8 @@ pub enum Entry {
         onlink: bool,
         /// As of a route.
         device: Device,
+        /// As of a next hop of a route with attributes.
+        encapsulation: Option<Arc<Encapsulation>>,
     },
     /// Packets for `destination` that no better route takes end here, instead of leaving by the default route and coming back.
     Blackhole {
@@ -536,7 +557,8 @@ impl Entry {
     #[must_use]
     pub fn renamed(mut self, name: impl Fn(&Arc<str>) -> Option<Arc<str>>) -> Self {
         match &mut self {
-            Self::Blackhole { .. } | Self::Rule(_) => {}
+            Self::Blackhole { .. } => {}
+            Self::Rule(rule) => *rule = Arc::new(Rule::clone(rule).renamed(name)),
             Self::PolicyRoute(route) => *route = policy_routing::renamed(route, name),
             Self::Route { device, .. }
             | Self::TrialRoute { device, .. }

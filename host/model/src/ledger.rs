@@ -161,7 +161,7 @@ impl Ledger {
             })
         });
         let blackholes = self.blackholes.iter().map(|subnet| Entry::Blackhole { destination: *subnet });
-        let rules = self.rules.iter().map(|rule| Entry::Rule(Arc::new(*rule)));
+        let rules = self.rules.iter().map(|rule| Entry::Rule(Arc::new(rule.clone())));
         routes.chain(blackholes).chain(rules).collect()
     }
 
@@ -272,6 +272,16 @@ impl Ledger {
     ) -> impl Iterator<Item = &PolicyRoute> {
         let place = |metric| Key::PolicyRoute(RoutePlace { table, destination, metric });
         let there = self.holders.range(place(0)..=place(u32::MAX));
+        there.filter_map(|(key, peer)| match self.claimed(*peer, key)? {
+            Entry::PolicyRoute(route) => Some(&**route),
+            _ => None,
+        })
+    }
+
+    /// All routes with attributes that should exist.
+    pub fn policy_routes(&self) -> impl Iterator<Item = &PolicyRoute> {
+        let first = Key::PolicyRoute(RoutePlace { table: None, destination: IpNet::default(), metric: 0 });
+        let there = self.holders.range(first..).take_while(|(key, _)| matches!(key, Key::PolicyRoute(_)));
         there.filter_map(|(key, peer)| match self.claimed(*peer, key)? {
             Entry::PolicyRoute(route) => Some(&**route),
             _ => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use flannel_base::Family;
 
-use crate::entry::Mac;
+use crate::entry::{ExternalMode, Mac};
 
 /// The port that Geneve has been assigned (RFC 8926).
 pub const GENEVE_PORT: u16 = 6081;
@@ -224,13 +224,20 @@ impl TunnelLink {
 
     /// Whether routes say where packets go.
     pub fn is_external(&self) -> bool {
-        match &self.kind {
-            TunnelKind::Gretap { .. } | TunnelKind::Geneve { .. } => true,
-            TunnelKind::Vlan { .. } => false,
-            TunnelKind::Gre { way, .. } | TunnelKind::IpTunnel { way, .. } => {
-                matches!(way, Way::Route { .. })
+        self.external_mode().is_some()
+    }
+
+    /// What its packets are, where routes say where these go.
+    pub fn external_mode(&self) -> Option<ExternalMode> {
+        let (family, id_bits) = match &self.kind {
+            TunnelKind::Gre { way: Way::Route { family }, .. } | TunnelKind::Gretap { family, .. } => {
+                (Some(*family), 32)
             }
-        }
+            TunnelKind::Geneve { .. } => (None, 24),
+            TunnelKind::IpTunnel { way: Way::Route { family }, .. } => (Some(*family), 0),
+            TunnelKind::Gre { .. } | TunnelKind::IpTunnel { .. } | TunnelKind::Vlan { .. } => return None,
+        };
+        Some(ExternalMode { family, id_bits })
     }
 
     /// How the tunnel's packets go in UDP.

@@ -207,7 +207,12 @@ impl Desired {
                 mtu: registered.mtu,
             },
             devices: declared.devices.values().map(device).collect(),
-            rules: declared.rules.iter().flatten().map(policy::ShownRule::new).collect(),
+            rules: declared
+                .rules
+                .iter()
+                .flatten()
+                .map(|rule| policy::ShownRule::new(rule, interface))
+                .collect(),
             peers: peers.into_iter().map(|(_, peer)| peer).collect(),
             probes: probe::ShownProbe::all(probed),
             metrics: ShownSeries::all(series),
@@ -445,7 +450,7 @@ impl fmt::Display for Desired {
             writeln!(f)?;
         }
         if !self.rules.is_empty() {
-            let head = ["rule", "from", "to", "mark", "table"].map(str::to_owned).to_vec();
+            let head = ["rule", "from", "to", "mark", "in", "table"].map(str::to_owned).to_vec();
             let rows: Vec<Vec<String>> =
                 std::iter::once(head).chain(self.rules.iter().map(policy::ShownRule::row)).collect();
             table::write(f, &rows)?;

@@ -175,7 +175,7 @@ fn allows(interface: &str) -> &'static str {
         }
         "peers" => "to be told again of leases that it has been told of, each once a second",
         "policy-routing" => {
-            "routes to a peer's own subnet with metrics, several next hops and tables of its own, also over the interfaces of --uplink; rules for the cluster network that lead to these tables"
+            "routes to a peer's own subnet with metrics, several next hops and tables of its own, also over the interfaces of --uplink, by segments (SRv6) through nodes of the cluster, and with MPLS labels; rules for the cluster network that lead to these tables"
         }
         "probe" => {
             "echo requests to addresses that peers have published, and to those in their subnets, 100 a second; what comes of them"

@@ -120,14 +120,15 @@ const TWO_NETWORKS: &str = r#"{
 #[test]
 fn a_dry_run_shows_routes_with_attributes_and_rules() {
     let file = leases::read(TWO_NETWORKS, Families::Ipv4).expect("a file of leases");
-    let wanted = told(&[("ways", "ecmp"), ("steer", "yes")]);
+    let wanted = told(&[("ways", "ecmp"), ("steer", "yes"), ("forward", "yes")]);
     let desired = run::run(&load("multihomed"), &wanted, Some(&file)).expect("runs");
     let expected = r#"multihomed publishes multihomed {"Second":"172.16.0.72"}; pods have an MTU of 1400
 
 no devices
 
-rule  from            to   mark  table
-10    10.5.72.128/25  all  all   1
+rule  from            to           mark  in    table
+10    10.5.72.128/25  all          all   all   1
+20    all             10.5.0.0/16  all   ens7  1
 
 peer         is at        entry  device     for
 10.5.3.0/24  192.168.0.3  route  eth0,ens7  10.5.3.0/24  via 192.168.0.3 dev eth0 weight 1, via 172.16.0.3 dev ens7 weight 1 metric 200
@@ -178,8 +179,45 @@ fn plugins_with_tunnels_of_each_kind_conform() {
 }
 
 #[test]
+fn a_dry_run_shows_what_next_hops_put_around_packets() {
+    let lease = |n: u8| {
+        format!(
+            r#"{{"Subnet":"10.5.{n}.0/24","IPv6Subnet":"fc00:5:0:{n}::/64","PublicIP":"192.168.0.{n}","PublicIPv6":"fd77::{n}","BackendType":"multihomed"}}"#
+        )
+    };
+    let node = r#"{"Network":"10.5.0.0/16","IPv6Network":"fc00:5::/48","Subnet":"10.5.72.0/24","IPv6Subnet":"fc00:5:0:72::/64"}"#;
+    let text = format!(r#"{{"Node":{node},"Leases":[{},{}]}}"#, lease(3), lease(4));
+    let file = leases::read(&text, Families::Dual).expect("a file of leases");
+    let shown = |options: &[(&str, &str)]| {
+        let desired = run::run(&load("multihomed"), &told(options), Some(&file)).expect("runs");
+        (desired.to_string(), serde_json::to_value(&desired).expect("JSON"))
+    };
+    let (text, json) = shown(&[("segments", "fd77::4")]);
+    for words in [
+        "10.5.3.0/24         encap seg6 mode encap segs fd77::4,fd77::3 metric 200",
+        "fc00:5:0:3::/64  encap seg6 mode encap segs fd77::4,fd77::3 metric 200",
+        "10.5.4.0/24         encap seg6 mode encap segs fd77::4 metric 200",
+    ] {
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        let is_it = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ").contains(&words);
+        assert!(text.lines().any(is_it), "{words:?} is not in:\n{text}");
+    }
+    assert_eq!(
+        json["peers"][0]["entries"][0]["hops"][0]["encapsulation"],
+        "encap seg6 mode encap segs fd77::4,fd77::3"
+    );
+    let (text, _) = shown(&[("labels", "100+200")]);
+    assert!(text.contains("encap mpls 100/200 via 192.168.0.3 metric 200"), "{text}");
+}
+
+#[test]
 fn a_plugin_with_routes_of_several_next_hops_and_rules_conforms() {
-    for options in [&[("ways", "ecmp"), ("steer", "yes")][..], &[("ways", "fallback")]] {
+    for options in [
+        &[("ways", "ecmp"), ("steer", "yes")][..],
+        &[("ways", "fallback"), ("forward", "yes")],
+        &[("segments", "")],
+        &[("labels", "100")],
+    ] {
         let mut failed = Vec::new();
         let all = check(&load("multihomed"), &told(options), None, &Selection::All, |check| {
             failed.extend(check.failed().then(|| check.clone()));

@@ -10,6 +10,7 @@ use flannel_model::lease::Lease;
 use flannel_model::ledger::{PeerId, Transaction};
 
 use super::facts::Uplink;
+use super::nodes::NodeAddresses;
 use super::probing::ProbeTarget;
 use super::published::PublishedData;
 
@@ -120,6 +121,8 @@ pub(crate) struct Call {
     pub commands_end: Option<Instant>,
     /// The operator's interfaces that plugins may use, once they were asked for.
     pub uplinks: Option<Vec<Uplink>>,
+    /// The nodes that segments may name.
+    pub nodes: Arc<NodeAddresses>,
     /// Requests to clouds so far.
     pub cloud_requests: u32,
     /// What clouds say of this machine, as far as requests had to be compared with that.
@@ -144,6 +147,7 @@ impl Call {
             cloud_end: None,
             commands_end: None,
             uplinks: None,
+            nodes: Arc::default(),
             cloud_requests: 0,
             cloud_self: BTreeMap::new(),
             cloud_regions: BTreeMap::new(),

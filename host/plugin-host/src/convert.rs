@@ -103,8 +103,13 @@ pub(crate) fn lease(lease: &Lease) -> wit::Lease {
 pub(crate) fn address(address: wit::IpAddress) -> IpAddr {
     match address {
         wit::IpAddress::Ipv4((a, b, c, d)) => Ipv4Addr::new(a, b, c, d).into(),
-        wit::IpAddress::Ipv6((a, b, c, d, e, f, g, h)) => Ipv6Addr::new(a, b, c, d, e, f, g, h).into(),
+        wit::IpAddress::Ipv6(address) => ipv6_address(address).into(),
     }
+}
+
+/// An IPv6 address from the plugin.
+pub(crate) fn ipv6_address((a, b, c, d, e, f, g, h): wit::Ipv6Address) -> Ipv6Addr {
+    Ipv6Addr::new(a, b, c, d, e, f, g, h)
 }
 
 /// An address with a prefix length from the plugin; bits beyond the length may be set.

@@ -28,6 +28,7 @@ mod limits;
 mod load;
 mod log_rate;
 mod needs;
+mod nodes;
 mod origin;
 mod outline;
 mod policy;

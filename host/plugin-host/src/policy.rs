@@ -24,6 +24,7 @@ use super::instance::{CallRecord, Instance, LinkedComponent};
 use super::limits::Limits;
 use super::log_rate::LogRate;
 use super::needs::{self, Need};
+use super::nodes::Nodes;
 use super::origin::Origin;
 use super::probing::{ProbeTarget, Probing};
 use super::published::{PublishedData, Unfit};
@@ -189,6 +190,8 @@ pub struct Policy {
     published_anew: Option<PublishedAnew>,
     /// Peers that it wants to declare for anew, and nobody has asked for yet.
     refresh: BTreeSet<PeerId>,
+    /// The nodes of the cluster, for segments.
+    nodes: Nodes,
     /// How much its instances may write into the log.
     log_rate: LogRate,
     /// Figures of its own, which its instances share.
@@ -276,6 +279,7 @@ impl Policy {
             published: None,
             published_anew: None,
             refresh: BTreeSet::new(),
+            nodes: Nodes::default(),
             log_rate: LogRate::new(Instant::now()),
             series: PluginSeries::default(),
             probing: Probing::default(),
@@ -352,11 +356,13 @@ impl Policy {
     pub fn rehearse(&mut self, own: &Lease, changes: &[PeerChange]) -> Result<ApplyOutcome, PluginError> {
         let mut applied = ApplyOutcome { transaction: self.lease_acquired(own)?, ..ApplyOutcome::default() };
         let changes = last_of_each(changes);
+        self.nodes.learn(&changes);
         for batch in changes.chunks(self.limits.batch) {
             self.apply_batch(batch, &mut applied).map_err(|cause| self.failed(Function::Apply, cause))?;
         }
         applied.take_along(&changes);
         self.probing.take_along(&changes);
+        self.nodes.note(&applied.transaction);
         Ok(applied)
     }
 
@@ -388,6 +394,7 @@ impl Policy {
         let (mut splits, mut restarts) = (SPLITS, allowed);
         let begun = processor_time();
         let changes = last_of_each(changes);
+        self.nodes.learn(&changes);
         let mut work: Vec<Vec<PeerChange>> =
             changes.chunks(self.limits.batch).rev().map(<[_]>::to_vec).collect();
         while let Some(mut batch) = work.pop() {
@@ -432,7 +439,17 @@ impl Policy {
         applied.take_along(&changes);
         self.probing.put_off(&applied.deferred);
         self.probing.take_along(&changes);
+        self.cut_segments(&mut applied.transaction);
         applied
+    }
+
+    /// Packets go through nodes of the cluster alone, whatever is said of peers that this call was not about, or failed for.
+    fn cut_segments(&mut self, transaction: &mut Transaction) {
+        self.nodes.note(transaction);
+        for (peer, left) in self.nodes.cut() {
+            transaction.peers.insert(peer, Some(left));
+            self.refresh.insert(peer);
+        }
     }
 
     /// Gives the policy a chance to look after state outside of the kernel; answers after what time it wants the next.
@@ -482,6 +499,7 @@ impl Policy {
         let instance =
             self.instance.as_mut().ok_or_else(|| Cause::Down("there is no instance".to_owned()))?;
         let mut call = Call::new(Function::Apply);
+        call.nodes = self.nodes.addresses();
         let mut changes = Vec::with_capacity(batch.len());
         for change in batch {
             match change {

@@ -1,12 +1,13 @@
 //! What of routes with attributes and rules a plugin may declare, and what it is told of all else.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use flannel_model::entry::{Device, Entry};
 use flannel_model::lease::{Attributes, Lease, Subnets};
 use flannel_model::ledger::PeerId;
-use flannel_model::policy_routing::{Hop, PacketMark, Rule};
+use flannel_model::policy_routing::{Encapsulation, Hop, PacketMark, Rule};
 use tempfile::TempDir;
 use wasmtime::component::Resource;
 
@@ -18,6 +19,7 @@ use crate::bindings::flannel::backend::types::{IpAddress, IpFamily, IpPrefix};
 use crate::call::{Call, Function};
 use crate::capability::{HostState, LinkHandle};
 use crate::log_rate::LogRate;
+use crate::nodes::NodeAddresses;
 use crate::series::PluginSeries;
 use crate::tests::environment;
 use crate::watchdog::Watchdog;
@@ -89,7 +91,9 @@ impl Bench {
             v6: Some("fc00:5:0:3::/64".parse().expect("a subnet")),
         };
         self.state.call = Call::new(Function::Apply);
-        let lease = Lease { subnets, attributes: Attributes::default(), expires: None };
+        let attributes = Attributes { public_ipv6: Some(v6("fd77::3")), ..Attributes::default() };
+        let lease = Lease { subnets, attributes, expires: None };
+        self.state.call.nodes = Arc::new(NodeAddresses::of(["fd77::3", "fd77::4", "fd77::5"].map(v6)));
         self.state.call.peers.push(PeerId(PEER), Arc::new(lease));
     }
 
@@ -111,7 +115,14 @@ impl Bench {
 
     /// A next hop over the external interface.
     fn near(&mut self, via: &str) -> wit::NextHop {
-        wit::NextHop { device: self.external(), via: Some(address(via)), onlink: false, weight: 1 }
+        let via = Some(address(via));
+        wit::NextHop { device: self.external(), via, onlink: false, weight: 1, encapsulation: None }
+    }
+
+    /// A next hop over the external interface with this around packets, and without a gateway.
+    fn around(&mut self, encapsulation: wit::Encapsulation) -> wit::NextHop {
+        let encapsulation = Some(encapsulation);
+        wit::NextHop { device: self.external(), via: None, onlink: false, weight: 1, encapsulation }
     }
 
     fn put(&mut self, route: wit::Route, hops: Vec<wit::NextHop>) -> Result<(), String> {
@@ -133,6 +144,18 @@ impl Bench {
     }
 }
 
+fn v6(text: &str) -> Ipv6Addr {
+    text.parse().expect("an address")
+}
+
+fn segments(nodes: &[&str]) -> wit::Encapsulation {
+    let segment = |node: &&str| match address(node) {
+        IpAddress::Ipv6(segment) => segment,
+        IpAddress::Ipv4(_) => panic!("{node} is of IPv4"),
+    };
+    wit::Encapsulation::Segments(nodes.iter().map(segment).collect())
+}
+
 fn address(text: &str) -> IpAddress {
     convert::address_out(text.parse().expect("an address"))
 }
@@ -147,7 +170,8 @@ fn route(destination: &str) -> wit::Route {
 }
 
 fn rule() -> wit::Rule {
-    wit::Rule { priority: 1, source: Some(prefix("10.5.72.0/25")), destination: None, mark: None, table: 2 }
+    let source = Some(prefix("10.5.72.0/25"));
+    wit::Rule { priority: 1, source, destination: None, mark: None, input: None, table: 2 }
 }
 
 /// The outcome is a refusal with these words in it.
@@ -161,7 +185,7 @@ fn what_is_declared_has_all_that_was_said() {
     let mut bench = Bench::new();
     let far = bench.uplink("eth1").expect("an uplink");
     assert_eq!(bench.state.mtu(Resource::new_borrow(far.rep())).expect("no trap"), 1400);
-    let far = wit::NextHop { device: far, via: Some(address("172.16.0.3")), onlink: true, weight: 256 };
+    let far = wit::NextHop { device: far, onlink: true, weight: 256, ..bench.near("172.16.0.3") };
     let near = bench.near("192.168.0.3");
     let source = Some(address("172.16.0.100"));
     let whole = wit::Route {
@@ -177,17 +201,28 @@ fn what_is_declared_has_all_that_was_said() {
     let [Entry::PolicyRoute(route)] = &entries[..] else { panic!("{entries:?}") };
     assert_eq!((route.table, route.metric, route.mtu, route.advmss), (Some(15), 1, Some(65_520), Some(1)));
     assert_eq!(route.source, Some([172, 16, 0, 100].into()));
-    let hop = |device, via: [u8; 4], onlink, weight| Hop { device, via: Some(via.into()), onlink, weight };
+    let hop = |device, via: [u8; 4], onlink, weight| {
+        let via = Some(via.into());
+        Hop { device, via, onlink, weight, encapsulation: None }
+    };
     let hops = [
         hop(Device::External, [192, 168, 0, 3], false, 1),
         hop(Device::Uplink(Arc::new("eth1".to_owned())), [172, 16, 0, 3], true, 256),
     ];
     assert_eq!(*route.hops, hops);
     let mark = Some(wit::Mark { value: 0x10, mask: 0xf0 });
-    let rules = bench.set_rules(vec![wit::Rule { mark, ..rule() }]).expect("right");
-    let mark = Some(PacketMark { value: 0x10, mask: 0xf0 });
-    let source = Some("10.5.72.0/25".parse().expect("a prefix"));
-    assert_eq!(rules, [Rule { priority: 1, source, destination: None, mark, table: 2 }]);
+    let inputs = [bench.external(), bench.uplink("eth1").expect("an uplink"), bench.own()];
+    for (input, is) in inputs.into_iter().zip([
+        Device::External,
+        Device::Uplink(Arc::new("eth1".to_owned())),
+        Device::Own("flannel.1".into()),
+    ]) {
+        let rules = bench.set_rules(vec![wit::Rule { mark, input: Some(input), ..rule() }]).expect("right");
+        let mark = Some(PacketMark { value: 0x10, mask: 0xf0 });
+        let source = Some("10.5.72.0/25".parse().expect("a prefix"));
+        let (destination, input) = (None, Some(is));
+        assert_eq!(rules, [Rule { priority: 1, source, destination, mark, input, table: 2 }]);
+    }
 }
 
 #[test]
@@ -268,7 +303,7 @@ fn a_next_hop_that_cannot_be_one_is_refused() {
             &format!("a weight of {weight} is not between 1 and 256"),
         );
     }
-    let without = |device| wit::NextHop { device, via: None, onlink: false, weight: 0 };
+    let without = |device| wit::NextHop { device, via: None, onlink: false, weight: 0, encapsulation: None };
     let hops = vec![without(bench.external())];
     is_refused(bench.put(route("10.5.3.0/24"), hops), "over the external interface it needs a next hop");
     let hops = vec![without(bench.uplink("eth1").expect("an uplink"))];
@@ -282,12 +317,106 @@ fn a_next_hop_that_cannot_be_one_is_refused() {
 }
 
 #[test]
+fn what_is_around_packets_leads_through_nodes_of_the_cluster_to_the_peer() {
+    let mut bench = Bench::new();
+    let declared = |bench: &mut Bench| {
+        let entries = &bench.state.call.peers.get_mut(PeerId(PEER)).expect("the peer").entries;
+        let [Entry::PolicyRoute(route)] = &entries[..] else { panic!("{entries:?}") };
+        route.hops.iter().map(|hop| hop.encapsulation.as_deref().cloned()).collect::<Vec<_>>()
+    };
+    let through = |nodes: &[&str]| Some(Encapsulation::Segments(nodes.iter().copied().map(v6).collect()));
+    // Both families, without gateways; of several of IPv6 each has one.
+    for subnet in ["10.5.3.0/24", "fc00:5:0:3::/64"] {
+        let hop = bench.around(segments(&["fd77::4", "fd77::3"]));
+        bench.put(route(subnet), vec![hop]).expect("right");
+        assert_eq!(declared(&mut bench), [through(&["fd77::4", "fd77::3"])]);
+        let hops = || vec![segments(&["fd77::4", "fd77::3"]), segments(&["fd77::3"])];
+        let several: Vec<_> = hops().into_iter().map(|hop| bench.around(hop)).collect();
+        if subnet.contains(':') {
+            is_refused(bench.put(route(subnet), several), "each of several next hops has a gateway");
+            let near = hops().into_iter().map(|hop| {
+                let encapsulation = Some(hop);
+                wit::NextHop { encapsulation, ..bench.near("fd77::3") }
+            });
+            let several = near.collect();
+            bench.put(route(subnet), several).expect("right");
+        } else {
+            bench.put(route(subnet), several).expect("right");
+        }
+        assert_eq!(declared(&mut bench), [through(&["fd77::4", "fd77::3"]), through(&["fd77::3"])]);
+    }
+    let uplink = wit::NextHop {
+        device: bench.uplink("eth1").expect("an uplink"),
+        ..bench.around(segments(&["fd77::3"]))
+    };
+    bench.put(route("10.5.3.0/24"), vec![uplink]).expect("right");
+    let labels = |labels: &[u32]| wit::Encapsulation::Labels(labels.to_vec());
+    let labelled = wit::NextHop { encapsulation: Some(labels(&[16, 0xf_ffff])), ..bench.near("192.168.0.3") };
+    bench.put(route("10.5.3.0/24"), vec![labelled]).expect("right");
+    assert_eq!(declared(&mut bench), [Some(Encapsulation::Labels([16, 0xf_ffff].into()))]);
+}
+
+#[test]
+fn what_is_around_packets_and_leads_elsewhere_is_refused() {
+    let mut bench = Bench::new();
+    let many = vec!["fd77::4"; 16].into_iter().chain(["fd77::3"]).collect::<Vec<_>>();
+    let tunnel = |destination: &str| {
+        let destination = address(destination);
+        wit::Encapsulation::Tunnel(wit::TunnelEncapsulation { destination, id: None, ttl: None, dscp: 0 })
+    };
+    for (encapsulation, words) in [
+        (segments(&[]), "there is no segment; the last one is the peer's"),
+        (segments(&many), "17 segments of a next hop; at most 16"),
+        (
+            segments(&["fd77::4"]),
+            "the last segment fd77::4 is not an IPv6 address that the peer has published",
+        ),
+        (
+            segments(&["fd77::4", "fd77::66", "fd77::3"]),
+            "the segment fd77::66 is not a public address of a node of this cluster",
+        ),
+        (segments(&["ff02::1", "fd77::3"]), "the segment ff02::1 is not a public address of a node"),
+        (wit::Encapsulation::Labels(vec![16]), "labels are for a gateway, and there is none"),
+        (tunnel("fd77::3"), "the external interface is no device in external mode"),
+    ] {
+        let hop = bench.around(encapsulation);
+        is_refused(bench.put(route("10.5.3.0/24"), vec![hop]), words);
+    }
+    for (labels, words) in [
+        (vec![], "there is no label"),
+        (vec![16; 9], "9 labels of a next hop; at most 8"),
+        (vec![100, 15], "the label 15 is not between 16 and 1048575"),
+        (vec![1 << 20], "the label 1048576 is not between 16 and 1048575"),
+    ] {
+        let encapsulation = Some(wit::Encapsulation::Labels(labels));
+        let hop = wit::NextHop { encapsulation, ..bench.near("192.168.0.3") };
+        is_refused(bench.put(route("10.5.3.0/24"), vec![hop]), words);
+    }
+    let onlink = wit::NextHop { onlink: true, ..bench.around(segments(&["fd77::3"])) };
+    is_refused(bench.put(route("10.5.3.0/24"), vec![onlink]), "onlink is said of a gateway");
+    let twice = vec![bench.around(segments(&["fd77::3"])), bench.around(segments(&["fd77::3"]))];
+    is_refused(
+        bench.put(route("10.5.3.0/24"), twice),
+        "over the external interface encap seg6 mode encap segs fd77::3 is there twice",
+    );
+    for (encapsulation, words) in [
+        (segments(&["fd77::3"]), "segments over flannel.1: they are for the external interface and uplinks"),
+        (tunnel("fd77::3"), "flannel.1 is no device in external mode: it knows by itself where packets go"),
+    ] {
+        let hop = wit::NextHop { device: bench.own(), ..bench.around(encapsulation) };
+        is_refused(bench.put(route("10.5.3.0/24"), vec![hop]), words);
+    }
+}
+
+#[test]
 fn a_rule_beyond_the_clusters_networks_or_the_plugins_tables_is_refused() {
     let mut bench = Bench::new();
     let mark = |value, mask| Some(wit::Mark { value, mask });
     let nowhere = || wit::Rule { source: None, ..rule() };
+    let from_outside = wit::Rule { input: Some(bench.external()), ..nowhere() };
     for (rule, words) in [
         (nowhere(), "it is about all packets"),
+        (from_outside, "it is about all packets"),
         (wit::Rule { mark: mark(1, 1), ..nowhere() }, "it is about all packets"),
         (wit::Rule { source: Some(prefix("0.0.0.0/0")), ..rule() }, "0.0.0.0/0 is not in a cluster network"),
         (

@@ -12,9 +12,8 @@ use tempfile::TempDir;
 use wasmtime::component::Resource;
 
 use crate::bindings::flannel::backend::links::{Error, HostLink as _, IpFamily};
-use crate::bindings::flannel::backend::neighbours::Host as _;
 use crate::bindings::flannel::backend::policy_routing::{self, Host as _};
-use crate::bindings::flannel::backend::routes::{self, Host as _};
+use crate::bindings::flannel::backend::routes;
 use crate::bindings::flannel::backend::tunnel_links::{self as wit, Host as _};
 use crate::bindings::flannel::backend::types::{IpAddress, IpPrefix};
 use crate::call::{Call, Function};
@@ -278,6 +277,7 @@ fn a_gre_device_is_told_where_next_hops_are_once_for_each() {
         via: Some(address("192.168.0.3")),
         onlink: true,
         weight: 1,
+        encapsulation: None,
     };
     let put = |bench: &mut Bench, hop| {
         let outcome = bench.state.put_route(PEER, route, vec![hop]).expect("no trap");

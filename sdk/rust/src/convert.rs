@@ -91,7 +91,7 @@ mod outward {
         (a, b, c, d)
     }
 
-    fn v6(address: Ipv6Addr) -> wit::Ipv6Address {
+    pub fn ipv6_address(address: Ipv6Addr) -> wit::Ipv6Address {
         let [a, b, c, d, e, f, g, h] = address.segments();
         (a, b, c, d, e, f, g, h)
     }
@@ -99,7 +99,7 @@ mod outward {
     pub fn address(address: IpAddr) -> wit::IpAddress {
         match address {
             IpAddr::V4(address) => wit::IpAddress::Ipv4(v4(address)),
-            IpAddr::V6(address) => wit::IpAddress::Ipv6(v6(address)),
+            IpAddr::V6(address) => wit::IpAddress::Ipv6(ipv6_address(address)),
         }
     }
 
@@ -108,9 +108,10 @@ mod outward {
             IpNet::V4(net) => {
                 wit::IpPrefix::Ipv4(wit::Ipv4Prefix { address: v4(net.addr()), length: net.prefix_len() })
             }
-            IpNet::V6(net) => {
-                wit::IpPrefix::Ipv6(wit::Ipv6Prefix { address: v6(net.addr()), length: net.prefix_len() })
-            }
+            IpNet::V6(net) => wit::IpPrefix::Ipv6(wit::Ipv6Prefix {
+                address: ipv6_address(net.addr()),
+                length: net.prefix_len(),
+            }),
         }
     }
 

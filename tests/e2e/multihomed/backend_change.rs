@@ -21,6 +21,7 @@ fn there_and_back(options: &str) -> Result<()> {
         ..ClusterOptions::default()
     })?;
     let _second = SecondNetwork::between(&cluster)?;
+    super::segments::take_segments(&cluster)?;
     cluster.add_arguments(&[
         "--uplink=eth1",
         "--allow=policy-routing",
@@ -49,4 +50,9 @@ fn a_cluster_changes_from_vxlan_to_two_networks_and_back_and_loses_nothing() -> 
 #[test]
 fn a_cluster_changes_from_vxlan_to_shared_flows_and_back_and_loses_nothing() -> Result<()> {
     there_and_back("ways=ecmp")
+}
+
+#[test]
+fn a_cluster_changes_from_vxlan_to_segments_through_a_third_node_and_back_and_loses_nothing() -> Result<()> {
+    there_and_back("segments=fd77::13")
 }

@@ -2,6 +2,8 @@
 //! (`tests/components/multihomed`).
 
 mod backend_change;
+mod labels;
+mod segments;
 mod ways;
 
 use std::net::{IpAddr, UdpSocket};
@@ -53,12 +55,16 @@ impl SecondNetwork {
     }
 }
 
-/// Two nodes of both families with this policy and these options of it, and pods. None of their daemons runs before the second network is there.
-fn start(options: &str) -> Result<(Cluster, SecondNetwork)> {
+/// So many nodes of both families with this policy; none of their daemons runs yet.
+fn prepare(nodes: usize) -> Result<Cluster> {
     let (plugin, allow) = (Some(component("multihomed")?), Some(ALLOW.to_owned()));
     let config = BOTH.to_owned();
-    let mut cluster =
-        Cluster::prepare(&ClusterOptions { config, plugin, allow, ..ClusterOptions::default() })?;
+    Cluster::prepare(&ClusterOptions { nodes, config, plugin, allow, ..ClusterOptions::default() })
+}
+
+/// Two nodes of both families with this policy and these options of it, and pods. None of their daemons runs before the second network is there.
+fn start(options: &str) -> Result<(Cluster, SecondNetwork)> {
+    let mut cluster = prepare(2)?;
     let second = SecondNetwork::between(&cluster)?;
     cluster.add_arguments(&["--uplink=eth1", &format!("--plugin-option={options}")]);
     cluster.bring_up()?;

@@ -91,6 +91,50 @@ fn what_some_pods_send_goes_by_the_second_network_by_a_rule() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_comes_in_by_the_second_network_leaves_by_it_and_all_else_by_the_first() -> Result<()> {
+    let (mut cluster, _second) = start("forward=yes")?;
+    wait_way(&cluster, "eth0")?;
+    let (from, to) = (cluster.pod(0)?.addresses(), cluster.pod(1)?.addresses());
+    let by = |cluster: &Cluster, from: IpAddr, to: IpAddr, input: &str| -> Result<String> {
+        let asked = format!("route get {to} from {from} iif {input}");
+        let route = cluster.node(0).namespace().ip_json(&asked)?;
+        Ok(route[0]["dev"].as_str().context("no way")?.to_owned())
+    };
+    // From who is beyond the node, as far as it can tell.
+    let outside: [IpAddr; 2] = ["172.16.9.77".parse()?, "fd79::77".parse()?];
+    for (index, to) in to.iter().enumerate() {
+        ensure!(by(&cluster, outside[index], *to, "eth1")? == "eth1", "{}", whole_state(&cluster, 0)?);
+        ensure!(by(&cluster, from[index], *to, "cni0")? == "eth0", "{}", whole_state(&cluster, 0)?);
+    }
+    let whole = whole_state(&cluster, 0)?;
+    let rules = whole.lines().filter(|line| line.contains("iif eth1 lookup")).count();
+    ensure!(rules == 2, "a rule of each family: {whole}");
+    for change in ["-4 rule del priority 20020", "-6 rule del priority 20020"] {
+        cluster.node(0).ip(change)?;
+        wait::until_equal(change, || {
+            let now = whole_state(&cluster, 0)?;
+            Ok((now != whole).then_some(now))
+        })?;
+    }
+    let ready = cluster.kill_and_restart(0)?;
+    ensure!(ready.line.number("netlink_messages") == Some(0), "{}", ready.line.raw());
+    // Packets: a guest of the second network sends them to the first node, for the second node's pod.
+    let sent_before = sent(&cluster, 0, "eth1")?;
+    let guest = cluster.node(1).namespace();
+    let pod = to[0];
+    guest.ip(&format!("rule add priority 5 to {pod} lookup 5"))?;
+    guest.ip(&format!("route add {pod} via 172.16.9.11 dev eth1 table 5"))?;
+    let socket = guest.run(|| std::net::UdpSocket::bind("172.16.9.12:0"))??;
+    for _ in 0..50 {
+        socket.send_to(b"x", (pod, 9))?;
+    }
+    wait::until_true("the first node has sent them on by the second network", || {
+        Ok(sent(&cluster, 0, "eth1")? - sent_before >= 50)
+    })?;
+    Ok(())
+}
+
 /// The address of a pod with another last part.
 fn in_second_half(address: IpAddr) -> IpAddr {
     match address {

@@ -20,7 +20,7 @@ fn is_named(backend: &str, theirs: &str, removed: &str, words: &[&str], families
     // Some of that ends the start: the operator starts it again when he has done what is asked of him.
     let node = cluster.node(0);
     node.ip(removed)?;
-    let _ = cluster.take_daemon(0)?.kill9();
+    cluster.take_daemon(0)?.kill9();
     cluster.bring_up()?;
     reach_each_other(&cluster, families)
 }

@@ -63,14 +63,14 @@ impl Packet {
 }
 
 /// Listens in a namespace until it is dropped.
-pub struct Wire {
-    packets: Arc<Mutex<Vec<Packet>>>,
+pub struct Frames {
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Wire {
-    /// Listens to all that passes on any interface of the namespace, IPv4 and IPv6. On a switch each packet comes more than once.
+impl Frames {
+    /// Listens to all that passes on any interface of the namespace. On a switch each frame comes more than once.
     pub fn listen(namespace: &Namespace) -> Result<Self> {
         let socket = namespace.run(|| -> std::io::Result<Socket> {
             let protocol = i32::from(ALL.to_be());
@@ -80,37 +80,52 @@ impl Wire {
             Ok(socket)
         });
         let socket = socket?.context("cannot listen")?;
-        let (packets, stop) = (Arc::<Mutex<Vec<Packet>>>::default(), Arc::new(AtomicBool::new(false)));
-        let (into, until) = (Arc::clone(&packets), Arc::clone(&stop));
+        let (heard, stop) = (Arc::<Mutex<Vec<Vec<u8>>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (into, until) = (Arc::clone(&heard), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 65536];
             while !until.load(Ordering::Relaxed) {
                 match std::io::Read::read(&mut &socket, &mut buffer) {
                     Ok(length) => {
-                        let packet = Packet::read(&buffer[..length]);
-                        into.lock().unwrap_or_else(PoisonError::into_inner).extend(packet);
+                        let frame = buffer[..length].to_vec();
+                        into.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     Err(_) => return,
                 }
             }
         });
-        Ok(Self { packets, stop, thread: Some(thread) })
+        Ok(Self { heard, stop, thread: Some(thread) })
     }
 
-    /// What has passed since the last question.
-    pub fn take(&self) -> Vec<Packet> {
+    /// What has passed since the last question, from the Ethernet header on.
+    pub fn take(&self) -> Vec<Vec<u8>> {
         // What is on its way into the list comes with it.
         std::thread::sleep(Duration::from_millis(100));
-        std::mem::take(&mut *self.packets.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-impl Drop for Wire {
+impl Drop for Frames {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Listens in a namespace to packets, until it is dropped.
+pub struct Wire(Frames);
+
+impl Wire {
+    /// Listens to all of IPv4 and IPv6 that passes on any interface of the namespace. On a switch each packet comes more than once.
+    pub fn listen(namespace: &Namespace) -> Result<Self> {
+        Frames::listen(namespace).map(Self)
+    }
+
+    /// What has passed since the last question.
+    pub fn take(&self) -> Vec<Packet> {
+        self.0.take().iter().filter_map(|frame| Packet::read(frame)).collect()
     }
 }

@@ -3,6 +3,7 @@
 //! (`Stage` in `plan.rs`) and the mirror's maps (`observed.rs`).
 
 pub(crate) mod blackhole;
+mod encapsulation;
 pub(crate) mod fdb;
 pub(crate) mod ipsec_peer;
 pub(crate) mod neighbour;
@@ -39,8 +40,10 @@ impl Draft<'_> {
             Entry::Route { destination, via: None, device, .. } => {
                 self.put_device_route(*destination, device, index);
             }
-            Entry::TrialRoute { destination, via, onlink, .. } => {
-                self.put_trial_route(*destination, TrialHop { via: *via, oif: index, onlink: *onlink });
+            Entry::TrialRoute { destination, via, onlink, encapsulation, .. } => {
+                let around = encapsulation.clone().into();
+                let hop = TrialHop { via: *via, oif: index, onlink: *onlink, around };
+                self.put_trial_route(*destination, hop);
             }
             Entry::Blackhole { destination } => self.put_blackhole(*destination),
             Entry::Neighbour { address, link_address, .. } => {
@@ -107,7 +110,7 @@ pub(crate) fn read(kernel: &ObservedState, networks: &[IpNet], payload: &Payload
         }
         Payload::Route(Rt::NewRule(message) | Rt::DelRule(message)) => {
             let gone = matches!(payload, Payload::Route(Rt::DelRule(_)));
-            let found = rule::read(message, networks, kernel.policy_tables)?;
+            let found = rule::read(message, networks, kernel.policy_tables, &kernel.interfaces)?;
             Some(Observation::Rule(Arc::new(found), !gone))
         }
         Payload::Route(Rt::NewNeighbour(message) | Rt::DelNeighbour(message)) => {

@@ -9,6 +9,7 @@ use netlink_packet_route::route::{
     RouteProtocol, RouteScope, RouteType,
 };
 
+use super::encapsulation;
 use super::route::{self, LAST_METRIC, address_of, read_any};
 use crate::netlink::{Message, Payload, create, create_or_replace};
 use crate::observed::{NextHop, Observation, ObservedState, PolicyHop, Route, SeenPolicyRoute};
@@ -33,6 +34,7 @@ fn message(tables: PolicyTables, place: &RoutePlace, route: &SeenPolicyRoute) ->
         [only] => {
             message.attributes.extend(only.via.map(|via| RouteAttribute::Gateway(via.into())));
             message.attributes.push(RouteAttribute::Oif(only.oif));
+            message.attributes.extend(encapsulation::attributes(&only.around));
             if only.onlink {
                 message.header.flags |= RouteFlags::Onlink;
             }
@@ -56,6 +58,7 @@ fn next_hop(hop: &PolicyHop) -> RouteNextHop {
         next.flags = RouteNextHopFlags::Onlink;
     }
     next.attributes.extend(hop.via.map(|via| RouteAttribute::Gateway(via.into())));
+    next.attributes.extend(encapsulation::attributes(&hop.around));
     next
 }
 
@@ -127,14 +130,16 @@ fn seen(message: &RouteMessage, found: &Route) -> SeenPolicyRoute {
                     _ => None,
                 });
                 let onlink = hop.flags.contains(RouteNextHopFlags::Onlink);
-                PolicyHop { via, oif: hop.interface_index, onlink, weight: u16::from(hop.hops) + 1 }
+                let (weight, around) = (u16::from(hop.hops) + 1, encapsulation::read(&hop.attributes));
+                PolicyHop { via, oif: hop.interface_index, onlink, weight, around }
             })),
-            RouteAttribute::Encap(_) | RouteAttribute::Via(_) => is_odd = true,
+            RouteAttribute::Via(_) => is_odd = true,
             _ => {}
         }
     }
     if hops.is_empty() {
-        hops.push(PolicyHop { via: found.via, oif: found.oif, onlink: found.onlink, weight: 1 });
+        let around = encapsulation::read(&message.attributes);
+        hops.push(PolicyHop { via: found.via, oif: found.oif, onlink: found.onlink, weight: 1, around });
     }
     SeenPolicyRoute::new(hops, source, mtu, advmss, is_odd)
 }
@@ -186,7 +191,8 @@ impl Draft<'_> {
             |hop: &&Hop| self.planner.link(&hop.device).is_some_and(|link| link.up && link.carrier);
         let in_kernel = |hop: &Hop| {
             let oif = self.planner.link(&hop.device)?.index;
-            Some(PolicyHop { via: hop.via, oif, onlink: hop.onlink, weight: hop.weight })
+            let around = hop.encapsulation.clone().into();
+            Some(PolicyHop { via: hop.via, oif, onlink: hop.onlink, weight: hop.weight, around })
         };
         let best: Vec<PolicyHop> = route.hops.iter().filter(has_carrier).filter_map(in_kernel).collect();
         let others = || self.planner.ledger.policy_routes_to(route.table, route.destination);

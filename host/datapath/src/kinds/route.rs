@@ -73,6 +73,17 @@ fn delete_route(destination: &IpNet, target: Option<RouteTarget>, metric: u32) -
     message
 }
 
+/// A route as the kernel shows it, for its removal: of whatever next hops, of which the kernel shows more than it has to be told.
+pub(crate) fn without_hops(mut message: RouteMessage) -> RouteMessage {
+    message.attributes.retain(|attribute| {
+        !matches!(
+            attribute,
+            RouteAttribute::MultiPath(_) | RouteAttribute::Encap(_) | RouteAttribute::EncapType(_)
+        )
+    });
+    message
+}
+
 /// A request for all routes of the main table.
 pub(crate) fn all_routes(ipv4: bool) -> Payload {
     let mut message = RouteMessage::default();

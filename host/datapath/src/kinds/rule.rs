@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flannel_model::entry::Key;
+use flannel_model::entry::{Device, Key};
 use flannel_model::policy_routing::{FIRST_PRIORITY, PRIORITIES, PacketMark, Rule};
 use ipnet::IpNet;
 use netlink_packet_route::route::RouteProtocol;
@@ -14,8 +14,38 @@ use crate::observed::{Observation, ObservedState};
 use crate::plan::{Draft, Stage};
 use crate::policy_tables::{PROTOCOL, PolicyTables};
 
+/// The names of the interfaces that are not ours, by which the kernel's rules know them: also while they are away.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interfaces {
+    /// The external one.
+    pub external: Arc<str>,
+    /// The operator's that plugins may use besides.
+    pub uplinks: Vec<Arc<str>>,
+}
+
+impl Interfaces {
+    /// What a device is called.
+    pub(crate) fn name<'a>(&'a self, device: &'a Device) -> &'a str {
+        match device {
+            Device::External => &self.external,
+            Device::Own(name) => name,
+            Device::Uplink(name) => name,
+        }
+    }
+
+    fn device(&self, name: &str) -> Device {
+        if *self.external == *name {
+            Device::External
+        } else if self.uplinks.iter().any(|uplink| **uplink == *name) {
+            Device::Uplink(Arc::new(name.to_owned()))
+        } else {
+            Device::Own(name.into())
+        }
+    }
+}
+
 /// A rule of ours.
-fn message(tables: PolicyTables, rule: &Rule) -> RuleMessage {
+fn message(tables: PolicyTables, interfaces: &Interfaces, rule: &Rule) -> RuleMessage {
     let mut message = RuleMessage::default();
     message.header.family = if rule.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     message.header.action = RuleAction::ToTable;
@@ -35,6 +65,8 @@ fn message(tables: PolicyTables, rule: &Rule) -> RuleMessage {
     if let Some(PacketMark { value, mask }) = rule.mark {
         message.attributes.extend([RuleAttribute::FwMark(value), RuleAttribute::FwMask(mask)]);
     }
+    let input = rule.input.as_ref().map(|input| interfaces.name(input).to_owned());
+    message.attributes.extend(input.map(RuleAttribute::Iifname));
     message
 }
 
@@ -46,8 +78,14 @@ pub(crate) fn all_rules(ipv4: bool) -> Payload {
 }
 
 /// The rule that a message is about, if it is like ours.
-pub(crate) fn read(message: &RuleMessage, networks: &[IpNet], tables: PolicyTables) -> Option<Rule> {
+pub(crate) fn read(
+    message: &RuleMessage,
+    networks: &[IpNet],
+    tables: PolicyTables,
+    interfaces: &Interfaces,
+) -> Option<Rule> {
     let (mut source, mut destination, mut table) = (None, None, u32::from(message.header.table));
+    let mut input = None;
     let (mut priority, mut protocol, mut value, mut mask) = (0, 0, 0, 0);
     for attribute in &message.attributes {
         match attribute {
@@ -60,6 +98,7 @@ pub(crate) fn read(message: &RuleMessage, networks: &[IpNet], tables: PolicyTabl
             RuleAttribute::Protocol(number) => protocol = u8::from(*number),
             RuleAttribute::FwMark(bits) => value = *bits,
             RuleAttribute::FwMask(bits) => mask = *bits,
+            RuleAttribute::Iifname(name) => input = Some(interfaces.device(name)),
             RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
             // None of ours says anything else.
             _ => return None,
@@ -73,7 +112,7 @@ pub(crate) fn read(message: &RuleMessage, networks: &[IpNet], tables: PolicyTabl
         && is_of(networks, source, destination);
     let mark = (mask != 0).then_some(PacketMark { value, mask });
     let table = tables.table(table)?;
-    is_ours.then_some(Rule { priority, source, destination, mark, table })
+    is_ours.then_some(Rule { priority, source, destination, mark, input, table })
 }
 
 /// Whether a rule with these networks is about the cluster's.
@@ -89,7 +128,7 @@ impl Draft<'_> {
             self.step(
                 Stage::PutRule,
                 Some(Key::Rule(Arc::clone(rule))),
-                create(Payload::Route(Rt::NewRule(message(kernel.policy_tables, rule)))),
+                create(Payload::Route(Rt::NewRule(message(kernel.policy_tables, &kernel.interfaces, rule)))),
                 Observation::Rule(Arc::clone(rule), true),
             );
         }
@@ -101,7 +140,11 @@ impl Draft<'_> {
             self.step(
                 Stage::DeleteRule,
                 Some(Key::Rule(Arc::clone(rule))),
-                Message::plain(Payload::Route(Rt::DelRule(message(kernel.policy_tables, rule)))),
+                Message::plain(Payload::Route(Rt::DelRule(message(
+                    kernel.policy_tables,
+                    &kernel.interfaces,
+                    rule,
+                )))),
                 Observation::Rule(Arc::clone(rule), false),
             );
         }

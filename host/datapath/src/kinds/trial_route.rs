@@ -7,9 +7,10 @@ use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
+use super::encapsulation;
 use super::route::{RouteTarget, address_of, message};
 use crate::netlink::{Message, Payload, create_or_replace};
-use crate::observed::{NextHop, Observation, ObservedState, TrialHop, TrialRoute};
+use crate::observed::{Around, NextHop, Observation, ObservedState, TrialHop, TrialRoute};
 use crate::plan::{Draft, Stage};
 
 /// The protocol number of all that is made for trials: unassigned in the kernel and in iproute2's `rt_protos`, so that it can be told from
@@ -70,7 +71,8 @@ pub(crate) fn read(
     if let Some(hop) = nexthop.and_then(|id| kernel.nexthop(id)) {
         (via, oif, onlink) = (Some(hop.via), hop.oif, hop.onlink);
     }
-    let route = TrialRoute { hop: TrialHop { via, oif, onlink }, nexthop };
+    let around = encapsulation::read(&message.attributes);
+    let route = TrialRoute { hop: TrialHop { via, oif, onlink, around }, nexthop };
     Some((destination, route, header.protocol.into()))
 }
 
@@ -87,8 +89,8 @@ impl Draft<'_> {
         if let Some(hop) = full {
             self.open_way(&Key::TrialRoute(destination), &destination, hop);
         }
-        let nexthop =
-            full.filter(|_| self.planner.nexthops && !is_external).and_then(|hop| self.nexthop_for(hop));
+        let by_object = self.planner.nexthops && !is_external && hop.around == Around::Nothing;
+        let nexthop = full.filter(|_| by_object).and_then(|hop| self.nexthop_for(hop));
         self.gaining.extend(nexthop);
         if let Some(id) = old.and_then(|route| route.nexthop) {
             self.lose(id);
@@ -98,10 +100,12 @@ impl Draft<'_> {
             (None, Some(hop)) => RouteTarget::Direct(hop),
             (None, None) => RouteTarget::Device(hop.oif),
         };
+        let mut message = in_table(table, &destination, Some(target));
+        message.attributes.extend(encapsulation::attributes(&hop.around));
         self.step(
             Stage::PutRoute,
             Some(Key::TrialRoute(destination)),
-            create_or_replace(Payload::Route(Rt::NewRoute(in_table(table, &destination, Some(target))))),
+            create_or_replace(Payload::Route(Rt::NewRoute(message))),
             Observation::TrialRoute(destination, Some(TrialRoute { hop, nexthop })),
         );
     }

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use flannel_model::tunnel_link::{TunnelLink, UdpEncapsulation, UdpKind, Way};
 use netlink_packet_core::{DefaultNla, Emitable, NlasIterator};
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::link::InfoKind;
 use tracing::info;
 
@@ -73,7 +74,7 @@ impl FouPort {
     fn identity(&self) -> Vec<(u16, Vec<u8>)> {
         vec![
             (PORT, self.port.to_be_bytes().to_vec()),
-            (FAMILY, vec![libc::AF_INET as u8]),
+            (FAMILY, vec![AddressFamily::Inet.into()]),
             (LOCAL, self.local.octets().to_vec()),
         ]
     }

@@ -62,15 +62,15 @@ impl Batch {
 /// What the kernel refused for the first time.
 #[derive(Default)]
 struct Refusals {
-    first: Option<(Key, NetlinkError)>,
+    first: Option<(Key, String)>,
     count: usize,
 }
 
 impl Refusals {
-    fn note(&mut self, key: &Key, error: &NetlinkError) {
+    fn note(&mut self, key: &Key, reason: &str) {
         self.count += 1;
         if self.first.is_none() {
-            self.first = Some((key.clone(), error.clone()));
+            self.first = Some((key.clone(), reason.to_owned()));
         }
     }
 }
@@ -226,14 +226,14 @@ impl Reconciler {
                     return false;
                 };
                 let attempts = self.failures.get(&key).map_or(0, |failure| failure.attempts);
+                let reason = self.refusal(&key, &error);
                 if attempts == 0 {
-                    refusals.note(&key, &error);
+                    refusals.note(&key, &reason);
                     // Something is there that the mirror does not know of.
                     self.dirty.everything |= error.is(libc::EEXIST);
                 }
                 let again = Instant::now() + RETRY.after(attempts);
-                self.failures
-                    .insert(key, Failure { reason: error.to_string(), attempts: attempts + 1, again });
+                self.failures.insert(key, Failure { reason, attempts: attempts + 1, again });
                 false
             }
         }
@@ -243,7 +243,7 @@ impl Reconciler {
     fn report_refusals(&self, Refusals { first, count }: Refusals) {
         if let Some((key, error)) = first {
             let peer = self.holder(&key).map(|peer| peer.0);
-            warn!(entry = %key, peer, %error, entries = count, "the kernel refused an entry; trying again");
+            warn!(entry = %key, peer, error, entries = count, "the kernel refused an entry; trying again");
         }
     }
 

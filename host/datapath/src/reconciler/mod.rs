@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use tracing::{debug, info, warn};
 
 use super::ipsec::IpsecDevices;
+use super::kinds::rule::Interfaces;
 use super::links::Owner;
 use super::netlink::{NetlinkError, NexthopMessage, NotificationSocket, Payload, RequestSocket};
 use super::observed::{Observation, ObservedState, Route, usual_metric};
@@ -73,6 +74,8 @@ pub(crate) struct Reconciler {
     notifications: NotificationSocket,
     external: Arc<str>,
     uplinks: Vec<Arc<str>>,
+    /// Why what comes in by segments is dropped here; none: it is not, or there are no segments.
+    no_segments: Option<String>,
     networks: Vec<IpNet>,
     owner: Owner,
     nexthops: bool,
@@ -123,16 +126,19 @@ impl Reconciler {
         if !nexthops {
             info!("this kernel has no nexthop objects (5.3 and later have): plain routes instead");
         }
+        let uplinks: Vec<Arc<str>> = uplinks.iter().map(|name| name.as_str().into()).collect();
+        let interfaces = Interfaces { external: external.into(), uplinks: uplinks.clone() };
         let mut reconciler = Self {
             ledger: Ledger::default(),
-            kernel: ObservedState::of(PolicyTables::of(&in_force)),
+            kernel: ObservedState::of(PolicyTables::of(&in_force), interfaces),
             requests,
             wireguard: None,
             tunnels: Tunnels::new(tunnels),
             ipsec,
             notifications,
             external: external.into(),
-            uplinks: uplinks.iter().map(|name| name.as_str().into()).collect(),
+            uplinks,
+            no_segments: None,
             owner: Owner::new(&in_force, networks.clone()),
             networks,
             nexthops,
@@ -231,6 +237,9 @@ impl Reconciler {
             let mut keys = changed.keys.clone();
             keys.append(&mut self.dirty.keys);
             self.reconcile_keys(&keys);
+            if changed.keys.iter().any(|key| key.kind() == Kind::PolicyRoute) {
+                self.look_at_segments();
+            }
         }
     }
 
@@ -277,7 +286,8 @@ impl Reconciler {
             self.owed = trial::clear(&mut self.requests, self.owner.in_force(), loose);
             self.next_owed = Instant::now() + OWED;
         }
-        policy_tables::clear_former(&mut self.requests, self.kernel.policy_tables, &self.networks);
+        let (tables, interfaces) = (self.kernel.policy_tables, &self.kernel.interfaces);
+        policy_tables::clear_former(&mut self.requests, tables, interfaces, &self.networks);
         self.resync_or_complain();
         self.remove_former_devices();
         self.report()
@@ -321,6 +331,7 @@ impl Reconciler {
             // What both generations want for a peer is one peer's, during a change of the backend.
             let peer = peer.in_slot(Slot::Serving);
             let report: &mut PeerReport = peers.entry(peer).or_default();
+            report.problems.extend(self.segments_problem(entries));
             for key in entries.iter().map(Entry::key) {
                 if let Key::TunnelPeer(Device::Own(device), subnet) = &key
                     && let Some(counters) = traffic.get(&(Arc::clone(device), *subnet))
@@ -419,6 +430,7 @@ impl Reconciler {
             self.tunnels.start_forwarding();
             self.ipsec.settle();
         }
+        self.look_at_segments();
         self.figures.resync_time += started.elapsed();
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! What routes with attributes, and rules, ask of the reconciler: uplinks, the tables of the plugin's own, and what is held there.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Instant;
 
-use flannel_model::entry::{Key, Kind};
+use flannel_model::entry::{Entry, Key, Kind};
+use flannel_model::policy_routing::{Encapsulation, Hop};
 use ipnet::IpNet;
-use tracing::debug;
+use tracing::{debug, info, warn};
 
 use super::{Event, Reconciler};
 use crate::kinds;
@@ -13,10 +15,26 @@ use crate::links;
 use crate::netlink::NetlinkError;
 use crate::observed::{Link, Observation};
 
+/// Where it is said whether a node takes packets that come in by segments (Documentation/networking/seg6-sysctl.rst).
+const IPV6_SYSCTLS: &str = "/proc/sys/net/ipv6/conf";
+
 /// Whether two looks at a link differ in its carrier alone.
 pub(super) fn is_alike(one: Option<&Link>, other: Option<&Link>) -> bool {
     let usual = |link: Option<&Link>| link.map(|link| Link { carrier: true, ..link.clone() });
     one.is_some() && usual(one) == usual(other)
+}
+
+/// What a kernel has to have for an encapsulation.
+fn needed_for(encapsulation: &Encapsulation) -> &'static str {
+    match encapsulation {
+        Encapsulation::Tunnel(_) => {
+            "this kernel cannot say in a route where a tunnel leads to (CONFIG_LWTUNNEL)"
+        }
+        Encapsulation::Segments(_) => "this kernel has no segment routing (CONFIG_IPV6_SEG6_LWTUNNEL)",
+        Encapsulation::Labels(_) => {
+            "this kernel has no MPLS, or has not loaded it: `modprobe mpls_iptunnel` (CONFIG_MPLS_IPTUNNEL)"
+        }
+    }
 }
 
 impl Reconciler {
@@ -61,6 +79,58 @@ impl Reconciler {
         let kernel = &mut self.kernel;
         kernel.held_policy_routes.extend(kernel.policy_routes.keys().copied());
         Ok(())
+    }
+
+    /// Looks whether this node takes what its peers send by segments: they do as this node does. The switches are the operator's.
+    pub(super) fn look_at_segments(&mut self) {
+        let routes = self.ledger.policy_routes();
+        let hops = routes.flat_map(|route| &route.hops).filter(|hop| !hop.segments().is_empty());
+        let interfaces: BTreeSet<&str> = hops.map(|hop| self.kernel.interfaces.name(&hop.device)).collect();
+        let names = std::iter::once("all").chain(interfaces.iter().copied());
+        let off: Vec<String> = names
+            .filter(|_| !interfaces.is_empty())
+            .filter(|name| {
+                let value = std::fs::read_to_string(Path::new(IPV6_SYSCTLS).join(name).join("seg6_enabled"));
+                // One that is not there says nothing: the interface is away, or the kernel has refused the routes.
+                value.is_ok_and(|value| value.trim() == "0")
+            })
+            .map(|name| format!("net.ipv6.conf.{name}.seg6_enabled"))
+            .collect();
+        let reason = (!off.is_empty()).then(|| {
+            let (are, have) = if off.len() == 1 { ("is", "has") } else { ("are", "have") };
+            let off = off.join(" and ");
+            format!("this node drops what comes to it by segments: {off} {are} 0, and {have} to be 1")
+        });
+        if self.no_segments != reason {
+            if let Some(reason) = &reason {
+                warn!("{reason}");
+            } else {
+                info!("nothing that comes to this node by segments is dropped any more");
+            }
+            self.no_segments = reason;
+        }
+    }
+
+    /// What is wrong with the segments of a peer that has these entries, if it has any.
+    pub(super) fn segments_problem(&self, entries: &[Entry]) -> Option<String> {
+        let reason = self.no_segments.as_ref()?;
+        let has_segments =
+            |entry: &Entry| matches!(entry, Entry::PolicyRoute(route) if route.segments().next().is_some());
+        entries.iter().any(has_segments).then(|| reason.clone())
+    }
+
+    /// Why the kernel has refused an entry, with what would help where its own words do not say that.
+    pub(super) fn refusal(&self, key: &Key, error: &NetlinkError) -> String {
+        let of = |hop: &Hop| hop.encapsulation.as_deref().map(needed_for);
+        let needed = match self.ledger.entry(key) {
+            Some(Entry::PolicyRoute(route)) => route.hops.iter().find_map(of),
+            Some(Entry::TrialRoute { encapsulation, .. }) => encapsulation.as_deref().map(needed_for),
+            _ => None,
+        };
+        match needed.filter(|_| error.is(libc::EOPNOTSUPP)) {
+            Some(needed) => format!("{error}: {needed}"),
+            None => error.to_string(),
+        }
     }
 
     /// What is not wanted any more, and is gone, is not held.

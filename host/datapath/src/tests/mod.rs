@@ -16,6 +16,7 @@ use super::{Context, Datapath, Report};
 mod blackholes;
 mod carrier;
 mod devices;
+mod encapsulation;
 mod foreign;
 mod obstacles;
 mod ownership;

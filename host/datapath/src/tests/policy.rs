@@ -4,24 +4,24 @@ use flannel_model::policy_routing::{Hop, PacketMark, PolicyRoute, Rule};
 
 use super::*;
 
-fn hop(device: Device, via: &str) -> Hop {
-    Hop { device, via: Some(address(via)), onlink: false, weight: 1 }
+pub(super) fn hop(device: Device, via: &str) -> Hop {
+    Hop { device, via: Some(address(via)), onlink: false, weight: 1, encapsulation: None }
 }
 
-fn uplink() -> Device {
+pub(super) fn uplink() -> Device {
     Device::Uplink(Arc::new("eth1".to_owned()))
 }
 
-fn plain(destination: &str, metric: u32, hops: Vec<Hop>) -> PolicyRoute {
+pub(super) fn plain(destination: &str, metric: u32, hops: Vec<Hop>) -> PolicyRoute {
     let (table, source, mtu, advmss) = (None, None, None, None);
     PolicyRoute { table, destination: prefix(destination), metric, source, mtu, advmss, hops: hops.into() }
 }
 
-fn entries(routes: impl IntoIterator<Item = PolicyRoute>) -> Vec<Entry> {
+pub(super) fn entries(routes: impl IntoIterator<Item = PolicyRoute>) -> Vec<Entry> {
     routes.into_iter().map(|route| Entry::PolicyRoute(Arc::new(route))).collect()
 }
 
-fn rules(rules: impl IntoIterator<Item = Rule>) -> Transaction {
+pub(super) fn rules(rules: impl IntoIterator<Item = Rule>) -> Transaction {
     Transaction { rules: Some(rules.into_iter().collect()), ..Transaction::default() }
 }
 
@@ -49,13 +49,17 @@ fn ecmp(family: &str) -> PolicyRoute {
 /// A second interface, `eth1`, and a datapath that may use it.
 fn with_uplink(test: impl FnOnce(&Node) + Send + 'static) {
     bare_namespace(move || {
-        ip("link add eth1 type veth peer name far1");
-        ip("link set far1 up");
-        ip("link set eth1 up");
-        ip("address add 192.168.1.100/24 dev eth1");
-        ip("-6 address add fd78::100/64 dev eth1 nodad");
+        add_uplink();
         test(&node());
     });
+}
+
+pub(super) fn add_uplink() {
+    ip("link add eth1 type veth peer name far1");
+    ip("link set far1 up");
+    ip("link set eth1 up");
+    ip("address add 192.168.1.100/24 dev eth1");
+    ip("-6 address add fd78::100/64 dev eth1 nodad");
 }
 
 fn node() -> Node {
@@ -68,7 +72,7 @@ fn second() -> Node {
 }
 
 /// The routes to the peers of a family, of all tables, and the rules for tables that are ours.
-fn all(family: &str) -> String {
+pub(super) fn all(family: &str) -> String {
     let routes = ip(&format!("{family} route show table all proto 119"));
     let rules = ip(&format!("{family} rule show"));
     let rules = rules.lines().filter(|line| line.contains("proto 119"));
@@ -85,7 +89,7 @@ fn all(family: &str) -> String {
     all.join("\n")
 }
 
-fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !done() {
         assert!(Instant::now() < deadline, "{what}: {}\n{}", all("-4"), all("-6"));
@@ -94,7 +98,7 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// The device by which packets to a peer leave, and the source that they have.
-fn way(family: &str, more: &str) -> String {
+pub(super) fn way(family: &str, more: &str) -> String {
     let to = if family == "-4" { "10.5.3.7" } else { "fc00:5:0:3::7" };
     of_device("ip", &format!("{family} route get {to} {more}"))
 }
@@ -122,6 +126,7 @@ fn a_route_has_what_was_declared_in_either_family_and_a_restart_sends_nothing() 
                     source: Some(prefix("10.5.72.0/25")),
                     destination: None,
                     mark: Some(PacketMark { value: 0x10, mask: 0xf0 }),
+                    input: None,
                     table: 2,
                 },
                 Rule {
@@ -129,6 +134,7 @@ fn a_route_has_what_was_declared_in_either_family_and_a_restart_sends_nothing() 
                     source: None,
                     destination: Some(prefix("fc00:5::/48")),
                     mark: None,
+                    input: None,
                     table: 2,
                 },
             ]));
@@ -174,7 +180,7 @@ fn a_rule_steers_and_what_is_not_in_its_table_goes_by_the_main_one() {
         node.commit(put(3, entries([near, far])));
         let mark = Some(PacketMark { value: 0x20, mask: 0x20 });
         let to = Some(prefix("10.5.0.0/16"));
-        let rule = Rule { priority: 0, source: None, destination: to, mark, table: 0 };
+        let rule = Rule { priority: 0, source: None, destination: to, mark, input: None, table: 0 };
         node.commit(rules([rule]));
         assert!(way("-4", "mark 0x21").contains("dev eth1"), "{}", way("-4", "mark 0x21"));
         assert!(way("-4", "").contains("dev eth0"), "{}", way("-4", ""));
@@ -197,6 +203,7 @@ fn what_others_delete_or_change_of_it_comes_back() {
             source: Some(prefix(network)),
             destination: None,
             mark: None,
+            input: None,
             table: 1,
         };
         node.commit(rules([rule("10.5.0.0/16"), rule("fc00:5::/48")]));
@@ -268,11 +275,7 @@ fn of_several_next_hops_those_with_a_carrier_are_used() {
         until("both again", || (all("-4"), all("-6")) == whole);
         ip("link del eth1");
         until("one next hop is left", || !all("-4").contains("nexthop") && !all("-6").contains("nexthop"));
-        ip("link add eth1 type veth peer name far1");
-        ip("link set far1 up");
-        ip("link set eth1 up");
-        ip("address add 192.168.1.100/24 dev eth1");
-        ip("-6 address add fd78::100/64 dev eth1 nodad");
+        add_uplink();
         until("both again", || (all("-4"), all("-6")) == whole);
     });
 }
@@ -316,7 +319,8 @@ fn what_a_run_before_has_left_goes_and_others_routes_and_rules_stay() {
         node.commit(put(3, two_ways("-4")));
         node.commit(put(4, entries([PolicyRoute { table: Some(5), ..ecmp("-6") }])));
         let source = Some(prefix("fc00:5::/64"));
-        node.commit(rules([Rule { priority: 1, source, destination: None, mark: None, table: 5 }]));
+        let (destination, mark, input) = (None, None, None);
+        node.commit(rules([Rule { priority: 1, source, destination, mark, input, table: 5 }]));
         assert_eq!((all("-4").lines().count(), all("-6").lines().count()), (2, 2));
         ip("route add 10.5.4.0/24 via 192.168.0.77 proto static metric 200");
         ip("rule add priority 20001 from 10.5.0.0/16 lookup 77");

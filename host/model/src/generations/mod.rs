@@ -237,8 +237,10 @@ impl Generations {
             via: None,
             onlink: false,
             device: Device::Own(Arc::clone(device)),
+            encapsulation: None,
         };
-        let rules = self.wanted[Slot::Beside as usize].rules.iter().map(|rule| Entry::Rule(Arc::new(*rule)));
+        let rules = &self.wanted[Slot::Beside as usize].rules;
+        let rules = rules.iter().map(|rule| Entry::Rule(Arc::new(rule.clone())));
         networks.map(trial).chain(rules).collect()
     }
 
@@ -328,7 +330,7 @@ pub fn renamed(transaction: Transaction, names: &Names) -> Transaction {
         addresses: transaction.addresses.into_iter().map(|(name, of)| (named(name), of)).collect(),
         networks: transaction.networks.into_iter().map(|(name, of)| (named(name), of)).collect(),
         blackholes: transaction.blackholes,
-        rules: transaction.rules,
+        rules: transaction.rules.map(|rules| rules.into_iter().map(|rule| rule.renamed(other)).collect()),
         peers: peers.collect(),
     }
 }
@@ -338,7 +340,7 @@ mod tests {
     use super::*;
     use crate::entry::{Key, Kind, TunnelDevice, Vxlan};
     use crate::offloads::Offloads;
-    use crate::policy_routing::{Hop, PolicyRoute};
+    use crate::policy_routing::{Encapsulation, Hop, PolicyRoute};
 
     const PEER: PeerId = PeerId(7);
 
@@ -474,6 +476,7 @@ mod tests {
             via: Some(via.parse().expect("address")),
             onlink: false,
             weight: 1,
+            encapsulation: None,
         };
         let hops = vias.iter().map(hop).collect();
         let (source, mtu, advmss) = (None, None, None);
@@ -484,9 +487,9 @@ mod tests {
     #[test]
     fn of_routes_with_attributes_the_best_one_is_tried_and_all_come_in_one_step() {
         let mut ledger = serving();
-        let rule =
-            Rule { priority: 1, source: Some(net("10.5.72.0/25")), destination: None, mark: None, table: 1 };
-        let registered = Transaction { rules: Some([rule].into()), ..Transaction::default() };
+        let (source, mark, input) = (Some(net("10.5.72.0/25")), None, None);
+        let rule = Rule { priority: 1, source, destination: None, mark, input, table: 1 };
+        let registered = Transaction { rules: Some([rule.clone()].into()), ..Transaction::default() };
         let (mut both, begun) = Generations::begin(&ledger, registered, Slot::Serving, Vec::new());
         ledger.commit(begun);
         assert!(ledger.entry(&Key::Rule(rule.into())).is_some(), "its table is empty");
@@ -517,6 +520,31 @@ mod tests {
         let mut whole = Ledger::default();
         whole.commit(both.end(Slot::Beside).0);
         assert_eq!((whole.rules().len(), whole.count(Kind::Rule)), (0, 0));
+    }
+
+    #[test]
+    fn what_a_next_hop_puts_around_packets_is_tried_with_it_and_a_rule_knows_its_device_by_the_name_that_it_has()
+     {
+        let mut ledger = serving();
+        let segments =
+            Encapsulation::Segments(["fd77::9", "fd77::7"].map(|text| text.parse().expect("address")).into());
+        let Entry::PolicyRoute(route) = policy_route(None, 200, &["192.168.0.7"]) else { panic!("no route") };
+        let mut route = PolicyRoute::clone(&route);
+        route.hops[0].encapsulation = Some(Arc::new(segments.clone()));
+        let (source, mark, input) = (Some(net("10.5.72.0/25")), None, Some(own("flannel.1")));
+        let rule = Rule { priority: 1, source, destination: None, mark, input, table: 1 };
+        let mut registered = devices([vxlan(4789, 1450)]);
+        registered.rules = Some([rule.clone()].into());
+        let (mut both, begun) = Generations::begin(&ledger, registered, Slot::Serving, Vec::new());
+        ledger.commit(begun);
+        let in_kernel = Rule { input: Some(own("flannel.1-n")), ..rule.clone() };
+        assert!(ledger.entry(&Key::Rule(in_kernel.clone().into())).is_some(), "of the device beside");
+        assert!(ledger.entry(&Key::Rule(rule.into())).is_none(), "that is the other one's");
+        ledger.commit(both.commit(Slot::Beside, peer(vec![Entry::PolicyRoute(route.into())])));
+        assert!(
+            matches!(trial_route(&ledger), Some(Entry::TrialRoute { encapsulation: Some(of), .. }) if **of == segments)
+        );
+        assert_eq!(both.end(Slot::Beside).0.rules, Some([in_kernel].into()));
     }
 
     #[test]

@@ -23,13 +23,15 @@ fn on_trial(route: &Entry) -> Option<(IpNet, (bool, u32), Entry)> {
     match route {
         Entry::Route { destination, via, onlink, device } => {
             let (destination, device) = (*destination, device.clone());
-            let trial = Entry::TrialRoute { destination, via: *via, onlink: *onlink, device };
+            let (via, onlink) = (*via, *onlink);
+            let trial = Entry::TrialRoute { destination, via, onlink, device, encapsulation: None };
             Some((destination, (false, 0), trial))
         }
         Entry::PolicyRoute(route) => {
             let hop = route.hops.first()?;
             let (destination, device) = (route.destination, hop.device.clone());
-            let trial = Entry::TrialRoute { destination, via: hop.via, onlink: hop.onlink, device };
+            let (via, onlink, encapsulation) = (hop.via, hop.onlink, hop.encapsulation.clone());
+            let trial = Entry::TrialRoute { destination, via, onlink, device, encapsulation };
             Some((destination, (route.table.is_some(), route.metric), trial))
         }
         _ => None,

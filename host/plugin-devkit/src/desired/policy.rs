@@ -37,6 +37,8 @@ pub struct ShownHop {
     pub device: String,
     /// Its share of the flows.
     pub weight: u16,
+    /// What packets get around them, in the words of ip-route(8).
+    pub encapsulation: Option<String>,
 }
 
 impl ShownRoute {
@@ -46,6 +48,7 @@ impl ShownRoute {
             onlink: hop.onlink,
             device: device_name(&hop.device, interface),
             weight: hop.weight,
+            encapsulation: hop.encapsulation.as_ref().map(ToString::to_string),
         });
         Self {
             destination: route.destination.to_string(),
@@ -77,7 +80,9 @@ impl ShownRoute {
     }
 
     fn way(&self, hop: &ShownHop) -> String {
-        let via = hop.via.as_ref().map(|via| format!("via {via}")).unwrap_or_default();
+        let via = hop.via.as_ref().map(|via| format!("via {via}"));
+        let words: Vec<&str> = hop.encapsulation.as_deref().into_iter().chain(via.as_deref()).collect();
+        let via = words.join(" ");
         let onlink = if hop.onlink { " onlink" } else { "" };
         // With a single one it is clear which device it leaves by.
         let more = if self.hops.len() > 1 {
@@ -100,17 +105,20 @@ pub struct ShownRule {
     pub destination: Option<String>,
     /// Packets with this mark: value and mask.
     pub mark: Option<String>,
+    /// Packets that have come in over the device of this name.
+    pub input: Option<String>,
     /// Of the plugin's own tables.
     pub table: u8,
 }
 
 impl ShownRule {
-    pub(super) fn new(rule: &Rule) -> Self {
+    pub(super) fn new(rule: &Rule, interface: &str) -> Self {
         Self {
             priority: rule.priority,
             source: rule.source.map(|source| source.to_string()),
             destination: rule.destination.map(|destination| destination.to_string()),
             mark: rule.mark.map(|mark| format!("{:#x}/{:#x}", mark.value, mark.mask)),
+            input: rule.input.as_ref().map(|input| device_name(input, interface)),
             table: rule.table,
         }
     }
@@ -118,6 +126,6 @@ impl ShownRule {
     pub(super) fn row(&self) -> Vec<String> {
         let or_all = |text: &Option<String>| text.clone().unwrap_or_else(|| "all".to_owned());
         let (from, to, mark) = (or_all(&self.source), or_all(&self.destination), or_all(&self.mark));
-        vec![self.priority.to_string(), from, to, mark, self.table.to_string()]
+        vec![self.priority.to_string(), from, to, mark, or_all(&self.input), self.table.to_string()]
     }
 }

@@ -5,6 +5,7 @@ mod clock;
 mod cloud;
 mod cloud_scope;
 mod commands;
+mod encapsulation;
 mod entries;
 mod http;
 mod ipsec;

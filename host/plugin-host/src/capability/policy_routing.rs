@@ -25,6 +25,8 @@ const MOST_MTU: u32 = 65_535 - 15;
 const MOST_ADVMSS: u32 = 65_535 - 40;
 /// How many flows of all a next hop may have as its share.
 const MOST_WEIGHT: u16 = 256;
+/// Next hops of a route.
+const MOST_HOPS: usize = 16;
 
 impl wit::Host for HostState {
     fn uplinks(&mut self) -> wasmtime::Result<Result<Vec<wit::Uplink>, Error>> {
@@ -59,7 +61,12 @@ impl wit::Host for HostState {
 
     fn set_rules(&mut self, rules: Vec<wit::Rule>) -> wasmtime::Result<Result<(), Error>> {
         self.enter("policy-routing.set-rules")?;
-        let outcome = self.checked_rules(&rules).map(|rules| self.call.transaction.rules = Some(rules));
+        let mut inputs = Vec::with_capacity(rules.len());
+        for rule in &rules {
+            inputs.push(rule.input.as_ref().map(|input| self.device(input)).transpose()?);
+        }
+        let outcome =
+            self.checked_rules(&rules, inputs).map(|rules| self.call.transaction.rules = Some(rules));
         Ok(self.outcome("policy-routing.set-rules", outcome))
     }
 }
@@ -111,9 +118,9 @@ impl HostState {
             self.check_source(convert::address(source))?;
         }
         self.declare(peer, |host, lease| {
-            let checked = Arc::new(checked_route(lease, route, hops, devices)?);
+            let checked = Arc::new(host.checked_route(lease, route, hops, devices)?);
             for hop in &checked.hops {
-                host.check_next_hop(&hop.device, hop.via, false)?;
+                host.check_next_hop(&hop.device, hop.via, hop.encapsulation.is_some())?;
             }
             Ok(Entry::PolicyRoute(checked))
         })?;
@@ -149,7 +156,11 @@ impl HostState {
         )))
     }
 
-    fn checked_rules(&self, rules: &[wit::Rule]) -> Result<BTreeSet<Rule>, Error> {
+    fn checked_rules(
+        &self,
+        rules: &[wit::Rule],
+        inputs: Vec<Option<Device>>,
+    ) -> Result<BTreeSet<Rule>, Error> {
         if rules.len() > self.limits.rules {
             return Err(Error::LimitExceeded(format!(
                 "{} rules; at most {}",
@@ -157,12 +168,12 @@ impl HostState {
                 self.limits.rules
             )));
         }
-        rules.iter().map(|rule| self.checked_rule(rule)).collect()
+        rules.iter().zip(inputs).map(|(rule, input)| self.checked_rule(rule, input)).collect()
     }
 
-    fn checked_rule(&self, rule: &wit::Rule) -> Result<Rule, Error> {
+    fn checked_rule(&self, rule: &wit::Rule, input: Option<Device>) -> Result<Rule, Error> {
         let invalid = |text: String| Err(Error::InvalidArgument(text));
-        let wit::Rule { priority, source, destination, mark, table } = rule;
+        let wit::Rule { priority, source, destination, mark, table, .. } = rule;
         let source = source.as_ref().map(convert::network).transpose()?;
         let destination = destination.as_ref().map(convert::network).transpose()?;
         let checked = Rule {
@@ -170,6 +181,7 @@ impl HostState {
             source,
             destination,
             mark: mark.map(|mark| PacketMark { value: mark.value, mask: mark.mask }),
+            input,
             table: check_table(*table)?,
         };
         if *priority >= PRIORITIES {
@@ -199,6 +211,128 @@ impl HostState {
             _ => Ok(checked),
         }
     }
+
+    fn checked_route(
+        &self,
+        lease: &Lease,
+        route: &wit::Route,
+        hops: Vec<wit::NextHop>,
+        devices: Vec<Device>,
+    ) -> Result<PolicyRoute, Error> {
+        let destination = convert::network(&route.destination)?;
+        if !lease.subnets.contains(&destination) {
+            return Err(Error::Denied(format!(
+                "the route's destination {destination} is not in the peer's subnet, {}",
+                lease.subnets
+            )));
+        }
+        let table = route.table.map(check_table).transpose()?;
+        let wit::Route { metric, mtu, advmss, .. } = *route;
+        check_metric(&destination, table, metric)?;
+        let invalid = |text: String| Err(Error::InvalidArgument(format!("route {destination}: {text}")));
+        let source = route.source.map(convert::address);
+        if let Some(source) = source.filter(|source| source.is_ipv4() != destination.addr().is_ipv4()) {
+            return invalid(format!("the source {source} is of the other family"));
+        }
+        let least = if destination.addr().is_ipv4() { 68 } else { 1280 };
+        if let Some(mtu) = mtu.filter(|mtu| !(least..=MOST_MTU).contains(mtu)) {
+            return invalid(format!("an MTU of {mtu} is not between {least} and {MOST_MTU}"));
+        }
+        if let Some(advmss) = advmss.filter(|advmss| !(1..=MOST_ADVMSS).contains(advmss)) {
+            return invalid(format!("an advmss of {advmss} is not between 1 and {MOST_ADVMSS}"));
+        }
+        let hops = self.checked_hops(lease, &destination, hops, devices)?;
+        Ok(PolicyRoute { table, destination, metric, source, mtu, advmss, hops })
+    }
+
+    fn checked_hops(
+        &self,
+        lease: &Lease,
+        destination: &IpNet,
+        hops: Vec<wit::NextHop>,
+        devices: Vec<Device>,
+    ) -> Result<Box<[Hop]>, Error> {
+        let invalid = |text: String| Err(Error::InvalidArgument(format!("route {destination}: {text}")));
+        let count = hops.len();
+        if count == 0 {
+            return invalid("it has no next hop".to_owned());
+        }
+        if count > MOST_HOPS {
+            return Err(Error::LimitExceeded(format!(
+                "route {destination}: {count} next hops; at most {MOST_HOPS}"
+            )));
+        }
+        let mut checked: Vec<Hop> = Vec::with_capacity(count);
+        for (hop, device) in hops.into_iter().zip(devices) {
+            let hop = self.checked_hop(lease, destination, count > 1, hop, device)?;
+            let is_same = |other: &Hop| {
+                (other.via, &other.device, &other.encapsulation) == (hop.via, &hop.device, &hop.encapsulation)
+            };
+            if checked.iter().any(is_same) {
+                return invalid(format!("{} is there twice", shown(&hop)));
+            }
+            checked.push(hop);
+        }
+        Ok(checked.into())
+    }
+
+    /// Checks one next hop, or one of `several`.
+    fn checked_hop(
+        &self,
+        lease: &Lease,
+        destination: &IpNet,
+        several: bool,
+        hop: wit::NextHop,
+        device: Device,
+    ) -> Result<Hop, Error> {
+        let invalid = |text: String| Err(Error::InvalidArgument(format!("route {destination}: {text}")));
+        let is_ipv4 = destination.addr().is_ipv4();
+        let via = hop.via.map(convert::address);
+        let encapsulation = hop
+            .encapsulation
+            .map(|encapsulation| self.checked_encapsulation(lease, &device, via, encapsulation))
+            .transpose()
+            .map_err(|error| of_route(destination, error))?;
+        // Who has labels has a gateway.
+        let says_where = encapsulation.is_some();
+        match via {
+            Some(via) if via.is_ipv4() != is_ipv4 || !is_host(via) => {
+                return invalid(format!("{via} cannot be a next hop"));
+            }
+            None if several && !(says_where && is_ipv4) => {
+                return invalid("each of several next hops has a gateway".to_owned());
+            }
+            None if !says_where && !matches!(device, Device::Own(_)) => {
+                return Err(Error::Denied(format!("route {destination}: over {device} it needs a next hop")));
+            }
+            None if hop.onlink => {
+                return invalid("onlink is said of a gateway, and there is none".to_owned());
+            }
+            _ => {}
+        }
+        if several && !(1..=MOST_WEIGHT).contains(&hop.weight) {
+            return invalid(format!("a weight of {} is not between 1 and {MOST_WEIGHT}", hop.weight));
+        }
+        let weight = if several { hop.weight } else { 1 };
+        Ok(Hop { device, via, onlink: hop.onlink, weight, encapsulation: encapsulation.map(Arc::new) })
+    }
+}
+
+/// A next hop in a refusal.
+fn shown(hop: &Hop) -> String {
+    let via = hop.via.map_or_else(String::new, |via| format!("{via} "));
+    let around = hop.encapsulation.as_ref().map_or_else(String::new, |around| format!(" {around}"));
+    format!("{via}over {}{around}", hop.device)
+}
+
+fn of_route(destination: &IpNet, error: Error) -> Error {
+    let named = |text: String| format!("route {destination}: {text}");
+    match error {
+        Error::InvalidArgument(text) => Error::InvalidArgument(named(text)),
+        Error::Denied(text) => Error::Denied(named(text)),
+        Error::LimitExceeded(text) => Error::LimitExceeded(named(text)),
+        Error::Unavailable(text) => Error::Unavailable(named(text)),
+    }
 }
 
 fn check_table(table: u8) -> Result<u8, Error> {
@@ -206,38 +340,6 @@ fn check_table(table: u8) -> Result<u8, Error> {
         return Ok(table);
     }
     Err(Error::Denied(format!("table {table}: a plugin's own tables are 0 to {}", TABLES - 1)))
-}
-
-fn checked_route(
-    lease: &Lease,
-    route: &wit::Route,
-    hops: Vec<wit::NextHop>,
-    devices: Vec<Device>,
-) -> Result<PolicyRoute, Error> {
-    let destination = convert::network(&route.destination)?;
-    if !lease.subnets.contains(&destination) {
-        return Err(Error::Denied(format!(
-            "the route's destination {destination} is not in the peer's subnet, {}",
-            lease.subnets
-        )));
-    }
-    let table = route.table.map(check_table).transpose()?;
-    let wit::Route { metric, mtu, advmss, .. } = *route;
-    check_metric(&destination, table, metric)?;
-    let invalid = |text: String| Err(Error::InvalidArgument(format!("route {destination}: {text}")));
-    let source = route.source.map(convert::address);
-    if let Some(source) = source.filter(|source| source.is_ipv4() != destination.addr().is_ipv4()) {
-        return invalid(format!("the source {source} is of the other family"));
-    }
-    let least = if destination.addr().is_ipv4() { 68 } else { 1280 };
-    if let Some(mtu) = mtu.filter(|mtu| !(least..=MOST_MTU).contains(mtu)) {
-        return invalid(format!("an MTU of {mtu} is not between {least} and {MOST_MTU}"));
-    }
-    if let Some(advmss) = advmss.filter(|advmss| !(1..=MOST_ADVMSS).contains(advmss)) {
-        return invalid(format!("an advmss of {advmss} is not between 1 and {MOST_ADVMSS}"));
-    }
-    let hops = checked_hops(&destination, hops, devices)?;
-    Ok(PolicyRoute { table, destination, metric, source, mtu, advmss, hops })
 }
 
 fn check_metric(destination: &IpNet, table: Option<u8>, metric: u32) -> Result<(), Error> {
@@ -253,48 +355,4 @@ fn check_metric(destination: &IpNet, table: Option<u8>, metric: u32) -> Result<(
         }
         _ => Ok(()),
     }
-}
-
-fn checked_hops(
-    destination: &IpNet,
-    hops: Vec<wit::NextHop>,
-    devices: Vec<Device>,
-) -> Result<Box<[Hop]>, Error> {
-    const MOST: usize = 16;
-    let invalid = |text: String| Err(Error::InvalidArgument(format!("route {destination}: {text}")));
-    let count = hops.len();
-    if count == 0 {
-        return invalid("it has no next hop".to_owned());
-    }
-    if count > MOST {
-        return Err(Error::LimitExceeded(format!("route {destination}: {count} next hops; at most {MOST}")));
-    }
-    let mut checked: Vec<Hop> = Vec::with_capacity(count);
-    for (hop, device) in hops.into_iter().zip(devices) {
-        let via = hop.via.map(convert::address);
-        match via {
-            Some(via) if via.is_ipv4() != destination.addr().is_ipv4() || !is_host(via) => {
-                return invalid(format!("{via} cannot be a next hop"));
-            }
-            None if count > 1 => return invalid("each of several next hops has a gateway".to_owned()),
-            None if !matches!(device, Device::Own(_)) => {
-                return Err(Error::Denied(format!("route {destination}: over {device} it needs a next hop")));
-            }
-            None if hop.onlink => {
-                return invalid("onlink is said of a gateway, and there is none".to_owned());
-            }
-            _ => {}
-        }
-        if count > 1 && !(1..=MOST_WEIGHT).contains(&hop.weight) {
-            return invalid(format!("a weight of {} is not between 1 and {MOST_WEIGHT}", hop.weight));
-        }
-        if let Some(via) =
-            via.filter(|via| checked.iter().any(|other| other.via == Some(*via) && other.device == device))
-        {
-            return invalid(format!("{via} over {device} is there twice"));
-        }
-        let weight = if count > 1 { hop.weight } else { 1 };
-        checked.push(Hop { device, via, onlink: hop.onlink, weight });
-    }
-    Ok(checked.into())
 }

@@ -61,6 +61,7 @@ impl wit::Host for HostState {
 }
 
 /// What a plugin says of how packets find their node.
+#[derive(Clone, Copy)]
 struct Asked {
     outer: IpFamily,
     external: bool,

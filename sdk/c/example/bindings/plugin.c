@@ -132,6 +132,17 @@ extern void __wasm_import_flannel_backend_policy_routing_put_route(uint8_t *, ui
 __attribute__((__import_module__("flannel:backend/policy-routing@0.1.0"), __import_name__("set-rules")))
 extern void __wasm_import_flannel_backend_policy_routing_set_rules(uint8_t *, size_t, uint8_t *);
 
+// Imported Functions from `flannel:backend/probe@0.1.0`
+
+__attribute__((__import_module__("flannel:backend/probe@0.1.0"), __import_name__("watch")))
+extern void __wasm_import_flannel_backend_probe_watch(uint8_t *, size_t, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/probe@0.1.0"), __import_name__("report")))
+extern void __wasm_import_flannel_backend_probe_report(uint8_t *, uint8_t *);
+
+__attribute__((__import_module__("flannel:backend/probe@0.1.0"), __import_name__("reports")))
+extern void __wasm_import_flannel_backend_probe_reports(uint8_t *);
+
 // Imported Functions from `flannel:backend/tunnel-links@0.1.0`
 
 __attribute__((__import_module__("flannel:backend/tunnel-links@0.1.0"), __import_name__("ensure-gre")))
@@ -938,19 +949,74 @@ void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_u
   flannel_backend_policy_routing_list_ip_prefix_free(&ptr->addresses);
 }
 
+void plugin_option_u64_free(plugin_option_u64_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void plugin_option_u8_free(plugin_option_u8_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_policy_routing_tunnel_encapsulation_free(flannel_backend_policy_routing_tunnel_encapsulation_t *ptr) {
+  flannel_backend_policy_routing_ip_address_free(&ptr->destination);
+  plugin_option_u64_free(&ptr->id);
+  plugin_option_u8_free(&ptr->ttl);
+}
+
+void flannel_backend_policy_routing_list_ipv6_address_free(flannel_backend_policy_routing_list_ipv6_address_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_policy_routing_ipv6_address_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void plugin_list_u32_free(plugin_list_u32_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    uint32_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_policy_routing_encapsulation_free(flannel_backend_policy_routing_encapsulation_t *ptr) {
+  switch ((int32_t) ptr->tag) {
+    case 0: {
+      flannel_backend_policy_routing_tunnel_encapsulation_free(&ptr->val.tunnel);
+      break;
+    }
+    case 1: {
+      flannel_backend_policy_routing_list_ipv6_address_free(&ptr->val.segments);
+      break;
+    }
+    case 2: {
+      plugin_list_u32_free(&ptr->val.labels);
+      break;
+    }
+  }
+}
+
 void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr) {
   if (ptr->is_some) {
     flannel_backend_policy_routing_ip_address_free(&ptr->val);
   }
 }
 
-void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr) {
-  flannel_backend_policy_routing_option_ip_address_free(&ptr->via);
+void flannel_backend_policy_routing_option_encapsulation_free(flannel_backend_policy_routing_option_encapsulation_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_policy_routing_encapsulation_free(&ptr->val);
+  }
 }
 
-void plugin_option_u8_free(plugin_option_u8_t *ptr) {
-  if (ptr->is_some) {
-  }
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr) {
+  flannel_backend_policy_routing_option_ip_address_free(&ptr->via);
+  flannel_backend_policy_routing_option_encapsulation_free(&ptr->encapsulation);
 }
 
 void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr) {
@@ -972,10 +1038,16 @@ void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_rout
   }
 }
 
+void flannel_backend_policy_routing_option_borrow_link_free(flannel_backend_policy_routing_option_borrow_link_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
 void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr) {
   flannel_backend_policy_routing_option_ip_prefix_free(&ptr->source);
   flannel_backend_policy_routing_option_ip_prefix_free(&ptr->destination);
   flannel_backend_policy_routing_option_mark_free(&ptr->mark);
+  flannel_backend_policy_routing_option_borrow_link_free(&ptr->input);
 }
 
 void flannel_backend_policy_routing_list_uplink_free(flannel_backend_policy_routing_list_uplink_t *ptr) {
@@ -1030,6 +1102,86 @@ void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routin
       flannel_backend_policy_routing_rule_free(&list_ptr[i]);
     }
     free(list_ptr);
+  }
+}
+
+void flannel_backend_probe_ip_address_free(flannel_backend_probe_ip_address_t *ptr) {
+  flannel_backend_types_ip_address_free(ptr);
+}
+
+void flannel_backend_probe_error_free(flannel_backend_probe_error_t *ptr) {
+  flannel_backend_types_error_free(ptr);
+}
+
+void flannel_backend_probe_option_borrow_link_free(flannel_backend_probe_option_borrow_link_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_probe_target_free(flannel_backend_probe_target_t *ptr) {
+  flannel_backend_probe_ip_address_free(&ptr->address);
+  flannel_backend_probe_option_borrow_link_free(&ptr->over);
+  plugin_option_u32_free(&ptr->size);
+}
+
+void flannel_backend_probe_option_round_trip_free(flannel_backend_probe_option_round_trip_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void flannel_backend_probe_figures_free(flannel_backend_probe_figures_t *ptr) {
+  flannel_backend_probe_option_round_trip_free(&ptr->round_trip);
+  plugin_option_u64_free(&ptr->since_answer);
+}
+
+void flannel_backend_probe_list_target_free(flannel_backend_probe_list_target_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_probe_target_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_probe_target_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_probe_result_void_error_free(flannel_backend_probe_result_void_error_t *ptr) {
+  if (!ptr->is_err) {
+  } else {
+    flannel_backend_probe_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_probe_option_figures_free(flannel_backend_probe_option_figures_t *ptr) {
+  if (ptr->is_some) {
+    flannel_backend_probe_figures_free(&ptr->val);
+  }
+}
+
+void flannel_backend_probe_result_option_figures_error_free(flannel_backend_probe_result_option_figures_error_t *ptr) {
+  if (!ptr->is_err) {
+    flannel_backend_probe_option_figures_free(&ptr->val.ok);
+  } else {
+    flannel_backend_probe_error_free(&ptr->val.err);
+  }
+}
+
+void flannel_backend_probe_list_option_figures_free(flannel_backend_probe_list_option_figures_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    flannel_backend_probe_option_figures_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      flannel_backend_probe_option_figures_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void flannel_backend_probe_result_list_option_figures_error_free(flannel_backend_probe_result_list_option_figures_error_t *ptr) {
+  if (!ptr->is_err) {
+    flannel_backend_probe_list_option_figures_free(&ptr->val.ok);
+  } else {
+    flannel_backend_probe_error_free(&ptr->val.err);
   }
 }
 
@@ -1260,14 +1412,8 @@ void exports_flannel_backend_policy_result_list_rejection_string_free(exports_fl
   }
 }
 
-void plugin_option_u64_free(plugin_option_u64_t *ptr) {
-  if (ptr->is_some) {
-  }
-}
-
 void exports_flannel_backend_policy_result_option_u64_string_free(exports_flannel_backend_policy_result_option_u64_string_t *ptr) {
   if (!ptr->is_err) {
-    plugin_option_u64_free(&ptr->val.ok);
   } else {
     plugin_string_free(&ptr->val.err);
   }
@@ -2956,10 +3102,10 @@ bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_pee
   }
   *((size_t*)(ptr + (72+1*sizeof(void*)))) = (*hops).len;
   *((uint8_t **)(ptr + 72)) = (uint8_t *) (*hops).ptr;
-  uint8_t *ptr15 = (uint8_t *) &ret_area;
-  __wasm_import_flannel_backend_policy_routing_put_route(ptr, ptr15);
+  uint8_t *ptr26 = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_policy_routing_put_route(ptr, ptr26);
   flannel_backend_policy_routing_result_void_error_t result;
-  switch ((int32_t) *((uint8_t*) (ptr15 + 0))) {
+  switch ((int32_t) *((uint8_t*) (ptr26 + 0))) {
     case 0: {
       result.is_err = false;
       break;
@@ -2967,22 +3113,22 @@ bool flannel_backend_policy_routing_put_route(flannel_backend_policy_routing_pee
     case 1: {
       result.is_err = true;
       flannel_backend_types_error_t variant;
-      variant.tag = (int32_t) *((uint8_t*) (ptr15 + sizeof(void*)));
+      variant.tag = (int32_t) *((uint8_t*) (ptr26 + sizeof(void*)));
       switch ((int32_t) variant.tag) {
         case 0: {
-          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 1: {
-          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 2: {
-          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
         case 3: {
-          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr15 + (2*sizeof(void*))))), (*((size_t*) (ptr15 + (3*sizeof(void*))))) };
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr26 + (2*sizeof(void*))))), (*((size_t*) (ptr26 + (3*sizeof(void*))))) };
           break;
         }
       }
@@ -3038,6 +3184,243 @@ bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_lis
     }
   }
   if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_probe_watch(flannel_backend_probe_list_target_t *targets, flannel_backend_probe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_probe_watch((uint8_t *) (*targets).ptr, (*targets).len, ptr);
+  flannel_backend_probe_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_probe_report(flannel_backend_probe_target_t *target, flannel_backend_probe_option_figures_t *ret, flannel_backend_probe_error_t *err) {
+  __attribute__((__aligned__(8)))
+  uint8_t ret_area[96];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  *((int64_t*)(ptr + 0)) = (int64_t) ((*target).peer);
+  switch ((int32_t) ((*target).address).tag) {
+    case 0: {
+      const flannel_backend_types_ipv4_address_t *payload = &((*target).address).val.ipv4;
+      *((int8_t*)(ptr + 8)) = 0;
+      *((int8_t*)(ptr + 10)) = (int32_t) ((*payload).f0);
+      *((int8_t*)(ptr + 11)) = (int32_t) ((*payload).f1);
+      *((int8_t*)(ptr + 12)) = (int32_t) ((*payload).f2);
+      *((int8_t*)(ptr + 13)) = (int32_t) ((*payload).f3);
+      break;
+    }
+    case 1: {
+      const flannel_backend_types_ipv6_address_t *payload0 = &((*target).address).val.ipv6;
+      *((int8_t*)(ptr + 8)) = 1;
+      *((int16_t*)(ptr + 10)) = (int32_t) ((*payload0).f0);
+      *((int16_t*)(ptr + 12)) = (int32_t) ((*payload0).f1);
+      *((int16_t*)(ptr + 14)) = (int32_t) ((*payload0).f2);
+      *((int16_t*)(ptr + 16)) = (int32_t) ((*payload0).f3);
+      *((int16_t*)(ptr + 18)) = (int32_t) ((*payload0).f4);
+      *((int16_t*)(ptr + 20)) = (int32_t) ((*payload0).f5);
+      *((int16_t*)(ptr + 22)) = (int32_t) ((*payload0).f6);
+      *((int16_t*)(ptr + 24)) = (int32_t) ((*payload0).f7);
+      break;
+    }
+  }
+  if (((*target).over).is_some) {
+    const flannel_backend_probe_borrow_link_t *payload2 = &((*target).over).val;
+    *((int8_t*)(ptr + 28)) = 1;
+    *((int32_t*)(ptr + 32)) = (*payload2).__handle;
+  } else {
+    *((int8_t*)(ptr + 28)) = 0;
+  }
+  if (((*target).size).is_some) {
+    const uint32_t *payload4 = &((*target).size).val;
+    *((int8_t*)(ptr + 36)) = 1;
+    *((int32_t*)(ptr + 40)) = (int32_t) (*payload4);
+  } else {
+    *((int8_t*)(ptr + 36)) = 0;
+  }
+  *((int32_t*)(ptr + 44)) = (int32_t) ((*target).interval);
+  *((int32_t*)(ptr + 48)) = (int32_t) ((*target).lost_after);
+  *((int32_t*)(ptr + 52)) = (int32_t) ((*target).back_after);
+  uint8_t *ptr5 = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_probe_report(ptr, ptr5);
+  flannel_backend_probe_result_option_figures_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr5 + 0))) {
+    case 0: {
+      result.is_err = false;
+      flannel_backend_probe_option_figures_t option7;
+      switch ((int32_t) *((uint8_t*) (ptr5 + 8))) {
+        case 0: {
+          option7.is_some = false;
+          break;
+        }
+        case 1: {
+          option7.is_some = true;
+          flannel_backend_probe_option_round_trip_t option;
+          switch ((int32_t) *((uint8_t*) (ptr5 + 52))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (flannel_backend_probe_round_trip_t) {
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 56))),
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 60))),
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 64))),
+              };
+              break;
+            }
+          }
+          plugin_option_u64_t option6;
+          switch ((int32_t) *((uint8_t*) (ptr5 + 72))) {
+            case 0: {
+              option6.is_some = false;
+              break;
+            }
+            case 1: {
+              option6.is_some = true;
+              option6.val = (uint64_t) (*((int64_t*) (ptr5 + 80)));
+              break;
+            }
+          }
+
+          option7.val = (flannel_backend_probe_figures_t) {
+            (flannel_backend_probe_condition_t) (int32_t) *((uint8_t*) (ptr5 + 16)),
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr5 + 24))),
+            (uint64_t) (uint64_t) (*((int64_t*) (ptr5 + 32))),
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 40))),
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 44))),
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 48))),
+            (flannel_backend_probe_option_round_trip_t) option,
+            (plugin_option_u64_t) option6,
+            (uint32_t) (uint32_t) (*((int32_t*) (ptr5 + 88))),
+          };
+          break;
+        }
+      }
+
+      result.val.ok = option7;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr5 + 8));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (8+1*sizeof(void*))))), (*((size_t*) (ptr5 + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (8+1*sizeof(void*))))), (*((size_t*) (ptr5 + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (8+1*sizeof(void*))))), (*((size_t*) (ptr5 + (8+2*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr5 + (8+1*sizeof(void*))))), (*((size_t*) (ptr5 + (8+2*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool flannel_backend_probe_reports(flannel_backend_probe_list_option_figures_t *ret, flannel_backend_probe_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_flannel_backend_probe_reports(ptr);
+  flannel_backend_probe_result_list_option_figures_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      result.val.ok = (flannel_backend_probe_list_option_figures_t) { (flannel_backend_probe_option_figures_t*)(*((uint8_t **) (ptr + sizeof(void*)))), (*((size_t*) (ptr + (2*sizeof(void*))))) };
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      flannel_backend_types_error_t variant;
+      variant.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant.tag) {
+        case 0: {
+          variant.val.invalid_argument = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 1: {
+          variant.val.denied = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 2: {
+          variant.val.limit_exceeded = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+        case 3: {
+          variant.val.unavailable = (plugin_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) };
+          break;
+        }
+      }
+
+      result.val.err = variant;
+      break;
+    }
+  }
+  if (!result.is_err) {
+    *ret = result.val.ok;
     return 1;
   } else {
     *err = result.val.err;

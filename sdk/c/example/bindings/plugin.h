@@ -783,6 +783,8 @@ typedef struct {
 
 typedef flannel_backend_types_ip_address_t flannel_backend_policy_routing_ip_address_t;
 
+typedef flannel_backend_types_ipv6_address_t flannel_backend_policy_routing_ipv6_address_t;
+
 typedef flannel_backend_types_ip_prefix_t flannel_backend_policy_routing_ip_prefix_t;
 
 typedef flannel_backend_types_peer_id_t flannel_backend_policy_routing_peer_id_t;
@@ -804,6 +806,65 @@ typedef struct flannel_backend_policy_routing_uplink_t {
   flannel_backend_policy_routing_list_ip_prefix_t   addresses;
 } flannel_backend_policy_routing_uplink_t;
 
+typedef struct {
+  bool is_some;
+  uint64_t val;
+} plugin_option_u64_t;
+
+typedef struct {
+  bool is_some;
+  uint8_t val;
+} plugin_option_u8_t;
+
+// What a device in external mode, which sends each packet to whom its route says, is told (`encap ip` and `encap ip6` in ip-route(8)).
+typedef struct flannel_backend_policy_routing_tunnel_encapsulation_t {
+  // To whom: one of the addresses that the peer has published, of a family that the device's own packets have.
+  flannel_backend_policy_routing_ip_address_t   destination;
+  // GRE's key, or the VNI, within the bits that the device's kind has for it; none: 0, or no key.
+  plugin_option_u64_t   id;
+  // The outer packet's time to live, or hop limit, 1 to 255; none: the kernel's choice.
+  plugin_option_u8_t   ttl;
+  // The outer packet's differentiated services code point, 0 to 63.
+  uint8_t   dscp;
+} flannel_backend_policy_routing_tunnel_encapsulation_t;
+
+typedef struct {
+  flannel_backend_policy_routing_ipv6_address_t *ptr;
+  size_t len;
+} flannel_backend_policy_routing_list_ipv6_address_t;
+
+typedef struct {
+  uint32_t *ptr;
+  size_t len;
+} plugin_list_u32_t;
+
+// What packets get around them on a next hop (`encap` in ip-route(8)). What the kernel lacks for it the operator is told, and the route comes when
+// it is there.
+typedef struct flannel_backend_policy_routing_encapsulation_t {
+  uint8_t tag;
+  union {
+    flannel_backend_policy_routing_tunnel_encapsulation_t     tunnel;
+    flannel_backend_policy_routing_list_ipv6_address_t     segments;
+    plugin_list_u32_t     labels;
+  } val;
+} flannel_backend_policy_routing_encapsulation_t;
+
+// Another packet, which a device of the plugin's own in external mode makes.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_TUNNEL 0
+// An IPv6 header with a segment routing header (SRv6, RFC 8754, `encap seg6 mode encap`): through these nodes, 1 to 16, in their
+// order. Each is a public IPv6 address of a node of the cluster, of whose lease the plugin has been told, or is being told by this call;
+// the last one is the peer's own. When one of them is no node's address any more, the host takes the next hop away at once, and hands the
+// peer's lease to `policy.apply` again.
+// 
+// By which device packets leave then is up to this node's routes to the first segment; the next hop's, the external interface or an
+// uplink, is the one whose MTU and carrier count. The outer header takes 48 bytes and 16 for each segment of what a pod's packet may
+// have. A node takes such packets, and sends them on or takes the outer header off, where `net.ipv6.conf.all.seg6_enabled` and that of
+// the interface are 1: the operator's to set; he is told where a plugin has segments and they are 0.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_SEGMENTS 1
+// MPLS labels (RFC 3032), 1 to 8, the outermost first, each 16 to 1048575. What they mean is up to `via`, which the next hop has then: a
+// router of the operator's MPLS network, or the peer.
+#define FLANNEL_BACKEND_POLICY_ROUTING_ENCAPSULATION_LABELS 2
+
 typedef flannel_backend_links_borrow_link_t flannel_backend_policy_routing_borrow_link_t;
 
 typedef struct {
@@ -811,23 +872,26 @@ typedef struct {
   flannel_backend_policy_routing_ip_address_t val;
 } flannel_backend_policy_routing_option_ip_address_t;
 
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_encapsulation_t val;
+} flannel_backend_policy_routing_option_encapsulation_t;
+
 // One of the ways that a route has (`nexthop` in ip-route(8)).
 typedef struct flannel_backend_policy_routing_next_hop_t {
   // Where packets leave: the external interface, a device of the plugin's own, or an uplink.
   flannel_backend_policy_routing_borrow_link_t   device;
-  // The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does; it
-  // is the only next hop then.
+  // The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does, and
+  // it is the only next hop then; or `tunnel` or `segments` say it. Of several next hops of IPv6 each has one all the same, as its kernel
+  // wants it.
   flannel_backend_policy_routing_option_ip_address_t   via;
   // The gateway is on the device's link even though no address of this node says so (`onlink` in ip-route(8)).
   bool   onlink;
   // Its share of the flows, 1 to 256, among the next hops of the route; of a single one it says nothing.
   uint16_t   weight;
+  // What packets get around them.
+  flannel_backend_policy_routing_option_encapsulation_t   encapsulation;
 } flannel_backend_policy_routing_next_hop_t;
-
-typedef struct {
-  bool is_some;
-  uint8_t val;
-} plugin_option_u8_t;
 
 // How packets for a peer's subnet leave this node.
 typedef struct flannel_backend_policy_routing_route_t {
@@ -865,6 +929,11 @@ typedef struct {
   flannel_backend_policy_routing_mark_t val;
 } flannel_backend_policy_routing_option_mark_t;
 
+typedef struct {
+  bool is_some;
+  flannel_backend_policy_routing_borrow_link_t val;
+} flannel_backend_policy_routing_option_borrow_link_t;
+
 // Which packets go by a table of the plugin's own (ip-rule(8)). Where the table has no route for them the next rule is asked, and in
 // the end the main table.
 typedef struct flannel_backend_policy_routing_rule_t {
@@ -877,6 +946,9 @@ typedef struct flannel_backend_policy_routing_rule_t {
   flannel_backend_policy_routing_option_ip_prefix_t   destination;
   // Packets with this mark.
   flannel_backend_policy_routing_option_mark_t   mark;
+  // Packets that have come in over this one (`iif`): the external interface, a device of the plugin's own, or an uplink. While it is away,
+  // or has another name, none have.
+  flannel_backend_policy_routing_option_borrow_link_t   input;
   // One of the plugin's own tables, 0 to 15.
   uint8_t   table;
 } flannel_backend_policy_routing_rule_t;
@@ -920,6 +992,123 @@ typedef struct {
   flannel_backend_policy_routing_rule_t *ptr;
   size_t len;
 } flannel_backend_policy_routing_list_rule_t;
+
+typedef flannel_backend_types_ip_address_t flannel_backend_probe_ip_address_t;
+
+typedef flannel_backend_types_peer_id_t flannel_backend_probe_peer_id_t;
+
+typedef flannel_backend_types_error_t flannel_backend_probe_error_t;
+
+typedef flannel_backend_links_borrow_link_t flannel_backend_probe_borrow_link_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_borrow_link_t val;
+} flannel_backend_probe_option_borrow_link_t;
+
+// What is probed.
+typedef struct flannel_backend_probe_target_t {
+  flannel_backend_probe_peer_id_t   peer;
+  // One of the peer's public addresses, or an address in its own subnet. Another one is `denied`.
+  flannel_backend_probe_ip_address_t   address;
+  // By which device requests leave, whatever the routing table prefers: the external interface, an uplink, or a device of the plugin's own.
+  // A gateway is that of the best route over this device; without a route over it, the address is looked for on its link. None: by
+  // whatever way packets go there now. To an address in the peer's own subnet that is the way that the plugin has declared; such
+  // requests come from this node's own subnet where it has an address that is that subnet's first, as tunnels' devices have it.
+  flannel_backend_probe_option_borrow_link_t   over;
+  // Bytes of the request with its IP header, which is never sent in fragments: 44 (IPv6: 64) to 9216. None: the smallest. What is
+  // larger than the device carries is lost.
+  plugin_option_u32_t   size;
+  // Milliseconds between two requests, 1,000 to 3,600,000.
+  uint32_t   interval;
+  // After so many requests in a row without an answer it is lost, 1 to 100.
+  uint32_t   lost_after;
+  // After so many answers in a row a lost one is back, 1 to 100.
+  uint32_t   back_after;
+} flannel_backend_probe_target_t;
+
+// How a target does. From one to another there is a `policy.tick` at once, also for a policy that has wanted none; there are at most
+// ten of these a second, and after a tick that took so much processor time there is none for ten times as long.
+typedef uint8_t flannel_backend_probe_condition_t;
+
+// It has neither answered nor been lost yet.
+#define FLANNEL_BACKEND_PROBE_CONDITION_UNTESTED 0
+// It answers.
+#define FLANNEL_BACKEND_PROBE_CONDITION_ANSWERED 1
+// It is lost.
+#define FLANNEL_BACKEND_PROBE_CONDITION_LOST 2
+
+// Round trips of the requests of the window that were answered, in microseconds.
+typedef struct flannel_backend_probe_round_trip_t {
+  uint32_t   least;
+  uint32_t   mean;
+  // That of the last answer.
+  uint32_t   last;
+} flannel_backend_probe_round_trip_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_round_trip_t val;
+} flannel_backend_probe_option_round_trip_t;
+
+// What is known of a target.
+typedef struct flannel_backend_probe_figures_t {
+  flannel_backend_probe_condition_t   condition;
+  // Requests that were answered, or lost, since it is probed.
+  uint64_t   sent;
+  // Those that were answered.
+  uint64_t   answered;
+  // The last ones without an answer.
+  uint32_t   lost_in_a_row;
+  // Of the last requests, 32 at most, so many: the window.
+  uint32_t   window;
+  // Of those so many were lost.
+  uint32_t   window_lost;
+  // None: no request of the window was answered.
+  flannel_backend_probe_option_round_trip_t   round_trip;
+  // Milliseconds since the last answer; none: there was none yet.
+  plugin_option_u64_t   since_answer;
+  // Milliseconds between two requests, as they are sent.
+  uint32_t   interval;
+} flannel_backend_probe_figures_t;
+
+typedef struct {
+  flannel_backend_probe_target_t *ptr;
+  size_t len;
+} flannel_backend_probe_list_target_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_void_error_t;
+
+typedef struct {
+  bool is_some;
+  flannel_backend_probe_figures_t val;
+} flannel_backend_probe_option_figures_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_option_figures_t ok;
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_option_figures_error_t;
+
+typedef struct {
+  flannel_backend_probe_option_figures_t *ptr;
+  size_t len;
+} flannel_backend_probe_list_option_figures_t;
+
+typedef struct {
+  bool is_err;
+  union {
+    flannel_backend_probe_list_option_figures_t ok;
+    flannel_backend_probe_error_t err;
+  } val;
+} flannel_backend_probe_result_list_option_figures_error_t;
 
 typedef flannel_backend_types_ip_family_t flannel_backend_tunnel_links_ip_family_t;
 
@@ -1237,11 +1426,6 @@ typedef struct {
 } exports_flannel_backend_policy_result_list_rejection_string_t;
 
 typedef struct {
-  bool is_some;
-  uint64_t val;
-} plugin_option_u64_t;
-
-typedef struct {
   bool is_err;
   union {
     plugin_option_u64_t ok;
@@ -1397,6 +1581,22 @@ extern bool flannel_backend_policy_routing_put_route(flannel_backend_policy_rout
 // Declares the whole set of the plugin's rules, at most 64. Any call of the policy may do so, and the last one counts.
 extern bool flannel_backend_policy_routing_set_rules(flannel_backend_policy_routing_list_rule_t *rules, flannel_backend_policy_routing_error_t *err);
 
+// Imported Functions from `flannel:backend/probe@0.1.0`
+// Declares the whole set of what is probed from now on, in place of what was declared before: at most 32,768 targets, each of them once, of
+// which `peer`, `address`, `over` and `size` say which it is. For `policy.lease-acquired`, `policy.apply` and `policy.tick`; elsewhere it
+// is `denied`. It belongs to the transaction of the call, and of several in one call the last counts.
+// 
+// Targets of peers that are not there, or not any more, are ignored. When a peer goes, so do its targets, and so do those whose address is
+// not the peer's any more by its lease; they are back with it.
+// 
+// `unavailable` where the daemon cannot send such requests: it lacks the capability for it, `CAP_NET_RAW`. That dooms no call.
+extern bool flannel_backend_probe_watch(flannel_backend_probe_list_target_t *targets, flannel_backend_probe_error_t *err);
+// What is known of one target, whoever has declared it: none where it is not probed yet, or has not been for a minute. `interval`,
+// `lost-after` and `back-after` are not looked at.
+extern bool flannel_backend_probe_report(flannel_backend_probe_target_t *target, flannel_backend_probe_option_figures_t *ret, flannel_backend_probe_error_t *err);
+// The same of all targets of the last `watch` of this instance that has succeeded, in their order there.
+extern bool flannel_backend_probe_reports(flannel_backend_probe_list_option_figures_t *ret, flannel_backend_probe_error_t *err);
+
 // Imported Functions from `flannel:backend/tunnel-links@0.1.0`
 // Declares a GRE device.
 extern bool flannel_backend_tunnel_links_ensure_gre(flannel_backend_tunnel_links_gre_t *device, flannel_backend_tunnel_links_own_link_t *ret, flannel_backend_tunnel_links_error_t *err);
@@ -1411,7 +1611,8 @@ extern bool flannel_backend_tunnel_links_ensure_vlan(flannel_backend_tunnel_link
 
 // Imported Functions from `flannel:backend/routes@0.1.0`
 // Declares a route for a peer. What was declared for the peer before the current lease change is forgotten when
-// the change is handed over, so a policy declares all that the peer needs and deletes nothing.
+// the change is handed over, so a policy declares all that the peer needs and deletes nothing. For peers that are among the `put`s of the
+// same `policy.apply`, as all that is declared for a peer; for others, and in other functions, it is `denied`.
 extern bool flannel_backend_routes_put(flannel_backend_routes_peer_id_t peer, flannel_backend_routes_route_t *route, flannel_backend_routes_borrow_link_t device, flannel_backend_routes_error_t *err);
 
 // Imported Functions from `flannel:backend/neighbours@0.1.0`
@@ -1624,17 +1825,31 @@ void flannel_backend_policy_routing_list_ip_prefix_free(flannel_backend_policy_r
 
 void flannel_backend_policy_routing_uplink_free(flannel_backend_policy_routing_uplink_t *ptr);
 
-void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr);
-
-void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr);
+void plugin_option_u64_free(plugin_option_u64_t *ptr);
 
 void plugin_option_u8_free(plugin_option_u8_t *ptr);
+
+void flannel_backend_policy_routing_tunnel_encapsulation_free(flannel_backend_policy_routing_tunnel_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_list_ipv6_address_free(flannel_backend_policy_routing_list_ipv6_address_t *ptr);
+
+void plugin_list_u32_free(plugin_list_u32_t *ptr);
+
+void flannel_backend_policy_routing_encapsulation_free(flannel_backend_policy_routing_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_option_ip_address_free(flannel_backend_policy_routing_option_ip_address_t *ptr);
+
+void flannel_backend_policy_routing_option_encapsulation_free(flannel_backend_policy_routing_option_encapsulation_t *ptr);
+
+void flannel_backend_policy_routing_next_hop_free(flannel_backend_policy_routing_next_hop_t *ptr);
 
 void flannel_backend_policy_routing_route_free(flannel_backend_policy_routing_route_t *ptr);
 
 void flannel_backend_policy_routing_option_ip_prefix_free(flannel_backend_policy_routing_option_ip_prefix_t *ptr);
 
 void flannel_backend_policy_routing_option_mark_free(flannel_backend_policy_routing_option_mark_t *ptr);
+
+void flannel_backend_policy_routing_option_borrow_link_free(flannel_backend_policy_routing_option_borrow_link_t *ptr);
 
 void flannel_backend_policy_routing_rule_free(flannel_backend_policy_routing_rule_t *ptr);
 
@@ -1649,6 +1864,30 @@ void flannel_backend_policy_routing_list_next_hop_free(flannel_backend_policy_ro
 void flannel_backend_policy_routing_result_void_error_free(flannel_backend_policy_routing_result_void_error_t *ptr);
 
 void flannel_backend_policy_routing_list_rule_free(flannel_backend_policy_routing_list_rule_t *ptr);
+
+void flannel_backend_probe_ip_address_free(flannel_backend_probe_ip_address_t *ptr);
+
+void flannel_backend_probe_error_free(flannel_backend_probe_error_t *ptr);
+
+void flannel_backend_probe_option_borrow_link_free(flannel_backend_probe_option_borrow_link_t *ptr);
+
+void flannel_backend_probe_target_free(flannel_backend_probe_target_t *ptr);
+
+void flannel_backend_probe_option_round_trip_free(flannel_backend_probe_option_round_trip_t *ptr);
+
+void flannel_backend_probe_figures_free(flannel_backend_probe_figures_t *ptr);
+
+void flannel_backend_probe_list_target_free(flannel_backend_probe_list_target_t *ptr);
+
+void flannel_backend_probe_result_void_error_free(flannel_backend_probe_result_void_error_t *ptr);
+
+void flannel_backend_probe_option_figures_free(flannel_backend_probe_option_figures_t *ptr);
+
+void flannel_backend_probe_result_option_figures_error_free(flannel_backend_probe_result_option_figures_error_t *ptr);
+
+void flannel_backend_probe_list_option_figures_free(flannel_backend_probe_list_option_figures_t *ptr);
+
+void flannel_backend_probe_result_list_option_figures_error_free(flannel_backend_probe_result_list_option_figures_error_t *ptr);
 
 void flannel_backend_tunnel_links_error_free(flannel_backend_tunnel_links_error_t *ptr);
 
@@ -1723,8 +1962,6 @@ void exports_flannel_backend_policy_list_change_free(exports_flannel_backend_pol
 void exports_flannel_backend_policy_list_rejection_free(exports_flannel_backend_policy_list_rejection_t *ptr);
 
 void exports_flannel_backend_policy_result_list_rejection_string_free(exports_flannel_backend_policy_result_list_rejection_string_t *ptr);
-
-void plugin_option_u64_free(plugin_option_u64_t *ptr);
 
 void exports_flannel_backend_policy_result_option_u64_string_free(exports_flannel_backend_policy_result_option_u64_string_t *ptr);
 

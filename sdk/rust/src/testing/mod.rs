@@ -64,10 +64,10 @@ pub enum Declared {
     Neighbour(PeerId, IpAddr, Mac, String),
     /// A forwarding database entry, of a device.
     Fdb(PeerId, Mac, IpAddr, String),
-    /// A route with attributes, and its next hops: device, gateway, whether that is on the link, and share.
-    PolicyRoute(PeerId, policy_routing::Route, Vec<(String, Option<IpAddr>, bool, u16)>),
+    /// A route with attributes, and its next hops.
+    PolicyRoute(PeerId, policy_routing::Route, Vec<policy_routing::DeclaredHop>),
     /// The rules.
-    Rules(Vec<policy_routing::Rule>),
+    Rules(Vec<policy_routing::DeclaredRule>),
 }
 
 impl fmt::Display for Declared {

@@ -6,16 +6,22 @@
 //! | `ways` | `fallback`, as without it: the second network is taken when the first has lost its carrier; or `ecmp`: flows are shared |
 //! | `steer` | the second half of the node's own subnet: what these pods send goes by the second network alone |
 //! | `metric` | of the better way, 200 without it |
+//! | `forward` | what comes in by the second network for the cluster is sent on by it |
+//! | `segments` | peers are reached by the first network alone, in packets of IPv6 with segments (SRv6): through the nodes with these public IPv6 addresses, joined by `+`, as far as they are there. With `ways=ecmp` flows are shared between that way and the one without them |
+//! | `labels` | peers are reached by the first network alone, with these MPLS labels, joined by `+`, the outermost first |
 //!
 //! Whoever has no second network is reached by the first.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+mod around;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
+
+use around::Around;
 use flannel_backend::ipnet::IpNet;
 use flannel_backend::policy_routing::{self, NextHop, Route, Rule};
 use flannel_backend::serde_json::json;
-use flannel_backend::{Config, Lease, Link, Node, PeerId, Policy, Registration, links, node_info};
+use flannel_backend::{Config, Lease, Link, Node, PeerId, Policy, Registration, links, node_info, peers};
 
 /// The table by which packets go over the second network alone.
 const SECOND: u8 = 1;
@@ -40,7 +46,12 @@ pub struct Multihomed {
     second: Option<Second>,
     shares_flows: bool,
     steers: bool,
+    forwards: bool,
     metric: u32,
+    around: Option<Around>,
+    networks: Vec<IpNet>,
+    /// Where those peers are that have an IPv6 address.
+    known: BTreeMap<PeerId, Ipv6Addr>,
 }
 
 /// The first uplink that is there and has addresses.
@@ -55,7 +66,7 @@ fn second() -> Result<Option<Second>, String> {
 }
 
 impl Multihomed {
-    fn of(options: &BTreeMap<String, String>) -> Result<Self, String> {
+    fn of(node: &Node, options: &BTreeMap<String, String>) -> Result<Self, String> {
         let shares_flows = match options.get("ways").map(String::as_str) {
             None | Some("fallback") => false,
             Some("ecmp") => true,
@@ -64,8 +75,33 @@ impl Multihomed {
         let metric = options.get("metric").map_or(Ok(METRIC), |text| {
             text.parse().map_err(|_| format!("the option metric: {text:?} is no number"))
         })?;
-        let steers = options.contains_key("steer");
-        Ok(Self { second: second()?, shares_flows, steers, metric })
+        let networks = [node.ipv4_network.map(IpNet::V4), node.ipv6_network.map(IpNet::V6)];
+        Ok(Self {
+            second: second()?,
+            shares_flows,
+            steers: options.contains_key("steer"),
+            forwards: options.contains_key("forward"),
+            metric,
+            around: Around::of(options)?,
+            networks: networks.into_iter().flatten().collect(),
+            known: BTreeMap::new(),
+        })
+    }
+
+    /// Takes note of where a peer is, or that it has gone. Whom others go through they are told of again.
+    fn know(&mut self, peer: PeerId, address: Option<Ipv6Addr>) -> Result<(), String> {
+        let before = match address {
+            Some(address) => self.known.insert(peer, address),
+            None => self.known.remove(&peer),
+        };
+        let is_gone_through = |address: Ipv6Addr| {
+            self.around.as_ref().is_some_and(|around| around.through().contains(&address))
+        };
+        if before == address || ![before, address].into_iter().flatten().any(is_gone_through) {
+            return Ok(());
+        }
+        let others: Vec<PeerId> = self.known.keys().copied().filter(|other| *other != peer).collect();
+        Ok(peers::refresh(&others)?)
     }
 
     /// The routes of one family to a peer: `first` and `second` are its addresses in both networks.
@@ -77,6 +113,18 @@ impl Multihomed {
         other: Option<IpAddr>,
     ) -> Result<(), String> {
         let external = links::external();
+        if let Some(around) = &self.around {
+            let Some(first) = first else { return Ok(()) };
+            let route = Route::new(subnet, self.metric);
+            let at = self.known.get(&peer).copied();
+            let known = |node: &Ipv6Addr| self.known.values().any(|known| known == node);
+            let hops = around.hops(first, at, known, self.shares_flows, &external);
+            return if hops.is_empty() {
+                Ok(())
+            } else {
+                Ok(policy_routing::put_route(peer, &route, &hops)?)
+            };
+        }
         let ours =
             self.second.as_ref().and_then(|second| Some((second, second.address(subnet.addr().is_ipv4())?)));
         let better = Route::new(subnet, self.metric);
@@ -125,7 +173,7 @@ impl Policy for Multihomed {
     const BACKEND_TYPES: &'static [&'static str] = &["multihomed"];
 
     fn register(node: &Node, _: &Config) -> Result<(Self, Registration), String> {
-        let policy = Self::of(&node_info::options())?;
+        let policy = Self::of(node, &node_info::options())?;
         let data = |ipv4: bool| {
             let address = policy.second.as_ref()?.address(ipv4)?;
             Some(json!({ "Second": address.to_string() }).to_string())
@@ -135,7 +183,7 @@ impl Policy for Multihomed {
             backend_type: "multihomed".to_owned(),
             backend_data: node.ipv4_network.and_then(|_| data(true)),
             backend_v6_data: node.ipv6_network.and_then(|_| data(false)),
-            mtu: mtus.min().unwrap_or(node.external.mtu),
+            mtu: mtus.min().unwrap_or(node.external.mtu) - policy.around.as_ref().map_or(0, Around::bytes),
         };
         Ok((policy, registration))
     }
@@ -143,20 +191,32 @@ impl Policy for Multihomed {
     fn lease_acquired(&mut self, own: &Lease) -> Result<(), String> {
         let subnets = [own.ipv4_subnet.map(IpNet::V4), own.ipv6_subnet.map(IpNet::V6)];
         let steered = subnets.into_iter().flatten().filter(|_| self.steers).filter_map(second_half);
-        let rule = |source: IpNet| Rule {
+        let (mark, table) = (None, SECOND);
+        let steered = steered.map(|source| Rule {
             priority: 10,
             source: Some(source),
             destination: None,
-            mark: None,
-            table: SECOND,
-        };
-        Ok(policy_routing::set_rules(&steered.map(rule).collect::<Vec<_>>())?)
+            mark,
+            input: None,
+            table,
+        });
+        let input = self.second.as_ref().map(|second| &second.link).filter(|_| self.forwards);
+        let forwarded = self.networks.iter().filter(|_| input.is_some()).map(|network| Rule {
+            priority: 20,
+            source: None,
+            destination: Some(*network),
+            mark,
+            input,
+            table,
+        });
+        Ok(policy_routing::set_rules(&steered.chain(forwarded).collect::<Vec<_>>())?)
     }
 
     fn put(&mut self, peer: PeerId, lease: &Lease) -> Result<(), String> {
         if lease.backend_type != "multihomed" {
-            return Ok(());
+            return self.know(peer, None);
         }
+        self.know(peer, lease.public_ipv6)?;
         if let Some(subnet) = lease.ipv4_subnet {
             let second = published(lease.backend_data.as_deref())?.filter(IpAddr::is_ipv4);
             self.route(peer, subnet.into(), lease.public_ipv4.map(IpAddr::V4), second)?;
@@ -166,6 +226,11 @@ impl Policy for Multihomed {
             self.route(peer, subnet.into(), lease.public_ipv6.map(IpAddr::V6), second)?;
         }
         Ok(())
+    }
+
+    fn removed(&mut self, peer: PeerId) {
+        // The host tells of those again that have gone through it.
+        self.known.remove(&peer);
     }
 }
 

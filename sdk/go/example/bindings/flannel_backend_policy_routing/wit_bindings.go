@@ -15,6 +15,7 @@ import (
 )
 
 type IpAddress = flannel_backend_types.IpAddress
+type Ipv6Address = witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16]
 type IpPrefix = flannel_backend_types.IpPrefix
 type PeerId = uint64
 type Error = flannel_backend_types.Error
@@ -30,17 +31,90 @@ type Uplink struct {
 	Addresses []flannel_backend_types.IpPrefix
 }
 
+// What a device in external mode, which sends each packet to whom its route says, is told (`encap ip` and `encap ip6` in ip-route(8)).
+type TunnelEncapsulation struct {
+	// To whom: one of the addresses that the peer has published, of a family that the device's own packets have.
+	Destination flannel_backend_types.IpAddress
+	// GRE's key, or the VNI, within the bits that the device's kind has for it; none: 0, or no key.
+	Id witTypes.Option[uint64]
+	// The outer packet's time to live, or hop limit, 1 to 255; none: the kernel's choice.
+	Ttl witTypes.Option[uint8]
+	// The outer packet's differentiated services code point, 0 to 63.
+	Dscp uint8
+}
+
+const (
+	// Another packet, which a device of the plugin's own in external mode makes.
+	EncapsulationTunnel uint8 = 0
+	// An IPv6 header with a segment routing header (SRv6, RFC 8754, `encap seg6 mode encap`): through these nodes, 1 to 16, in their
+	// order. Each is a public IPv6 address of a node of the cluster, of whose lease the plugin has been told, or is being told by this call;
+	// the last one is the peer's own. When one of them is no node's address any more, the host takes the next hop away at once, and hands the
+	// peer's lease to `policy.apply` again.
+	//
+	// By which device packets leave then is up to this node's routes to the first segment; the next hop's, the external interface or an
+	// uplink, is the one whose MTU and carrier count. The outer header takes 48 bytes and 16 for each segment of what a pod's packet may
+	// have. A node takes such packets, and sends them on or takes the outer header off, where `net.ipv6.conf.all.seg6_enabled` and that of
+	// the interface are 1: the operator's to set; he is told where a plugin has segments and they are 0.
+	EncapsulationSegments uint8 = 1
+	// MPLS labels (RFC 3032), 1 to 8, the outermost first, each 16 to 1048575. What they mean is up to `via`, which the next hop has then: a
+	// router of the operator's MPLS network, or the peer.
+	EncapsulationLabels uint8 = 2
+)
+
+// What packets get around them on a next hop (`encap` in ip-route(8)). What the kernel lacks for it the operator is told, and the route comes when
+// it is there.
+type Encapsulation struct {
+	tag   uint8
+	value any
+}
+
+func (self Encapsulation) Tag() uint8 {
+	return self.tag
+}
+
+func (self Encapsulation) Tunnel() TunnelEncapsulation {
+	if self.tag != EncapsulationTunnel {
+		panic("tag mismatch")
+	}
+	return self.value.(TunnelEncapsulation)
+}
+func (self Encapsulation) Segments() []witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16] {
+	if self.tag != EncapsulationSegments {
+		panic("tag mismatch")
+	}
+	return self.value.([]witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16])
+}
+func (self Encapsulation) Labels() []uint32 {
+	if self.tag != EncapsulationLabels {
+		panic("tag mismatch")
+	}
+	return self.value.([]uint32)
+}
+
+func MakeEncapsulationTunnel(value TunnelEncapsulation) Encapsulation {
+	return Encapsulation{EncapsulationTunnel, value}
+}
+func MakeEncapsulationSegments(value []witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16]) Encapsulation {
+	return Encapsulation{EncapsulationSegments, value}
+}
+func MakeEncapsulationLabels(value []uint32) Encapsulation {
+	return Encapsulation{EncapsulationLabels, value}
+}
+
 // One of the ways that a route has (`nexthop` in ip-route(8)).
 type NextHop struct {
 	// Where packets leave: the external interface, a device of the plugin's own, or an uplink.
 	Device *flannel_backend_links.Link
-	// The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does; it
-	// is the only next hop then.
+	// The gateway, of the destination's family. None: the device itself knows where the peer is, which only one of the plugin's own does, and
+	// it is the only next hop then; or `tunnel` or `segments` say it. Of several next hops of IPv6 each has one all the same, as its kernel
+	// wants it.
 	Via witTypes.Option[flannel_backend_types.IpAddress]
 	// The gateway is on the device's link even though no address of this node says so (`onlink` in ip-route(8)).
 	Onlink bool
 	// Its share of the flows, 1 to 256, among the next hops of the route; of a single one it says nothing.
 	Weight uint16
+	// What packets get around them.
+	Encapsulation witTypes.Option[Encapsulation]
 }
 
 // How packets for a peer's subnet leave this node.
@@ -81,6 +155,9 @@ type Rule struct {
 	Destination witTypes.Option[flannel_backend_types.IpPrefix]
 	// Packets with this mark.
 	Mark witTypes.Option[Mark]
+	// Packets that have come in over this one (`iif`): the external interface, a device of the plugin's own, or an uplink. While it is away,
+	// or has another name, none have.
+	Input witTypes.Option[*flannel_backend_links.Link]
 	// One of the plugin's own tables, 0 to 15.
 	Table uint8
 }
@@ -326,11 +403,11 @@ func PutRoute(peer uint64, route Route, hops []NextHop) witTypes.Result[witTypes
 	default:
 		panic("unreachable")
 	}
-	slice := hops
-	length := uint32(len(slice))
-	result0 := witRuntime.Allocate(pinner, uintptr(length*28), 4)
-	for index, element := range slice {
-		base := unsafe.Add(result0, index*28)
+	slice1 := hops
+	length3 := uint32(len(slice1))
+	result2 := witRuntime.Allocate(pinner, uintptr(length3*96), 8)
+	for index, element := range slice1 {
+		base := unsafe.Add(result2, index*96)
 		*(*int32)(unsafe.Add(unsafe.Pointer(base), 0)) = ((element).Device).Handle()
 
 		switch (element).Via.Tag() {
@@ -378,16 +455,119 @@ func PutRoute(peer uint64, route Route, hops []NextHop) witTypes.Result[witTypes
 		*(*int8)(unsafe.Add(unsafe.Pointer(base), 24)) = int8(result)
 		*(*int16)(unsafe.Add(unsafe.Pointer(base), 26)) = int16(int32((element).Weight))
 
+		switch (element).Encapsulation.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(base), 32)) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (element).Encapsulation.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(base), 32)) = int8(int32(1))
+
+			switch payload.Tag() {
+			case EncapsulationTunnel:
+				payload := payload.Tunnel()
+				*(*int8)(unsafe.Add(unsafe.Pointer(base), 40)) = int8(int32(0))
+
+				switch (payload).Destination.Tag() {
+				case flannel_backend_types.IpAddressIpv4:
+					payload := (payload).Destination.Ipv4()
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 48)) = int8(int32(0))
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 50)) = int8(int32((payload).F0))
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 51)) = int8(int32((payload).F1))
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 52)) = int8(int32((payload).F2))
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 53)) = int8(int32((payload).F3))
+
+				case flannel_backend_types.IpAddressIpv6:
+					payload := (payload).Destination.Ipv6()
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 48)) = int8(int32(1))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 50)) = int16(int32((payload).F0))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 52)) = int16(int32((payload).F1))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 54)) = int16(int32((payload).F2))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 56)) = int16(int32((payload).F3))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 58)) = int16(int32((payload).F4))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 60)) = int16(int32((payload).F5))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 62)) = int16(int32((payload).F6))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 64)) = int16(int32((payload).F7))
+
+				default:
+					panic("unreachable")
+				}
+
+				switch (payload).Id.Tag() {
+				case witTypes.OptionNone:
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 72)) = int8(int32(0))
+
+				case witTypes.OptionSome:
+					payload := (payload).Id.Some()
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 72)) = int8(int32(1))
+					*(*int64)(unsafe.Add(unsafe.Pointer(base), 80)) = int64(payload)
+
+				default:
+					panic("unreachable")
+				}
+
+				switch (payload).Ttl.Tag() {
+				case witTypes.OptionNone:
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 88)) = int8(int32(0))
+
+				case witTypes.OptionSome:
+					payload := (payload).Ttl.Some()
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 88)) = int8(int32(1))
+					*(*int8)(unsafe.Add(unsafe.Pointer(base), 89)) = int8(int32(payload))
+
+				default:
+					panic("unreachable")
+				}
+				*(*int8)(unsafe.Add(unsafe.Pointer(base), 90)) = int8(int32((payload).Dscp))
+
+			case EncapsulationSegments:
+				payload := payload.Segments()
+				*(*int8)(unsafe.Add(unsafe.Pointer(base), 40)) = int8(int32(1))
+				slice := payload
+				length := uint32(len(slice))
+				result0 := witRuntime.Allocate(pinner, uintptr(length*16), 2)
+				for index, element := range slice {
+					base := unsafe.Add(result0, index*16)
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 0)) = int16(int32((element).F0))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 2)) = int16(int32((element).F1))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 4)) = int16(int32((element).F2))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 6)) = int16(int32((element).F3))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 8)) = int16(int32((element).F4))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 10)) = int16(int32((element).F5))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 12)) = int16(int32((element).F6))
+					*(*int16)(unsafe.Add(unsafe.Pointer(base), 14)) = int16(int32((element).F7))
+
+				}
+
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), (48 + 1*4))) = uint32(length)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), 48)) = uint32(uintptr(uintptr(result0)))
+
+			case EncapsulationLabels:
+				payload := payload.Labels()
+				*(*int8)(unsafe.Add(unsafe.Pointer(base), 40)) = int8(int32(2))
+				data := unsafe.Pointer(unsafe.SliceData(payload))
+				pinner.Pin(data)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), (48 + 1*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(base), 48)) = uint32(uintptr(uintptr(data)))
+
+			default:
+				panic("unreachable")
+			}
+
+		default:
+			panic("unreachable")
+		}
+
 	}
 
-	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (72 + 1*4))) = uint32(length)
-	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 72)) = uint32(uintptr(uintptr(result0)))
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (72 + 1*4))) = uint32(length3)
+	*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 72)) = uint32(uintptr(uintptr(result2)))
 	wasm_import_put_route(returnArea, returnArea)
-	var result4 witTypes.Result[witTypes.Unit, flannel_backend_types.Error]
+	var result7 witTypes.Result[witTypes.Unit, flannel_backend_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:
 
-		result4 = witTypes.Ok[witTypes.Unit, flannel_backend_types.Error](witTypes.Unit{})
+		result7 = witTypes.Ok[witTypes.Unit, flannel_backend_types.Error](witTypes.Unit{})
 	case 1:
 		var variant flannel_backend_types.Error
 		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))) {
@@ -397,30 +577,30 @@ func PutRoute(peer uint64, route Route, hops []NextHop) witTypes.Result[witTypes
 			variant = flannel_backend_types.MakeErrorInvalidArgument(value)
 
 		case 1:
-			value1 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value4 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
-			variant = flannel_backend_types.MakeErrorDenied(value1)
+			variant = flannel_backend_types.MakeErrorDenied(value4)
 
 		case 2:
-			value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value5 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
-			variant = flannel_backend_types.MakeErrorLimitExceeded(value2)
+			variant = flannel_backend_types.MakeErrorLimitExceeded(value5)
 
 		case 3:
-			value3 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
+			value6 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2 * 4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3 * 4))))
 
-			variant = flannel_backend_types.MakeErrorUnavailable(value3)
+			variant = flannel_backend_types.MakeErrorUnavailable(value6)
 
 		default:
 			panic("unreachable")
 		}
 
-		result4 = witTypes.Err[witTypes.Unit, flannel_backend_types.Error](variant)
+		result7 = witTypes.Err[witTypes.Unit, flannel_backend_types.Error](variant)
 	default:
 		panic("unreachable")
 	}
-	result5 := result4
-	return result5
+	result8 := result7
+	return result8
 
 }
 
@@ -434,9 +614,9 @@ func SetRules(rules []Rule) witTypes.Result[witTypes.Unit, flannel_backend_types
 	returnArea := uintptr(witRuntime.Allocate(pinner, (4 * 4), 4))
 	slice := rules
 	length := uint32(len(slice))
-	result := witRuntime.Allocate(pinner, uintptr(length*64), 4)
+	result := witRuntime.Allocate(pinner, uintptr(length*72), 4)
 	for index, element := range slice {
-		base := unsafe.Add(result, index*64)
+		base := unsafe.Add(result, index*72)
 		*(*int16)(unsafe.Add(unsafe.Pointer(base), 0)) = int16(int32((element).Priority))
 
 		switch (element).Source.Tag() {
@@ -530,7 +710,20 @@ func SetRules(rules []Rule) witTypes.Result[witTypes.Unit, flannel_backend_types
 		default:
 			panic("unreachable")
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(base), 60)) = int8(int32((element).Table))
+
+		switch (element).Input.Tag() {
+		case witTypes.OptionNone:
+			*(*int8)(unsafe.Add(unsafe.Pointer(base), 60)) = int8(int32(0))
+
+		case witTypes.OptionSome:
+			payload := (element).Input.Some()
+			*(*int8)(unsafe.Add(unsafe.Pointer(base), 60)) = int8(int32(1))
+			*(*int32)(unsafe.Add(unsafe.Pointer(base), 64)) = (payload).Handle()
+
+		default:
+			panic("unreachable")
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(base), 68)) = int8(int32((element).Table))
 
 	}
 

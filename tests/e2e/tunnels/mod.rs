@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use flannel_lab::artifacts::component;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Namespace, wait};
 
-const ALLOW: &str = "links,routes,neighbours,tunnel-links";
+const ALLOW: &str = "links,routes,neighbours,policy-routing,tunnel-links";
 /// The device's name, whatever its kind.
 const DEVICE: &str = "flannel.tl";
 /// All devices that the kernel makes by itself as soon as it has a kind.

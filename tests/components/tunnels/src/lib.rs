@@ -2,8 +2,9 @@
 //!
 //! | option | |
 //! |---|---|
-//! | `Device` | `gre`, `sit`, `ipip`, `ip` (both families over IPv4), `vlan`: peers are next hops; `geneve`, and `gre`, `gretap`, `ipip`, `ip6gre`, `ip6gretap`, `ip6tnl` with `-external` behind it: routes are somebody else's |
-//! | `Key` | of `gre` |
+//! | `Device` | `gre`, `sit`, `ipip`, `ip` (both families over IPv4), `vlan`: peers are next hops; `geneve`, and `gre`, `gretap`, `ipip`, `ip6gre`, `ip6gretap`, `ip6tnl` with `-external` behind it: routes say where packets go |
+//! | `Key` | of `gre`, and the number in routes where devices have one, 5 without it |
+//! | `Outer` | `ipv6`: `geneve` leads to public IPv6 addresses |
 //! | `Udp` | `fou` or `gue`: the tunnel's packets go in UDP |
 //! | `Port` | of that, 5555 without it, and of `geneve` |
 //! | `ID` | of `vlan`, 77 without it |
@@ -11,6 +12,7 @@
 use std::net::IpAddr;
 
 use flannel_backend::ipnet::IpNet;
+use flannel_backend::policy_routing::{self, Encapsulation, NextHop, Tunnel};
 use flannel_backend::serde_json::json;
 use flannel_backend::tunnel_links::{
     self, Geneve, Gre, Gretap, IpTunnel, Payload, UdpEncapsulation, Vlan, VlanProtocol, next_hop_for_ipv6,
@@ -23,6 +25,10 @@ use flannel_backend::{
 const DEVICE: &str = "flannel.tl";
 const UDP_PORT: u16 = 5555;
 const VLAN: u16 = 77;
+/// GRE's key, and Geneve's VNI, in routes.
+const NUMBER: u32 = 5;
+/// Of routes with what is put around packets.
+const METRIC: u32 = 200;
 
 /// Whom a peer's packets are given to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +37,8 @@ enum Hop {
     Public,
     /// The first address of its subnet, which is on its device.
     OnDevice,
-    /// Whatever its routes say.
-    Elsewhere,
+    /// The node that the route says, of this family, and with a number.
+    Route(Family, Option<u64>),
 }
 
 /// The policy.
@@ -58,6 +64,31 @@ impl Tunnels {
     }
 }
 
+impl Tunnels {
+    /// A route that says where its packets go.
+    fn put_encapsulated(
+        &self,
+        peer: PeerId,
+        lease: &Lease,
+        subnet: IpNet,
+        family: Family,
+        id: Option<u64>,
+    ) -> Result<(), String> {
+        let public = match family {
+            Family::V4 => lease.public_ipv4.map(IpAddr::V4),
+            Family::V6 => lease.public_ipv6.map(IpAddr::V6),
+        };
+        let Some(destination) = public else { return Ok(()) };
+        let around = Encapsulation::Tunnel(Tunnel { id, ..Tunnel::to(destination) });
+        // Frames have to be addressed to somebody on the device.
+        let hop = match self.link.mac() {
+            Some(_) => NextHop { onlink: true, ..NextHop::via(subnet.network(), &self.link).with(around) },
+            None => NextHop::by(around, &self.link),
+        };
+        Ok(policy_routing::put_route(peer, &policy_routing::Route::new(subnet, METRIC), &[hop])?)
+    }
+}
+
 fn short(config: &Config, name: &str) -> Result<Option<u16>, String> {
     let number = config.number(name, 0..=u16::MAX.into())?;
     Ok(number.and_then(|number| u16::try_from(number).ok()))
@@ -78,31 +109,37 @@ fn device(config: &Config, mtu: u32) -> Result<Tunnels, String> {
     let (kind, udp) = (config.text("Device")?.unwrap_or("gre"), udp(config)?);
     let (kind, external) = kind.strip_suffix("-external").map_or((kind, false), |kind| (kind, true));
     let key = config.number("Key", 0..=u32::MAX)?;
-    let (outer, name) = (if kind.starts_with("ip6") { Family::V6 } else { Family::V4 }, DEVICE.to_owned());
+    let over_ipv6 = kind.starts_with("ip6") || config.text("Outer")? == Some("ipv6");
+    let (outer, name) = (if over_ipv6 { Family::V6 } else { Family::V4 }, DEVICE.to_owned());
     let in_udp = match udp {
         None => 0,
         Some(UdpEncapsulation::Fou(_)) => 8,
         Some(UdpEncapsulation::Gue(_)) => 12,
     };
-    let usual = if external { Hop::Elsewhere } else { Hop::Public };
+    let by_number = Hop::Route(outer, Some(key.unwrap_or(NUMBER).into()));
+    let usual = |numbered: bool| match (external, numbered) {
+        (false, _) => Hop::Public,
+        (true, true) => by_number,
+        (true, false) => Hop::Route(outer, None),
+    };
+    // An external device has no key of its own.
+    let key = key.filter(|_| !external);
     let (link, hop, carries) = match kind {
         "gre" | "ip6gre" => {
             // A key, and over IPv6 the limit of encapsulations.
             let overhead = if outer == Family::V4 { 28 } else { 56 };
             let mtu = mtu - overhead - in_udp;
-            (tunnel_links::ensure_gre(&Gre { name, outer, key, external, udp, mtu })?, usual, Payload::Both)
+            let device = Gre { name, outer, key, external, udp, mtu };
+            (tunnel_links::ensure_gre(&device)?, usual(true), Payload::Both)
         }
         "gretap" | "ip6gretap" => {
             let mtu = mtu - if outer == Family::V4 { 42 } else { 70 };
-            (tunnel_links::ensure_gretap(&Gretap { name, outer, mtu })?, Hop::Elsewhere, Payload::Both)
+            (tunnel_links::ensure_gretap(&Gretap { name, outer, mtu })?, by_number, Payload::Both)
         }
         "geneve" => {
             let port = short(config, "Port")?;
-            (
-                tunnel_links::ensure_geneve(&Geneve { name, port, mtu: mtu - 70 })?,
-                Hop::Elsewhere,
-                Payload::Both,
-            )
+            let device = Geneve { name, port, mtu: mtu - 70 };
+            (tunnel_links::ensure_geneve(&device)?, by_number, Payload::Both)
         }
         "sit" | "ipip" | "ip" | "ip6tnl" => {
             let carries = match kind {
@@ -112,7 +149,7 @@ fn device(config: &Config, mtu: u32) -> Result<Tunnels, String> {
             };
             let mtu = mtu - if outer == Family::V4 { 20 } else { 48 } - in_udp;
             let device = IpTunnel { name, outer, carries, external, udp, mtu };
-            (tunnel_links::ensure_ip_tunnel(&device)?, usual, carries)
+            (tunnel_links::ensure_ip_tunnel(&device)?, usual(false), carries)
         }
         "vlan" => {
             let id = short(config, "ID")?.unwrap_or(VLAN);
@@ -165,7 +202,11 @@ impl Policy for Tunnels {
                 neighbours::put(peer, subnet.network(), mac, &self.link)?;
             }
             let via = match (self.hop, lease.public_ipv4) {
-                (Hop::Elsewhere, _) | (Hop::Public, None) => continue,
+                (Hop::Route(family, id), _) => {
+                    self.put_encapsulated(peer, lease, subnet, family, id)?;
+                    continue;
+                }
+                (Hop::Public, None) => continue,
                 (Hop::OnDevice, _) => subnet.network(),
                 (Hop::Public, Some(public)) if subnet.addr().is_ipv4() => public.into(),
                 (Hop::Public, Some(public)) => next_hop_for_ipv6(public).into(),

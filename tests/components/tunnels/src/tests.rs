@@ -64,7 +64,13 @@ fn next_hops_are_public_addresses_or_those_on_the_vlan() {
             "route fc00:5:0:3::/64 via fc00:5:0:3:: dev flannel.tl onlink"
         ]
     );
-    assert_eq!(routes(r#"{"Device":"gre-external"}"#), [""; 0]);
+    let around = |encap: &str| {
+        ["10.5.3.0/24", "fc00:5:0:3::/64"]
+            .map(|subnet| format!("route {subnet} metric 200 {encap} dev flannel.tl"))
+    };
+    assert_eq!(routes(r#"{"Device":"gre-external"}"#), around("encap ip id 5 dst 192.168.0.101"));
+    assert_eq!(routes(r#"{"Device":"gre-external","Key":9}"#), around("encap ip id 9 dst 192.168.0.101"));
+    assert_eq!(routes(r#"{"Device":"ip6tnl-external"}"#), around("encap ip6 dst fd77::101"));
 }
 
 #[test]
@@ -75,7 +81,11 @@ fn who_has_an_ethernet_address_publishes_it_and_is_found_by_it() {
     let peer = Lease { backend_data: data, backend_v6_data: None, ..peer() };
     assert_eq!(
         bench.put(1, &peer).expect("served"),
-        ["neigh 10.5.3.0 lladdr 02:00:00:00:00:01 dev flannel.tl"]
+        [
+            "neigh 10.5.3.0 lladdr 02:00:00:00:00:01 dev flannel.tl",
+            "route 10.5.3.0/24 metric 200 encap ip id 5 dst 192.168.0.101 via 10.5.3.0 dev flannel.tl onlink",
+            "route fc00:5:0:3::/64 metric 200 encap ip id 5 dst 192.168.0.101 via fc00:5:0:3:: dev flannel.tl onlink"
+        ]
     );
     let first = bench.lease_acquired(&samples::own()).expect("leased");
     assert_eq!(first, ["addresses 10.5.72.0/32 fc00:5:0:72::/128 dev flannel.tl"]);

@@ -49,6 +49,8 @@ pub struct Multihomed {
     forwards: bool,
     metric: u32,
     around: Option<Around>,
+    /// Bytes of the largest IP packet that peers are sent.
+    mtu: u32,
     networks: Vec<IpNet>,
     /// Where those peers are that have an IPv6 address.
     known: BTreeMap<PeerId, Ipv6Addr>,
@@ -76,13 +78,17 @@ impl Multihomed {
             text.parse().map_err(|_| format!("the option metric: {text:?} is no number"))
         })?;
         let networks = [node.ipv4_network.map(IpNet::V4), node.ipv6_network.map(IpNet::V6)];
+        let (second, around) = (second()?, Around::of(options)?);
+        let mtus = second.iter().map(|second| second.mtu).chain([node.external.mtu]);
+        let mtu = mtus.min().unwrap_or(node.external.mtu) - around.as_ref().map_or(0, Around::bytes);
         Ok(Self {
-            second: second()?,
+            second,
             shares_flows,
             steers: options.contains_key("steer"),
             forwards: options.contains_key("forward"),
             metric,
-            around: Around::of(options)?,
+            around,
+            mtu,
             networks: networks.into_iter().flatten().collect(),
             known: BTreeMap::new(),
         })
@@ -115,7 +121,8 @@ impl Multihomed {
         let external = links::external();
         if let Some(around) = &self.around {
             let Some(first) = first else { return Ok(()) };
-            let route = Route::new(subnet, self.metric);
+            // The kernel takes nothing off for what it puts around packets: so pods with a larger MTU, of a backend before, are told.
+            let route = Route { mtu: Some(self.mtu), ..Route::new(subnet, self.metric) };
             let at = self.known.get(&peer).copied();
             let known = |node: &Ipv6Addr| self.known.values().any(|known| known == node);
             let hops = around.hops(first, at, known, self.shares_flows, &external);
@@ -178,12 +185,11 @@ impl Policy for Multihomed {
             let address = policy.second.as_ref()?.address(ipv4)?;
             Some(json!({ "Second": address.to_string() }).to_string())
         };
-        let mtus = policy.second.iter().map(|second| second.mtu).chain([node.external.mtu]);
         let registration = Registration {
             backend_type: "multihomed".to_owned(),
             backend_data: node.ipv4_network.and_then(|_| data(true)),
             backend_v6_data: node.ipv6_network.and_then(|_| data(false)),
-            mtu: mtus.min().unwrap_or(node.external.mtu) - policy.around.as_ref().map_or(0, Around::bytes),
+            mtu: policy.mtu,
         };
         Ok((policy, registration))
     }

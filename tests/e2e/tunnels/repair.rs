@@ -4,7 +4,9 @@ use anyhow::{Result, ensure};
 use flannel_lab::change::{self, Ground};
 use flannel_lab::{Backend, ClusterOptions, Traffic, artifacts};
 
-use super::{DEVICE, Families, config, fou_ports, has, is_as_before, reach_each_other, section, start};
+use super::{
+    ALLOW, DEVICE, Families, config, fou_ports, has, is_as_before, reach_each_other, section, start,
+};
 
 const GRE: &str = "link add probe type gre local 192.0.2.1 key 1";
 const VXLAN: &str = r#"{"Type":"vxlan"}"#;
@@ -63,7 +65,9 @@ fn there_and_back(sections: &[&str]) -> Result<()> {
     let ground = Ground { plugin: Some(artifacts::component("tunnels")?), ..Ground::default() };
     let config = config(VXLAN);
     let options = ClusterOptions { backend: Backend::Vxlan, config, ..ClusterOptions::default() };
-    let mut cluster = ground.start(&options)?;
+    let mut cluster = ground.prepare(&options)?;
+    cluster.add_arguments(&[&format!("--allow={ALLOW}")]);
+    cluster.bring_up()?;
     let traffic = Traffic::among(cluster.pods())?;
     for section in sections {
         change::to(&mut cluster, section)?;

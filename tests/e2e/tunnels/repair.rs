@@ -24,7 +24,6 @@ fn whatever_somebody_changes_of_a_gre_device_is_put_right() -> Result<()> {
         format!("link set {DEVICE} mtu 1300"),
         format!("link set {DEVICE} down"),
         format!("link change {DEVICE} type gre local {own} dev eth0 key 9"),
-        format!("link change {DEVICE} type gre local {own} remote {peer} dev eth0 key 7"),
         format!("neighbour delete {peer} dev {DEVICE}"),
         format!("neighbour replace ::{peer} lladdr 192.168.77.99 dev {DEVICE} nud permanent"),
         format!("address flush dev {DEVICE} scope global"),

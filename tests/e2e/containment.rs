@@ -117,7 +117,7 @@ fn a_plugin_that_would_cost_too_much_is_refused_by_what_can_be_seen_of_it() -> R
         (format!("(core module $m {tables}) {}", "(core instance (instantiate $m))".repeat(2)), "128 tables"),
         (format!("(core module $m) {}", instances.repeat(2)), "501 instances"),
         (format!("{levels} (instance (instantiate $c8))"), "instances of modules and components"),
-        ("(core module $m (memory 2000)) (core instance (instantiate $m))".to_owned(), "bytes in memories"),
+        ("(core module $m (memory 4000)) (core instance (instantiate $m))".to_owned(), "bytes in memories"),
     ] {
         let file = node.file(&wat::parse_str(policy_with(&inside))?)?;
         node.refuses(&file, said);

@@ -80,7 +80,7 @@ fn each_thing_of_which_there_may_be_too_much_is_named() {
         ("(table 0 funcref)".repeat(65), "65 tables"),
         ("(table 200001 funcref)".to_owned(), "200001 elements of tables"),
         ("(global i32 (i32.const 0))".repeat(20_001), "20001 globals"),
-        ("(memory 1025)".to_owned(), "bytes in memories, tables and records"),
+        ("(memory 2049)".to_owned(), "bytes in memories, tables and records"),
         ("(func)".repeat(200_001), "200001 functions"),
         ((0..100_001).map(|_| "(type (func))").collect(), "100001 types"),
     ] {

@@ -80,7 +80,12 @@ impl Multihomed {
         let networks = [node.ipv4_network.map(IpNet::V4), node.ipv6_network.map(IpNet::V6)];
         let (second, around) = (second()?, Around::of(options)?);
         let mtus = second.iter().map(|second| second.mtu).chain([node.external.mtu]);
-        let mtu = mtus.min().unwrap_or(node.external.mtu) - around.as_ref().map_or(0, Around::bytes);
+        let (carried, taken) =
+            (mtus.min().unwrap_or(node.external.mtu), around.as_ref().map_or(0, Around::bytes));
+        let least = if node.ipv6_network.is_some() { 1280 } else { 68 };
+        let mtu = carried.checked_sub(taken).filter(|left| *left >= least).ok_or_else(|| {
+            format!("of the MTU of {carried}, {taken} bytes are for what packets get around them: pods need {least}")
+        })?;
         Ok(Self {
             second,
             shares_flows,

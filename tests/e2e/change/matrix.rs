@@ -11,7 +11,6 @@ use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
 
 const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
 const IPSEC: &str = r#"{"Type":"ipsec","PSK":"a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
-const IPSEC_UDP: &str = r#"{"Type":"ipsec","UDPEncap":true,"ESPProposal":"aes256gcm16","PSK":"a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
 const IPIP: &str = r#"{"Type":"ipip"}"#;
 
 /// A change that is tried.
@@ -228,23 +227,8 @@ fn from_vxlan_to_wireguard() -> Result<()> {
 }
 
 #[test]
-fn from_vxlan_to_ipsec_with_both_families() -> Result<()> {
-    Row::new(VXLAN, IPSEC).families(Families::Both).holds()
-}
-
-#[test]
 fn from_ipsec_to_host_gw() -> Result<()> {
     Row::new(IPSEC, HOST_GW).holds()
-}
-
-#[test]
-fn from_ipsec_by_ip_to_ipsec_by_udp_and_another_cipher() -> Result<()> {
-    Row::new(IPSEC, IPSEC_UDP).holds()
-}
-
-#[test]
-fn from_ipsec_by_udp_to_ipsec_by_ip() -> Result<()> {
-    Row::new(IPSEC_UDP, IPSEC).holds()
 }
 
 #[test]

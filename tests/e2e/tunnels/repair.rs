@@ -27,7 +27,7 @@ fn whatever_somebody_changes_of_a_gre_device_is_put_right() -> Result<()> {
         format!("neighbour delete {peer} dev {DEVICE}"),
         format!("neighbour replace ::{peer} lladdr 192.168.77.99 dev {DEVICE} nud permanent"),
         format!("address flush dev {DEVICE} scope global"),
-        format!("-4 route flush dev {DEVICE}"),
+        format!("-4 route delete {}", cluster.subnets(1)?[0]),
     ] {
         cluster.node(0).ip(&damage)?;
         is_as_before(&cluster, &state).map_err(|error| error.context(damage))?;

@@ -23,7 +23,11 @@ fn pods_reach_each_other_with_labels_or_the_operator_is_told_what_the_kernel_lac
         ensure!(cluster.daemon(0)?.log().tail().contains("mpls_iptunnel"), "the log says it");
         return Ok(());
     }
-    cluster.wait_converged()?;
+    for node in 0..2 {
+        wait::until_true("there is a route of each family", || {
+            Ok(whole_state(&cluster, node)?.lines().filter(|line| line.contains("encap mpls")).count() == 2)
+        })?;
+    }
     // Each node takes the label off: it is the operator's MPLS network.
     for node in cluster.lab().nodes() {
         node.namespace().sysctls(&[("mpls/platform_labels", "1000"), ("mpls/conf/eth0/input", "1")])?;

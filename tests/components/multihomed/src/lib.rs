@@ -126,8 +126,7 @@ impl Multihomed {
         let external = links::external();
         if let Some(around) = &self.around {
             let Some(first) = first else { return Ok(()) };
-            // The kernel takes nothing off for what it puts around packets: so the node's own are as large as they may be.
-            let route = Route { mtu: Some(self.mtu), ..Route::new(subnet, self.metric) };
+            let route = Route::new(subnet, self.metric);
             let at = self.known.get(&peer).copied();
             let known = |node: &Ipv6Addr| self.known.values().any(|known| known == node);
             let hops = around.hops(first, at, known, self.shares_flows, &external);

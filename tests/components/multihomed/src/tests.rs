@@ -80,9 +80,7 @@ fn peers_are_reached_by_segments_through_those_that_are_there() {
     let mut alone = bench(&[("segments", "fd77::103")]);
     assert_eq!(alone.registration.mtu, 1400 - 48 - 32);
     let routes = |way: &str| {
-        ["10.5.3.0/24", "fc00:5:0:3::/64"]
-            .map(|subnet| format!("route {subnet} metric 200 mtu 1320 {way}"))
-            .to_vec()
+        ["10.5.3.0/24", "fc00:5:0:3::/64"].map(|subnet| format!("route {subnet} metric 200 {way}")).to_vec()
     };
     assert_eq!(alone.put(1, &peer()).expect("routes"), routes(direct));
     alone.put(2, &transit).expect("routes");
@@ -97,11 +95,9 @@ fn peers_are_reached_by_segments_through_those_that_are_there() {
     assert_eq!(
         shared.put(1, &peer()).expect("routes"),
         [
+            format!("route 10.5.3.0/24 metric 200 {through} dev eth0 weight 1 {direct} dev eth0 weight 1"),
             format!(
-                "route 10.5.3.0/24 metric 200 mtu 1320 {through} dev eth0 weight 1 {direct} dev eth0 weight 1"
-            ),
-            format!(
-                "route fc00:5:0:3::/64 metric 200 mtu 1320 {through} via fd77::101 dev eth0 weight 1 {direct} via fd77::101 dev eth0 weight 1"
+                "route fc00:5:0:3::/64 metric 200 {through} via fd77::101 dev eth0 weight 1 {direct} via fd77::101 dev eth0 weight 1"
             ),
         ]
     );
@@ -114,8 +110,8 @@ fn labels_go_to_the_peer_and_what_comes_in_by_the_second_network_leaves_by_it() 
     assert_eq!(
         bench.put(1, &peer()).expect("routes"),
         [
-            "route 10.5.3.0/24 metric 200 mtu 1392 encap mpls 100/200 via 192.168.0.101 dev eth0",
-            "route fc00:5:0:3::/64 metric 200 mtu 1392 encap mpls 100/200 via fd77::101 dev eth0",
+            "route 10.5.3.0/24 metric 200 encap mpls 100/200 via 192.168.0.101 dev eth0",
+            "route fc00:5:0:3::/64 metric 200 encap mpls 100/200 via fd77::101 dev eth0",
         ]
     );
     assert_eq!(

@@ -8,6 +8,7 @@ use flannel_model::lease::Lease;
 use flannel_model::policy_routing::{Encapsulation, TunnelKey};
 
 use super::HostState;
+use super::belongs::check_published;
 use crate::bindings::flannel::backend::policy_routing::{self as wit, Error};
 use crate::convert;
 
@@ -118,9 +119,7 @@ fn checked_tunnel(
     if mode.family.is_some_and(|family| family != Family::of(destination)) {
         return invalid(format!("{destination} is not of the family of {device}"));
     }
-    if !lease.attributes.public_addresses().any(|public| public == destination) {
-        return Err(Error::Denied(format!("{destination} is not an address that the peer has published")));
-    }
+    check_published(lease, destination)?;
     if let Some(id) = key.id.filter(|id| id.checked_shr(mode.id_bits).is_some_and(|rest| rest > 0)) {
         return invalid(match mode.id_bits {
             0 => format!("{device} has no number for the {id} to be"),

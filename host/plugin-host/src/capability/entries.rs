@@ -7,6 +7,7 @@ use flannel_model::lease::Lease;
 use flannel_model::ledger::PeerId;
 use wasmtime::component::Resource;
 
+use super::belongs::{check_inside, check_published};
 use super::{HostState, LinkHandle};
 use crate::bindings::flannel::backend::types::{Error, IpAddress, MacAddress};
 use crate::bindings::flannel::backend::{fdb, neighbours, routes};
@@ -23,12 +24,7 @@ impl routes::Host for HostState {
         let device = self.device(&device)?;
         let outcome = self.declare(peer, |host, lease| {
             let destination = convert::network(&route.destination)?;
-            if !lease.subnets.contains(&destination) {
-                return Err(Error::Denied(format!(
-                    "the route's destination {destination} is not in the peer's subnet, {}",
-                    lease.subnets
-                )));
-            }
+            check_inside(lease, &destination, format_args!("the route's destination {destination}"))?;
             let via = convert::address(route.via);
             if via.is_ipv4() != destination.addr().is_ipv4() || !is_host(via) {
                 return Err(Error::InvalidArgument(format!("{via} cannot be the next hop to {destination}")));
@@ -57,12 +53,7 @@ impl neighbours::Host for HostState {
         let device = self.device(&device)?;
         let outcome = self.declare(peer, |host, lease| {
             let (address, mac) = (convert::address(address), convert::mac(mac)?);
-            if !lease.subnets.contains(&address.into()) {
-                return Err(Error::Denied(format!(
-                    "the neighbour {address} is not in the peer's subnet, {}",
-                    lease.subnets
-                )));
-            }
+            check_inside(lease, &address.into(), format_args!("the neighbour {address}"))?;
             let device = own(device)?;
             host.check_ethernet(&device)?;
             Ok(Entry::Neighbour { address, link_address: mac.into(), device })
@@ -92,11 +83,7 @@ impl fdb::Host for HostState {
             if local.is_none_or(|local| local.is_ipv4() != destination.is_ipv4()) {
                 return Err(Error::InvalidArgument(format!("{destination} is not of the family of {name}")));
             }
-            if !lease.attributes.public_addresses().any(|public| public == destination) {
-                return Err(Error::Denied(format!(
-                    "{destination} is not an address that the peer has published"
-                )));
-            }
+            check_published(lease, destination)?;
             Ok(Entry::Fdb { mac, destination, device })
         });
         Ok(self.outcome("fdb.put", outcome))

@@ -10,6 +10,7 @@ use flannel_model::wireguard::PublicKey;
 use ipnet::IpNet;
 use wasmtime::component::Resource;
 
+use super::belongs::check_published;
 use super::{HostState, LinkHandle};
 use crate::bindings::flannel::backend::ipsec::{self as wit, Error};
 use crate::convert;
@@ -108,9 +109,7 @@ fn checked_peer(
     if !lease.subnets.iter().any(|own| own == subnet) {
         return Err(Error::Denied(format!("{subnet} is not the peer's subnet, {}", lease.subnets)));
     }
-    if !lease.attributes.public_addresses().any(|public| public == endpoint) {
-        return Err(Error::Denied(format!("{endpoint} is not an address that the peer has published")));
-    }
+    check_published(lease, endpoint)?;
     let is_v4 = |network: &IpNet| network.addr().is_ipv4();
     if is_v4(&subnet) != endpoint.is_ipv4() {
         return Err(Error::InvalidArgument(format!("{endpoint} is not of the family of {subnet}")));

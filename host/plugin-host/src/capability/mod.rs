@@ -1,6 +1,7 @@
 //! What a plugin can ask of the host: one file for each interface of the contract. Every argument is checked here (a plugin
 //! is trusted with nothing), and every refusal dooms the call.
 
+mod belongs;
 mod clock;
 mod cloud;
 mod cloud_scope;

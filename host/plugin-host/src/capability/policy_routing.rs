@@ -12,6 +12,7 @@ use flannel_model::policy_routing::{
 use ipnet::IpNet;
 use wasmtime::component::Resource;
 
+use super::belongs::check_inside;
 use super::entries::is_host;
 use super::{HostState, LinkHandle};
 use crate::bindings::flannel::backend::policy_routing::{self as wit, Error};
@@ -220,12 +221,7 @@ impl HostState {
         devices: Vec<Device>,
     ) -> Result<PolicyRoute, Error> {
         let destination = convert::network(&route.destination)?;
-        if !lease.subnets.contains(&destination) {
-            return Err(Error::Denied(format!(
-                "the route's destination {destination} is not in the peer's subnet, {}",
-                lease.subnets
-            )));
-        }
+        check_inside(lease, &destination, format_args!("the route's destination {destination}"))?;
         let table = route.table.map(check_table).transpose()?;
         let wit::Route { metric, mtu, advmss, .. } = *route;
         check_metric(&destination, table, metric)?;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use flannel_model::entry::{Device, DeviceSpec, Entry, TunnelDevice};
 use wasmtime::component::Resource;
 
+use super::belongs::{check_inside, check_published};
 use super::{HostState, LinkHandle};
 use crate::bindings::flannel::backend::udp_tunnel::{self as wit, Error, IpAddress, IpPrefix};
 use crate::convert;
@@ -37,17 +38,8 @@ impl wit::Host for HostState {
                 return Err(Error::Denied(format!("{device} is no tunnel")));
             };
             let (destination, endpoint) = (convert::network(&destination)?, convert::address(endpoint));
-            if !lease.subnets.contains(&destination) {
-                return Err(Error::Denied(format!(
-                    "{destination} is not in the peer's subnet, {}",
-                    lease.subnets
-                )));
-            }
-            if !lease.attributes.public_addresses().any(|public| public == endpoint) {
-                return Err(Error::Denied(format!(
-                    "{endpoint} is not an address that the peer has published"
-                )));
-            }
+            check_inside(lease, &destination, destination)?;
+            check_published(lease, endpoint)?;
             let has_socket = match endpoint {
                 IpAddr::V4(_) => tunnel.ipv4.is_some(),
                 IpAddr::V6(_) => tunnel.ipv6.is_some(),

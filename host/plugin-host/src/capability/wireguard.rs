@@ -9,6 +9,7 @@ use flannel_model::lease::Lease;
 use flannel_model::wireguard::{PublicKey, WireguardPeer};
 use wasmtime::component::Resource;
 
+use super::belongs::{check_inside, check_published};
 use super::{HostState, LinkHandle};
 use crate::bindings::flannel::backend::wireguard::{self as wit, Error};
 use crate::convert;
@@ -76,9 +77,7 @@ impl HostState {
         let key = <[u8; 32]>::try_from(public_key)
             .map_err(|_| Error::InvalidArgument(format!("a public key of {length} bytes; it has 32")))?;
         let address = convert::address(address);
-        if !lease.attributes.public_addresses().any(|public| public == address) {
-            return Err(Error::Denied(format!("{address} is not an address that the peer has published")));
-        }
+        check_published(lease, address)?;
         if port == 0 {
             return Err(Error::InvalidArgument(format!("{address}: a port of 0")));
         }
@@ -91,12 +90,7 @@ impl HostState {
         let mut networks = BTreeSet::new();
         for network in &allowed {
             let network = convert::network(network)?;
-            if !lease.subnets.contains(&network) {
-                return Err(Error::Denied(format!(
-                    "{network} is not in the peer's subnet, {}",
-                    lease.subnets
-                )));
-            }
+            check_inside(lease, &network, network)?;
             networks.insert(network);
         }
         let preshared = preshared

@@ -317,16 +317,17 @@ impl Probe {
     }
 
     /// What would keep a device from being made or taken up, a line for each reason; nothing is changed. `networks`: the cluster's, those
-    /// that it had before among them. `own_ports`: UDP ports that this node's daemon has itself.
+    /// that it had before among them. `own_ports`: UDP ports that this node's daemon has itself. `external`: the interface that devices would be on.
     pub fn obstacles(
         &self,
         wanted: &DeviceSpec,
         networks: &[IpNet],
         own_ports: &[u16],
+        external: &str,
     ) -> Result<Vec<String>, NetlinkError> {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
         let owner = links::Owner::new(networks, networks.to_vec());
-        links::obstacles(&mut socket, &owner, wanted, own_ports)
+        links::obstacles(&mut socket, &owner, wanted, own_ports, external)
     }
 
     /// The public key of a WireGuard device, by its name; none if there is no such device, or it has no key.

@@ -9,12 +9,14 @@ use netlink_packet_route::link::{InfoData, InfoVxlan};
 use super::{Observed, Owner, all, explained, find, kind, vxlan};
 use crate::netlink::{NetlinkError, RequestSocket};
 
-/// Says what would keep a device from being made, a line for each reason. `own_ports`: UDP ports that are this daemon's already.
+/// Says what would keep a device from being made, a line for each reason. `own_ports`: UDP ports that are this daemon's already. `external`: the
+/// name of the interface that it would be on.
 pub(crate) fn obstacles(
     socket: &mut RequestSocket,
     owner: &Owner,
     wanted: &DeviceSpec,
     own_ports: &[u16],
+    external: &str,
 ) -> Result<Vec<String>, NetlinkError> {
     let found = find(socket, wanted.name())?;
     let mut obstacles = Vec::new();
@@ -34,12 +36,18 @@ pub(crate) fn obstacles(
     obstacles.extend(in_the_way);
     let is_taken = !has_port
         && port(wanted).is_some_and(|(port, v4, v6)| !own_ports.contains(&port) && in_use(port, v4, v6));
-    obstacles.extend(occupied(wanted, &found, &there, is_taken));
+    obstacles.extend(occupied(wanted, &found, &there, is_taken, external));
     Ok(obstacles)
 }
 
-/// Who has what a device needs for itself. `is_taken`: somebody has its UDP port.
-fn occupied(wanted: &DeviceSpec, found: &Observed, there: &[Observed], is_taken: bool) -> Option<String> {
+/// Who has what a device needs for itself. `is_taken`: somebody has its UDP port. `external`: the interface that it would be on.
+fn occupied(
+    wanted: &DeviceSpec,
+    found: &Observed,
+    there: &[Observed],
+    is_taken: bool,
+    external: &str,
+) -> Option<String> {
     match wanted {
         DeviceSpec::Vxlan(device) => {
             let on_port = |one: &&Observed| one.has_vxlan(&InfoVxlan::Port(device.port));
@@ -66,7 +74,8 @@ fn occupied(wanted: &DeviceSpec, found: &Observed, there: &[Observed], is_taken:
         DeviceSpec::TunnelLink(link) => {
             let has_it = found.kind == Some(kind(wanted).0);
             let port = link.port().filter(|_| is_taken && !has_it);
-            super::tunnel_link::occupied(link, there, None)
+            let parent = there.iter().find(|one| one.name == external).and_then(|one| one.link.as_ref());
+            super::tunnel_link::occupied(link, there, parent.map(|parent| parent.index))
                 .or_else(|| Some(super::port_of_another(port?, "port of the plugin's, on all nodes")))
         }
         DeviceSpec::Tunnel(device) => is_taken.then(|| super::port_of_another(device.port, "Port")),

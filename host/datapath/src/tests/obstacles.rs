@@ -2,6 +2,7 @@
 
 use flannel_model::entry::{Ipip, TunnelDevice, Wireguard};
 use flannel_model::offloads::Offloads;
+use flannel_model::tunnel_link::{TunnelKind, TunnelLink, VlanProtocol};
 use flannel_model::wireguard::{Keys, SecretKey};
 
 use super::*;
@@ -10,7 +11,7 @@ use crate::Probe;
 fn obstacles(wanted: &DeviceSpec, own_ports: &[u16]) -> Vec<String> {
     let networks = [prefix("10.5.0.0/16")];
     let probe = Probe::open().expect("a socket");
-    let mut obstacles = probe.obstacles(wanted, &networks, own_ports).expect("answers");
+    let mut obstacles = probe.obstacles(wanted, &networks, own_ports, "eth0").expect("answers");
     // What this machine's kernel has is no matter here.
     obstacles.retain(|obstacle| !obstacle.contains("it lacks the module"));
     obstacles
@@ -92,5 +93,26 @@ fn a_port_with_other_extensions_is_not_shared() {
         is_one(&obstacles(&DeviceSpec::Vxlan(vxlan()), &[]), &["vx has UDP port 8472", "GBP"]);
         let with = Vxlan { gbp: true, ..vxlan() };
         assert_eq!(obstacles(&DeviceSpec::Vxlan(with), &[]), [""; 0]);
+    });
+}
+
+#[test]
+fn a_vlan_of_the_same_id_is_named_if_it_is_on_the_external_interface() {
+    bare_namespace(|| {
+        let added =
+            Command::new("ip").args("link add link far name others type vlan id 7".split(' ')).output();
+        if !added.expect("iproute2 is installed").status.success() {
+            flannel_test_support::skip("this kernel has no VLANs (module 8021q)");
+            return;
+        }
+        let vlan = |protocol| {
+            let kind = TunnelKind::Vlan { id: 7, protocol };
+            DeviceSpec::TunnelLink(TunnelLink { name: "flannel-vlan".into(), mtu: 1500, kind })
+        };
+        assert_eq!(obstacles(&vlan(VlanProtocol::Ieee8021Q), &[]), [""; 0], "on another interface");
+        ip("link add link eth0 name theirs type vlan id 7");
+        let said = obstacles(&vlan(VlanProtocol::Ieee8021Q), &[]);
+        is_one(&said, &["theirs is VLAN 7 of this interface already", "another id"]);
+        assert_eq!(obstacles(&vlan(VlanProtocol::Ieee8021Ad), &[]), [""; 0], "of another protocol");
     });
 }

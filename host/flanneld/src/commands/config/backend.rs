@@ -195,7 +195,7 @@ impl Backend {
         let probe = Probe::open().map_err(|error| error.to_string())?;
         let uplinks = uplinks::look_at(&probe, &uplinks::named(options, &facts.interface))?;
         let preview = preview(&artifact, (&facts, &about, uplinks), subnets, config.backend.get())?;
-        self.take(options, config, in_force, preview);
+        self.take(options, config, in_force, preview, &facts.interface);
         Ok(())
     }
 
@@ -211,7 +211,14 @@ impl Backend {
         }
     }
 
-    fn take(&mut self, options: &Options, config: &NetworkConfig, in_force: &InForce, preview: Preview) {
+    fn take(
+        &mut self,
+        options: &Options,
+        config: &NetworkConfig,
+        in_force: &InForce,
+        preview: Preview,
+        external: &str,
+    ) {
         let Preview { mtu, devices, unread } = preview;
         self.mtu = Some(mtu);
         self.devices = Some(devices.iter().map(Device::of).collect());
@@ -234,7 +241,7 @@ impl Backend {
         };
         for device in &devices {
             let name = device.name();
-            match probe.obstacles(device, &networks, &ports) {
+            match probe.obstacles(device, &networks, &ports, external) {
                 Ok(obstacles) => {
                     self.problems
                         .extend(obstacles.into_iter().map(|obstacle| format!("device {name}: {obstacle}")));

@@ -14,18 +14,18 @@ const IPSEC: &str = r#"{"Type":"ipsec","PSK":"a-preshared-key-of-the-lab-that-ha
 const IPIP: &str = r#"{"Type":"ipip"}"#;
 
 /// A change that is tried.
-struct Row {
-    from: &'static str,
-    to: &'static str,
+struct Row<'a> {
+    from: &'a str,
+    to: &'a str,
     families: Families,
     etcd: bool,
     kubernetes: bool,
     ground: Ground,
 }
 
-impl Row {
+impl<'a> Row<'a> {
     /// With IPv4, leases in a directory, and senders that are checked strictly.
-    fn new(from: &'static str, to: &'static str) -> Self {
+    fn new(from: &'a str, to: &'a str) -> Self {
         let ground = Ground { strict: true, ..Ground::default() };
         Self { from, to, families: Families::V4, etcd: false, kubernetes: false, ground }
     }
@@ -229,6 +229,28 @@ fn from_vxlan_to_wireguard() -> Result<()> {
 #[test]
 fn from_ipsec_to_host_gw() -> Result<()> {
     Row::new(IPSEC, HOST_GW).holds()
+}
+
+#[test]
+fn from_vxlan_to_ipsec() -> Result<()> {
+    Row::new(VXLAN, IPSEC).holds()
+}
+
+#[test]
+fn from_vxlan_to_ipsec_with_both_families() -> Result<()> {
+    Row::new(VXLAN, IPSEC).families(Families::Both).holds()
+}
+
+#[test]
+fn from_one_cipher_of_ipsec_to_another() -> Result<()> {
+    let other = IPSEC.replacen('{', r#"{"ESPProposal":"aes256gcm16","#, 1);
+    Row::new(IPSEC, &other).holds()
+}
+
+#[test]
+fn from_ipsec_to_ipsec_in_udp() -> Result<()> {
+    let other = IPSEC.replacen('{', r#"{"UDPEncap":true,"#, 1);
+    Row::new(IPSEC, &other).holds()
 }
 
 #[test]

@@ -85,9 +85,16 @@ fn unrest(status: &Value, wanted: &str) -> Option<String> {
     parts.into_iter().find(|(well, _)| !well).map(|(_, part)| format!("{part}: {}", status[part]))
 }
 
-/// A `Backend` section as daemons tell it: with its keys in order, and without blanks.
+/// A `Backend` section as daemons tell it: with its keys in order, without blanks, and with nothing that is secret.
 pub fn canonical(backend: &str) -> Result<String> {
-    Ok(serde_json::from_str::<Value>(backend).context("a Backend section")?.to_string())
+    let mut section: Map<String, Value> = serde_json::from_str(backend).context("a Backend section")?;
+    let secret = |name: &str| {
+        ["PSK", "AccessKeyID", "AccessKeySecret"].iter().any(|secret| secret.eq_ignore_ascii_case(name))
+    };
+    for (_, value) in section.iter_mut().filter(|(name, _)| secret(name)) {
+        *value = "(held by the host)".into();
+    }
+    Ok(Value::Object(section).to_string())
 }
 
 /// The type of a `Backend` section.
@@ -125,6 +132,10 @@ mod tests {
         assert_eq!(
             canonical(r#"{ "Type": "vxlan", "Port": 1 }"#).expect("JSON"),
             r#"{"Port":1,"Type":"vxlan"}"#
+        );
+        assert_eq!(
+            canonical(r#"{"Type":"ipsec","PSK":"a key"}"#).expect("JSON"),
+            r#"{"PSK":"(held by the host)","Type":"ipsec"}"#
         );
     }
 

@@ -72,6 +72,13 @@ fn a_vlan_carries_both_families() -> Result<()> {
 }
 
 #[test]
+fn a_provider_vlan_carries_both_families() -> Result<()> {
+    let needs = "link add link eth0 name probe type vlan protocol 802.1ad id 77";
+    let shown = &["vlan protocol 802.1ad id 77", "@eth0"];
+    works(r#""Device":"vlan","Protocol":"802.1ad""#, &[needs], Families::Both, shown)
+}
+
+#[test]
 fn gre_in_fou_carries_both_families() -> Result<()> {
     works(r#""Device":"gre","Udp":"fou""#, &[GRE, FOU], Families::Both, &["encap fou", "encap-dport 5555"])
 }

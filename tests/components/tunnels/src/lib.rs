@@ -8,6 +8,7 @@
 //! | `Udp` | `fou` or `gue`: the tunnel's packets go in UDP |
 //! | `Port` | of that, 5555 without it, and of `geneve` |
 //! | `ID` | of `vlan`, 77 without it |
+//! | `Protocol` | of `vlan`, `802.1Q` without it, or `802.1ad` |
 
 use std::net::IpAddr;
 
@@ -153,7 +154,12 @@ fn device(config: &Config, mtu: u32) -> Result<Tunnels, String> {
         }
         "vlan" => {
             let id = short(config, "ID")?.unwrap_or(VLAN);
-            let device = Vlan { name, id, protocol: VlanProtocol::Ieee8021Q, mtu };
+            let protocol = match config.text("Protocol")?.unwrap_or("802.1Q") {
+                "802.1Q" => VlanProtocol::Ieee8021Q,
+                "802.1ad" => VlanProtocol::Ieee8021Ad,
+                other => return Err(format!("Protocol: {other:?} is neither 802.1Q nor 802.1ad")),
+            };
+            let device = Vlan { name, id, protocol, mtu };
             (tunnel_links::ensure_vlan(&device)?, Hop::OnDevice, Payload::Both)
         }
         other => return Err(format!("Device: {other:?} is no kind of device")),

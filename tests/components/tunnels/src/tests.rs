@@ -36,6 +36,7 @@ fn each_kind_of_device_is_declared_with_what_its_packets_need() {
         ),
         (r#"{"Device":"ip6tnl-external"}"#, "link flannel.tl ip carries both over ipv6 external mtu 1452"),
         (r#"{"Device":"vlan","ID":12}"#, "link flannel.tl vlan 12 802.1Q mtu 1500"),
+        (r#"{"Device":"vlan","Protocol":"802.1ad"}"#, "link flannel.tl vlan 77 802.1ad mtu 1500"),
     ] {
         assert_eq!(bench(config).1, declared, "{config}");
     }
@@ -43,6 +44,7 @@ fn each_kind_of_device_is_declared_with_what_its_packets_need() {
         (r#"{"Device":"carrier-pigeon"}"#, "no kind of device"),
         (r#"{"Device":"gre","Udp":"tcp"}"#, "fou or gue"),
         (r#"{"Device":"vlan","ID":70000}"#, "is not a whole number"),
+        (r#"{"Device":"vlan","Protocol":"802.3"}"#, "neither 802.1Q nor 802.1ad"),
     ] {
         let error = Bench::<Tunnels>::register(&node(), config).err().expect("refused");
         assert!(error.contains(said), "{error}");

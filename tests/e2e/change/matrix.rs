@@ -248,6 +248,12 @@ fn from_one_cipher_of_ipsec_to_another() -> Result<()> {
 }
 
 #[test]
+fn from_ipsec_in_udp_to_ipsec_with_leases_in_etcd() -> Result<()> {
+    let udp = IPSEC.replacen('{', r#"{"UDPEncap":true,"#, 1);
+    Row::new(&udp, IPSEC).etcd().holds()
+}
+
+#[test]
 fn from_ipsec_to_ipsec_in_udp() -> Result<()> {
     let other = IPSEC.replacen('{', r#"{"UDPEncap":true,"#, 1);
     Row::new(IPSEC, &other).holds()

@@ -2,15 +2,18 @@
 
 use std::fs::File;
 use std::io::{Seek, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::http::{self, PATIENCE};
 use crate::{Lab, Namespace, artifacts, child_reaper, wait};
 
 /// Where it listens; of three members, the first.
@@ -56,18 +59,25 @@ pub struct Pair {
 
 #[derive(Deserialize)]
 struct Answer {
+    header: Header,
     #[serde(default)]
     kvs: Vec<Raw>,
+}
+
+// Numbers are texts, as Protocol Buffers are written in JSON. What is empty, or 0, is left out.
+#[derive(Deserialize)]
+struct Header {
+    #[serde(default)]
+    revision: String,
 }
 
 #[derive(Deserialize)]
 struct Raw {
     key: String,
-    // It is left out where it is empty.
     #[serde(default)]
     value: String,
     #[serde(default)]
-    lease: i64,
+    lease: String,
 }
 
 impl Etcd {
@@ -133,9 +143,8 @@ impl Etcd {
     pub fn leader(&self) -> Result<usize> {
         let what = "the members of etcd agree on a leader";
         let (index, _) = wait::until(what, || {
-            let answer: serde_json::Value =
-                serde_json::from_str(&self.run(&["endpoint", "status", "-w", "json"])?)?;
-            let leads = |status: &&serde_json::Value| {
+            let answer: Value = serde_json::from_str(&self.run(&["endpoint", "status", "-w", "json"])?)?;
+            let leads = |status: &&Value| {
                 let status = &status["Status"];
                 status["leader"] == status["header"]["member_id"]
             };
@@ -194,19 +203,38 @@ impl Etcd {
 
     /// All keys with a prefix.
     pub fn range(&self, prefix: &str) -> Result<Vec<Pair>> {
-        let answer: Answer = serde_json::from_str(&self.run(&["get", "--prefix", prefix, "-w", "json"])?)?;
+        let mut end = prefix.as_bytes().to_vec();
+        *end.last_mut().context("a prefix")? += 1;
+        let answer =
+            self.get(&json!({ "key": STANDARD.encode(prefix), "range_end": STANDARD.encode(end) }))?;
         let text = |encoded: &str| -> Result<String> { Ok(String::from_utf8(STANDARD.decode(encoded)?)?) };
-        answer
-            .kvs
-            .iter()
-            .map(|raw| Ok(Pair { key: text(&raw.key)?, value: text(&raw.value)?, lease: raw.lease }))
-            .collect()
+        let number = |text: &str| if text.is_empty() { Ok(0) } else { text.parse() };
+        let pairs = answer.kvs.iter().map(|raw| {
+            Ok(Pair { key: text(&raw.key)?, value: text(&raw.value)?, lease: number(&raw.lease)? })
+        });
+        pairs.collect()
     }
 
     /// The present revision: how many writes there have been.
     pub fn revision(&self) -> Result<i64> {
-        let answer: serde_json::Value = serde_json::from_str(&self.run(&["get", "/", "-w", "json"])?)?;
-        answer["header"]["revision"].as_i64().context("etcdctl get: no revision")
+        let answer = self.get(&json!({ "key": STANDARD.encode("/") }))?;
+        answer.header.revision.parse().context("etcd: no revision")
+    }
+
+    /// Asks for keys: without etcdctl, whose start takes longer than the answer, as whoever waits for a key would again and again. Of several
+    /// members each that lives is asked until one answers.
+    fn get(&self, range: &Value) -> Result<Answer> {
+        let body = range.to_string();
+        let mut outcome = Err(anyhow!("no member of etcd lives"));
+        for _ in 0..ATTEMPTS {
+            for member in self.members.iter().filter(|member| member.answers()) {
+                outcome = member.post("/v3/kv/range", &body);
+                if outcome.is_ok() {
+                    return outcome;
+                }
+            }
+        }
+        outcome
     }
 
     /// Forgets all revisions before the present one. Answers which that is.
@@ -218,7 +246,7 @@ impl Etcd {
 
     /// Seconds until an etcd lease ends.
     pub fn time_to_live(&self, lease: i64) -> Result<i64> {
-        let answer: serde_json::Value = serde_json::from_str(&self.run(&[
+        let answer: Value = serde_json::from_str(&self.run(&[
             "lease",
             "timetolive",
             &format!("{lease:x}"),
@@ -328,6 +356,21 @@ impl Member {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(child_reaper::spawn(command)?);
         Ok(())
+    }
+
+    /// Asks by the JSON that etcd has in front of gRPC.
+    fn post(&self, path: &str, body: &str) -> Result<Answer> {
+        let address: SocketAddr = format!("{}:2379", self.address).parse()?;
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {length}\r\n\r\n");
+        let ask = || -> Result<http::Answer> {
+            let mut stream = TcpStream::connect_timeout(&address, wait::scaled(PATIENCE))?;
+            stream.set_read_timeout(Some(wait::scaled(PATIENCE)))?;
+            http::exchange(&mut stream, &head, body)
+        };
+        let answer = self.namespace.run(ask)?.with_context(|| format!("{}: {path}", self.name))?;
+        ensure!(answer.status == 200, "{}: {path}: {} {}", self.name, answer.status, answer.body.trim());
+        serde_json::from_str(&answer.body).with_context(|| format!("{}: {path}: {}", self.name, answer.body))
     }
 
     fn answers(&self) -> bool {

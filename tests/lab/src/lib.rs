@@ -42,6 +42,7 @@ pub mod cloud;
 pub mod cluster;
 pub mod cni;
 pub mod contained;
+mod control;
 pub mod control_plane;
 pub mod crowd;
 pub mod daemon;

@@ -37,9 +37,11 @@ pub fn scaled(time: Duration) -> Duration {
     time * *SLOWNESS
 }
 
-/// How often is asked at most. Where asking itself takes long, such as starting a program in an emulated machine, as much time is left to
-/// those who are waited for.
+/// How often is asked at most.
 const STEP: Duration = Duration::from_millis(2);
+/// Up to that, twice the time that asking takes is left to those who are waited for, and to others' tests; and always as much, where asking takes
+/// long, such as starting a program in an emulated machine.
+const LEISURE: Duration = Duration::from_millis(40);
 
 /// Asks again and again until there is an answer, and says how long that took.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
@@ -49,7 +51,8 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Resul
         if let Some(answer) = ask()? {
             return Ok((answer, begin.elapsed()));
         }
-        let pause = asked.elapsed().max(STEP);
+        let took = asked.elapsed();
+        let pause = took.max((2 * took).min(LEISURE)).max(STEP);
         if begin.elapsed() > scaled(DEADLINE).min(LONGEST) {
             bail!("waited {} s in vain: {what}", begin.elapsed().as_secs());
         }

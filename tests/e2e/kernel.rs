@@ -118,13 +118,13 @@ fn a_lease_that_upstream_flannel_wrote_is_served() -> Result<()> {
     let cluster = Cluster::start(&ClusterOptions { nodes: 1, etcd: true, ..ClusterOptions::default() })?;
     let Store::Etcd(etcd) = cluster.store() else { panic!("etcd") };
     etcd.put(
-        "/coreos.com/network/subnets/10.5.57.0-24",
+        "/coreos.com/network/subnets/10.5.157.0-24",
         r#"{"PublicIP":"192.168.77.99","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"a6:63:db:5a:bb:09"}}"#,
     )?;
     cluster.wait_converged()?;
     let state = cluster.state(0)?;
-    assert_eq!(state.routes, ["10.5.57.0/24 via 10.5.57.0 dev flannel.1 onlink"]);
-    assert_eq!(state.neighbours, ["10.5.57.0 dev flannel.1 lladdr a6:63:db:5a:bb:09 PERMANENT"]);
+    assert_eq!(state.routes, ["10.5.157.0/24 via 10.5.157.0 dev flannel.1 onlink"]);
+    assert_eq!(state.neighbours, ["10.5.157.0 dev flannel.1 lladdr a6:63:db:5a:bb:09 PERMANENT"]);
     assert_eq!(state.fdb, ["a6:63:db:5a:bb:09 dev flannel.1 dst 192.168.77.99 self permanent"]);
     Ok(())
 }

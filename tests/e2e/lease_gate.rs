@@ -1,5 +1,7 @@
 //! Leases that nobody should believe: each costs itself alone, says why, and leaves nothing behind.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use flannel_lab::cluster::{DUAL_STACK, IPV4};
 use flannel_lab::hostile_lease::{ADDRESSES, SUBNETS, any, lease, own_prefix};
@@ -7,6 +9,9 @@ use flannel_lab::random::Random;
 use flannel_lab::store::StoredLease;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Pings, wait};
 use serde_json::Value;
+
+/// More than a tick of any kernel's clock.
+const TICK: Duration = Duration::from_millis(20);
 
 /// All routes of a node, and its rules' and links' names: what a hostile lease might change.
 fn kernel(cluster: &Cluster) -> Result<String> {
@@ -92,6 +97,8 @@ fn of_two_leases_that_overlap_the_older_is_served_also_after_a_restart() -> Resu
         let newer = StoredLease { key: "10.5.200.0-23".to_owned(), ..StoredLease::invented(201) };
         cluster.store().put(&older)?;
         wait::until_true("the older is served", || Ok(problems(&cluster, &older)? == Some(Vec::new())))?;
+        // Of files that were made between two ticks of the kernel's clock none is the older one.
+        std::thread::sleep(TICK);
         cluster.store().put(&newer)?;
         is_refused(&cluster, &newer)?;
         let said = problems(&cluster, &newer)?.unwrap_or_default().join(" ");

@@ -299,7 +299,7 @@ fn key_in(node: &Node, file: &str) -> Result<String> {
 fn upstreams_key_is_taken_over_where_the_nodes_lease_has_it_and_survives_a_reboot() -> Result<()> {
     let Some(mut cluster) = prepare_with_upstreams_key()? else { return Ok(()) };
     let upstreams = StoredLease {
-        key: "10.5.57.0-24".to_owned(),
+        key: "10.5.157.0-24".to_owned(),
         value: format!(
             r#"{{"PublicIP":"{}","PublicIPv6":null,"BackendType":"wireguard","BackendData":{{"PublicKey":"{PUBLIC}","Port":51820}}}}"#,
             cluster.node(0).address()

@@ -117,7 +117,7 @@ fn the_example_in_javascript_conforms_and_is_what_a_project_begins_with() -> Res
 fn in_a_long_run_the_example_in_javascript_is_not_started_afresh() -> Result<()> {
     let Some(built) = Built::find("js-host-gw")? else { return Ok(()) };
     let mut check = built.plugin("check")?;
-    check.args(["--only", "limits-long-run", "--calls", "400000"]);
+    check.args(["--only", "limits-long-run", "--calls", "200000"]);
     let output = check.output().context("cannot run flanneld plugin check")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success() && !said.contains("WARNING"), "{said}");

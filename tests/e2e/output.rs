@@ -20,7 +20,7 @@ const COMMANDS: [&[&str]; 6] = [
     &["man"],
     &["completions", "bash"],
     &["plugin", "inspect"],
-    &["plugin", "check", "--json"],
+    &["plugin", "check", "--json", "--quick", "--type", "host-gw"],
 ];
 
 /// How a shell's line ends in which `"$@"` is a command of ours, and what is said on its standard error.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 
@@ -216,7 +217,11 @@ pub fn path_with_etcd() -> Result<OsString> {
     Ok(std::env::join_paths(std::env::split_paths(&path).chain([etcd()?]))?)
 }
 
+/// Parts that are prepared side by side wait for each other here: apt's lists have a lock that it does not wait for.
+static APT: Mutex<()> = Mutex::new(());
+
 pub fn apt_update() -> Result<()> {
+    let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
     if is_root() && installed("apt-get") {
         run(Command::new("apt-get").args(["update", "-q"]))
     } else {
@@ -248,6 +253,7 @@ pub fn apt_install(packages: &[&str]) -> Result<()> {
         command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
         run(&mut command)
     };
+    let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
     eprintln!("setup: installing {}", packages.join(" "));
     // Another installation that is under way is waited for.
     let install: Vec<&str> =

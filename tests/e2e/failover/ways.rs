@@ -66,6 +66,7 @@ fn one_family_may_be_lost_and_the_other_stays_where_it_is() -> Result<()> {
     for (family, devices) in [(Family::V4, ["flannel.1", "eth0"]), (Family::V6, ["eth0", "flannel-v6.1"])] {
         let blocked = Blocked::between(&cluster, 0, 1, &[family])?;
         wait_ways(&cluster, 0, 1, &devices)?;
+        wait_ways(&cluster, 1, 0, &devices)?;
         cluster.pod(0)?.reaches(cluster.pod(1)?)?;
         blocked.open(&cluster)?;
         wait_ways(&cluster, 0, 1, PLAIN)?;

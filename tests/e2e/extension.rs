@@ -232,9 +232,12 @@ fn one_that_hangs_is_killed_and_the_daemon_answers_meanwhile() -> Result<()> {
     wait_problem(&cluster, 0, &subnet, "has not ended within 30 s and was killed")?;
     std::fs::write(&open, "")?;
     wait_route(&cluster, 0, &subnet, &cluster.node(1).address().to_string())?;
+    // The other node's may have begun a moment ago: it has its half a minute, too.
     for pid in std::fs::read_to_string(&begun)?.split_whitespace() {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        ensure!(status.is_empty() || status.contains(") Z "), "{pid} is still there: {status}");
+        wait::until_true(&format!("{pid} is gone"), || {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            Ok(status.is_empty() || status.contains(") Z "))
+        })?;
     }
     // One that is under way does not hold up the end.
     std::fs::remove_file(&open)?;

@@ -24,7 +24,7 @@ impl Environment {
     pub fn prepare() -> Result<Self> {
         timed("what is needed", setup::everything)?;
         std::thread::scope(|scope| {
-            // Downloads, and Go's build of what it has downloaded, leave processors idle for minutes.
+            // Downloads, and the links of Go's build, do not keep all processors at work.
             let beside = scope.spawn(|| {
                 timed("clouds", clouds::install)?;
                 timed("the Kubernetes control plane", control_plane::install)?;

@@ -27,14 +27,15 @@ fn prepare_with(cluster: ClusterOptions) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// Starts each node with options of its own, and wires pods.
+/// Starts as many nodes as there are options, each with its own, and wires their pods.
 fn launch(cluster: &mut Cluster, options: &[&str]) -> Result<()> {
     let base = cluster.options().clone();
     for (index, options) in options.iter().enumerate() {
         cluster.set_options(base.clone().arg(format!("--plugin-option={options}")));
         cluster.launch(index)?.wait_ready()?;
+        cluster.wire_pod(index)?;
     }
-    cluster.wire_pods()
+    Ok(())
 }
 
 /// A node's metrics.

@@ -14,11 +14,13 @@ const TICKS: &str = r#"flanneld_policy_ticks_total{plugin="roamer"}"#;
 
 #[test]
 fn a_plugin_that_sees_in_a_tick_that_a_way_is_dead_takes_the_other_one() -> Result<()> {
-    let mut cluster = prepare_with(ClusterOptions::default())?;
-    launch(&mut cluster, &["at=link,every=1000,failover=4", "at=link"])?;
+    let mut cluster = prepare_with(ClusterOptions { nodes: 3, ..ClusterOptions::default() })?;
+    launch(&mut cluster, &["at=link,every=300,failover=2", "at=link"])?;
     wait_way(&cluster, 0, 1, false)?;
     let (from, to) = (cluster.pod(0)?, cluster.pod(1)?);
     let ping = Prober::start(from.namespace(), Echo::to(to.ipv4()?), Duration::from_millis(1))?;
+    // With a second peer its next tick takes the plain way to be dead.
+    cluster.launch(2)?.wait_ready()?;
     wait_way(&cluster, 0, 1, true)?;
     // The other one sees no reason for that.
     wait_way(&cluster, 1, 0, false)?;

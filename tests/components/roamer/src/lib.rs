@@ -8,7 +8,7 @@
 //! | `moves` | with each of so many ticks it moves |
 //! | `burst` | so many times it publishes in each tick, something else each time |
 //! | `publish` | the function in which it publishes besides |
-//! | `failover` | from this tick on it takes no peer to be on the link, whatever they say |
+//! | `failover` | from the tick on in which it knows so many peers it takes none to be on the link, whatever they say |
 //! | `hot` | it asks for peers again whenever it is told of them |
 //! | `crowd` | it asks in each tick for so many peers |
 //! | `forget` | it keeps nothing in its `state` |
@@ -204,7 +204,8 @@ impl Policy for Roamer {
         for _ in 0..self.number("burst")?.unwrap_or_default() {
             self.publish()?;
         }
-        if self.number("failover")? == Some(self.ticks) {
+        let enough = self.number("failover")?.is_some_and(|peers| self.peers.len() as u64 >= peers);
+        if enough && !self.distrusts {
             self.distrusts = true;
             metrics::add("failovers", &[], 1)?;
             peers::refresh(&self.peers.iter().copied().collect::<Vec<_>>())?;
@@ -266,6 +267,8 @@ mod tests {
     fn when_a_way_is_dead_it_asks_for_all_peers_and_takes_the_other_one() {
         let mut bench = bench(&[("failover", "2")]);
         bench.put(2, &peer("link")).expect("served");
+        assert_eq!(bench.tick(), Ok(None));
+        testing::with(|host| assert_eq!(host.refreshed, []));
         bench.put(3, &peer("link")).expect("served");
         assert_eq!((bench.tick(), bench.tick()), (Ok(None), Ok(None)));
         testing::with(|host| assert_eq!(host.refreshed, [PeerId(2), PeerId(3)]));

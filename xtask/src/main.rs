@@ -1,5 +1,6 @@
 //! Everything one does with this project.
 
+mod alone;
 mod bindings;
 mod build;
 mod cargo;

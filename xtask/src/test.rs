@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::cargo::{cargo, run, target};
 use crate::{
-    bindings, build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node,
+    alone, bindings, build, clouds, control_plane, deny, failures, image, kernels, kubernetes_node,
     kubernetes_tools, languages, package, reference, setup, unit, upstream,
 };
 
@@ -86,11 +86,24 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     timed("building the tests", || {
         run(environment.cargo_test().args(["--workspace", "--no-run", "--quiet"]))
     })?;
-    timed("tests on this kernel", || failures::run(&mut command))?;
-    if other_kernels {
-        timed("tests on other kernels", || kernels::prove(&environment, arguments.is_empty()))?;
+    if !arguments.iter().any(|argument| argument == "--no-fail-fast") {
+        // One test that fails says nothing of the programs after its own.
+        command.arg("--no-fail-fast");
     }
-    Ok(())
+    let failures = timed("tests on this kernel", || failures::run(&mut command))?;
+    let unsteady = match failures.as_slice() {
+        [] => None,
+        some => Some(timed("tests that failed, alone", || alone::judge(&environment, some, &skips))?),
+    };
+    let proved = if other_kernels {
+        timed("tests on other kernels", || kernels::prove(&environment, arguments.is_empty()))
+    } else {
+        Ok(())
+    };
+    if let Some(unsteady) = unsteady {
+        eprintln!("{unsteady}");
+    }
+    proved
 }
 
 /// Does a part, and says how long it took.

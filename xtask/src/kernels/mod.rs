@@ -8,7 +8,7 @@
 //! | [`table`] | each test, and where it ran |
 
 mod guest;
-mod programs;
+pub mod programs;
 mod skips;
 mod table;
 

@@ -5,8 +5,8 @@ use flannel_lab::Firewall;
 use flannel_lab::change::{self, Filter};
 
 use super::{
-    HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, wait_named, wait_reached_by,
-    wait_said,
+    HOST_GW, IPSEC, UDP, VXLAN, can_have, nothing_is_lost, peer, start, stays, strict, wait_named,
+    wait_reached_by, wait_said,
 };
 
 /// Whether this machine can filter.
@@ -65,6 +65,11 @@ fn a_pair_that_does_not_hear_each_other_by_vxlan_stays_on_host_gw_until_it_does(
 #[test]
 fn a_pair_that_does_not_hear_each_other_by_udp_stays_on_vxlan_until_it_does() -> Result<()> {
     a_pair_stays(VXLAN, UDP)
+}
+
+#[test]
+fn a_pair_between_which_nothing_passes_esp_stays_on_vxlan_until_it_does() -> Result<()> {
+    a_pair_stays(VXLAN, IPSEC)
 }
 
 #[test]

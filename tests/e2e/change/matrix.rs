@@ -7,10 +7,9 @@ use flannel_lab::change::{self, Ground, Moment};
 use flannel_lab::control_plane;
 use flannel_lab::{Backend, Cluster, ClusterOptions, Firewall, wait};
 
-use super::{Families, HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, three};
+use super::{Families, HOST_GW, IPSEC, UDP, VXLAN, can_have, nothing_is_lost, three};
 
 const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
-const IPSEC: &str = r#"{"Type":"ipsec","PSK":"a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
 const IPIP: &str = r#"{"Type":"ipip"}"#;
 
 /// A change that is tried.
@@ -239,6 +238,16 @@ fn from_vxlan_to_ipsec() -> Result<()> {
 #[test]
 fn from_vxlan_to_ipsec_with_both_families() -> Result<()> {
     Row::new(VXLAN, IPSEC).families(Families::Both).holds()
+}
+
+#[test]
+fn from_vxlan_to_ipsec_with_ipv6_alone() -> Result<()> {
+    Row::new(VXLAN, IPSEC).families(Families::V6).holds()
+}
+
+#[test]
+fn from_wireguard_to_ipsec() -> Result<()> {
+    Row::new(WIREGUARD, IPSEC).holds()
 }
 
 #[test]

@@ -7,11 +7,11 @@ use flannel_lab::change::{self, Filter};
 use flannel_lab::{Echo, Place, Traffic, wait};
 
 use super::filtered::can_filter;
-use super::{HOST_GW, VXLAN, nothing_is_lost, peer, start, strict, wait_reached_by};
+use super::{HOST_GW, IPSEC, VXLAN, can_have, nothing_is_lost, peer, start, strict, wait_reached_by};
 
 /// A node joins while a pair cannot move, so that the middle lasts.
 fn joins(from: &str, to: &str) -> Result<()> {
-    if !can_filter()? {
+    if !can_filter()? || !can_have(&[from, to])? {
         return Ok(());
     }
     let ground = strict();
@@ -55,6 +55,11 @@ fn a_node_that_joins_on_the_way_to_host_gw_is_reached_and_moves_with_the_others(
 #[test]
 fn a_node_that_joins_on_the_way_to_vxlan_is_reached_and_moves_with_the_others() -> Result<()> {
     joins(HOST_GW, VXLAN)
+}
+
+#[test]
+fn a_node_that_joins_on_the_way_to_ipsec_is_reached_and_moves_with_the_others() -> Result<()> {
+    joins(VXLAN, IPSEC)
 }
 
 #[test]

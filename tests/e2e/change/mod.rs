@@ -25,6 +25,7 @@ use serde_json::Value;
 const VXLAN: &str = r#"{"Type":"vxlan"}"#;
 const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
 const UDP: &str = r#"{"Type":"udp"}"#;
+const IPSEC: &str = r#"{"Type":"ipsec","PSK":"a-preshared-key-of-the-lab-that-has-ninety-six-characters-and-some-more-so-that-it-is-long-enough-for-all"}"#;
 
 /// How long traffic flows before and after.
 const WHILE: Duration = Duration::from_millis(500);

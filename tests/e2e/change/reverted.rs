@@ -3,7 +3,7 @@
 use anyhow::Result;
 use flannel_lab::change::{self, Moment};
 
-use super::{HOST_GW, UDP, VXLAN, can_have, nothing_is_lost, start, strict};
+use super::{HOST_GW, IPSEC, UDP, VXLAN, can_have, nothing_is_lost, start, strict};
 
 fn reverted_at(moment: Moment, from: &str, to: &str) -> Result<()> {
     if !can_have(&[from, to])? {
@@ -57,6 +57,11 @@ fn a_change_of_the_port_may_be_reverted_when_nodes_have_said_that_the_former_one
 #[test]
 fn a_change_to_a_tunnel_of_the_daemon_may_be_reverted() -> Result<()> {
     reverted_at(Moment::Main, VXLAN, UDP)
+}
+
+#[test]
+fn a_change_to_ipsec_may_be_reverted() -> Result<()> {
+    reverted_at(Moment::Main, VXLAN, IPSEC)
 }
 
 #[test]

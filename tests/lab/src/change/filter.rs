@@ -41,13 +41,16 @@ impl Filter {
 /// What comes from a node by a backend, as nft's conditions: a tunnel's packets, or its pods' own.
 fn packets(cluster: &Cluster, from: usize, backend: &str) -> Result<Vec<String>> {
     let node = cluster.node(from);
-    let of_tunnel = |port: u16| {
-        let v6 = node.address_v6().map(|address| format!("ip6 saddr {address} udp dport {port}"));
-        [format!("ip saddr {} udp dport {port}", node.address())].into_iter().chain(v6).collect()
+    let outside = |what: &str| {
+        let v6 = node.address_v6().map(|address| format!("ip6 saddr {address} {what}"));
+        [format!("ip saddr {} {what}", node.address())].into_iter().chain(v6).collect()
     };
     match &*type_of(backend)? {
-        "vxlan" => Ok(of_tunnel(8472)),
-        "udp" => Ok(of_tunnel(8285)),
+        "vxlan" => Ok(outside("udp dport 8472")),
+        "udp" => Ok(outside("udp dport 8285")),
+        "wireguard" => Ok(outside("udp dport 51820")),
+        "ipsec" if backend.contains(r#""UDPEncap":true"#) => Ok(outside("udp dport 4500")),
+        "ipsec" => Ok(outside("meta l4proto esp")),
         "host-gw" => {
             let family = |subnet: &str| if subnet.contains(':') { "ip6" } else { "ip" };
             let subnets = cluster.subnets(from)?;

@@ -76,7 +76,12 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     let skips = kernels::skips_file();
     std::fs::write(&skips, [])?;
     let mut command = environment.cargo_test();
-    command.arg("--workspace").args(arguments).env("FLANNELD_TEST_SKIPS", &skips);
+    command.arg("--workspace").env("FLANNELD_TEST_SKIPS", &skips);
+    if !arguments.iter().any(|argument| argument == "--no-fail-fast") {
+        // One test that fails says nothing of the programs after its own.
+        command.arg("--no-fail-fast");
+    }
+    command.args(arguments);
     if std::env::var_os("RUST_TEST_THREADS").is_none() {
         // Tests of the lab wait most of the time: for a lease, a probe, an interval.
         let threads = std::thread::available_parallelism().map_or(3, |processors| 3 * processors.get());
@@ -86,10 +91,6 @@ pub fn all(arguments: &[String], other_kernels: bool) -> Result<()> {
     timed("building the tests", || {
         run(environment.cargo_test().args(["--workspace", "--no-run", "--quiet"]))
     })?;
-    if !arguments.iter().any(|argument| argument == "--no-fail-fast") {
-        // One test that fails says nothing of the programs after its own.
-        command.arg("--no-fail-fast");
-    }
     let failures = timed("tests on this kernel", || failures::run(&mut command))?;
     let unsteady = match failures.as_slice() {
         [] => None,

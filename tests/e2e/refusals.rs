@@ -79,6 +79,25 @@ fn a_plugin_file_that_is_not_there_is_refused_with_its_path() -> Result<()> {
 }
 
 #[test]
+fn a_plugin_file_that_is_not_there_is_refused_before_there_is_a_network_config() -> Result<()> {
+    let lab = Lab::new(1, Underlay::default())?;
+    let file = lab.directory().join("nothing.wasm");
+    let options = DaemonOptions::new(&Store::file(&lab)?, None, None)?.plugin(file.clone());
+    is_refused(&lab, &options, &[&file.display().to_string(), "No such file"])
+}
+
+#[test]
+fn a_file_of_grants_that_is_wrong_is_refused_before_there_is_a_network_config() -> Result<()> {
+    let lab = Lab::new(1, Underlay::default())?;
+    let file = lab.directory().join("grants.toml");
+    let plugin = DaemonOptions::new(&Store::file(&lab)?, None, None)?.plugin(component("roamer")?);
+    let options = plugin.arg(format!("--plugin-grants={}", file.display()));
+    is_refused(&lab, &options, &[&file.display().to_string(), "No such file"])?;
+    std::fs::write(&file, "[[grant]]\nplugin = 7\n")?;
+    is_refused(&lab, &options, &[&file.display().to_string(), "plugin"])
+}
+
+#[test]
 fn a_plugin_file_that_is_a_directory_is_refused_with_its_path() -> Result<()> {
     let (lab, store) = node_with(IPV4)?;
     let options = DaemonOptions::new(&store, None, None)?.plugin(lab.directory().to_owned());

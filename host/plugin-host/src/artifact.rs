@@ -106,59 +106,56 @@ pub enum ArtifactError {
         reference: Box<PluginReference>,
     },
     /// The file is no component.
-    #[error("plugin {source}: {what}, not a WebAssembly component; {hint}")]
+    #[error("plugin {place}: {what}, not a WebAssembly component; {hint}")]
     NotAComponent {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// What it is instead.
         what: &'static str,
         /// How to get a component.
         hint: &'static str,
     },
     /// The component is invalid.
-    #[error("plugin {source}: not a valid component: {reason}")]
+    #[error("plugin {place}: not a valid component: {reason}")]
     Invalid {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// What is wrong with it.
         reason: String,
     },
     /// An instance of it would be too large.
-    #[error("plugin {source}: {excess}")]
+    #[error("plugin {place}: {excess}")]
     TooLarge {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// What there is too much of.
         excess: Excess,
     },
     /// It asks for what it cannot be granted, whatever it calls itself.
-    #[error("plugin {source}: {error}")]
+    #[error("plugin {place}: {error}")]
     NotGranted {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// What it asks for.
         error: Box<GrantError>,
     },
     /// It cannot be compiled within its limits.
-    #[error("plugin {source}: {error}")]
+    #[error("plugin {place}: {error}")]
     NotCompiled {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// Why not.
         error: Box<CompileError>,
     },
     /// The component asks for what this host has not, or lacks what this host needs.
-    #[error("plugin {source}: {misfit}")]
+    #[error("plugin {place}: {misfit}")]
     Misfit {
         /// Where it came from.
-        source: Source,
+        place: Source,
         /// What does not fit.
         misfit: IncompatibleComponent,
     },
 }
-
-// `source` above is a place, not a cause, which `thiserror` would take it for.
-impl std::error::Error for Source {}
 
 /// A compiled plugin.
 pub struct Artifact {
@@ -236,12 +233,12 @@ impl RawPlugin {
     /// Looks at a component without compiling it.
     pub(super) fn new(source: Source, bytes: Cow<'static, [u8]>) -> Result<Self, ArtifactError> {
         check_kind(&source, &bytes)?;
-        let invalid = |reason: String| ArtifactError::Invalid { source: source.clone(), reason };
+        let invalid = |reason: String| ArtifactError::Invalid { place: source.clone(), reason };
         let outline = Outline::of(&bytes).map_err(|error| invalid(one_line(&error.to_string())))?;
         imports::check(&outline, imports::served)
-            .map_err(|misfit| ArtifactError::Misfit { source: source.clone(), misfit })?;
+            .map_err(|misfit| ArtifactError::Misfit { place: source.clone(), misfit })?;
         if let Some(excess) = outline.excess() {
-            return Err(ArtifactError::TooLarge { source, excess });
+            return Err(ArtifactError::TooLarge { place: source, excess });
         }
         let engine = engine::native().map_err(|error| invalid(one_line(&error.root_cause().to_string())))?;
         let (provenance, origin) = (Provenance::default(), Origin::of(&source));
@@ -293,7 +290,7 @@ impl RawPlugin {
     pub(super) fn invalid(&self, error: &wasmtime::Error) -> ArtifactError {
         let reason = error.root_cause().to_string();
         let reason = one_line(reason.lines().next().unwrap_or_default());
-        ArtifactError::Invalid { source: self.source.clone(), reason }
+        ArtifactError::Invalid { place: self.source.clone(), reason }
     }
 }
 
@@ -309,5 +306,5 @@ fn check_kind(source: &Source, bytes: &[u8]) -> Result<(), ArtifactError> {
         [b'(', ..] => ("WebAssembly in text form", "turn it into binary form with `wasm-tools parse`"),
         _ => ("something else", BUILD),
     };
-    Err(ArtifactError::NotAComponent { source: source.clone(), what, hint })
+    Err(ArtifactError::NotAComponent { place: source.clone(), what, hint })
 }

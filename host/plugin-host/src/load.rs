@@ -111,7 +111,7 @@ impl Loader {
         }
         let code = self.compiler.compile(&raw.bytes, &raw.outline.size()).await;
         let code = code.map_err(|error| ArtifactError::NotCompiled {
-            source: raw.source().clone(),
+            place: raw.source().clone(),
             error: Box::new(error),
         })?;
         let cache = self.cache.clone();
@@ -135,7 +135,7 @@ impl Loader {
         let Some(grants) = &self.grants else { return Ok(()) };
         let imports = super::imports::names(&raw.outline);
         grants.might_have(&raw.digest.hex(), &imports, raw.provenance()).map_err(|error| {
-            ArtifactError::NotGranted { source: raw.source().clone(), error: Box::new(error) }
+            ArtifactError::NotGranted { place: raw.source().clone(), error: Box::new(error) }
         })
     }
 
@@ -151,7 +151,7 @@ impl Loader {
             return Ok(raw.with(component));
         }
         let code = compile_here(&raw.bytes).map_err(|error| ArtifactError::NotCompiled {
-            source: raw.source().clone(),
+            place: raw.source().clone(),
             error: Box::new(error),
         })?;
         let component =

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::artifact::ArtifactError;
 use super::digest::Digest;
 
 const SCHEME: &str = "oci://";
@@ -26,6 +27,19 @@ pub enum PluginReference {
     },
     /// `oci://REGISTRY/REPOSITORY:TAG`, with `@sha256:DIGITS` behind or instead of the tag.
     Registry(RegistryReference),
+}
+
+impl PluginReference {
+    /// What can be said before anything is loaded: a file has to be there.
+    ///
+    /// # Errors
+    ///
+    /// It is not, or cannot be looked at.
+    pub fn check_there(&self) -> Result<(), ArtifactError> {
+        let Self::File { path, .. } = self else { return Ok(()) };
+        let looked = std::fs::metadata(path).map(drop);
+        looked.map_err(|error| ArtifactError::Unreadable { path: path.clone(), error })
+    }
 }
 
 /// A component in an OCI registry.

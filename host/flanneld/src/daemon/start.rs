@@ -20,8 +20,9 @@ use flannel_model::network_config::NetworkConfig;
 use flannel_model::node_identity::NodeIdentity;
 use flannel_model::wireguard::{Keys, PublicKey};
 use flannel_plugin_host::{
-    Artifact, BuiltIn, DirState, EndpointGrants, Environment, Family, Grants, Limits, LinkFacts, Loader,
-    NodeFacts, NodeInfo, PluginReference, Policy, Registration, extract_secrets, granted_endpoint,
+    Artifact, ArtifactError, BuiltIn, DirState, EndpointGrants, Environment, Family, Grants, Limits,
+    LinkFacts, Loader, NodeFacts, NodeInfo, PluginReference, Policy, Registration, extract_secrets,
+    granted_endpoint,
 };
 use flannel_telemetry::Step;
 use ipnet::IpNet;
@@ -132,6 +133,12 @@ pub(super) async fn claim(
 pub(super) fn check(options: &Options) -> Result<(), DaemonError> {
     if options.watch_plugin && matches!(options.plugin, Some(PluginReference::Registry(_))) {
         return Err(DaemonError::NothingToWatch);
+    }
+    if let Some(plugin) = &options.plugin {
+        // Both are read for a network config, for which a daemon may wait long.
+        plugin.check_there()?;
+        let grants = Grants::new(options.plugin_grants.clone(), options.allow.clone(), &[]);
+        grants.trusted_keys().map_err(ArtifactError::Keys)?;
     }
     let mut names = BTreeSet::new();
     if let Some((name, _)) = options.plugin_option.iter().find(|(name, _)| !names.insert(name)) {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use flannel_lab::cluster::IPV6_ONLY;
 use flannel_lab::state::mtu_of;
 use flannel_lab::store::StoredLease;
-use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Node, Pod, wait};
+use flannel_lab::{Backend, Cluster, ClusterOptions, Echo, Node, Pings, Pod, change, wait};
 use serde_json::{Value, json};
 
 /// Two preshared keys, as `wg genpsk` prints them.
@@ -179,20 +179,10 @@ fn with_a_keepalive_interval_tunnels_are_kept_open_without_a_packet_of_a_pod() -
     Ok(())
 }
 
-#[test]
-fn ports_and_mtu_are_the_configs_and_each_peers_port_is_its_own() -> Result<()> {
-    let of =
-        |port: u16| config(true, &format!(r#""ListenPort":{port},"ListenPortV6":{},"MTU":1400"#, port + 1));
-    let Some(mut cluster) = prepare(2, String::new())? else { return Ok(()) };
-    let ports = [51000, 52000];
-    for (index, port) in ports.into_iter().enumerate() {
-        cluster.store().put_config(&of(port))?;
-        cluster.launch(index)?.wait_ready()?;
-    }
-    cluster.wait_converged()?;
-    cluster.wire_pods()?;
-    for (index, port) in ports.into_iter().enumerate() {
-        let lease = published(&cluster, index)?;
+/// Both nodes publish these ports, and have a config's MTU less what WireGuard takes.
+fn have_ports(cluster: &Cluster, port: u16) -> Result<()> {
+    for index in 0..2 {
+        let lease = published(cluster, index)?;
         assert_eq!(lease["BackendData"]["Port"], json!(port), "{lease}");
         assert_eq!(lease["BackendV6Data"]["Port"], json!(port + 1), "{lease}");
         for device in Backend::Wireguard.devices(true) {
@@ -200,8 +190,21 @@ fn ports_and_mtu_are_the_configs_and_each_peers_port_is_its_own() -> Result<()> 
         }
         assert_eq!(cluster.node(index).subnet_env()?.context("a subnet file")?.mtu, 1320);
     }
-    reach_each_other(&cluster, 0, 1)?;
+    reach_each_other(cluster, 0, 1)?;
     cluster.pod(0)?.is_told_what_is_too_large(cluster.pod(1)?)
+}
+
+#[test]
+fn ports_and_mtu_are_the_configs_and_other_ports_are_taken_while_packets_flow() -> Result<()> {
+    let options = |port: u16| format!(r#""ListenPort":{port},"ListenPortV6":{},"MTU":1400"#, port + 1);
+    let Some(mut cluster) = start(2, config(true, &options(51000)))? else { return Ok(()) };
+    have_ports(&cluster, 51000)?;
+    let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
+    pings.wait_answered()?;
+    change::to(&mut cluster, &format!(r#"{{"Type":"wireguard",{}}}"#, options(52000)))?;
+    pings.flow()?;
+    pings.lost_nothing()?;
+    have_ports(&cluster, 52000)
 }
 
 /// What a node's status says of the peer with a subnet; null: it does not know it.

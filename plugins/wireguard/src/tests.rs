@@ -133,6 +133,15 @@ fn options_reach_device_and_peers() {
 }
 
 #[test]
+fn a_peers_port_is_the_one_that_it_publishes() {
+    let mut bench = registered(true, false, r#"{"ListenPort":4242}"#);
+    assert_eq!(taken(), ["link flannel-wg wireguard listen-port 4242 mtu 1420"]);
+    let other = Lease { backend_data: Some(format!(r#"{{"PublicKey":"{KEY}","Port":52000}}"#)), ..peer() };
+    let [served] = &bench.put(1, &other).expect("served")[..] else { panic!("one peer") };
+    assert!(served.contains("endpoint 192.168.0.101:52000 "), "{served}");
+}
+
+#[test]
 fn wrong_options_are_refused_with_name_and_value() {
     for (v6, config, said) in [
         (true, r#"{"Mode":"both"}"#, "Mode: \"both\""),

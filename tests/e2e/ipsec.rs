@@ -150,6 +150,32 @@ fn keys_are_replaced_without_losing_a_packet() -> Result<()> {
 }
 
 #[test]
+fn while_the_store_is_away_keys_stay_in_use_and_nothing_is_lost() -> Result<()> {
+    let text = config(false, r#""RekeySeconds":10"#);
+    if let Some(reason) = Backend::Ipsec.missing()? {
+        flannel_test_support::skip(&reason);
+        return Ok(());
+    }
+    let options =
+        ClusterOptions { nodes: 2, config: text, etcd: true, ..ClusterOptions::of(Backend::Ipsec, false) };
+    let mut cluster = Cluster::prepare(&options)?;
+    cluster.bring_up()?;
+    let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;
+    pings.wait_answered()?;
+    let before = [public_key(&cluster, 0)?, public_key(&cluster, 1)?];
+    cluster.etcd()?.pause(0)?;
+    // More than twice as long as a key is to be used, and longer than a silent peer is waited for.
+    std::thread::sleep(Duration::from_secs(35));
+    pings.flow()?;
+    cluster.etcd()?.resume(0)?;
+    wait::until_true("both are told of another key", || {
+        Ok(public_key(&cluster, 0)? != before[0] && public_key(&cluster, 1)? != before[1])
+    })?;
+    pings.flow()?;
+    pings.lost_nothing()
+}
+
+#[test]
 fn a_daemon_that_is_killed_comes_back_with_another_key_and_nothing_is_lost() -> Result<()> {
     let Some(mut cluster) = start(2, config(true, ""))? else { return Ok(()) };
     let pings = Pings::start(cluster.pod(0)?, cluster.pod(1)?)?;

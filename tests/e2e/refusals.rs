@@ -94,7 +94,7 @@ fn a_file_of_grants_that_is_wrong_is_refused_before_there_is_a_network_config() 
     let options = plugin.arg(format!("--plugin-grants={}", file.display()));
     is_refused(&lab, &options, &[&file.display().to_string(), "No such file"])?;
     std::fs::write(&file, "[[grant]]\nplugin = 7\n")?;
-    is_refused(&lab, &options, &[&file.display().to_string(), "plugin"])
+    is_refused(&lab, &options, &[&file.display().to_string(), "line 2: unknown field"])
 }
 
 #[test]
